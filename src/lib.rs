@@ -1,0 +1,20 @@
+//! Gatecast: the event hub between an API platform and its fleet of gateways.
+//!
+//! ```text
+//! model, limits ← (wire ∥ shard) ← transport ← session ∥ api ← (driver ∥ store) ← server ← cli
+//! ```
+//!
+//! Every core runs one executor and owns one shard; protocols and policy are pure state machines; only `driver` and
+//! `store` do I/O.
+
+pub mod api;
+pub mod config;
+pub mod limits;
+pub mod model;
+pub mod server;
+pub mod shard;
+pub mod store;
+pub mod wire;
+
+pub use config::Config;
+pub use server::Hub;

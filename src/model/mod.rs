@@ -1,0 +1,19 @@
+//! The nouns of the hub: plain values that every layer speaks; nothing here can fail at run time.
+
+mod change;
+mod closing;
+mod delivery;
+mod event;
+mod id;
+mod position;
+mod time;
+mod verdict;
+
+pub use change::Change;
+pub use closing::CloseReason;
+pub use delivery::{Failure, PublishOutcome};
+pub use event::{ApiDeployed, ApiUndeployed, Event, EventType, GatewayConfigUpdated};
+pub use id::{ConnectionId, CorrelationId, GatewayId, ShardId, TokenId};
+pub use position::Position;
+pub use time::{Instant, Now, Timestamp};
+pub use verdict::{KeyHash, Refused, Verdict};

@@ -1,0 +1,47 @@
+//! Who may connect: this core's own copy of gateways and token hashes, so that checking a key costs one hash and no lock.
+
+use crate::model::{Change, GatewayId, KeyHash, TokenId};
+use ahash::{HashMap, HashSet};
+
+/// The gateways and keys as of the last change applied.
+#[derive(Default)]
+pub struct Directory {
+    gateways: HashSet<GatewayId>,
+    keys: HashMap<KeyHash, (GatewayId, TokenId)>,
+}
+
+impl Directory {
+    /// Takes over one committed change. Changes arrive in commit order.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::GatewayCreated(gateway) => {
+                self.gateways.insert(gateway);
+            }
+            Change::GatewayDeleted(gateway) => {
+                self.gateways.remove(&gateway);
+                self.keys.retain(|_, (owner, _)| *owner != gateway);
+            }
+            Change::TokenCreated { gateway, token, hash } => {
+                self.keys.insert(hash, (gateway, token));
+            }
+            Change::TokenRevoked { hash, .. } => {
+                self.keys.remove(&hash);
+            }
+        }
+    }
+
+    /// Whether there is such a gateway.
+    pub fn knows(&self, gateway: GatewayId) -> bool {
+        self.gateways.contains(&gateway)
+    }
+
+    /// How many gateways there are.
+    pub fn gateways(&self) -> usize {
+        self.gateways.len()
+    }
+
+    /// Whose key this is; `None` where it is nobody's.
+    pub fn owner_of(&self, hash: &KeyHash) -> Option<(GatewayId, TokenId)> {
+        self.keys.get(hash).copied()
+    }
+}
