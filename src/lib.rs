@@ -14,6 +14,7 @@ pub mod model;
 pub mod server;
 pub mod shard;
 pub mod store;
+pub mod transport;
 pub mod wire;
 
 pub use config::Config;

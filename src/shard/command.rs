@@ -2,7 +2,7 @@
 
 use crate::model::{ConnectionId, Event, GatewayId, PublishOutcome, ShardId, Timestamp};
 use serde::Serialize;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A question to the shard that owns what it is about.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub enum Command {
         /// Rows at the most, up to [`crate::limits::PAGE_ROWS_MAX`].
         take: usize,
     },
+    /// May this address try to connect now? Answered by [`Reply::Attempt`].
+    Attempt(IpAddr),
     /// How many live connections has each of these gateways? Answered by [`Reply::Live`], in this order.
     Live(Vec<GatewayId>),
 }
@@ -37,6 +39,8 @@ pub enum Reply {
     Totals(Totals),
     /// To [`Command::Connections`].
     Connections(Vec<ConnectionRow>),
+    /// To [`Command::Attempt`]: seconds to wait where it may not.
+    Attempt(Result<(), u32>),
     /// To [`Command::Live`].
     Live(Vec<u32>),
 }

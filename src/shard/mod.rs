@@ -1,9 +1,398 @@
 //! What exactly one core owns: the gateways that hash to it. No bytes, no clock, no socket.
+//!
+//! ```text
+//!   Command ──▶ ┌─────────────────────────────────┐ ──▶ Effect (replies, closes, failures to log)
+//!   join/leave ▶│ log → registry → outbox → ticket │ ──▶ poll_dirty: connections with something to write
+//!   confirm ──▶ └─────────────────────────────────┘ ◀── take: bytes for a socket
+//! ```
+//!
+//! After each `handle_*` the caller drains `poll_effect` and `poll_dirty`; nothing in here calls out.
 
+pub mod admission;
 pub mod command;
 pub mod directory;
+mod log;
+pub mod outbox;
 pub mod placement;
+pub mod registry;
+mod tickets;
 
 pub use command::{Command, Reply};
 pub use directory::Directory;
 pub use placement::Placement;
+pub use registry::{Connection, ConnectionKey, Join};
+pub use tickets::RequestKey;
+
+use crate::model::{
+    Change, CloseReason, ConnectionId, CorrelationId, Event, EventType, GatewayId, Instant, Now, Position, Refused,
+    ShardId, Timestamp,
+};
+use admission::RateLimit;
+use bytes::Bytes;
+use command::{ConnectionRow, ConnectionStatus, DeliveryStats, Totals};
+use log::Log;
+use registry::Registry;
+use std::{collections::VecDeque, time::Duration};
+use tickets::{Outcome, TicketRef, Tickets};
+
+/// How an event becomes the bytes that every connection shares, and where other frames may stand among them.
+#[derive(Clone, Copy)]
+pub struct Encoding {
+    /// Encodes an event.
+    pub encode: fn(&Event, Position, Timestamp) -> Bytes,
+    /// The next frame's end in an encoded event of a length, from an offset.
+    pub boundary: fn(usize, usize) -> usize,
+}
+
+/// What a shard is made with.
+#[derive(Clone)]
+pub struct Settings {
+    /// Which shard.
+    pub id: ShardId,
+    /// The name of this process's log; no other process ever had it.
+    pub epoch: u64,
+    /// Bytes that may wait for one socket above the event in flight.
+    pub outbox_bytes_max: usize,
+    /// Connections of one gateway; 0 for no bound.
+    pub connections_per_gateway_max: usize,
+    /// A publisher waits no longer for its answer.
+    pub publish_timeout: Duration,
+    /// Attempts of one address in a window; 0 for no bound.
+    pub rate_per_window: u32,
+    /// The window.
+    pub rate_window: Duration,
+    /// Addresses that this shard remembers.
+    pub rate_addresses_max: usize,
+    /// How events look on the wire.
+    pub encoding: Encoding,
+}
+
+/// What the driver has to carry out.
+#[derive(Debug)]
+pub enum Effect {
+    /// An answer to a command.
+    Reply(RequestKey, Reply),
+    /// End this connection.
+    Close(ConnectionKey, CloseReason),
+    /// A delivery failed: log it.
+    Failed(DeliveryFailure),
+}
+
+/// A failed delivery, for the log (contract section 4).
+#[derive(Clone, Debug)]
+pub struct DeliveryFailure {
+    /// To which gateway.
+    pub gateway: GatewayId,
+    /// On which connection; `None` where there was none.
+    pub connection: Option<ConnectionId>,
+    /// What kind of event.
+    pub kind: EventType,
+    /// Which one.
+    pub correlation: CorrelationId,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// One core's gateways.
+pub struct Shard {
+    settings: Settings,
+    log: Log,
+    registry: Registry,
+    tickets: Tickets,
+    rate: RateLimit,
+    totals: DeliveryStats,
+    dirty: VecDeque<ConnectionKey>,
+    effects: VecDeque<Effect>,
+}
+
+impl Shard {
+    /// A shard without connections.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            log: Log::new(settings.epoch),
+            registry: Registry::default(),
+            tickets: Tickets::default(),
+            rate: RateLimit::new(settings.rate_per_window, settings.rate_window, settings.rate_addresses_max),
+            totals: DeliveryStats::default(),
+            dirty: VecDeque::new(),
+            effects: VecDeque::new(),
+            settings,
+        }
+    }
+
+    /// Carries a command out. The reply comes as an effect, at once or later.
+    pub fn handle_command(&mut self, now: Now, request: RequestKey, command: Command) {
+        let reply = match command {
+            Command::Publish(event) => return self.publish(now, request, std::iter::once(event), 1, false),
+            Command::PublishMany(events) => {
+                let count = events.len();
+                return self.publish(now, request, events.into_iter(), count, true);
+            }
+            Command::Totals(gateway) => Reply::Totals(self.totals(gateway)),
+            Command::Connections { gateway, skip, take } => Reply::Connections(self.rows(gateway, skip, take)),
+            Command::Attempt(address) => Reply::Attempt(self.rate.attempt(now.instant, address)),
+            Command::Live(gateways) => {
+                let live = |gateway: &GatewayId| u32::try_from(self.registry.of(*gateway).len()).unwrap_or(u32::MAX);
+                Reply::Live(gateways.iter().map(live).collect())
+            }
+        };
+        self.effects.push_back(Effect::Reply(request, reply));
+    }
+
+    /// A connection joins its gateway; events published from now on are its events. Returns the position that it joins at.
+    ///
+    /// # Errors
+    /// Where the gateway has all the connections that it may have.
+    pub fn handle_join(&mut self, now: Now, join: Join) -> Result<(ConnectionKey, Position), Refused> {
+        let bound = self.settings.connections_per_gateway_max;
+        if bound > 0 && self.registry.of(join.gateway).len() >= bound {
+            return Err(Refused::CapacityExceeded);
+        }
+        let position = self.log.last(join.gateway);
+        Ok((self.registry.insert(join, now.wall, now.instant), position))
+    }
+
+    /// A close frame goes out: the connection gets no more events, and what it has not got has failed.
+    pub fn handle_closing(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) {
+        self.registry.retire(key);
+        let boundary = self.settings.encoding.boundary;
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        for ticket in connection.outbox.abort(boundary) {
+            self.decide(now, key, ticket, Outcome::Failed(reason.label()));
+        }
+    }
+
+    /// The connection is gone. Returns what it was.
+    pub fn handle_leave(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) -> Option<Connection> {
+        self.handle_closing(now, key, reason);
+        self.registry.remove(key)
+    }
+
+    /// The peer gave a sign of life; an answered ping took `round_trip`.
+    pub fn handle_life(&mut self, now: Now, key: ConnectionKey, round_trip: Option<Duration>) {
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        connection.last_heartbeat = now.wall;
+        connection.stale = false;
+        if let Some(round_trip) = round_trip {
+            connection.round_trip_us = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// The peer has been silent for the timeout, but has a grace.
+    pub fn handle_stale(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.registry.connection_mut(key) {
+            connection.stale = true;
+        }
+    }
+
+    /// Appends up to `budget` bytes of the connection's events to `out`; see [`outbox::Outbox::take`].
+    pub fn take(&mut self, key: ConnectionKey, budget: usize, stop: bool, out: &mut Vec<u8>) {
+        let boundary = self.settings.encoding.boundary;
+        if let Some(connection) = self.registry.connection_mut(key) {
+            connection.outbox.take(budget, stop, boundary, out);
+        }
+    }
+
+    /// Whether another frame may go out before the connection's next event bytes.
+    pub fn at_boundary(&self, key: ConnectionKey) -> bool {
+        let boundary = self.settings.encoding.boundary;
+        self.registry.connection(key).is_none_or(|connection| connection.outbox.at_boundary(boundary))
+    }
+
+    /// Whether all events of the connection have been taken.
+    pub fn is_drained(&self, key: ConnectionKey) -> bool {
+        self.registry.connection(key).is_none_or(|connection| connection.outbox.is_empty())
+    }
+
+    /// Everything taken for this connection is in its socket: those events are delivered.
+    pub fn handle_written(&mut self, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        let id = connection.id;
+        let mut sent = 0;
+        for ticket in connection.outbox.confirm() {
+            sent += 1;
+            if let Some((request, reply)) = self.tickets.decide(ticket, id, Outcome::Delivered) {
+                self.effects.push_back(Effect::Reply(request, reply));
+            }
+        }
+        connection.outbox.shrink();
+        connection.stats.total_events_sent += sent;
+        self.totals.total_events_sent += sent;
+        debug_assert!(now.instant >= connection.connected);
+    }
+
+    /// Gateways or tokens changed: whoever came with what is gone now has to go, too.
+    pub fn handle_change(&mut self, change: Change) {
+        let gone: Vec<_> = match change {
+            Change::GatewayCreated(_) | Change::TokenCreated { .. } => return,
+            Change::GatewayDeleted(gateway) => {
+                self.registry.of(gateway).iter().map(|key| (*key, CloseReason::GatewayDeleted)).collect()
+            }
+            Change::TokenRevoked { gateway, token, .. } => {
+                let with = |key: &&ConnectionKey| self.registry.connection(**key).is_some_and(|c| c.token == token);
+                self.registry.of(gateway).iter().filter(with).map(|key| (*key, CloseReason::KeyRevoked)).collect()
+            }
+        };
+        self.effects.extend(gone.into_iter().map(|(key, reason)| Effect::Close(key, reason)));
+    }
+
+    /// Answers publishes whose time is up, and forgets what may be forgotten.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some((request, reply)) = self.tickets.expire(now.instant) {
+            self.effects.push_back(Effect::Reply(request, reply));
+        }
+        self.rate.forget(now.instant);
+    }
+
+    /// When [`Shard::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.tickets.poll_timeout()
+    }
+
+    /// The next thing to carry out.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// The next connection that has something new to write. It may have left since.
+    pub fn poll_dirty(&mut self) -> Option<ConnectionKey> {
+        self.dirty.pop_front()
+    }
+
+    /// Whether [`Shard::poll_dirty`] has something.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// The connection, while it is there.
+    pub fn connection(&self, key: ConnectionKey) -> Option<&Connection> {
+        self.registry.connection(key)
+    }
+
+    /// All connections.
+    pub fn connections(&self) -> impl Iterator<Item = (ConnectionKey, &Connection)> {
+        self.registry.iter()
+    }
+
+    /// Publishes that are not decided.
+    pub fn undecided(&self) -> usize {
+        self.tickets.len()
+    }
+
+    fn publish(
+        &mut self,
+        now: Now,
+        request: RequestKey,
+        events: impl Iterator<Item = Event>,
+        count: usize,
+        many: bool,
+    ) {
+        let ticket = self.tickets.open(request, count, many, now.instant + self.settings.publish_timeout);
+        for event in events {
+            self.accept(now, ticket, &event);
+        }
+        if let Some((request, reply)) = self.tickets.settle(ticket) {
+            self.effects.push_back(Effect::Reply(request, reply));
+        }
+    }
+
+    /// Gives one event its position and puts it into every outbox of its gateway.
+    fn accept(&mut self, now: Now, ticket: u32, event: &Event) {
+        let position = self.log.append(event.gateway);
+        let keys = self.registry.of(event.gateway);
+        let of = self.tickets.add(ticket, event, position, keys.len());
+        if keys.is_empty() {
+            self.tickets.unconnected(of);
+            self.fail(now, of, event.gateway, None, crate::model::Failure::NOT_CONNECTED);
+            return;
+        }
+        let frame = (self.settings.encoding.encode)(event, position, now.wall);
+        // By index: a connection that overflows is retired, and must not shift those behind it.
+        let mut slow = Vec::new();
+        for at in 0..self.registry.of(event.gateway).len() {
+            let key = self.registry.of(event.gateway)[at];
+            let Some(connection) = self.registry.connection_mut(key) else { continue };
+            let idle = connection.outbox.is_empty();
+            match connection.outbox.push(frame.clone(), of, self.settings.outbox_bytes_max) {
+                Ok(()) if idle => self.dirty.push_back(key),
+                Ok(()) => {}
+                Err(outbox::Full) => slow.push(key),
+            }
+        }
+        for key in slow {
+            self.decide(now, key, of, Outcome::Failed(CloseReason::SlowConsumer.label()));
+            self.handle_closing(now, key, CloseReason::SlowConsumer);
+            self.effects.push_back(Effect::Close(key, CloseReason::SlowConsumer));
+        }
+    }
+
+    fn decide(&mut self, now: Now, key: ConnectionKey, of: TicketRef, outcome: Outcome) {
+        let Some(connection) = self.registry.connection(key) else { return };
+        let (id, gateway) = (connection.id, connection.gateway);
+        if let Outcome::Failed(reason) = outcome {
+            self.fail(now, of, gateway, Some(key), reason);
+        }
+        if let Some((request, reply)) = self.tickets.decide(of, id, outcome) {
+            self.effects.push_back(Effect::Reply(request, reply));
+        }
+    }
+
+    /// Counts and reports a failed delivery.
+    fn fail(&mut self, now: Now, of: TicketRef, gateway: GatewayId, key: Option<ConnectionKey>, reason: &'static str) {
+        let failure = DeliveryStats {
+            total_events_sent: 0,
+            failed_deliveries: 1,
+            last_failure_time: Some(now.wall),
+            last_failure_reason: Some(reason),
+        };
+        self.totals.add(&failure);
+        let connection = key.and_then(|key| self.registry.connection_mut(key)).map(|connection| {
+            connection.stats.add(&failure);
+            connection.id
+        });
+        if let Some((kind, outcome)) = self.tickets.about(of) {
+            let (kind, correlation) = (kind.clone(), outcome.correlation_id);
+            self.effects.push_back(Effect::Failed(DeliveryFailure { gateway, connection, kind, correlation, reason }));
+        }
+    }
+
+    fn totals(&self, gateway: Option<GatewayId>) -> Totals {
+        let (connections, gateways) = match gateway {
+            None => (self.registry.len(), self.registry.gateways()),
+            Some(gateway) => {
+                let connections = self.registry.iter().filter(|(_, c)| c.gateway == gateway).count();
+                (connections, usize::from(connections > 0))
+            }
+        };
+        Totals { shard: self.settings.id, connections, gateways, deliveries: self.totals }
+    }
+
+    fn rows(&self, gateway: Option<GatewayId>, skip: usize, take: usize) -> Vec<ConnectionRow> {
+        let wanted = |connection: &Connection| gateway.is_none_or(|gateway| connection.gateway == gateway);
+        let rows = self.registry.iter().map(|(_, connection)| connection).filter(|connection| wanted(connection));
+        rows.skip(skip).take(take).map(|connection| self.row(connection)).collect()
+    }
+
+    fn row(&self, connection: &Connection) -> ConnectionRow {
+        let status = match connection {
+            Connection { closing: true, .. } => ConnectionStatus::Closing,
+            Connection { stale: true, .. } => ConnectionStatus::Stale,
+            _ => ConnectionStatus::Connected,
+        };
+        ConnectionRow {
+            gateway_id: connection.gateway,
+            connection_id: connection.id,
+            connected_at: connection.connected_at,
+            last_heartbeat: connection.last_heartbeat,
+            status,
+            remote_address: connection.address,
+            shard: self.settings.id,
+            round_trip_ms: (connection.round_trip_us > 0).then(|| f64::from(connection.round_trip_us) / 1_000.0),
+            queued_bytes: connection.outbox.queued_bytes(),
+            delivery_stats: connection.stats,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

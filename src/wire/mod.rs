@@ -1,4 +1,7 @@
 //! Bytes and meaning: TLS, HTTP, the upgrade, the event's envelope. No clock, no socket, no hub.
 
+pub mod envelope;
+pub mod frames;
 pub mod http;
+pub mod tls;
 pub mod upgrade;

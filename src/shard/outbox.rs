@@ -1,0 +1,220 @@
+//! What waits for one socket: shared frames in order, bounded in bytes.
+//!
+//! ```text
+//!   confirmed ──▶ │ taken, not confirmed │ partly taken │ waiting … │ ◀── push
+//!                 └──── in flight ───────┴──────────────┘
+//! ```
+//!
+//! An event is *taken* when its bytes were handed over for writing, and *confirmed* when the socket has them all.
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// The queue of one connection; `T` is what an entry stands for.
+#[derive(Debug)]
+pub struct Outbox<T> {
+    entries: VecDeque<Entry<T>>,
+    /// Entries at the front whose bytes have all been taken.
+    taken: usize,
+    /// Bytes taken of the entry after those.
+    offset: usize,
+    /// Bytes of entries of which nothing was taken yet.
+    waiting_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    frame: Bytes,
+    tag: Option<T>,
+}
+
+/// The outbox is over its bound; nothing was queued.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl<T> Default for Outbox<T> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), taken: 0, offset: 0, waiting_bytes: 0 }
+    }
+}
+
+impl<T> Outbox<T> {
+    /// Queues an encoded event behind the others. One event may always wait, however large; beyond it `bytes_max` counts.
+    ///
+    /// # Errors
+    /// [`Full`] where it would be over the bound.
+    pub fn push(&mut self, frame: Bytes, tag: T, bytes_max: usize) -> Result<(), Full> {
+        if self.waiting_bytes > 0 && self.waiting_bytes + frame.len() > bytes_max {
+            return Err(Full);
+        }
+        self.waiting_bytes += frame.len();
+        self.entries.push_back(Entry { frame, tag: Some(tag) });
+        Ok(())
+    }
+
+    /// Appends up to `budget` bytes of what comes next to `out`. With `stop`, stays within the frame that is begun, whose
+    /// end is `boundary(length of the event, offset)`.
+    pub fn take(&mut self, budget: usize, stop: bool, boundary: fn(usize, usize) -> usize, out: &mut Vec<u8>) {
+        let mut left = budget;
+        while left > 0 {
+            let Some(entry) = self.entries.get(self.taken) else { return };
+            let length = entry.frame.len();
+            if stop && self.at_boundary(boundary) {
+                return;
+            }
+            let end = if stop { boundary(length, self.offset) } else { length };
+            let step = (end - self.offset).min(left);
+            out.extend_from_slice(&entry.frame[self.offset..self.offset + step]);
+            if self.offset == 0 {
+                self.waiting_bytes -= length;
+            }
+            self.offset += step;
+            left -= step;
+            if self.offset == length {
+                self.taken += 1;
+                self.offset = 0;
+            }
+        }
+    }
+
+    /// Whether another frame may be put between what was taken and what comes next.
+    pub fn at_boundary(&self, boundary: fn(usize, usize) -> usize) -> bool {
+        self.offset == 0
+            || self
+                .entries
+                .get(self.taken)
+                .is_none_or(|entry| boundary(entry.frame.len(), self.offset - 1) == self.offset)
+    }
+
+    /// Whether nothing is left to take.
+    pub fn is_empty(&self) -> bool {
+        self.taken == self.entries.len()
+    }
+
+    /// All that was taken is in the socket: forgets it and returns what it stood for, in order.
+    pub fn confirm(&mut self) -> impl Iterator<Item = T> {
+        let done = std::mem::take(&mut self.taken);
+        self.entries.drain(..done).filter_map(|entry| entry.tag)
+    }
+
+    /// Gives the memory of a long queue back, once it is empty.
+    pub fn shrink(&mut self) {
+        if self.entries.is_empty() && self.entries.capacity() > 0 {
+            self.entries = VecDeque::new();
+        }
+    }
+
+    /// No event is to be written any more: returns what the unconfirmed ones stood for, in order. The frame that is begun
+    /// stays, up to its end.
+    pub fn abort(&mut self, boundary: fn(usize, usize) -> usize) -> Vec<T> {
+        let tags = self.entries.iter_mut().filter_map(|entry| entry.tag.take()).collect();
+        let rest = if self.at_boundary(boundary) {
+            None
+        } else {
+            self.entries.get(self.taken).map(|entry| {
+                let end = boundary(entry.frame.len(), self.offset);
+                entry.frame.slice(..end)
+            })
+        };
+        self.entries.clear();
+        self.taken = 0;
+        self.waiting_bytes = 0;
+        match rest {
+            Some(frame) => self.entries.push_back(Entry { frame, tag: None }),
+            None => self.offset = 0,
+        }
+        tags
+    }
+
+    /// Bytes that are not confirmed yet.
+    pub fn queued_bytes(&self) -> usize {
+        self.entries.iter().map(|entry| entry.frame.len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames of ten bytes, cut anywhere.
+    fn tens(length: usize, offset: usize) -> usize {
+        ((offset / 10 + 1) * 10).min(length)
+    }
+
+    fn take(outbox: &mut Outbox<u32>, budget: usize, stop: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        outbox.take(budget, stop, tens, &mut out);
+        out
+    }
+
+    fn bytes(length: usize) -> Bytes {
+        (0..length).map(|i| i as u8).collect()
+    }
+
+    #[test]
+    fn bytes_leave_in_order_whatever_the_budget() {
+        for budget in 1..40 {
+            let mut outbox = Outbox::default();
+            let frames = [bytes(7), bytes(25), bytes(1)];
+            for (tag, frame) in frames.iter().enumerate() {
+                outbox.push(frame.clone(), tag as u32, 1_000).unwrap();
+            }
+            let mut all = Vec::new();
+            while !outbox.is_empty() {
+                all.extend(take(&mut outbox, budget, false));
+            }
+            assert_eq!(all, frames.concat());
+            assert_eq!(outbox.confirm().collect::<Vec<_>>(), [0, 1, 2]);
+            assert_eq!(outbox.queued_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn the_bound_counts_what_waits_and_one_event_may_always_wait() {
+        let mut outbox = Outbox::default();
+        outbox.push(bytes(50), 0, 20).unwrap();
+        assert_eq!(outbox.push(bytes(1), 1, 20), Err(Full));
+        take(&mut outbox, 1, false);
+        outbox.push(bytes(19), 1, 20).unwrap();
+        outbox.push(bytes(1), 2, 20).unwrap();
+        assert_eq!(outbox.push(bytes(1), 3, 20), Err(Full));
+        assert_eq!(outbox.queued_bytes(), 70);
+    }
+
+    #[test]
+    fn only_whole_events_are_confirmed() {
+        let mut outbox = Outbox::default();
+        outbox.push(bytes(5), 0, 100).unwrap();
+        outbox.push(bytes(5), 1, 100).unwrap();
+        take(&mut outbox, 7, false);
+        assert_eq!(outbox.confirm().collect::<Vec<_>>(), [0]);
+        take(&mut outbox, 7, false);
+        assert_eq!(outbox.confirm().collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn a_begun_frame_is_ended_and_not_more() {
+        let mut outbox = Outbox::default();
+        outbox.push(bytes(25), 0, 100).unwrap();
+        assert!(outbox.at_boundary(tens));
+        take(&mut outbox, 3, false);
+        assert!(!outbox.at_boundary(tens));
+        assert_eq!(take(&mut outbox, 100, true), bytes(25)[3..10]);
+        assert!(outbox.at_boundary(tens));
+        assert!(take(&mut outbox, 100, true).is_empty());
+        assert_eq!(take(&mut outbox, 100, false), bytes(25)[10..]);
+    }
+
+    #[test]
+    fn aborting_gives_every_tag_back_once_and_keeps_the_begun_frame() {
+        let mut outbox = Outbox::default();
+        for tag in 0..3 {
+            outbox.push(bytes(25), tag, 100).unwrap();
+        }
+        take(&mut outbox, 28, false);
+        assert_eq!(outbox.abort(tens), [0, 1, 2]);
+        assert_eq!(take(&mut outbox, 100, true), bytes(25)[3..10]);
+        assert!(outbox.is_empty() && outbox.confirm().next().is_none());
+        assert!(outbox.abort(tens).is_empty());
+    }
+}

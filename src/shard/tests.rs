@@ -1,0 +1,193 @@
+//! Claims about one shard, in virtual time.
+
+use super::*;
+use crate::model::{Failure, TokenId};
+
+fn encode(event: &Event, position: Position, _: Timestamp) -> Bytes {
+    [event.payload.as_ref(), format!("#{};", position.offset).as_bytes()].concat().into()
+}
+
+fn whole(length: usize, _: usize) -> usize {
+    length
+}
+
+fn shard() -> Shard {
+    Shard::new(Settings {
+        id: ShardId(0),
+        epoch: 7,
+        outbox_bytes_max: 100,
+        connections_per_gateway_max: 2,
+        publish_timeout: Duration::from_secs(2),
+        rate_per_window: 10,
+        rate_window: Duration::from_secs(60),
+        rate_addresses_max: 100,
+        encoding: Encoding { encode, boundary: whole },
+    })
+}
+
+fn at(seconds: u64) -> Now {
+    Now { instant: Instant(seconds * 1_000_000), wall: Timestamp(seconds as i64 * 1_000) }
+}
+
+fn join(gateway: GatewayId) -> Join {
+    let address = "127.0.0.1:1".parse().unwrap();
+    Join { gateway, id: ConnectionId::random(), token: TokenId::random(), address }
+}
+
+fn event(gateway: GatewayId, payload: &str) -> Event {
+    Event {
+        gateway,
+        kind: EventType::parse("t").unwrap(),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
+        correlation: CorrelationId::random(),
+        user_id: None,
+    }
+}
+
+fn replies(shard: &mut Shard) -> Vec<(RequestKey, Reply)> {
+    std::iter::from_fn(|| shard.poll_effect())
+        .filter_map(|effect| match effect {
+            Effect::Reply(request, reply) => Some((request, reply)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn published(shard: &mut Shard) -> crate::model::PublishOutcome {
+    match replies(shard).pop() {
+        Some((_, Reply::Published(outcome))) => outcome,
+        other => panic!("no answer to the publish: {other:?}"),
+    }
+}
+
+fn write_all(shard: &mut Shard, now: Now, key: ConnectionKey) -> String {
+    let mut out = Vec::new();
+    shard.take(key, 10_000, false, &mut out);
+    shard.handle_written(now, key);
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn an_event_goes_to_every_connection_of_its_gateway_and_to_no_other() {
+    let mut shard = shard();
+    let (ours, other) = (GatewayId::random(), GatewayId::random());
+    let a = shard.handle_join(at(0), join(ours)).unwrap().0;
+    let b = shard.handle_join(at(0), join(ours)).unwrap().0;
+    let c = shard.handle_join(at(0), join(other)).unwrap().0;
+    shard.handle_command(at(1), 1, Command::Publish(event(ours, "x")));
+    assert_eq!(std::iter::from_fn(|| shard.poll_dirty()).collect::<Vec<_>>(), [a, b]);
+    assert!(replies(&mut shard).is_empty(), "undecided until written");
+    assert_eq!(write_all(&mut shard, at(1), a), "x#1;");
+    assert_eq!(write_all(&mut shard, at(1), b), "x#1;");
+    assert_eq!(write_all(&mut shard, at(1), c), "");
+    let outcome = published(&mut shard);
+    assert_eq!((outcome.connections, outcome.delivered, outcome.failed, outcome.pending), (2, 2, 0, 0));
+    assert_eq!(outcome.position, Position { epoch: 7, offset: 1 });
+}
+
+#[test]
+fn events_keep_the_order_in_which_they_were_accepted() {
+    let mut shard = shard();
+    let gateway = GatewayId::random();
+    let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    for n in 0..5 {
+        shard.handle_command(at(1), n, Command::Publish(event(gateway, &n.to_string())));
+    }
+    assert_eq!(write_all(&mut shard, at(1), key), "0#1;1#2;2#3;3#4;4#5;");
+    assert_eq!(replies(&mut shard).len(), 5);
+}
+
+#[test]
+fn a_gateway_that_is_away_is_a_failed_delivery_with_its_reason() {
+    let mut shard = shard();
+    shard.handle_command(at(1), 1, Command::Publish(event(GatewayId::random(), "x")));
+    let outcome = published(&mut shard);
+    assert_eq!((outcome.connections, outcome.delivered, outcome.failed), (0, 0, 1));
+    assert_eq!(outcome.failures, [Failure { connection_id: None, reason: "gateway not connected" }]);
+}
+
+#[test]
+fn an_outbox_over_its_bound_closes_that_connection_and_no_other() {
+    let mut shard = shard();
+    let gateway = GatewayId::random();
+    let slow = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    let good = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    for n in 0..4 {
+        shard.handle_command(at(1), n, Command::Publish(event(gateway, &"x".repeat(40))));
+        assert!(write_all(&mut shard, at(1), good).len() > 40);
+    }
+    let effects: Vec<_> = std::iter::from_fn(|| shard.poll_effect()).collect();
+    let closed = effects.iter().filter(|e| matches!(e, Effect::Close(key, CloseReason::SlowConsumer) if *key == slow));
+    assert_eq!(closed.count(), 1);
+    let answered = effects.iter().filter(|e| matches!(e, Effect::Reply(..))).count();
+    assert_eq!(answered, 4, "a slow connection delays no answer once it is judged");
+    assert_eq!(shard.undecided(), 0);
+    let totals = shard.totals(None).deliveries;
+    assert_eq!((totals.total_events_sent, totals.failed_deliveries), (4, 3));
+}
+
+#[test]
+fn what_is_undecided_when_the_time_is_up_is_pending_and_counted_later() {
+    let mut shard = shard();
+    let gateway = GatewayId::random();
+    let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    shard.handle_command(at(1), 1, Command::Publish(event(gateway, "x")));
+    shard.handle_timeout(at(2));
+    assert!(replies(&mut shard).is_empty());
+    shard.handle_timeout(at(3));
+    assert_eq!(published(&mut shard).pending, 1);
+    write_all(&mut shard, at(4), key);
+    assert!(replies(&mut shard).is_empty(), "answered once");
+    assert_eq!((shard.undecided(), shard.totals(None).deliveries.total_events_sent), (0, 1));
+}
+
+#[test]
+fn leaving_decides_what_was_not_written_and_frees_the_place_once() {
+    let mut shard = shard();
+    let gateway = GatewayId::random();
+    let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    shard.handle_command(at(1), 1, Command::Publish(event(gateway, "x")));
+    assert!(shard.handle_leave(at(1), key, CloseReason::GatewayGone).is_some());
+    let outcome = published(&mut shard);
+    assert_eq!((outcome.delivered, outcome.failed, outcome.failures[0].reason), (0, 1, "gateway gone"));
+    assert!(shard.handle_leave(at(1), key, CloseReason::GatewayGone).is_none());
+    let next = shard.handle_join(at(2), join(gateway)).unwrap().0;
+    assert_eq!(next.index, key.index, "the place is used again");
+    assert!(shard.connection(key).is_none(), "the old key names nobody");
+}
+
+#[test]
+fn revoking_closes_those_who_came_with_that_token() {
+    let mut shard = shard();
+    let gateway = GatewayId::random();
+    let (old, new) = (join(gateway), join(gateway));
+    let key = shard.handle_join(at(0), old).unwrap().0;
+    shard.handle_join(at(0), new).unwrap();
+    let hash = crate::model::KeyHash::of(b"");
+    shard.handle_change(Change::TokenRevoked { gateway, token: old.token, hash });
+    let effects: Vec<_> = std::iter::from_fn(|| shard.poll_effect()).collect();
+    assert!(matches!(effects[..], [Effect::Close(closed, CloseReason::KeyRevoked)] if closed == key));
+}
+
+#[test]
+fn a_gateway_has_no_more_connections_than_it_may() {
+    let mut shard = shard();
+    let gateway = GatewayId::random();
+    let first = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    shard.handle_join(at(0), join(gateway)).unwrap();
+    assert_eq!(shard.handle_join(at(0), join(gateway)), Err(Refused::CapacityExceeded));
+    shard.handle_leave(at(1), first, CloseReason::GatewayGone);
+    assert!(shard.handle_join(at(1), join(gateway)).is_ok());
+}
+
+#[test]
+fn a_batch_is_answered_in_its_order() {
+    let mut shard = shard();
+    let (here, away) = (GatewayId::random(), GatewayId::random());
+    let key = shard.handle_join(at(0), join(here)).unwrap().0;
+    let events = vec![event(here, "a"), event(away, "b"), event(here, "c")];
+    shard.handle_command(at(1), 9, Command::PublishMany(events));
+    write_all(&mut shard, at(1), key);
+    let Some((9, Reply::PublishedMany(outcomes))) = replies(&mut shard).pop() else { panic!("no answer") };
+    assert_eq!(outcomes.iter().map(|o| (o.delivered, o.failed)).collect::<Vec<_>>(), [(1, 0), (0, 1), (1, 0)]);
+}

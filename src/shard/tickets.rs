@@ -1,0 +1,174 @@
+//! Publishes that are not decided yet, and the answers that they will get.
+
+use super::command::Reply;
+use crate::{
+    limits,
+    model::{ConnectionId, Event, EventType, Failure, Instant, Position, PublishOutcome},
+};
+use slab::Slab;
+use std::collections::VecDeque;
+
+/// Which request an answer belongs to; the asker's business, opaque here.
+pub type RequestKey = u64;
+
+/// One event of one undecided publish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TicketRef {
+    ticket: u32,
+    event: u32,
+}
+
+/// How one delivery ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Written whole to the socket.
+    Delivered,
+    /// It will not be, for this reason.
+    Failed(&'static str),
+}
+
+#[derive(Debug)]
+struct Ticket {
+    request: RequestKey,
+    serial: u64,
+    many: bool,
+    answered: bool,
+    undecided: u32,
+    events: Vec<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    kind: EventType,
+    outcome: PublishOutcome,
+}
+
+/// All tickets of a shard. A ticket ends when its last delivery is decided; it is answered then, or when its time is up.
+#[derive(Debug, Default)]
+pub struct Tickets {
+    tickets: Slab<Ticket>,
+    deadlines: VecDeque<(Instant, u32, u64)>,
+    serial: u64,
+}
+
+impl Tickets {
+    /// Opens a ticket for so many events.
+    pub fn open(&mut self, request: RequestKey, events: usize, many: bool, deadline: Instant) -> u32 {
+        self.serial += 1;
+        let ticket = Ticket {
+            request,
+            serial: self.serial,
+            many,
+            answered: false,
+            undecided: 0,
+            events: Vec::with_capacity(events),
+        };
+        let key = u32::try_from(self.tickets.insert(ticket)).expect("tickets are bounded by the inboxes");
+        self.deadlines.push_back((deadline, key, self.serial));
+        key
+    }
+
+    /// Adds an event to an open ticket; `connections` deliveries of it are to be decided.
+    pub fn add(&mut self, ticket: u32, event: &Event, position: Position, connections: usize) -> TicketRef {
+        let entry = &mut self.tickets[ticket as usize];
+        let connections = u32::try_from(connections).expect("connections are capped far below 2^32");
+        entry.undecided += connections;
+        entry.events.push(Pending {
+            kind: event.kind.clone(),
+            outcome: PublishOutcome {
+                correlation_id: event.correlation,
+                position,
+                connections,
+                delivered: 0,
+                failed: 0,
+                pending: connections,
+                failures: Vec::new(),
+            },
+        });
+        TicketRef { ticket, event: u32::try_from(entry.events.len() - 1).expect("a batch is bounded") }
+    }
+
+    /// What an undecided delivery is about.
+    pub fn about(&self, of: TicketRef) -> Option<(&EventType, &PublishOutcome)> {
+        let pending = self.tickets.get(of.ticket as usize)?.events.get(of.event as usize)?;
+        Some((&pending.kind, &pending.outcome))
+    }
+
+    /// Decides one delivery; returns the answer where it was the last.
+    pub fn decide(&mut self, of: TicketRef, connection: ConnectionId, outcome: Outcome) -> Option<(RequestKey, Reply)> {
+        let ticket = self.tickets.get_mut(of.ticket as usize)?;
+        let result = &mut ticket.events[of.event as usize].outcome;
+        result.pending -= 1;
+        match outcome {
+            Outcome::Delivered => result.delivered += 1,
+            Outcome::Failed(reason) => fail(result, Some(connection), reason),
+        }
+        ticket.undecided -= 1;
+        self.settle(of.ticket)
+    }
+
+    /// The event had nobody to go to.
+    pub fn unconnected(&mut self, of: TicketRef) {
+        fail(&mut self.tickets[of.ticket as usize].events[of.event as usize].outcome, None, Failure::NOT_CONNECTED);
+    }
+
+    /// Ends the ticket if nothing of it is undecided; returns the answer where it was not given yet.
+    pub fn settle(&mut self, ticket: u32) -> Option<(RequestKey, Reply)> {
+        if self.tickets.get(ticket as usize)?.undecided > 0 {
+            return None;
+        }
+        let mut ticket = self.tickets.remove(ticket as usize);
+        (!ticket.answered).then(|| (ticket.request, ticket.reply()))
+    }
+
+    /// When the next answer is due whatever is decided.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.front().map(|(deadline, ..)| *deadline)
+    }
+
+    /// Answers one publish whose time is up; call until it returns `None`.
+    pub fn expire(&mut self, now: Instant) -> Option<(RequestKey, Reply)> {
+        while let Some((deadline, key, serial)) = self.deadlines.front().copied() {
+            let live = self.tickets.get_mut(key as usize).filter(|ticket| ticket.serial == serial);
+            if live.is_some() && deadline > now {
+                return None;
+            }
+            self.deadlines.pop_front();
+            if let Some(ticket) = live {
+                ticket.answered = true;
+                return Some((ticket.request, ticket.reply_so_far()));
+            }
+        }
+        None
+    }
+
+    /// Publishes that are undecided.
+    pub fn len(&self) -> usize {
+        self.tickets.len()
+    }
+
+}
+
+impl Ticket {
+    fn reply(&mut self) -> Reply {
+        let mut outcomes = std::mem::take(&mut self.events).into_iter().map(|pending| pending.outcome);
+        match (self.many, outcomes.next()) {
+            (false, Some(outcome)) => Reply::Published(outcome),
+            (_, first) => Reply::PublishedMany(first.into_iter().chain(outcomes).collect()),
+        }
+    }
+
+    fn reply_so_far(&self) -> Reply {
+        match (self.many, self.events.first()) {
+            (false, Some(first)) => Reply::Published(first.outcome.clone()),
+            _ => Reply::PublishedMany(self.events.iter().map(|pending| pending.outcome.clone()).collect()),
+        }
+    }
+}
+
+fn fail(outcome: &mut PublishOutcome, connection_id: Option<ConnectionId>, reason: &'static str) {
+    outcome.failed += 1;
+    if outcome.failures.len() < limits::FAILURES_LISTED_MAX {
+        outcome.failures.push(Failure { connection_id, reason });
+    }
+}

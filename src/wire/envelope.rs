@@ -1,0 +1,38 @@
+//! The JSON around what a gateway gets: the event's envelope and the connection's ack (contract section 1).
+
+use crate::model::{ConnectionId, Event, GatewayId, Position, Timestamp};
+use std::io::Write;
+
+/// What stands before the payload.
+pub fn event_prefix(event: &Event, out: &mut Vec<u8>) {
+    // The type needs no escaping: its rule leaves no character that would.
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(event.kind.as_str().as_bytes());
+    out.extend_from_slice(b"\",\"payload\":");
+}
+
+/// What stands after the payload.
+pub fn event_suffix(event: &Event, position: Position, at: Timestamp, out: &mut Vec<u8>) {
+    put(out, format_args!(",\"gatewayId\":\"{}\",\"timestamp\":\"{at}\"", event.gateway));
+    put(out, format_args!(",\"correlationId\":\"{}\",\"position\":\"{position}\"", event.correlation));
+    if let Some(user_id) = &event.user_id {
+        out.extend_from_slice(b",\"userId\":");
+        serde_json::to_writer(&mut *out, user_id).expect("a string serializes into memory");
+    }
+    out.push(b'}');
+}
+
+/// The first message of every connection.
+pub fn connection_ack(gateway: GatewayId, connection: ConnectionId, position: Position, at: Timestamp) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    put(&mut out, format_args!("{{\"type\":\"connection.ack\",\"gatewayId\":\"{gateway}\""));
+    put(
+        &mut out,
+        format_args!(",\"connectionId\":\"{connection}\",\"timestamp\":\"{at}\",\"position\":\"{position}\"}}"),
+    );
+    out
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("writing into memory cannot fail");
+}

@@ -1,0 +1,193 @@
+//! A gateway's frames, header by header: refuses what breaks RFC 6455 or a bound before its payload arrives.
+//!
+//! tungstenite unmasks, assembles and answers; it does not count fragments, and it reports some errors only after the
+//! payload has come. This looks at headers alone and keeps no payload.
+
+use crate::{limits, model::CloseReason};
+
+/// The state between two pieces of input.
+#[derive(Debug, Default)]
+pub struct FrameGuard {
+    header: [u8; HEADER_BYTES_MAX],
+    header_bytes: u8,
+    payload_left: u64,
+    message_bytes: u64,
+    fragments: u32,
+}
+
+/// What one piece of input held.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// So many bytes are in order.
+    pub good: usize,
+    /// Control frames that began in them.
+    pub controls: u32,
+    /// What is wrong with the byte after them; the connection ends with it.
+    pub wrong: Option<CloseReason>,
+}
+
+const HEADER_BYTES_MAX: usize = 14;
+
+impl FrameGuard {
+    /// Looks at the next bytes of the stream.
+    pub fn inspect(&mut self, input: &[u8], message_bytes_max: usize) -> Seen {
+        let mut at = 0;
+        let mut controls = 0;
+        while at < input.len() {
+            if self.payload_left > 0 {
+                let step = usize::try_from(self.payload_left).unwrap_or(usize::MAX).min(input.len() - at);
+                self.payload_left -= step as u64;
+                at += step;
+                continue;
+            }
+            let begin = at;
+            let have = usize::from(self.header_bytes);
+            let missing = self.header_length().saturating_sub(have).min(input.len() - at);
+            self.header[have..have + missing].copy_from_slice(&input[at..at + missing]);
+            self.header_bytes += u8::try_from(missing).expect("a header is 14 bytes at most");
+            at += missing;
+            if usize::from(self.header_bytes) < self.header_length() {
+                continue;
+            }
+            match self.judge(message_bytes_max) {
+                Ok(control) => controls += u32::from(control),
+                Err(reason) => return Seen { good: begin, controls, wrong: Some(reason) },
+            }
+            self.header_bytes = 0;
+        }
+        Seen { good: at, controls, wrong: None }
+    }
+
+    /// Whether the stream stands between two messages.
+    pub fn between_messages(&self) -> bool {
+        self.fragments == 0 && self.payload_left == 0 && self.header_bytes == 0
+    }
+
+    /// The length of this frame's header, as far as its bytes tell.
+    fn header_length(&self) -> usize {
+        if self.header_bytes < 2 {
+            return 2;
+        }
+        let extended = match self.header[1] & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        2 + extended + if self.header[1] & 0x80 == 0 { 0 } else { 4 }
+    }
+
+    /// Judges a whole header; tells whether the frame is a control frame.
+    fn judge(&mut self, message_bytes_max: usize) -> Result<bool, CloseReason> {
+        let [first, second, ..] = self.header;
+        let length = match second & 0x7f {
+            126 => u64::from(u16::from_be_bytes([self.header[2], self.header[3]])),
+            127 => u64::from_be_bytes(self.header[2..10].try_into().expect("eight bytes")),
+            short => u64::from(short),
+        };
+        let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
+        let known = matches!(opcode, 0..=2 | 8..=10);
+        // RSV bits without an extension, an unknown opcode, no mask, a length above 2^63 (RFC 6455 section 5.2).
+        if first & 0x70 != 0 || !known || second & 0x80 == 0 || length >> 63 != 0 {
+            return Err(CloseReason::ProtocolError);
+        }
+        self.payload_left = length;
+        if opcode >= 8 {
+            // Control frames are short and whole (RFC 6455 section 5.5).
+            return if fin && length <= 125 { Ok(true) } else { Err(CloseReason::ProtocolError) };
+        }
+        if (opcode == 0) != (self.fragments > 0) {
+            return Err(CloseReason::ProtocolError);
+        }
+        self.fragments += 1;
+        self.message_bytes += length;
+        if self.message_bytes > message_bytes_max as u64 || self.fragments > limits::INBOUND_FRAGMENTS_MAX {
+            return Err(CloseReason::MessageTooBig);
+        }
+        if fin {
+            (self.fragments, self.message_bytes) = (0, 0);
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [0; 4];
+
+    fn frame(first: u8, payload: usize) -> Vec<u8> {
+        let mut out = vec![first];
+        match payload {
+            0..126 => out.push(0x80 | payload as u8),
+            126..65536 => {
+                out.push(0x80 | 126);
+                out.extend_from_slice(&(payload as u16).to_be_bytes());
+            }
+            _ => {
+                out.push(0x80 | 127);
+                out.extend_from_slice(&(payload as u64).to_be_bytes());
+            }
+        }
+        out.extend_from_slice(&MASK);
+        out.resize(out.len() + payload, b'x');
+        out
+    }
+
+    fn check(input: &[u8], wrong: Option<CloseReason>) {
+        let whole = FrameGuard::default().inspect(input, 1_000);
+        assert_eq!(whole.wrong, wrong, "{input:x?}");
+        let mut guard = FrameGuard::default();
+        let split = input.iter().find_map(|byte| guard.inspect(&[*byte], 1_000).wrong);
+        assert_eq!(split, wrong, "byte by byte, {input:x?}");
+    }
+
+    #[test]
+    fn frames_in_order_pass() {
+        check(&frame(0x81, 0), None);
+        check(&frame(0x82, 1_000), None);
+        check(&[frame(0x01, 10), frame(0x89, 125), frame(0x80, 990)].concat(), None);
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_is_refused_on_its_header() {
+        for first in [0xc1, 0xa1, 0x91, 0x83, 0x87, 0x8b, 0x8f, 0x80, 0x09] {
+            check(&frame(first, 1), Some(CloseReason::ProtocolError));
+        }
+        check(&[0x81, 0x01, b'x'], Some(CloseReason::ProtocolError));
+        check(&frame(0x89, 126), Some(CloseReason::ProtocolError));
+        check(&[frame(0x01, 1), frame(0x81, 1)].concat(), Some(CloseReason::ProtocolError));
+        check(
+            &[[0x81, 0xff].as_slice(), &(1_u64 << 63).to_be_bytes(), &MASK].concat(),
+            Some(CloseReason::ProtocolError),
+        );
+    }
+
+    #[test]
+    fn what_is_too_big_is_refused_on_its_header() {
+        check(&frame(0x81, 1_001), Some(CloseReason::MessageTooBig));
+        check(&[frame(0x01, 999), frame(0x80, 2)].concat(), Some(CloseReason::MessageTooBig));
+        check(
+            &[[0x81, 0xff].as_slice(), &(1_u64 << 40).to_be_bytes(), &MASK].concat(),
+            Some(CloseReason::MessageTooBig),
+        );
+    }
+
+    #[test]
+    fn fragments_are_counted_even_when_empty() {
+        let mut frames = frame(0x01, 0);
+        for _ in 1..limits::INBOUND_FRAGMENTS_MAX {
+            frames.extend(frame(0x00, 0));
+        }
+        check(&frames, None);
+        frames.extend(frame(0x00, 0));
+        check(&frames, Some(CloseReason::MessageTooBig));
+    }
+
+    #[test]
+    fn what_came_before_the_wrong_frame_is_good() {
+        let input = [frame(0x81, 3), frame(0x89, 0), frame(0x83, 1)].concat();
+        let seen = FrameGuard::default().inspect(&input, 1_000);
+        assert_eq!(seen, Seen { good: 9 + 6, controls: 1, wrong: Some(CloseReason::ProtocolError) });
+    }
+}

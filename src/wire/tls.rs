@@ -1,0 +1,216 @@
+//! TLS over bytes: rustls without buffers of its own, so that an idle connection holds none (RFC 8446, RFC 5246).
+
+use rustls::{
+    ServerConfig,
+    server::UnbufferedServerConnection,
+    unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus},
+};
+use std::sync::Arc;
+
+use crate::limits;
+
+/// The peer broke TLS, or we could not go on; the text is for the log.
+#[derive(Debug)]
+pub struct TlsError(pub String);
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What lies between the socket and the plain bytes.
+pub enum Security {
+    /// Nothing: the hub stands behind a proxy that terminates TLS.
+    Plain,
+    /// One TLS connection.
+    Tls(Box<Tls>),
+}
+
+/// One TLS connection, and the bytes of a record that is not whole yet.
+pub struct Tls {
+    connection: UnbufferedServerConnection,
+    partial: Vec<u8>,
+    handshaking: bool,
+    peer_closed: bool,
+}
+
+impl Security {
+    /// A connection that waits for its `ClientHello`.
+    ///
+    /// # Errors
+    /// Where rustls refuses the configuration.
+    pub fn tls(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
+        let connection = UnbufferedServerConnection::new(config)?;
+        Ok(Self::Tls(Box::new(Tls { connection, partial: Vec::new(), handshaking: true, peer_closed: false })))
+    }
+
+    /// Whether plain bytes can be sent.
+    pub fn established(&self) -> bool {
+        match self {
+            Self::Plain => true,
+            Self::Tls(tls) => !tls.handshaking,
+        }
+    }
+
+    /// Whether the peer has said that it sends no more (`close_notify`).
+    pub fn peer_closed(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.peer_closed)
+    }
+
+    /// Takes what came from the socket; appends plain bytes to `plain` and what TLS itself has to say to `wire`.
+    ///
+    /// # Errors
+    /// A broken record or handshake. An alert for the peer is in `wire` then.
+    pub fn open(&mut self, received: &mut [u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), TlsError> {
+        match self {
+            Self::Plain => {
+                plain.extend_from_slice(received);
+                Ok(())
+            }
+            Self::Tls(tls) => tls.open(received, plain, wire),
+        }
+    }
+
+    /// Appends `plain`, as it goes over the wire, to `wire`. Only once [`Security::established`].
+    ///
+    /// # Errors
+    /// When the connection can encrypt no more.
+    pub fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), TlsError> {
+        match self {
+            Self::Plain => {
+                wire.extend_from_slice(plain);
+                Ok(())
+            }
+            Self::Tls(tls) => tls.write(wire, plain.len(), |traffic, room| traffic.encrypt(plain, room)),
+        }
+    }
+
+    /// Appends the notice that we send no more; nothing where it cannot be sent.
+    pub fn close(&mut self, wire: &mut Vec<u8>) {
+        if let Self::Tls(tls) = self
+            && !tls.handshaking
+        {
+            // A connection that cannot say goodbye any more is closed without.
+            let _ = tls.write(wire, 0, |traffic, room| traffic.queue_close_notify(room));
+        }
+    }
+}
+
+/// Room for the header, the tag and the inner type of each record (RFC 8446 section 5.2, RFC 5246 section 6.2.3).
+const RECORD_OVERHEAD_MAX: usize = 64;
+const RECORD_PLAIN_MAX: usize = 16 * 1024;
+
+type Traffic<'c> = rustls::unbuffered::WriteTraffic<'c, rustls::server::ServerConnectionData>;
+
+impl Tls {
+    fn open(&mut self, received: &mut [u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), TlsError> {
+        if self.partial.is_empty() {
+            let used = self.process(received, plain, wire)?;
+            self.partial.extend_from_slice(&received[used..]);
+        } else {
+            let mut joined = std::mem::take(&mut self.partial);
+            joined.extend_from_slice(received);
+            let used = self.process(&mut joined, plain, wire)?;
+            joined.drain(..used);
+            if !joined.is_empty() {
+                self.partial = joined;
+            }
+        }
+        if self.partial.len() > limits::TLS_PENDING_BYTES_MAX {
+            return Err(TlsError("too many bytes of unfinished TLS records".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Processes whole records of `input`; returns how many bytes are done with.
+    fn process(&mut self, input: &mut [u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<usize, TlsError> {
+        let mut used = 0;
+        loop {
+            let UnbufferedStatus { mut discard, state } = self.connection.process_tls_records(&mut input[used..]);
+            let state = match state {
+                Ok(state) => state,
+                Err(error) => {
+                    self.alert(wire);
+                    return Err(error.into());
+                }
+            };
+            let mut blocked = false;
+            match state {
+                ConnectionState::ReadTraffic(mut traffic) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record?;
+                        discard += record.discard;
+                        plain.extend_from_slice(record.payload);
+                    }
+                }
+                ConnectionState::EncodeTlsData(mut data) => encode(wire, |room| data.encode(room))?,
+                ConnectionState::TransmitTlsData(data) => data.done(),
+                ConnectionState::PeerClosed => self.peer_closed = true,
+                ConnectionState::WriteTraffic(_) => {
+                    self.handshaking = false;
+                    blocked = true;
+                }
+                ConnectionState::BlockedHandshake | ConnectionState::Closed => blocked = true,
+                // Early data is never accepted: `max_early_data_size` stays 0.
+                _ => return Err(TlsError("unexpected TLS state".to_owned())),
+            }
+            used += discard;
+            if blocked {
+                return Ok(used);
+            }
+        }
+    }
+
+    /// After an error, puts the alert that rustls has prepared into `wire`.
+    fn alert(&mut self, wire: &mut Vec<u8>) {
+        if let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(&mut []).state {
+            let _ = encode(wire, |room| data.encode(room));
+        }
+    }
+
+    /// Lets `put` write application data, after whatever TLS has to say first (a key update, say).
+    fn write(
+        &mut self,
+        wire: &mut Vec<u8>,
+        plain_bytes: usize,
+        mut put: impl FnMut(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
+    ) -> Result<(), TlsError> {
+        loop {
+            match self.connection.process_tls_records(&mut []).state? {
+                ConnectionState::WriteTraffic(mut traffic) => {
+                    let start = wire.len();
+                    let records = plain_bytes / RECORD_PLAIN_MAX + 1;
+                    wire.resize(start + plain_bytes + records * RECORD_OVERHEAD_MAX, 0);
+                    let result = put(&mut traffic, &mut wire[start..]);
+                    wire.truncate(start + result.as_ref().map_or(0, |n| *n));
+                    return result.map(drop).map_err(|error| TlsError(error.to_string()));
+                }
+                ConnectionState::EncodeTlsData(mut data) => encode(wire, |room| data.encode(room))?,
+                ConnectionState::TransmitTlsData(data) => data.done(),
+                ConnectionState::PeerClosed => self.peer_closed = true,
+                _ => return Err(TlsError("not ready for application data".to_owned())),
+            }
+        }
+    }
+}
+
+/// Appends what `put` writes, with as much room as it asks for.
+fn encode(wire: &mut Vec<u8>, mut put: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>) -> Result<(), TlsError> {
+    let start = wire.len();
+    let mut room = 4 * 1024;
+    loop {
+        wire.resize(start + room, 0);
+        match put(&mut wire[start..]) {
+            Ok(written) => {
+                wire.truncate(start + written);
+                return Ok(());
+            }
+            Err(EncodeError::InsufficientSize(error)) => room = error.required_size,
+            Err(error @ EncodeError::AlreadyEncoded) => {
+                wire.truncate(start);
+                return Err(TlsError(error.to_string()));
+            }
+        }
+    }
+}
