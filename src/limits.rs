@@ -22,6 +22,8 @@ pub const HTTP_IDLE_DEADLINE: Duration = Duration::from_secs(60);
 pub const TLS_PENDING_BYTES_MAX: usize = 64 * 1024;
 /// One chunk-size line with its extensions, and one trailer section. Over it: 400.
 pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
+/// Chunk extensions of one body. Over it: 400.
+pub const CHUNK_EXTENSIONS_BYTES_MAX: usize = 16 * 1024;
 
 // ---- Requests --------------------------------------------------------------------------------------------------------
 

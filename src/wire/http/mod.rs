@@ -1,5 +1,27 @@
 //! Strict HTTP/1.1 over bytes: heads and bodies in, responses out (RFC 9110, RFC 9112).
+//!
+//! `httparse` finds the tokens; what it lets pass and two parsers could read in two ways is refused here, because a
+//! hub behind a proxy must never see another request than the proxy saw.
+//!
+//! ```text
+//! bytes ─ HeadParser ─► Head ─ check_length, BodyDecoder ─► body ─► Response::encode ─► bytes
+//!             └───────────────────── Refusal ──────────────────────────────┘
+//! ```
 
+mod body;
+mod fields;
+mod framing;
+mod head;
+mod parser;
+mod refusal;
+mod request_line;
 mod response;
+#[cfg(test)]
+mod tests;
 
-pub use response::Response;
+pub use body::BodyDecoder;
+pub use framing::{Framing, check_length};
+pub use head::{Head, Method, Version};
+pub use parser::HeadParser;
+pub use refusal::Refusal;
+pub use response::{CONTINUE, Response, reason_phrase};

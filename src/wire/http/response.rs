@@ -1,6 +1,11 @@
 //! One response, and how it is written.
 
+use crate::model::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use serde::Serialize;
+
+/// The interim answer to `Expect: 100-continue`.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A response. `Content-Length`, `Date` and `Connection` are added when it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +58,52 @@ impl Response {
         self.close = true;
         self
     }
+
+    /// Appends the response as it goes over the wire. `head_only` answers `HEAD`: the length is told, the body is not
+    /// sent. `keep_alive` is the request's; the connection ends all the same where the response says so.
+    pub fn encode(&self, now: Timestamp, head_only: bool, keep_alive: bool, out: &mut Vec<u8>) {
+        let mut line = |parts: &[&str]| {
+            parts.iter().for_each(|part| push_text(part, out));
+            out.extend_from_slice(b"\r\n");
+        };
+        line(&["HTTP/1.1 ", &self.status.to_string(), " ", reason_phrase(self.status)]);
+        line(&["Date: ", &imf_fixdate(now)]);
+        line(&["Connection: ", if self.close || !keep_alive { "close" } else { "keep-alive" }]);
+        line(&["Cache-Control: no-store"]);
+        line(&["X-Content-Type-Options: nosniff"]);
+        if let Some(content_type) = self.content_type {
+            line(&["Content-Type: ", content_type]);
+        }
+        for (name, value) in &self.fields {
+            line(&[name, ": ", value]);
+        }
+        if self.may_have_body() {
+            line(&["Content-Length: ", &self.body.len().to_string()]);
+        }
+        line(&[]);
+        if self.may_have_body() && !head_only {
+            out.extend_from_slice(&self.body);
+        }
+    }
+
+    /// RFC 9110 section 6.4.1.
+    fn may_have_body(&self) -> bool {
+        !matches!(self.status, 100..=199 | 204 | 304)
+    }
+}
+
+/// Appends text that must stay in its line: whatever a value was made of, it adds no field and no second response.
+fn push_text(text: &str, out: &mut Vec<u8>) {
+    out.extend(text.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
+}
+
+/// `Date` as RFC 9110 section 5.6.7 wants it.
+fn imf_fixdate(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    // A year before 0 has no such form; a clock that shows one is broken, and a date is still owed.
+    DateTimePrinter::new()
+        .timestamp_to_rfc9110_string(&at)
+        .unwrap_or_else(|_| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())
 }
 
 /// The reason phrase of a status (RFC 9110 section 15).
@@ -73,6 +124,7 @@ pub fn reason_phrase(status: u16) -> &'static str {
         413 => "Content Too Large",
         414 => "URI Too Long",
         415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
         422 => "Unprocessable Content",
         426 => "Upgrade Required",
         429 => "Too Many Requests",

@@ -1,0 +1,177 @@
+//! Bodies: so many bytes, or chunks (RFC 9112 sections 6.2 and 7.1).
+
+use super::{
+    Framing, Refusal,
+    fields::is_token_byte,
+    framing::{TOO_LARGE, check_length},
+};
+use crate::limits::{CHUNK_EXTENSIONS_BYTES_MAX, CHUNK_LINE_BYTES_MAX};
+
+const fn refuse(detail: &'static str) -> Refusal {
+    Refusal::new(400, "chunk", detail)
+}
+
+const LINE_END: Refusal = refuse("A line between chunks does not end with CR LF, or has a control character.");
+const LINE_TOO_LONG: Refusal = refuse("A line between chunks is too long.");
+const SIZE: Refusal = refuse("A chunk's size is not 1 to 16 hexadecimal digits.");
+const DATA_END: Refusal = refuse("A chunk's data is not followed by CR LF.");
+const TRAILER: Refusal = refuse("A trailer field is malformed.");
+
+/// Takes a body out of a stream, as its bytes come in. It holds no data itself, and one line between chunks at the most.
+#[derive(Debug)]
+pub struct BodyDecoder {
+    stage: Stage,
+    /// Data that may still come.
+    bytes_left: u64,
+    /// The line between chunks that is not complete yet.
+    line: Vec<u8>,
+    /// What it may still grow by; for trailers, all of them together.
+    line_bytes_left: usize,
+    extension_bytes_left: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// So much of a body of known length is to come.
+    Length(u64),
+    /// In the line with a chunk's size.
+    Size,
+    /// So much of a chunk is to come.
+    Data(u64),
+    /// The CR after a chunk's data.
+    DataCr,
+    /// The LF after that.
+    DataLf,
+    /// After the last chunk.
+    Trailers,
+    Done,
+    Refused(Refusal),
+}
+
+impl BodyDecoder {
+    /// A decoder for one body of `bytes_max` bytes of data at the most. A [`Framing::Length`] over it is refused at the
+    /// first call of [`BodyDecoder::decode`]; [`check_length`] tells before the body is asked for.
+    pub fn new(framing: Framing, bytes_max: usize) -> Self {
+        let stage = match (check_length(framing, bytes_max), framing) {
+            (Err(refusal), _) => Stage::Refused(refusal),
+            (Ok(()), Framing::None | Framing::Length(0)) => Stage::Done,
+            (Ok(()), Framing::Length(bytes)) => Stage::Length(bytes),
+            (Ok(()), Framing::Chunked) => Stage::Size,
+        };
+        Self {
+            stage,
+            bytes_left: bytes_max as u64,
+            line: Vec::new(),
+            line_bytes_left: CHUNK_LINE_BYTES_MAX,
+            extension_bytes_left: CHUNK_EXTENSIONS_BYTES_MAX,
+        }
+    }
+
+    /// Moves data from `input` to `out`. Gives the number of bytes that were consumed, and whether the body is complete;
+    /// what is left then belongs to the next request. `out` grows by what has come, never by what is announced.
+    ///
+    /// # Errors
+    /// The one answer that the connection still gets; the same again at every later call.
+    pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), Refusal> {
+        let mut consumed = 0;
+        while consumed < input.len() && !matches!(self.stage, Stage::Done | Stage::Refused(_)) {
+            match self.step(&input[consumed..], out) {
+                Ok(bytes) => consumed += bytes,
+                Err(refusal) => self.stage = Stage::Refused(refusal),
+            }
+        }
+        match self.stage {
+            Stage::Refused(refusal) => Err(refusal),
+            stage => Ok((consumed, stage == Stage::Done)),
+        }
+    }
+
+    /// Goes on by at least one byte.
+    fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Refusal> {
+        match (self.stage, input[0]) {
+            (Stage::Length(left), _) => {
+                let (taken, left) = take(input, left, out);
+                self.stage = if left == 0 { Stage::Done } else { Stage::Length(left) };
+                Ok(taken)
+            }
+            (Stage::Data(left), _) => {
+                let (taken, left) = take(input, left, out);
+                self.stage = if left == 0 { Stage::DataCr } else { Stage::Data(left) };
+                Ok(taken)
+            }
+            (Stage::DataCr, b'\r') => {
+                self.stage = Stage::DataLf;
+                Ok(1)
+            }
+            (Stage::DataLf, b'\n') => {
+                self.stage = Stage::Size;
+                self.line_bytes_left = CHUNK_LINE_BYTES_MAX;
+                Ok(1)
+            }
+            (Stage::DataCr | Stage::DataLf, _) => Err(DATA_END),
+            (Stage::Size, _) => self.step_line(input, Self::handle_size),
+            (Stage::Trailers, _) => self.step_line(input, Self::handle_trailer),
+            (Stage::Done, _) => Ok(0),
+            (Stage::Refused(refusal), _) => Err(refusal),
+        }
+    }
+
+    /// Adds to the line, up to its end, and hands it over when it is whole.
+    fn step_line(&mut self, input: &[u8], handle: fn(&mut Self) -> Result<(), Refusal>) -> Result<usize, Refusal> {
+        for (at, &byte) in input.iter().enumerate() {
+            let after_cr = self.line.last() == Some(&b'\r');
+            let is_allowed = match byte {
+                b'\n' => after_cr,
+                b'\r' | b'\t' => !after_cr,
+                _ => !after_cr && !byte.is_ascii_control(),
+            };
+            if !is_allowed {
+                return Err(LINE_END);
+            }
+            self.line_bytes_left = self.line_bytes_left.checked_sub(1).ok_or(LINE_TOO_LONG)?;
+            self.line.push(byte);
+            if byte == b'\n' {
+                handle(self)?;
+                self.line.clear();
+                return Ok(at + 1);
+            }
+        }
+        Ok(input.len())
+    }
+
+    /// The line is whole: `1a;name=value`.
+    fn handle_size(&mut self) -> Result<(), Refusal> {
+        let digits = self.line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        // httparse would also take no digits at all, and blanks behind them.
+        if !(1..=16).contains(&digits) || !matches!(self.line[digits], b';' | b'\r') {
+            return Err(SIZE);
+        }
+        let Ok(httparse::Status::Complete((_, size))) = httparse::parse_chunk_size(&self.line) else {
+            return Err(SIZE);
+        };
+        let extension_bytes = self.line.len() - digits - b"\r\n".len();
+        self.extension_bytes_left = self.extension_bytes_left.checked_sub(extension_bytes).ok_or(LINE_TOO_LONG)?;
+        self.bytes_left = self.bytes_left.checked_sub(size).ok_or(TOO_LARGE)?;
+        self.line_bytes_left = CHUNK_LINE_BYTES_MAX;
+        self.stage = if size == 0 { Stage::Trailers } else { Stage::Data(size) };
+        Ok(())
+    }
+
+    /// The line is whole. Trailers are checked and forgotten: nothing here has a use for them, and merged into the head
+    /// they could contradict it (RFC 9110 section 6.5.1).
+    fn handle_trailer(&mut self) -> Result<(), Refusal> {
+        if self.line == b"\r\n" {
+            self.stage = Stage::Done;
+            return Ok(());
+        }
+        let name = self.line.iter().take_while(|byte| is_token_byte(**byte)).count();
+        if name > 0 && self.line[name] == b':' { Ok(()) } else { Err(TRAILER) }
+    }
+}
+
+/// Appends at most `left` bytes; gives how many, and what is left then.
+fn take(input: &[u8], left: u64, out: &mut Vec<u8>) -> (usize, u64) {
+    let taken = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+    out.extend_from_slice(&input[..taken]);
+    (taken, left - taken as u64)
+}

@@ -1,0 +1,183 @@
+//! The header fields of one head, and what several of them say together (RFC 9110 section 5).
+
+use super::{Refusal, Version};
+use std::ops::Range;
+use zeroize::Zeroizing;
+
+/// A head's bytes and where its fields are in them. The bytes are overwritten when it goes: keys are among them.
+pub(super) struct Fields {
+    bytes: Zeroizing<Vec<u8>>,
+    spans: Vec<(Span, Span)>,
+}
+
+/// A place in a head. Two bytes an end are enough, as `HEAD_BYTES_MAX` says.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    start: u16,
+    end: u16,
+}
+
+const _: () = assert!(crate::limits::HEAD_BYTES_MAX <= u16::MAX as usize);
+
+impl Span {
+    /// Where `part` is in `whole`, which it must be a slice of.
+    pub(super) fn of(part: &[u8], whole: &[u8]) -> Self {
+        if part.is_empty() {
+            return Self::new(0, 0);
+        }
+        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+        debug_assert!(start + part.len() <= whole.len());
+        Self::new(start, start + part.len())
+    }
+
+    /// The bytes from `start` to before `end`.
+    pub(super) fn new(start: usize, end: usize) -> Self {
+        let short = |n: usize| u16::try_from(n).expect("a head is not longer than HEAD_BYTES_MAX");
+        Self { start: short(start), end: short(end) }
+    }
+
+    fn range(self) -> Range<usize> {
+        usize::from(self.start)..usize::from(self.end)
+    }
+}
+
+impl Fields {
+    /// Takes a copy of `bytes`; the spans are names and values in it.
+    pub(super) fn new(bytes: &[u8], spans: Vec<(Span, Span)>) -> Self {
+        Self { bytes: Zeroizing::new(bytes.to_vec()), spans }
+    }
+
+    pub(super) fn slice(&self, span: Span) -> &[u8] {
+        &self.bytes[span.range()]
+    }
+
+    pub(super) fn first(&self, name: &str) -> Option<&[u8]> {
+        self.spans.iter().find(|span| self.is_named(span, name)).map(|span| trim(self.slice(span.1)))
+    }
+
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.spans.iter().filter(|span| self.is_named(span, name)).map(|span| trim(self.slice(span.1)))
+    }
+
+    /// The one value of a field; `Err` where there is more than one.
+    pub(super) fn only<'a>(&'a self, name: &'a str) -> Result<Option<&'a [u8]>, ()> {
+        let mut values = self.all(name);
+        let first = values.next();
+        if values.next().is_some() { Err(()) } else { Ok(first) }
+    }
+
+    fn is_named(&self, span: &(Span, Span), name: &str) -> bool {
+        self.slice(span.0).eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Whether a comma-separated list, over all lines of that name, has this token in any case.
+    pub(super) fn has_token(&self, name: &str, token: &str) -> bool {
+        self.all(name).flat_map(members).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+    }
+}
+
+/// The members of a comma-separated list; empty ones are among them.
+pub(super) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(trim)
+}
+
+/// `tchar` of RFC 9110 section 5.6.2.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Without blanks and tabs around it; no other white space is optional in HTTP.
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// One `Host`, and one that can be a host (RFC 9112 section 3.2).
+pub(super) fn check_host(fields: &Fields, version: Version) -> Result<(), Refusal> {
+    const fn refuse(detail: &'static str) -> Refusal {
+        Refusal::new(400, "host", detail)
+    }
+    match fields.only("host") {
+        Err(()) => Err(refuse("The request has more than one Host.")),
+        Ok(None) if version == Version::Http11 => Err(refuse("The request has no Host.")),
+        Ok(Some(host)) if !is_host(host) => Err(refuse("Host is not the name of a host.")),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// A name or an address, and perhaps a port.
+fn is_host(host: &[u8]) -> bool {
+    let is_name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte);
+    let is_address_byte = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
+    let after = if let Some(rest) = host.strip_prefix(b"[") {
+        let Some(end) = memchr::memchr(b']', rest).filter(|end| *end > 0) else { return false };
+        if !rest[..end].iter().all(is_address_byte) {
+            return false;
+        }
+        &rest[end + 1..]
+    } else {
+        let end = host.iter().position(|byte| !is_name_byte(byte)).unwrap_or(host.len());
+        if end == 0 {
+            return false;
+        }
+        &host[end..]
+    };
+    match after {
+        [] => true,
+        [b':', port @ ..] => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+/// Whether the connection may serve another request (RFC 9112 section 9.3).
+pub(super) fn keep_alive(fields: &Fields, version: Version) -> bool {
+    let asked = match version {
+        Version::Http11 => true,
+        Version::Http10 => fields.has_token("connection", "keep-alive"),
+    };
+    asked && !fields.has_token("connection", "close")
+}
+
+/// Whether the peer waits for a 100 before it sends the body (RFC 9110 section 10.1.1).
+pub(super) fn expects_continue(fields: &Fields, version: Version) -> Result<bool, Refusal> {
+    if version == Version::Http10 {
+        return Ok(false);
+    }
+    let mut expected = false;
+    for member in fields.all("expect").flat_map(members) {
+        if !member.eq_ignore_ascii_case(b"100-continue") {
+            return Err(Refusal::new(417, "expectation", "The only expectation that can be met is 100-continue."));
+        }
+        expected = true;
+    }
+    Ok(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_a_host_is_one() {
+        let good = ["a", "hub.example:9243", "127.0.0.1", "[::1]", "[::1]:9243", "a:", "under_score", "%41"];
+        let bad = [
+            "", ":80", "a b", "a,b", "a/b", "user@a", "a:80:80", "a:x", "a:123456", "[::1", "[]", "[x]", "a?", "[::1]a",
+        ];
+        for host in good {
+            assert!(is_host(host.as_bytes()), "{host:?}");
+        }
+        for host in bad {
+            assert!(!is_host(host.as_bytes()), "{host:?}");
+        }
+        assert!(!is_host(b"\xff"));
+    }
+
+    #[test]
+    fn only_blanks_and_tabs_are_trimmed() {
+        assert_eq!(trim(b" \t a b\t "), b"a b");
+        assert_eq!(trim(b"\x0ba"), b"\x0ba");
+        assert_eq!(trim(b"  "), b"");
+    }
+}

@@ -1,0 +1,108 @@
+//! The first line of a request: method, target, version (RFC 9112 section 3).
+
+use super::{Method, Refusal, Version, fields::is_token_byte};
+use crate::limits::LINE_BYTES_MAX;
+
+/// No method that is registered comes near it.
+const METHOD_BYTES_MAX: usize = 16;
+
+const SYNTAX: Refusal = Refusal::new(400, "request line", "The request line is not a method, a target and a version.");
+const UNKNOWN_METHOD: Refusal = Refusal::new(501, "method", "The method is not known here.");
+pub(super) const TARGET_TOO_LONG: Refusal = Refusal::new(414, "target length", "The request target is too long.");
+
+/// Refuses a line, of which only the beginning may be there, whose method cannot become one.
+pub(super) fn check_method_begins(line: &[u8]) -> Result<(), Refusal> {
+    let seen = &line[..line.len().min(METHOD_BYTES_MAX + 1)];
+    let method = seen.split(|byte| *byte == b' ').next().unwrap_or(seen);
+    if !method.iter().all(|byte| is_token_byte(*byte)) {
+        return Err(SYNTAX);
+    }
+    if method.len() > METHOD_BYTES_MAX {
+        return Err(UNKNOWN_METHOD);
+    }
+    Ok(())
+}
+
+/// Reads a whole line, without its end. The version comes before the method, so that the preface of HTTP/2 is told
+/// what is wrong with it.
+pub(super) fn parse(line: &[u8]) -> Result<(Method, &[u8], Version), Refusal> {
+    check_method_begins(line)?;
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(SYNTAX);
+    };
+    if method.is_empty() || target.is_empty() {
+        return Err(SYNTAX);
+    }
+    let version = parse_version(version)?;
+    if method == b"CONNECT" {
+        return Err(Refusal::new(400, "method", "CONNECT is for proxies, and this is none."));
+    }
+    let method = Method::of(method).ok_or(UNKNOWN_METHOD)?;
+    check_target(target)?;
+    Ok((method, target, version))
+}
+
+fn parse_version(version: &[u8]) -> Result<Version, Refusal> {
+    match version {
+        b"HTTP/1.1" => Ok(Version::Http11),
+        b"HTTP/1.0" => Ok(Version::Http10),
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+            Err(Refusal::new(505, "version", "Only HTTP/1.1 and HTTP/1.0 are served."))
+        }
+        _ => Err(SYNTAX),
+    }
+}
+
+/// Only the origin form, and only where no two readers can see two different paths in it.
+fn check_target(target: &[u8]) -> Result<(), Refusal> {
+    const fn refuse(detail: &'static str) -> Refusal {
+        Refusal::new(400, "target", detail)
+    }
+    if target.len() > LINE_BYTES_MAX {
+        return Err(TARGET_TOO_LONG);
+    }
+    if target[0] != b'/' {
+        return Err(refuse("The request target does not begin with a slash."));
+    }
+    if !target.iter().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\#".contains(byte)) {
+        return Err(refuse("The request target has a character that must be escaped."));
+    }
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
+    for at in memchr::memchr_iter(b'%', target) {
+        match unescape(&target[at..]) {
+            None => return Err(refuse("The request target has a percent sign that escapes nothing.")),
+            Some(..0x20 | 0x7f) => return Err(refuse("The request target has an escaped control character.")),
+            Some(b'/' | b'\\') if at < path.len() => return Err(refuse("The path has an escaped slash.")),
+            Some(_) => {}
+        }
+    }
+    if memchr::memmem::find(path, b"//").is_some() {
+        return Err(refuse("The path has an empty segment."));
+    }
+    if path.split(|byte| *byte == b'/').any(is_dots) {
+        return Err(refuse("The path has a dot segment."));
+    }
+    Ok(())
+}
+
+/// The byte that an escape at the beginning of `text` stands for.
+fn unescape(text: &[u8]) -> Option<u8> {
+    let digit =
+        |at: usize| text.get(at).and_then(|byte| char::from(*byte).to_digit(16)).and_then(|n| u8::try_from(n).ok());
+    Some(digit(1)? << 4 | digit(2)?)
+}
+
+/// Whether a segment is `.` or `..`, in any spelling.
+fn is_dots(mut segment: &[u8]) -> bool {
+    let mut dots = 0;
+    while !segment.is_empty() && dots <= 2 {
+        segment = match segment {
+            [b'.', rest @ ..] | [b'%', b'2', b'e' | b'E', rest @ ..] => rest,
+            _ => return false,
+        };
+        dots += 1;
+    }
+    dots == 1 || dots == 2
+}
