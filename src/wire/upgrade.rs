@@ -76,3 +76,149 @@ fn is_key(key: &[u8]) -> bool {
 fn is_allowed(origin: &[u8], origins: &[String]) -> bool {
     origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{limits::LINE_BYTES_MAX, model::Timestamp, wire::http::HeadParser};
+
+    const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    const VERSION: &str = "Sec-WebSocket-Version: 13";
+    const UPGRADE: &str = "Upgrade: websocket";
+    const CONNECTION: &str = "Connection: Upgrade";
+
+    fn ask(line: &str, fields: &[&[u8]]) -> Result<Upgrade, Response> {
+        let mut input = format!("{line}\r\nHost: hub\r\n").into_bytes();
+        for field in fields {
+            input.extend_from_slice(field);
+            input.extend_from_slice(b"\r\n");
+        }
+        input.extend_from_slice(b"\r\n");
+        let (head, _) = HeadParser::new().parse(&input).expect("not refused").expect("complete");
+        super::check(&head, &["https://good.example".to_owned()])
+    }
+
+    fn status(result: &Result<Upgrade, Response>) -> u16 {
+        result.as_ref().map_or_else(|response| response.status, |_| 101)
+    }
+
+    fn check_line(line: &str, fields: &[&str], expected: u16) {
+        let fields: Vec<&[u8]> = fields.iter().map(|field| field.as_bytes()).collect();
+        let result = ask(line, &fields);
+        assert_eq!(status(&result), expected, "{line} {fields:?}");
+        assert!(result.err().is_none_or(|response| response.close));
+    }
+
+    fn check(fields: &[&str], expected: u16) {
+        check_line("GET /ws HTTP/1.1", fields, expected);
+    }
+
+    /// A good upgrade with one more field.
+    fn check_with(field: &[u8], expected: u16) {
+        let fields = [UPGRADE, CONNECTION, VERSION, KEY].map(str::as_bytes);
+        assert_eq!(status(&ask("GET /ws HTTP/1.1", &[&fields[..], &[field]].concat())), expected);
+    }
+
+    #[test]
+    fn the_answer_is_that_of_rfc_6455() {
+        let upgrade =
+            ask("GET /ws HTTP/1.1", &[UPGRADE, CONNECTION, VERSION, KEY].map(str::as_bytes)).expect("granted");
+        let mut out = Vec::new();
+        upgrade.response_101(&mut out);
+        let expected = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+
+    #[test]
+    fn b1_the_key_is_one_and_16_bytes_in_base64() {
+        check(&[UPGRADE, CONNECTION, VERSION], 400);
+        check(&[UPGRADE, CONNECTION, VERSION, KEY, KEY], 400);
+        let eight_kilobytes = "A".repeat(LINE_BYTES_MAX);
+        let bad = [
+            "",
+            "x",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25j",
+            "AAAAAAAAAAAAAAAAAAAAAAAA",
+        ];
+        for key in
+            bad.into_iter().chain(["dGhlIHNhbXBsZSBub25jZ!==", "dGhlIHNhbXBsZS\u{e4}ub25jZQ==", &eight_kilobytes])
+        {
+            check(&[UPGRADE, CONNECTION, VERSION, &format!("Sec-WebSocket-Key: {key}")], 400);
+        }
+    }
+
+    #[test]
+    fn b2_the_version_is_13() {
+        check(&[UPGRADE, CONNECTION, KEY], 426);
+        check(&[UPGRADE, CONNECTION, KEY, VERSION, VERSION], 426);
+        for version in ["8", "12", "13, 8", "013", "+13", ""] {
+            check(&[UPGRADE, CONNECTION, KEY, &format!("Sec-WebSocket-Version: {version}")], 426);
+        }
+        let response = ask("GET /ws HTTP/1.1", &[UPGRADE, CONNECTION, KEY].map(str::as_bytes)).expect_err("refused");
+        let mut out = Vec::new();
+        response.encode(Timestamp(0), false, true, &mut out);
+        let text = String::from_utf8(out).expect("text");
+        for line in ["Sec-WebSocket-Version: 13", "Upgrade: websocket", "Connection: Upgrade", "Connection: close"] {
+            assert!(text.contains(&format!("\r\n{line}\r\n")), "{text}");
+        }
+    }
+
+    #[test]
+    fn b3_the_request_is_a_get_of_http_1_1_without_a_body() {
+        let good = [UPGRADE, CONNECTION, VERSION, KEY];
+        check(&[], 426);
+        check(&[CONNECTION, VERSION, KEY], 426);
+        check(&["Upgrade: h2c", CONNECTION, VERSION, KEY], 426);
+        check(&[UPGRADE, VERSION, KEY], 400);
+        check(&[UPGRADE, "Connection: keep-alive", VERSION, KEY], 400);
+        check_line("GET /ws HTTP/1.0", &good, 400);
+        check(&[&good[..], &["Content-Length: 1"]].concat(), 400);
+        check(&[&good[..], &["Transfer-Encoding: chunked"]].concat(), 400);
+        check(&[&good[..], &["Content-Length: 0"]].concat(), 101);
+        for method in ["POST", "HEAD", "OPTIONS", "TRACE"] {
+            check_line(&format!("{method} /ws HTTP/1.1"), &good, 405);
+        }
+        let response = ask("POST /ws HTTP/1.1", &[]).expect_err("refused");
+        assert!(response.fields.contains(&("Allow", "GET".to_owned())));
+    }
+
+    #[test]
+    fn b4_what_proxies_make_of_the_fields_is_accepted() {
+        check(&[UPGRADE, "Connection: keep-alive, Upgrade", VERSION, KEY], 101);
+        check(&[UPGRADE, "connection:KEEP-ALIVE,,\tUPGRADE ,", VERSION, KEY], 101);
+        check(&[UPGRADE, "Connection: keep-alive", "Connection: upgrade", VERSION, KEY], 101);
+        check(&["Upgrade: WebSocket", CONNECTION, VERSION, KEY], 101);
+        check(&["UPGRADE: h2c, WEBSOCKET", CONNECTION, VERSION, KEY], 101);
+    }
+
+    #[test]
+    fn b5_browsers_come_from_listed_origins_only() {
+        check_with(b"X: y", 101);
+        check_with(b"Origin: https://good.example", 101);
+        check_with(b"Origin: HTTPS://Good.Example", 101);
+        let bad: [&[u8]; 8] = [
+            b"Origin: null",
+            b"Origin:",
+            b"Origin: https://good.example.evil",
+            b"Origin: http://good.example",
+            b"Origin: https://good.example:444",
+            b"Origin: https://good.example/",
+            b"Origin: \xff",
+            b"Origin: https://good.example\r\nOrigin: https://evil.example",
+        ];
+        for origin in bad {
+            check_with(origin, 403);
+        }
+    }
+
+    #[test]
+    fn b6_subprotocols_and_extensions_are_not_looked_at() {
+        check_with(b"Sec-WebSocket-Protocol: \xff\xfe", 101);
+        check_with(format!("Sec-WebSocket-Protocol:{}", " ".repeat(LINE_BYTES_MAX)).as_bytes(), 101);
+        check_with(format!("Sec-WebSocket-Protocol: {}", "t, ".repeat(1_000)).as_bytes(), 101);
+        check_with(b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits", 101);
+    }
+}

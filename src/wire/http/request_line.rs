@@ -14,7 +14,7 @@ pub(super) const TARGET_TOO_LONG: Refusal = Refusal::new(414, "target length", "
 pub(super) fn check_method_begins(line: &[u8]) -> Result<(), Refusal> {
     let seen = &line[..line.len().min(METHOD_BYTES_MAX + 1)];
     let method = seen.split(|byte| *byte == b' ').next().unwrap_or(seen);
-    if !method.iter().all(|byte| is_token_byte(*byte)) {
+    if (method.is_empty() && !seen.is_empty()) || !method.iter().all(|byte| is_token_byte(*byte)) {
         return Err(SYNTAX);
     }
     if method.len() > METHOD_BYTES_MAX {
@@ -32,7 +32,7 @@ pub(super) fn parse(line: &[u8]) -> Result<(Method, &[u8], Version), Refusal> {
     else {
         return Err(SYNTAX);
     };
-    if method.is_empty() || target.is_empty() {
+    if target.is_empty() {
         return Err(SYNTAX);
     }
     let version = parse_version(version)?;

@@ -3,12 +3,13 @@
 use crate::model::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use serde::Serialize;
+use std::fmt;
 
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A response. `Content-Length`, `Date` and `Connection` are added when it is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Response {
     /// RFC 9110 section 15.
     pub status: u16,
@@ -106,6 +107,13 @@ fn imf_fixdate(at: Timestamp) -> String {
         .unwrap_or_else(|_| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())
 }
 
+/// Without the body: it may be a new token.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Response({} {}, {} bytes)", self.status, reason_phrase(self.status), self.body.len())
+    }
+}
+
 /// The reason phrase of a status (RFC 9110 section 15).
 pub fn reason_phrase(status: u16) -> &'static str {
     match status {
@@ -135,5 +143,71 @@ pub fn reason_phrase(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         507 => "Insufficient Storage",
         _ => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(response: &Response, head_only: bool, keep_alive: bool, expected: &[&str]) {
+        let mut out = Vec::new();
+        response.encode(Timestamp(784_111_777_000), head_only, keep_alive, &mut out);
+        assert_eq!(String::from_utf8(out).expect("text").split("\r\n").collect::<Vec<_>>(), expected);
+    }
+
+    const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT";
+    const NO_STORE: &str = "Cache-Control: no-store";
+    const NOSNIFF: &str = "X-Content-Type-Options: nosniff";
+    const JSON: &str = "Content-Type: application/json";
+
+    #[test]
+    fn a_response_says_its_length_and_what_becomes_of_the_connection() {
+        let keep = "Connection: keep-alive";
+        let close = "Connection: close";
+        let answer = Response::json(200, &[1, 2]);
+        let expected = |connection| {
+            ["HTTP/1.1 200 OK", DATE, connection, NO_STORE, NOSNIFF, JSON, "Content-Length: 5", "", "[1,2]"]
+        };
+        check(&answer, false, true, &expected(keep));
+        check(&answer, false, false, &expected(close));
+        check(&answer.clone().closing(), false, true, &expected(close));
+        check(
+            &Response::empty(200),
+            false,
+            true,
+            &["HTTP/1.1 200 OK", DATE, keep, NO_STORE, NOSNIFF, "Content-Length: 0", "", ""],
+        );
+        check(&Response::empty(204), false, true, &["HTTP/1.1 204 No Content", DATE, keep, NO_STORE, NOSNIFF, "", ""]);
+    }
+
+    #[test]
+    fn the_answer_to_head_has_the_length_and_no_body() {
+        let answer = Response::json(200, &[1, 2]);
+        let expected =
+            ["HTTP/1.1 200 OK", DATE, "Connection: keep-alive", NO_STORE, NOSNIFF, JSON, "Content-Length: 5", "", ""];
+        check(&answer, true, true, &expected);
+    }
+
+    #[test]
+    fn a_value_cannot_leave_its_line() {
+        let answer = Response::empty(204).with("X", "a\r\nY: b\0");
+        let expected =
+            ["HTTP/1.1 204 No Content", DATE, "Connection: keep-alive", NO_STORE, NOSNIFF, "X: a  Y: b ", "", ""];
+        check(&answer, false, true, &expected);
+    }
+
+    #[test]
+    fn dates_are_of_one_length_and_never_fail() {
+        for (millis, expected) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (1_709_210_096_999, "Thu, 29 Feb 2024 12:34:56 GMT"),
+            (2_147_483_648_000, "Tue, 19 Jan 2038 03:14:08 GMT"),
+            (-1, "Wed, 31 Dec 1969 23:59:59 GMT"),
+            (i64::MAX, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (-100_000_000_000_000, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ] {
+            assert_eq!(imf_fixdate(Timestamp(millis)), expected, "{millis}");
+        }
     }
 }

@@ -1,1 +1,55 @@
-//! The acceptance tables.
+//! The acceptance tables: what is let in, what is refused with which status, and that it never depends on how the
+//! bytes are cut.
+
+mod any_split;
+mod bodies;
+mod heads;
+mod targets;
+
+use super::{Head, HeadParser, Refusal};
+
+/// All at once.
+fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
+    HeadParser::new().parse(input)
+}
+
+/// With more bytes each time, up to each of `cuts`, and then all of them.
+fn parse_in_pieces(input: &[u8], cuts: impl IntoIterator<Item = usize>) -> Result<Option<(Head, usize)>, Refusal> {
+    let mut parser = HeadParser::new();
+    for cut in cuts {
+        if let Some(found) = parser.parse(&input[..cut])? {
+            return Ok(Some(found));
+        }
+    }
+    parser.parse(input)
+}
+
+fn status(result: Result<Option<(Head, usize)>, Refusal>) -> u16 {
+    match result {
+        Ok(Some(_)) => 200,
+        Ok(None) => 0,
+        Err(refusal) => refusal.status,
+    }
+}
+
+/// 200 is a head, 0 asks for more, all else is the refusal. Whole and byte for byte it is the same.
+fn check(input: impl AsRef<[u8]>, expected: u16) {
+    let input = input.as_ref();
+    let shown = String::from_utf8_lossy(&input[..input.len().min(200)]).into_owned();
+    assert_eq!(status(parse(input)), expected, "{shown:?}");
+    assert_eq!(status(parse_in_pieces(input, 0..input.len())), expected, "byte for byte: {shown:?}");
+}
+
+/// A head out of its lines.
+fn lines<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
+    lines.into_iter().flat_map(|line| [line, "\r\n"]).chain(["\r\n"]).collect()
+}
+
+/// A `GET` with one more field.
+fn get_with(field: &str) -> String {
+    lines(["GET /a HTTP/1.1", "Host: hub", field])
+}
+
+fn parsed(input: impl AsRef<[u8]>) -> Head {
+    parse(input.as_ref()).expect("not refused").expect("complete").0
+}
