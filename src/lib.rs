@@ -12,6 +12,7 @@ pub mod config;
 pub mod limits;
 pub mod model;
 pub mod server;
+pub mod session;
 pub mod shard;
 pub mod store;
 pub mod transport;

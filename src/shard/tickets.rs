@@ -146,7 +146,6 @@ impl Tickets {
     pub fn len(&self) -> usize {
         self.tickets.len()
     }
-
 }
 
 impl Ticket {

@@ -1,0 +1,256 @@
+//! HTTP on one connection: a request at a time, in order, until one upgrades or ends it.
+
+use super::{
+    effect::{Effect, End},
+    settings::{Role, Settings},
+};
+use crate::{
+    limits,
+    model::{Instant, KeyHash, Now},
+    wire::{
+        http::{self, BodyDecoder, Framing, Head, HeadParser, Method, Refusal, Response},
+        upgrade::{self, Upgrade},
+    },
+};
+use zeroize::Zeroize;
+
+/// Where gateways connect (contract section 1).
+pub const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
+
+/// A request, with its body once it is there.
+#[derive(Debug)]
+pub struct Request {
+    /// The head.
+    pub head: Head,
+    /// The body; empty until it is whole.
+    pub body: Vec<u8>,
+}
+
+/// The stage of one connection.
+pub(super) struct Exchange {
+    parser: HeadParser,
+    input: Vec<u8>,
+    state: State,
+    deadline: Option<Instant>,
+    /// The peer sends no more, or the hub goes away: this answer is the last.
+    last: bool,
+    served: bool,
+}
+
+enum State {
+    Head,
+    Preflight(Request),
+    Body(Request, BodyDecoder),
+    Answering(Request),
+}
+
+/// What came of some input.
+pub(super) enum Progress {
+    /// More is needed.
+    Wait,
+    /// Something for the driver.
+    Do(Effect),
+    /// A gateway wants to connect, and sent these bytes too early.
+    Upgrade(Upgrade, Option<KeyHash>, Vec<u8>),
+    /// The last answer is in the output.
+    Close(End),
+}
+
+impl Exchange {
+    pub(super) fn new(deadline: Instant) -> Self {
+        Self {
+            parser: HeadParser::new(),
+            input: Vec::new(),
+            state: State::Head,
+            deadline: Some(deadline),
+            last: false,
+            served: false,
+        }
+    }
+
+    pub(super) fn request(&self) -> Option<&Request> {
+        match &self.state {
+            State::Preflight(request) | State::Answering(request) => Some(request),
+            State::Head | State::Body(..) => None,
+        }
+    }
+
+    pub(super) fn wants_read(&self) -> bool {
+        matches!(self.state, State::Head | State::Body(..)) && !self.last
+    }
+
+    pub(super) fn is_answering(&self) -> bool {
+        matches!(self.state, State::Preflight(_) | State::Answering(_))
+    }
+
+    /// The answer that is being made is the last one.
+    pub(super) fn handle_end(&mut self) {
+        self.last = true;
+    }
+
+    pub(super) fn handle_bytes(
+        &mut self,
+        now: Now,
+        plain: &[u8],
+        role: Role,
+        settings: &Settings,
+        out: &mut Vec<u8>,
+    ) -> Progress {
+        if self.served && self.input.is_empty() && matches!(self.state, State::Head) {
+            self.deadline = Some(now.instant + settings.handshake_deadline);
+        }
+        self.input.extend_from_slice(plain);
+        self.advance(now, role, settings, out)
+    }
+
+    /// Takes the driver's word about the head: the body's bound, or the answer already.
+    pub(super) fn handle_preflight(
+        &mut self,
+        now: Now,
+        verdict: Result<usize, Response>,
+        role: Role,
+        settings: &Settings,
+        out: &mut Vec<u8>,
+    ) -> Progress {
+        let State::Preflight(request) = std::mem::replace(&mut self.state, State::Head) else { return Progress::Wait };
+        let framing = request.head.framing;
+        let bound = match verdict {
+            Ok(bound) => bound,
+            Err(response) => {
+                self.state = State::Answering(request);
+                // A body that was not read stands between this request and the next.
+                let response = if matches!(framing, Framing::None) { response } else { response.closing() };
+                return self.handle_response(now, &response, role, settings, out);
+            }
+        };
+        if let Err(refusal) = http::check_length(framing, bound) {
+            return refuse(now, refusal, out);
+        }
+        if matches!(framing, Framing::None) {
+            self.state = State::Answering(request);
+            self.deadline = None;
+            return Progress::Do(Effect::Call);
+        }
+        if request.head.expects_continue && self.input.is_empty() {
+            out.extend_from_slice(http::CONTINUE);
+        }
+        self.deadline = Some(now.instant + limits::BODY_DEADLINE);
+        self.state = State::Body(request, BodyDecoder::new(framing, bound));
+        self.advance(now, role, settings, out)
+    }
+
+    /// Gives the answer, and goes on with what the peer has sent behind its request.
+    pub(super) fn handle_response(
+        &mut self,
+        now: Now,
+        response: &Response,
+        role: Role,
+        settings: &Settings,
+        out: &mut Vec<u8>,
+    ) -> Progress {
+        let State::Answering(request) = std::mem::replace(&mut self.state, State::Head) else { return Progress::Wait };
+        let keep = request.head.keep_alive && !self.last;
+        response.encode(now.wall, request.head.method == Method::Head, keep, out);
+        if response.close || !keep {
+            return Progress::Close(End::Answered);
+        }
+        self.served = true;
+        self.parser = HeadParser::new();
+        let patience = if self.input.is_empty() { limits::HTTP_IDLE_DEADLINE } else { settings.handshake_deadline };
+        self.deadline = Some(now.instant + patience);
+        self.advance(now, role, settings, out)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Ends a peer that has not said in time what it wants.
+    pub(super) fn handle_timeout(&mut self, now: Now, established: bool, out: &mut Vec<u8>) -> Progress {
+        if self.deadline.is_none_or(|deadline| now.instant < deadline) {
+            return Progress::Wait;
+        }
+        self.deadline = None;
+        let idle = self.served && self.input.is_empty() && matches!(self.state, State::Head);
+        if established && !idle {
+            Response::error(408, "The request did not arrive in time.").closing().encode(now.wall, false, false, out);
+        }
+        Progress::Close(if idle { End::Answered } else { End::TimedOut })
+    }
+
+    fn advance(&mut self, now: Now, role: Role, settings: &Settings, out: &mut Vec<u8>) -> Progress {
+        match std::mem::replace(&mut self.state, State::Head) {
+            State::Head => self.advance_head(now, role, settings, out),
+            State::Body(request, decoder) => self.advance_body(now, request, decoder, out),
+            waiting => {
+                self.state = waiting;
+                Progress::Wait
+            }
+        }
+    }
+
+    fn advance_head(&mut self, now: Now, role: Role, settings: &Settings, out: &mut Vec<u8>) -> Progress {
+        if self.input.is_empty() {
+            return Progress::Wait;
+        }
+        let (head, used) = match self.parser.parse(&self.input) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Progress::Wait,
+            Err(refusal) => {
+                self.input.zeroize();
+                return refuse(now, refusal, out);
+            }
+        };
+        self.consume(used);
+        if role == Role::Platform || head.path() != CONNECT_PATH {
+            self.state = State::Preflight(Request { head, body: Vec::new() });
+            return Progress::Do(Effect::Preflight);
+        }
+        match upgrade::check(&head, &settings.origins) {
+            Ok(upgrade) => {
+                let key = head.only_field("api-key").filter(|key| !key.is_empty()).map(KeyHash::of);
+                Progress::Upgrade(upgrade, key, std::mem::take(&mut self.input))
+            }
+            Err(response) => {
+                response.encode(now.wall, head.method == Method::Head, false, out);
+                Progress::Close(End::BadRequest("upgrade"))
+            }
+        }
+    }
+
+    fn advance_body(
+        &mut self,
+        now: Now,
+        mut request: Request,
+        mut decoder: BodyDecoder,
+        out: &mut Vec<u8>,
+    ) -> Progress {
+        match decoder.decode(&self.input, &mut request.body) {
+            Ok((used, done)) => {
+                self.consume(used);
+                if done {
+                    self.deadline = None;
+                    self.state = State::Answering(request);
+                    return Progress::Do(Effect::Call);
+                }
+                self.state = State::Body(request, decoder);
+                Progress::Wait
+            }
+            Err(refusal) => refuse(now, refusal, out),
+        }
+    }
+
+    /// Forgets input that was used; there may have been a key in it.
+    fn consume(&mut self, used: usize) {
+        self.input[..used].zeroize();
+        self.input.drain(..used);
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
+    }
+}
+
+fn refuse(now: Now, refusal: Refusal, out: &mut Vec<u8>) -> Progress {
+    refusal.response().encode(now.wall, false, false, out);
+    Progress::Close(End::BadRequest(refusal.reason))
+}

@@ -1,0 +1,383 @@
+//! One connection's life, byte in to byte out; pure, so that a whole life runs in a test without a socket.
+//!
+//! ```text
+//!   accept ─▶ Exchange (TLS, HTTP requests) ─▶ Admission (waits for its verdict) ─▶ Streaming ─▶ Lingering ─▶ over
+//!                  └──────────── one answer that closes ───────────────────────────────────────────▲
+//! ```
+//!
+//! After each `handle_*` the caller drains [`Session::poll_effect`], writes what [`Session::poll_transmit`] gives, and
+//! calls [`Session::handle_timeout`] when [`Session::poll_timeout`] has come.
+
+mod effect;
+mod exchange;
+mod heartbeat;
+mod lingering;
+pub mod message;
+mod settings;
+mod streaming;
+mod transmit;
+
+pub use effect::{Effect, End};
+pub use exchange::{CONNECT_PATH, Request};
+pub use settings::{Heartbeat, Role, Settings};
+pub use transmit::{NoEvents, Scratch, Source};
+
+use crate::{
+    model::{CloseReason, ConnectionId, GatewayId, Instant, Now, Position, Refused},
+    wire::{http::Response, tls::Security, upgrade::Upgrade},
+};
+use exchange::{Exchange, Progress};
+use lingering::Lingering;
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use streaming::Streaming;
+use transmit::Transmit;
+use zeroize::Zeroize;
+
+/// One connection.
+pub struct Session {
+    settings: Arc<Settings>,
+    peer: SocketAddr,
+    role: Role,
+    security: Security,
+    transmit: Transmit,
+    stage: Stage,
+    effects: VecDeque<Effect>,
+}
+
+enum Stage {
+    /// HTTP requests and their answers.
+    Exchange(Box<Exchange>),
+    /// An upgrade waits for its verdict; nothing is read meanwhile. With what the peer sent too early.
+    Admission(Box<(Upgrade, Vec<u8>)>),
+    /// A gateway gets its events.
+    Streaming(Box<Streaming>),
+    /// Nothing more will be said; what is still to be sent is sent.
+    Lingering(Lingering),
+    /// The socket can go.
+    Over,
+}
+
+/// What an admitted gateway is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted {
+    /// Whose connection it is.
+    pub gateway: GatewayId,
+    /// Which.
+    pub connection: ConnectionId,
+    /// Where its events begin.
+    pub position: Position,
+}
+
+impl Session {
+    /// A connection that was accepted at `now`.
+    pub fn new(now: Now, settings: Arc<Settings>, security: Security, peer: SocketAddr, role: Role) -> Self {
+        let stage = Stage::Exchange(Box::new(Exchange::new(now.instant + settings.handshake_deadline)));
+        Self { settings, peer, role, security, transmit: Transmit::default(), stage, effects: VecDeque::new() }
+    }
+
+    /// The other end.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Who is served here.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether a gateway's events go over it.
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.stage, Stage::Streaming(_))
+    }
+
+    /// The request that [`Effect::Preflight`] or [`Effect::Call`] is about.
+    pub fn request(&self) -> Option<&Request> {
+        match &self.stage {
+            Stage::Exchange(exchange) => exchange.request(),
+            _ => None,
+        }
+    }
+
+    /// Whether bytes from the peer are welcome now. While they are not, they wait in the kernel.
+    pub fn wants_read(&self) -> bool {
+        match &self.stage {
+            Stage::Exchange(exchange) => exchange.wants_read() && !self.transmit.is_congested(),
+            Stage::Streaming(_) => !self.transmit.is_congested(),
+            Stage::Lingering(_) => true,
+            Stage::Admission(_) | Stage::Over => false,
+        }
+    }
+
+    /// Bytes from the socket.
+    pub fn handle_received(&mut self, now: Now, bytes: &mut [u8], scratch: &mut Scratch) {
+        scratch.clear();
+        let opened = self.security.open(bytes, &mut scratch.plain, self.transmit.sealed());
+        if !scratch.plain.is_empty() {
+            self.handle_plain(now, scratch);
+        }
+        match opened {
+            Err(error) => self.linger(now, End::Tls(error.0)),
+            Ok(()) if self.security.peer_closed() => self.handle_end(),
+            Ok(()) => {}
+        }
+    }
+
+    /// The peer sends no more, or the socket is broken.
+    pub fn handle_end(&mut self) {
+        match &mut self.stage {
+            // A client may half-close behind its request and still wants the answer.
+            Stage::Exchange(exchange) if exchange.is_answering() => exchange.handle_end(),
+            Stage::Streaming(streaming) => {
+                let reason = streaming.reason().unwrap_or(CloseReason::GatewayGone);
+                self.end(End::Closed(reason));
+            }
+            Stage::Exchange(_) | Stage::Admission(_) => self.end(End::Gone),
+            Stage::Lingering(lingering) => {
+                let end = lingering.end();
+                self.end(end);
+            }
+            Stage::Over => {}
+        }
+    }
+
+    /// The head was looked at: the body's bound, or the answer already.
+    pub fn handle_preflight(&mut self, now: Now, verdict: Result<usize, Response>) {
+        let Stage::Exchange(exchange) = &mut self.stage else { return };
+        let progress = exchange.handle_preflight(now, verdict, self.role, &self.settings, self.transmit.plain());
+        self.follow(now, progress);
+    }
+
+    /// The answer to the call.
+    pub fn handle_response(&mut self, now: Now, response: &Response) {
+        let Stage::Exchange(exchange) = &mut self.stage else { return };
+        let progress = exchange.handle_response(now, response, self.role, &self.settings, self.transmit.plain());
+        self.follow(now, progress);
+    }
+
+    /// The gateway may not connect.
+    pub fn handle_refusal(&mut self, now: Now, refused: Refused) {
+        if let Stage::Admission(_) = self.stage {
+            refusal(refused).encode(now.wall, false, false, self.transmit.plain());
+            self.linger(now, End::Refused(refused.label()));
+        }
+    }
+
+    /// The gateway is let in: 101, then the ack, which is the first frame of every connection.
+    pub fn handle_admitted(&mut self, now: Now, admitted: Admitted, scratch: &mut Scratch) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        let Stage::Admission(waiting) = stage else {
+            self.stage = stage;
+            return;
+        };
+        let (upgrade, early) = *waiting;
+        upgrade.response_101(self.transmit.plain());
+        let streaming = Streaming::open(now, &self.settings, admitted, self.transmit.plain());
+        self.stage = Stage::Streaming(Box::new(streaming));
+        self.effects = VecDeque::new();
+        if !early.is_empty() {
+            scratch.plain.clear();
+            scratch.plain.extend_from_slice(&early);
+            self.handle_plain(now, scratch);
+        }
+    }
+
+    /// What the kernel knows about a silent peer: whether it still acknowledges our bytes.
+    pub fn handle_peer_state(&mut self, now: Now, reachable: bool) {
+        if let Stage::Streaming(streaming) = &mut self.stage {
+            streaming.handle_peer_state(now.instant, reachable);
+        }
+    }
+
+    /// Ends the connection for a reason of the hub's. A shutdown lets the queued events out first.
+    pub fn close(&mut self, now: Now, reason: CloseReason) {
+        match &mut self.stage {
+            Stage::Streaming(streaming) => streaming.close(now.instant, reason, &mut self.effects),
+            Stage::Exchange(exchange) if exchange.is_answering() => exchange.handle_end(),
+            Stage::Exchange(_) | Stage::Admission(_) => self.end(End::Gone),
+            Stage::Lingering(_) | Stage::Over => {}
+        }
+    }
+
+    /// A deadline may have come.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.transmit.poll_stall(self.settings.write_deadline).is_some_and(|deadline| now.instant >= deadline) {
+            return self.handle_stall(now);
+        }
+        match &mut self.stage {
+            Stage::Exchange(exchange) => {
+                let progress = exchange.handle_timeout(now, self.security.established(), self.transmit.plain());
+                self.follow(now, progress);
+            }
+            Stage::Streaming(streaming) => {
+                let over = streaming.handle_timeout(now.instant, self.transmit.plain(), &mut self.effects);
+                if let Some(reason) = over {
+                    self.end(End::Closed(reason));
+                }
+            }
+            Stage::Lingering(lingering) if now.instant >= lingering.deadline() => {
+                let end = lingering.end();
+                self.end(end);
+            }
+            Stage::Admission(_) | Stage::Lingering(_) | Stage::Over => {}
+        }
+    }
+
+    /// When [`Session::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let stage = match &self.stage {
+            Stage::Exchange(exchange) => exchange.poll_timeout(),
+            Stage::Streaming(streaming) => Some(streaming.poll_timeout()),
+            Stage::Lingering(lingering) => Some(lingering.deadline()),
+            Stage::Admission(_) | Stage::Over => None,
+        };
+        let stall = self.transmit.poll_stall(self.settings.write_deadline);
+        [stage, stall].into_iter().flatten().min()
+    }
+
+    /// The next thing for the caller to carry out.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Whether the socket can go.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over)
+    }
+
+    /// Puts the next bytes for the socket into `scratch.wire`, unless the socket still owes the [`Session::backlog`].
+    /// Events come from `source`. Returns whether there is something; then [`Session::handle_sent`] has to follow.
+    pub fn poll_transmit(&mut self, now: Now, source: &mut dyn Source, scratch: &mut Scratch) -> bool {
+        if !self.transmit.backlog().is_empty() || self.is_over() {
+            return false;
+        }
+        source.handle_written();
+        scratch.clear();
+        let events = match &mut self.stage {
+            Stage::Streaming(streaming) => {
+                streaming.before_transmit(now, source, self.transmit.plain(), &mut self.effects);
+                Some(source)
+            }
+            _ => None,
+        };
+        self.transmit.fill(events, &mut scratch.plain);
+        if !scratch.plain.is_empty() {
+            if let Err(error) = self.security.seal(&scratch.plain, &mut scratch.wire) {
+                self.end(End::Tls(error.0));
+                return false;
+            }
+            return true;
+        }
+        self.handle_drained(now, scratch);
+        !scratch.wire.is_empty()
+    }
+
+    /// The socket took the first `sent` bytes of `scratch.wire`; the rest is kept and goes out first.
+    pub fn handle_sent(&mut self, now: Now, sent: usize, scratch: &Scratch) {
+        self.transmit.handle_sent(now.instant, sent, &scratch.wire);
+    }
+
+    /// Sealed bytes that the socket did not take yet.
+    pub fn backlog(&self) -> &[u8] {
+        self.transmit.backlog()
+    }
+
+    /// The socket took the first `sent` bytes of the backlog.
+    pub fn handle_backlog_sent(&mut self, now: Now, sent: usize) {
+        self.transmit.handle_backlog_sent(now.instant, sent);
+    }
+
+    fn handle_plain(&mut self, now: Now, scratch: &mut Scratch) {
+        match &mut self.stage {
+            Stage::Exchange(exchange) => {
+                let out = self.transmit.plain();
+                let progress = exchange.handle_bytes(now, &scratch.plain, self.role, &self.settings, out);
+                scratch.plain.zeroize();
+                self.follow(now, progress);
+            }
+            Stage::Streaming(streaming) => {
+                let (plain, inbound) = (&scratch.plain, &mut scratch.inbound);
+                streaming.handle_bytes(now.instant, plain, inbound, self.transmit.plain(), &mut self.effects);
+            }
+            Stage::Admission(waiting) => waiting.1.extend_from_slice(&scratch.plain),
+            Stage::Lingering(_) | Stage::Over => {}
+        }
+    }
+
+    fn follow(&mut self, now: Now, progress: Progress) {
+        match progress {
+            Progress::Wait => {}
+            Progress::Do(effect) => self.effects.push_back(effect),
+            Progress::Upgrade(upgrade, key, early) => {
+                self.stage = Stage::Admission(Box::new((upgrade, early)));
+                self.effects.push_back(Effect::Admit(key));
+            }
+            Progress::Close(end) => self.linger(now, end),
+        }
+    }
+
+    /// The socket took nothing for the write deadline.
+    fn handle_stall(&mut self, now: Now) {
+        let end = match &mut self.stage {
+            Stage::Streaming(streaming) => {
+                streaming.close(now.instant, CloseReason::SlowConsumer, &mut self.effects);
+                End::Closed(streaming.reason().unwrap_or(CloseReason::SlowConsumer))
+            }
+            Stage::Lingering(lingering) => lingering.end(),
+            Stage::Exchange(_) | Stage::Admission(_) | Stage::Over => End::Stalled,
+        };
+        self.end(end);
+    }
+
+    /// Everything is in the socket: a connection that has said all takes the next step to its end.
+    fn handle_drained(&mut self, now: Now, scratch: &mut Scratch) {
+        if let Stage::Streaming(streaming) = &self.stage
+            && streaming.is_finished()
+        {
+            let reason = streaming.reason().unwrap_or(CloseReason::GatewayGone);
+            self.linger(now, End::Closed(reason));
+        }
+        if let Stage::Lingering(lingering) = &mut self.stage {
+            lingering.handle_drained(now.instant, &mut self.security, &mut scratch.wire, &mut self.effects);
+        }
+    }
+
+    fn linger(&mut self, now: Now, end: End) {
+        let end = match &mut self.stage {
+            Stage::Over | Stage::Lingering(_) => return,
+            // Whatever ends a gateway's connection, its events end with one reason.
+            Stage::Streaming(streaming) => {
+                let fault =
+                    if matches!(end, End::Tls(_)) { CloseReason::ProtocolError } else { CloseReason::GatewayGone };
+                streaming.close(now.instant, fault, &mut self.effects);
+                End::Closed(streaming.reason().unwrap_or(fault))
+            }
+            Stage::Exchange(_) | Stage::Admission(_) => end,
+        };
+        self.stage = Stage::Lingering(Lingering::new(now.instant, end));
+    }
+
+    fn end(&mut self, end: End) {
+        if !self.is_over() {
+            self.stage = Stage::Over;
+            self.effects.push_back(Effect::Over(end));
+        }
+    }
+}
+
+fn refusal(refused: Refused) -> Response {
+    let description = match refused {
+        Refused::RateLimited { .. } => "Too many connection attempts from this address.",
+        Refused::Unauthorized => "The api-key is missing or not valid.",
+        Refused::CapacityExceeded => "Connection capacity exceeded.",
+        Refused::Unavailable => "The key cannot be checked right now.",
+        Refused::Draining => "The hub is shutting down.",
+    };
+    let response = Response::error(refused.status(), description).closing();
+    match refused.retry_after() {
+        Some(seconds) => response.with("Retry-After", seconds.to_string()),
+        None => response,
+    }
+}
+
+#[cfg(test)]
+mod tests;
