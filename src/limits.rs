@@ -103,6 +103,14 @@ pub const INBOX_MAX: usize = 4_096;
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 16_384;
 /// Jobs that wait for the store. Over it: 503.
 pub const STORE_QUEUE_MAX: usize = 1_024;
+/// How long a job waits for a store file that somebody else has locked. Over it: 503.
+pub const STORE_LOCK_WAIT: Duration = Duration::from_millis(250);
+/// The same at the start of the hub. Over it: the hub does not start.
+pub const STORE_OPEN_LOCK_WAIT: Duration = Duration::from_secs(3);
+/// How often a store in trouble is tried again while no job does so.
+pub const STORE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// An admin token: shorter is too weak for a plain hash and for the network, longer is not a token.
+pub const ADMIN_TOKEN_BYTES: std::ops::RangeInclusive<usize> = 22..=512;
 /// Over how long a drain spreads its closes.
 pub const DRAIN_WINDOW: Duration = Duration::from_secs(5);
 /// Deliveries that one flush writes before it lets I/O in.

@@ -1,5 +1,19 @@
 //! What survives a restart: gateways, tokens and manifests, on a thread of its own.
 
+mod disk;
+mod lock;
+mod queries;
+mod row;
+mod schema;
+mod secret;
+mod sqlite;
+mod thread;
+mod trouble;
+
+pub use secret::{Secret, admin_token};
+pub use sqlite::Sqlite;
+pub use thread::{Reply, Settled, StoreHandle, StoreThread};
+
 use crate::model::{Change, GatewayId, KeyHash, Timestamp, TokenId};
 use serde::Serialize;
 
@@ -107,4 +121,14 @@ pub trait Store: Send {
     /// # Errors
     /// A sentence for the operator where it cannot be read.
     fn snapshot(&mut self) -> Result<Vec<Change>, String>;
+
+    /// Called when no job waits, and every [`crate::limits::STORE_PROBE_INTERVAL`] while the store is in trouble: does
+    /// what can wait, and tries to get out of the trouble. A change that comes back was committed although the job
+    /// that asked for it could not be told so.
+    ///
+    /// # Errors
+    /// What the trouble is.
+    fn settle(&mut self) -> Result<Option<Change>, String> {
+        Ok(None)
+    }
 }

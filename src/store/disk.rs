@@ -1,0 +1,101 @@
+//! Files that only the hub's user may read, and that are there whole or not at all.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Makes a directory (mode 0700) and those above it; one that is there stays as it is.
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// The directory that holds `path`.
+pub(super) fn dir_of(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// `path` with `suffix` after its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// A new, empty file of mode 0600.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Takes from everybody else what a file's mode gave them; a file that is not there is no error.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if found.permissions().mode() & 0o077 == 0 => Ok(()),
+        Ok(_) => fs::set_permissions(path, Permissions::from_mode(0o600)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a file of mode 0600 with this content at `path`; after a crash it is there whole or not at all.
+pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let unfinished = beside(path, ".new");
+    remove(&unfinished)?;
+    create_private(&unfinished)?.write_all(content)?;
+    publish(&unfinished, path)
+}
+
+/// Gives a finished file its name, so that both survive a power loss.
+pub(super) fn publish(unfinished: &Path, path: &Path) -> io::Result<()> {
+    File::open(unfinished)?.sync_all()?;
+    fs::rename(unfinished, path)?;
+    File::open(dir_of(path))?.sync_all()
+}
+
+/// Removes a file; one that is not there is no error.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn private_files_are_whole_and_only_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/file");
+        make_dir(dir_of(&path)).unwrap();
+        assert_eq!(mode(dir_of(&path)), 0o700);
+
+        fs::write(beside(&path, ".new"), "left by a crash").unwrap();
+        write_private(&path, b"content").unwrap();
+        assert_eq!((fs::read(&path).unwrap().as_slice(), mode(&path)), (b"content".as_slice(), 0o600));
+        assert!(!beside(&path, ".new").exists());
+    }
+
+    #[test]
+    fn open_modes_are_tightened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        make_private(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        make_private(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn a_bare_name_lies_in_the_current_directory() {
+        assert_eq!(dir_of(Path::new("file")), Path::new("."));
+    }
+}

@@ -1,0 +1,74 @@
+//! One hub to a data directory: an advisory lock that the kernel takes back whatever way the process ends.
+
+use super::disk;
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Seek, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process,
+};
+
+const FILE_NAME: &str = "lock";
+
+/// Held for as long as the data directory is used.
+#[derive(Debug)]
+pub(super) struct DirLock {
+    _file: File,
+}
+
+impl DirLock {
+    /// Takes the lock without waiting, and leaves this process's id in the file for people.
+    ///
+    /// # Errors
+    /// A sentence that names the other hub, or what the file system said.
+    pub(super) fn take(dir: &Path) -> Result<DirLock, String> {
+        let path = dir.join(FILE_NAME);
+        let failed = |error| format!("{} cannot be locked: {error}", path.display());
+        disk::make_dir(dir).map_err(|error| format!("{} cannot be made: {error}", dir.display()))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(used_by_another(dir, &mut file)),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", process::id()))
+            .map_err(failed)?;
+        Ok(DirLock { _file: file })
+    }
+}
+
+fn used_by_another(dir: &Path, file: &mut File) -> String {
+    let mut text = String::new();
+    let pid = file.take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok());
+    let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+    format!("{} is used by another hub (pid {pid}); stop it or choose another data directory", dir.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_hub() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let held = DirLock::take(&data).unwrap();
+        let refusal = DirLock::take(&data).unwrap_err();
+        assert!(refusal.contains(&format!("is used by another hub (pid {})", process::id())), "{refusal}");
+        drop(held);
+        DirLock::take(&data).unwrap();
+    }
+
+    #[test]
+    fn a_lock_without_a_readable_pid_still_refuses() {
+        let dir = tempfile::tempdir().unwrap();
+        let _held = DirLock::take(dir.path()).unwrap();
+        std::fs::write(dir.path().join(FILE_NAME), [0xff; 100]).unwrap();
+        assert!(DirLock::take(dir.path()).unwrap_err().contains("pid unknown"));
+    }
+}

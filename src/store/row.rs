@@ -1,0 +1,97 @@
+//! How rows are written and read, and the sums by which a row that nobody wrote is known.
+
+use super::{GatewayRecord, TokenRecord};
+use crate::model::{Change, GatewayId, KeyHash, Timestamp, TokenId};
+use rusqlite::{Result, Row};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// Sixteen bytes of a SHA-256 over a row. Not against an attacker: against disks.
+pub(super) type Sum = [u8; 16];
+
+/// Over a row of `gateways`.
+pub(super) fn gateway_sum(record: &GatewayRecord) -> Sum {
+    sum(
+        "gateway",
+        &[
+            Some(record.id.0.as_bytes()),
+            Some(record.name.as_bytes()),
+            record.display_name.as_deref().map(str::as_bytes),
+            record.organization_id.as_deref().map(str::as_bytes),
+            Some(&record.created_at.0.to_le_bytes()),
+        ],
+    )
+}
+
+/// Over a row of `tokens`.
+pub(super) fn token_sum(gateway: GatewayId, token: TokenId, hash: &KeyHash, created_at: Timestamp) -> Sum {
+    let fields: [&[u8]; 4] = [gateway.0.as_bytes(), token.0.as_bytes(), &hash.0, &created_at.0.to_le_bytes()];
+    sum("token", &fields.map(Some))
+}
+
+/// Over a row of `manifests`.
+pub(super) fn manifest_sum(gateway: GatewayId, manifest: &str, received_at: Timestamp) -> Sum {
+    let fields: [&[u8]; 3] = [gateway.0.as_bytes(), manifest.as_bytes(), &received_at.0.to_le_bytes()];
+    sum("manifest", &fields.map(Some))
+}
+
+/// Fields are told apart by their lengths, and absent ones from empty ones.
+fn sum(kind: &str, fields: &[Option<&[u8]>]) -> Sum {
+    let mut digest = Sha256::new_with_prefix(kind);
+    for field in fields {
+        let Some(bytes) = field else {
+            digest.update([0]);
+            continue;
+        };
+        digest.update([1]);
+        digest.update((bytes.len() as u64).to_le_bytes());
+        digest.update(bytes);
+    }
+    let mut sum = Sum::default();
+    sum.copy_from_slice(&digest.finalize()[..16]);
+    sum
+}
+
+/// Columns `id, name, display_name, organization_id, created_at`.
+pub(super) fn gateway(row: &Row<'_>) -> Result<GatewayRecord> {
+    Ok(GatewayRecord {
+        id: gateway_id(row, 0)?,
+        name: row.get(1)?,
+        display_name: row.get(2)?,
+        organization_id: row.get(3)?,
+        created_at: Timestamp(row.get(4)?),
+    })
+}
+
+/// Columns `id, created_at`.
+pub(super) fn token(row: &Row<'_>) -> Result<TokenRecord> {
+    Ok(TokenRecord { id: TokenId(Uuid::from_bytes(row.get(0)?)), created_at: Timestamp(row.get(1)?) })
+}
+
+/// Columns `gateway, id, hash`.
+pub(super) fn token_created(row: &Row<'_>) -> Result<Change> {
+    Ok(Change::TokenCreated {
+        gateway: gateway_id(row, 0)?,
+        token: TokenId(Uuid::from_bytes(row.get(1)?)),
+        hash: KeyHash(row.get(2)?),
+    })
+}
+
+/// The column at `index`.
+pub(super) fn gateway_id(row: &Row<'_>, index: usize) -> Result<GatewayId> {
+    Ok(GatewayId(Uuid::from_bytes(row.get(index)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_tell_neighbouring_fields_apart() {
+        let check = |a: &[Option<&[u8]>], b: &[Option<&[u8]>]| assert_ne!(sum("k", a), sum("k", b));
+        check(&[Some(b"ab"), Some(b"c")], &[Some(b"a"), Some(b"bc")]);
+        check(&[Some(b""), None], &[None, Some(b"")]);
+        check(&[Some(b"a")], &[Some(b"a"), Some(b"")]);
+        assert_ne!(sum("k", &[]), sum("l", &[]));
+    }
+}

@@ -1,0 +1,153 @@
+//! Secrets: a gateway's new token, and the admin token in its file.
+
+use super::disk;
+use crate::{limits::ADMIN_TOKEN_BYTES, model::KeyHash};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
+use zeroize::Zeroizing;
+
+/// A new token: 32 random bytes in base64url without padding (RFC 4648 section 5). Wiped when dropped, and never printed.
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Asks the operating system for a new one.
+    ///
+    /// # Errors
+    /// A sentence where the system gives no random bytes.
+    pub fn random() -> Result<Secret, String> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        getrandom::fill(bytes.as_mut_slice()).map_err(|error| format!("no random bytes: {error}"))?;
+        Ok(Secret(Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()))))
+    }
+
+    /// The text, to be shown once.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What is kept of it.
+    pub fn hash(&self) -> KeyHash {
+        KeyHash::of(self.0.as_bytes())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Reads `DIR/admin-token`, or makes it (mode 0600, and the directory with mode 0700). One trailing line break is no
+/// part of it. Whoever calls this has opened the store in `dir` before, so that no other hub makes one at the same time.
+///
+/// # Errors
+/// A sentence with the remedy where the file cannot be used.
+pub fn admin_token(dir: &Path) -> Result<String, String> {
+    let path = dir.join("admin-token");
+    match File::open(&path) {
+        Ok(file) => read(&path, file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let secret = Secret::random()?;
+            disk::make_dir(dir)
+                .and_then(|()| disk::write_private(&path, format!("{}\n", secret.expose()).as_bytes()))
+                .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+            Ok(secret.expose().to_owned())
+        }
+        Err(error) => Err(unreadable(&path, &error)),
+    }
+}
+
+fn read(path: &Path, file: File) -> Result<String, String> {
+    let (shortest, longest) = (ADMIN_TOKEN_BYTES.start(), ADMIN_TOKEN_BYTES.end());
+    if file.metadata().is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
+        tracing::warn!(path = %path.display(), "the admin token can be read by other users; set mode 0600");
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(longest + 3));
+    file.take(*longest as u64 + 3).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+    let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let text = std::str::from_utf8(line).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
+    match text {
+        Some(token) if ADMIN_TOKEN_BYTES.contains(&token.len()) => Ok(token.to_owned()),
+        _ => Err(format!(
+            "{} is not an admin token: it must be one line of {shortest} to {longest} visible ASCII characters; write \
+             one, or remove the file and the hub makes one",
+            path.display()
+        )),
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    format!("{} cannot be read: {error}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn secrets_are_new_each_time_and_never_printed() {
+        let (a, b) = (Secret::random().unwrap(), Secret::random().unwrap());
+        assert_ne!(a.expose(), b.expose());
+        assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(a.expose()).unwrap().len(), 32);
+        assert_eq!(a.hash(), KeyHash::of(a.expose().as_bytes()));
+        assert_eq!(format!("{a:?}"), "Secret(…)");
+    }
+
+    #[test]
+    fn an_admin_token_is_made_once_and_only_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let made = admin_token(&data).unwrap();
+        assert_eq!(made.len(), 43);
+        assert_eq!(admin_token(&data), Ok(made));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&data), mode(&data.join("admin-token"))), (0o700, 0o600));
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "nothing unfinished is left");
+    }
+
+    #[test]
+    fn an_admin_token_is_one_line_of_visible_ascii() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |content: &[u8], expected: Option<&str>| {
+            fs::write(dir.path().join("admin-token"), content).unwrap();
+            match expected {
+                Some(token) => assert_eq!(admin_token(dir.path()).as_deref(), Ok(token)),
+                None => {
+                    let refusal = admin_token(dir.path()).unwrap_err();
+                    assert!(refusal.contains("is not an admin token") && refusal.contains("remove the file"));
+                }
+            }
+        };
+        let token = "an-operators-own/token+22=";
+        check(token.as_bytes(), Some(token));
+        check(format!("{token}\n").as_bytes(), Some(token));
+        check(format!("{token}\r\n").as_bytes(), Some(token));
+        check("x".repeat(512).as_bytes(), Some(&"x".repeat(512)));
+        check(format!("{}\r\n", "x".repeat(512)).as_bytes(), Some(&"x".repeat(512)));
+        check("x".repeat(513).as_bytes(), None);
+        check(&[b'x'; 1 << 20], None);
+        check(b"", None);
+        check(b"\n", None);
+        check(b"too-short", None);
+        check(format!("{token} {token}").as_bytes(), None);
+        check(format!("{token}\n\n").as_bytes(), None);
+        check(&[0; 32], None);
+        check("ä".repeat(20).as_bytes(), None);
+        check(&[0xff; 32], None);
+    }
+
+    #[test]
+    fn an_admin_token_that_cannot_be_read_is_no_reason_to_make_another() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("admin-token")).unwrap();
+        assert!(admin_token(dir.path()).unwrap_err().contains("cannot be read"));
+    }
+}
