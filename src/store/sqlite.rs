@@ -47,8 +47,9 @@ impl Sqlite {
     /// file that is damaged or cut, to nothing even, is never taken for an empty one.
     pub fn open(path: &Path) -> Result<Sqlite, String> {
         let lock = DirLock::take(disk::dir_of(path))?;
-        let opened = create_if_missing(path).and_then(|()| Ok((connect(path, STORE_OPEN_LOCK_WAIT)?, identity(path)?)));
-        let (connection, identity) = opened.map_err(|trouble| {
+        let connected =
+            create_if_missing(path).and_then(|()| Ok((connect(path, STORE_OPEN_LOCK_WAIT)?, identity(path)?)));
+        let (connection, identity) = connected.map_err(|trouble| {
             let remedy = match trouble {
                 Trouble::Damaged(_) => {
                     ". Nothing was changed; put a backup in its place, or move it away to start empty"
@@ -79,9 +80,7 @@ impl Sqlite {
         }
         // SQLite discards a failed commit's frames only when it closes the write-ahead log itself.
         self.connection = None;
-        if identity(&self.path)? != self.identity {
-            return Err(Trouble::Failing("its file was replaced; start the hub again".to_owned()));
-        }
+        check_identity(&self.path, self.identity)?;
         let connection = connect(&self.path, Duration::ZERO).inspect_err(|trouble| {
             if matches!(trouble, Trouble::Damaged(_)) {
                 self.damaged = Some(trouble.clone());
@@ -102,6 +101,8 @@ impl Sqlite {
         if !writes {
             return Ok(queries::run(connection, op)?);
         }
+        // SQLite would go on writing into a file that has lost its name, and acknowledge what nobody finds again.
+        check_identity(&self.path, self.identity)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (outcome, change) = match queries::run(&transaction, op) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
@@ -259,6 +260,13 @@ fn checkpoint(connection: &Connection) -> Result<bool, Trouble> {
 fn identity(path: &Path) -> Result<(u64, u64), Trouble> {
     let found = fs::metadata(path).map_err(|error| Trouble::Failing(error.to_string()))?;
     Ok((found.dev(), found.ino()))
+}
+
+fn check_identity(path: &Path, expected: (u64, u64)) -> Result<(), Trouble> {
+    match identity(path)? == expected {
+        true => Ok(()),
+        false => Err(Trouble::Failing("its file was replaced while the hub runs; start the hub again".to_owned())),
+    }
 }
 
 #[cfg(test)]

@@ -1,1 +1,389 @@
+//! What the store promises, tried on real files.
 
+use super::*;
+use crate::{
+    model::{GatewayId, KeyHash, Timestamp, TokenId},
+    store::{GatewayRecord, TokenRecord},
+};
+use std::{os::unix::fs::PermissionsExt, time::Instant};
+use tempfile::TempDir;
+
+struct Bench {
+    dir: TempDir,
+    store: Sqlite,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Sqlite::open(&dir.path().join("store.db")).unwrap();
+        Bench { dir, store }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("store.db")
+    }
+
+    fn reopened(self) -> Bench {
+        let Bench { dir, store } = self;
+        drop(store);
+        let store = Sqlite::open(&dir.path().join("store.db")).unwrap();
+        Bench { dir, store }
+    }
+
+    fn check(&mut self, op: Op, expected: &Outcome) {
+        let text = format!("{op:?}");
+        assert_eq!(&self.store.execute(op).0, expected, "{text}");
+    }
+
+    fn gateway(&mut self, name: &str) -> GatewayId {
+        let record = record(name, None);
+        assert!(matches!(self.store.execute(Op::CreateGateway(record.clone())).0, Outcome::Gateway(..)));
+        record.id
+    }
+
+    fn token(&mut self, gateway: GatewayId, key: &str) -> TokenId {
+        let op = create_token(gateway, key);
+        let Op::CreateToken { token, .. } = op else { unreachable!() };
+        assert!(matches!(self.store.execute(op).0, Outcome::Token(_)));
+        token
+    }
+
+    fn pragma(&self, name: &str, value: i64) {
+        let connection = self.store.connection.as_ref().unwrap();
+        connection.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(no_row).unwrap();
+    }
+}
+
+fn no_row(error: rusqlite::Error) -> rusqlite::Result<()> {
+    if error == rusqlite::Error::QueryReturnedNoRows { Ok(()) } else { Err(error) }
+}
+
+fn record(name: &str, organization: Option<&str>) -> GatewayRecord {
+    GatewayRecord {
+        id: GatewayId::random(),
+        name: name.to_owned(),
+        display_name: Some(format!("The {name}")),
+        organization_id: organization.map(str::to_owned),
+        created_at: Timestamp(1_700_000_000_007),
+    }
+}
+
+fn create_token(gateway: GatewayId, key: &str) -> Op {
+    Op::CreateToken {
+        gateway,
+        token: TokenId::random(),
+        hash: KeyHash::of(key.as_bytes()),
+        created_at: Timestamp(1_700_000_000_008),
+    }
+}
+
+fn conflict(text: &str) -> Outcome {
+    Outcome::Conflict(text.to_owned())
+}
+
+fn unavailable(text: &str) -> Outcome {
+    Outcome::Unavailable(text.to_owned())
+}
+
+#[test]
+fn gateways_come_back_as_they_were_created() {
+    let mut bench = Bench::new();
+    let bare = GatewayRecord { display_name: None, organization_id: None, ..record("bare", None) };
+    let full = record("full", Some("org"));
+    for record in [&bare, &full] {
+        let done = bench.store.execute(Op::CreateGateway(record.clone()));
+        assert_eq!(done, (Outcome::Gateway(record.clone(), None), Some(Change::GatewayCreated(record.id))));
+    }
+    let mut bench = bench.reopened();
+    for record in [&bare, &full] {
+        bench.check(Op::Gateway(record.id), &Outcome::Gateway(record.clone(), None));
+    }
+    bench.check(Op::Gateway(GatewayId::random()), &Outcome::NotFound("gateway"));
+}
+
+#[test]
+fn pages_are_in_order_of_creation_even_when_the_clock_was_set_back() {
+    let mut bench = Bench::new();
+    let records: Vec<_> =
+        (0..5).map(|n| GatewayRecord { created_at: Timestamp(1_000 - n), ..record(&format!("g{n}"), None) }).collect();
+    for record in &records {
+        bench.check(Op::CreateGateway(record.clone()), &Outcome::Gateway(record.clone(), None));
+    }
+    let mut page = |limit, offset, expected: &[GatewayRecord]| {
+        bench.check(Op::Gateways { limit, offset }, &Outcome::Gateways(expected.to_vec(), 5));
+    };
+    page(2, 0, &records[..2]);
+    page(2, 4, &records[4..]);
+    page(2, 5, &[]);
+    page(0, 0, &[]);
+    page(usize::MAX, usize::MAX, &[]);
+    page(usize::MAX, 0, &records);
+}
+
+#[test]
+fn names_are_unique_in_their_organization() {
+    let mut bench = Bench::new();
+    let mut check = |record: GatewayRecord, free: bool| {
+        let taken = conflict("the name is taken in this organization");
+        let expected = if free { Outcome::Gateway(record.clone(), None) } else { taken };
+        bench.check(Op::CreateGateway(record), &expected);
+    };
+    check(record("a", None), true);
+    check(record("a", None), false);
+    check(record("a", Some("")), false);
+    check(record("a", Some("x")), true);
+    check(record("a", Some("x")), false);
+    check(record("a", Some("y")), true);
+    check(record("A", None), true);
+    check(record("a\0b", None), true);
+    check(record("'; DROP TABLE gateways; --", None), true);
+}
+
+#[test]
+fn an_id_is_free_again_once_its_gateway_is_deleted() {
+    let mut bench = Bench::new();
+    let first = record("first", None);
+    bench.check(Op::CreateGateway(first.clone()), &Outcome::Gateway(first.clone(), None));
+    let second = GatewayRecord { id: first.id, ..record("second", None) };
+    bench.check(Op::CreateGateway(second.clone()), &conflict("a gateway with this id exists"));
+    bench.check(Op::DeleteGateway(first.id), &Outcome::Done);
+    bench.check(Op::DeleteGateway(first.id), &Outcome::NotFound("gateway"));
+    bench.check(Op::CreateGateway(second.clone()), &Outcome::Gateway(second, None));
+}
+
+#[test]
+fn a_deleted_gateway_takes_tokens_and_manifest_with_it() {
+    let mut bench = Bench::new();
+    let gateway = record("g", None);
+    bench.check(Op::CreateGateway(gateway.clone()), &Outcome::Gateway(gateway.clone(), None));
+    bench.token(gateway.id, "key");
+    let manifest = Op::PutManifest { gateway: gateway.id, manifest: "{}".to_owned(), received_at: Timestamp(1) };
+    bench.check(manifest, &Outcome::Done);
+    let deleted = bench.store.execute(Op::DeleteGateway(gateway.id));
+    assert_eq!(deleted, (Outcome::Done, Some(Change::GatewayDeleted(gateway.id))));
+    assert_eq!(bench.store.snapshot(), Ok(vec![]));
+    bench.check(Op::CreateGateway(gateway.clone()), &Outcome::Gateway(gateway.clone(), None));
+    bench.check(Op::Gateway(gateway.id), &Outcome::Gateway(gateway.clone(), None));
+    bench.check(Op::Tokens(gateway.id), &Outcome::Tokens(vec![]));
+    bench.token(gateway.id, "key");
+}
+
+#[test]
+fn a_gateway_has_two_live_tokens_at_most() {
+    let mut bench = Bench::new();
+    let (gateway, other) = (bench.gateway("g"), bench.gateway("h"));
+    bench.check(create_token(GatewayId::random(), "none"), &Outcome::NotFound("gateway"));
+    let op = create_token(gateway, "one");
+    let Op::CreateToken { token: one, hash, created_at, .. } = op else { unreachable!() };
+    let created = bench.store.execute(op);
+    let change = Change::TokenCreated { gateway, token: one, hash };
+    assert_eq!(created, (Outcome::Token(TokenRecord { id: one, created_at }), Some(change)));
+    bench.check(create_token(gateway, "one"), &conflict("this token is known already"));
+    bench.check(create_token(other, "one"), &conflict("this token is known already"));
+    let same_id = Op::CreateToken { gateway: other, token: one, hash: KeyHash([0; 32]), created_at };
+    bench.check(same_id, &conflict("a token with this id exists"));
+    let two = bench.token(gateway, "two");
+    bench.check(create_token(gateway, "three"), &conflict("the gateway has 2 live tokens; revoke one first"));
+    bench.token(other, "three");
+    let both = [one, two].map(|id| TokenRecord { id, created_at });
+    bench.check(Op::Tokens(gateway), &Outcome::Tokens(both.to_vec()));
+    bench.check(Op::RevokeToken { gateway, token: one }, &Outcome::Done);
+    bench.token(gateway, "four");
+}
+
+#[test]
+fn only_a_gateways_own_token_can_be_revoked() {
+    let mut bench = Bench::new();
+    let (gateway, other) = (bench.gateway("g"), bench.gateway("h"));
+    let token = bench.token(gateway, "key");
+    bench.check(Op::RevokeToken { gateway: other, token }, &Outcome::NotFound("token"));
+    bench.check(Op::RevokeToken { gateway: GatewayId::random(), token }, &Outcome::NotFound("gateway"));
+    let revoked = bench.store.execute(Op::RevokeToken { gateway, token });
+    let change = Change::TokenRevoked { gateway, token, hash: KeyHash::of(b"key") };
+    assert_eq!(revoked, (Outcome::Done, Some(change)));
+    bench.check(Op::RevokeToken { gateway, token }, &Outcome::NotFound("token"));
+    bench.check(Op::Tokens(GatewayId::random()), &Outcome::NotFound("gateway"));
+}
+
+#[test]
+fn the_latest_manifest_is_kept() {
+    let mut bench = Bench::new();
+    let gateway = record("g", None);
+    bench.check(Op::CreateGateway(gateway.clone()), &Outcome::Gateway(gateway.clone(), None));
+    let put =
+        |gateway, text: &str, at| Op::PutManifest { gateway, manifest: text.to_owned(), received_at: Timestamp(at) };
+    bench.check(put(GatewayId::random(), "{}", 1), &Outcome::NotFound("gateway"));
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
+    for (text, at) in [("{}", 1), ("{}", 2), (large.as_str(), 3), ("{ \"b\": 1e400 }", 2)] {
+        assert_eq!(bench.store.execute(put(gateway.id, text, at)), (Outcome::Done, None));
+        bench.check(Op::Gateway(gateway.id), &Outcome::Gateway(gateway.clone(), Some(text.to_owned())));
+    }
+    let expected = Outcome::Gateway(gateway.clone(), Some("{ \"b\": 1e400 }".to_owned()));
+    bench.reopened().check(Op::Gateway(gateway.id), &expected);
+}
+
+#[test]
+fn a_manifest_that_is_there_already_is_not_written_again() {
+    let mut bench = Bench::new();
+    let gateway = bench.gateway("g");
+    let put = || Op::PutManifest { gateway, manifest: "{}".to_owned(), received_at: Timestamp(1) };
+    bench.check(put(), &Outcome::Done);
+    assert_eq!(bench.store.settle(), Ok(None));
+    bench.check(put(), &Outcome::Done);
+    let log = fs::metadata(disk::beside(&bench.path(), "-wal")).unwrap();
+    assert_eq!(log.len(), 0);
+}
+
+#[test]
+fn a_snapshot_makes_the_same_set_again() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.store.snapshot(), Ok(vec![]));
+    let (a, b) = (bench.gateway("a"), bench.gateway("b"));
+    let (kept, gone) = (bench.token(b, "kept"), bench.token(a, "gone"));
+    let late = bench.token(a, "late");
+    bench.check(Op::RevokeToken { gateway: a, token: gone }, &Outcome::Done);
+    let created = |gateway, token, key: &[u8]| Change::TokenCreated { gateway, token, hash: KeyHash::of(key) };
+    let expected = vec![
+        Change::GatewayCreated(a),
+        Change::GatewayCreated(b),
+        created(b, kept, b"kept"),
+        created(a, late, b"late"),
+    ];
+    assert_eq!(bench.store.snapshot().as_ref(), Ok(&expected));
+    assert_eq!(bench.reopened().store.snapshot(), Ok(expected));
+}
+
+#[test]
+fn files_are_only_ours_and_hold_no_secret() {
+    let mut bench = Bench::new();
+    let gateway = bench.gateway("g");
+    let secret = crate::store::Secret::random().unwrap();
+    bench.token(gateway, secret.expose());
+    let mut seen = 0;
+    for entry in fs::read_dir(bench.dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", path.display());
+        let bytes = fs::read(&path).unwrap();
+        assert!(!bytes.windows(43).any(|window| window == secret.expose().as_bytes()), "{}", path.display());
+        seen += 1;
+    }
+    assert_eq!(seen, 4, "the file, its log, its shared memory and the lock");
+}
+
+#[test]
+fn a_file_with_an_open_mode_is_made_ours() {
+    let bench = Bench::new();
+    fs::set_permissions(bench.path(), fs::Permissions::from_mode(0o644)).unwrap();
+    let bench = bench.reopened();
+    assert_eq!(fs::metadata(bench.path()).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_directory_has_one_store() {
+    let bench = Bench::new();
+    let refusal = Sqlite::open(&bench.path()).err().unwrap();
+    assert!(refusal.contains("is used by another hub (pid"), "{refusal}");
+    bench.reopened();
+}
+
+#[test]
+fn a_locked_file_is_an_answer_within_the_wait_and_heals() {
+    let mut bench = Bench::new();
+    let gateway = bench.gateway("g");
+    let other = Connection::open(bench.path()).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let locked = unavailable("the store is locked by another process");
+    let begin = Instant::now();
+    for _ in 0..100 {
+        bench.check(create_token(gateway, "key"), &locked);
+    }
+    assert!(begin.elapsed() < 4 * STORE_LOCK_WAIT, "only the first job waits: {:?}", begin.elapsed());
+    bench.check(Op::Tokens(gateway), &Outcome::Tokens(vec![]));
+    assert_eq!(bench.store.settle(), Err("the store is locked by another process".to_owned()));
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(bench.store.settle(), Ok(None));
+    bench.token(gateway, "key");
+}
+
+#[test]
+fn a_file_that_stays_locked_at_the_start_is_refused() {
+    let bench = Bench::new();
+    let path = bench.path();
+    let Bench { dir: _dir, store } = bench;
+    drop(store);
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; PRAGMA user_version = 1").unwrap();
+    let refusal = Sqlite::open(&path).err().unwrap();
+    assert!(refusal.ends_with("store.db cannot be used: the store is locked by another process"), "{refusal}");
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    Sqlite::open(&path).unwrap();
+}
+
+#[test]
+fn a_full_disk_is_an_answer_and_heals() {
+    let mut bench = Bench::new();
+    let gateway = bench.gateway("g");
+    bench.pragma("max_page_count", 1);
+    let put = || Op::PutManifest { gateway, manifest: "x".repeat(1 << 16), received_at: Timestamp(1) };
+    bench.check(put(), &unavailable("the store's disk is full"));
+    bench.check(put(), &unavailable("the store's disk is full"));
+    let Outcome::Gateway(_, manifest) = bench.store.execute(Op::Gateway(gateway)).0 else { panic!("reads work") };
+    assert_eq!(manifest, None);
+    bench.pragma("max_page_count", 1 << 20);
+    bench.check(put(), &Outcome::Done);
+}
+
+#[test]
+fn a_read_only_file_is_an_answer_and_heals_by_opening_it_again() {
+    let mut bench = Bench::new();
+    let gateway = bench.gateway("g");
+    bench.pragma("query_only", 1);
+    bench.check(create_token(gateway, "key"), &unavailable("the store is read-only"));
+    bench.token(gateway, "key");
+}
+
+#[test]
+fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
+    let mut bench = Bench::new();
+    let gateway = bench.gateway("g");
+    let token = bench.token(gateway, "key");
+    let absent = TokenId::random();
+    let created = |token| Change::TokenCreated { gateway, token, hash: KeyHash([1; 32]) };
+    let revoked = |token| Change::TokenRevoked { gateway, token, hash: KeyHash([1; 32]) };
+    let mut check = |change: Change, happened: bool| {
+        bench.store.doubt = Some(change);
+        bench.store.note_trouble(&Trouble::Failing("injected".to_owned()));
+        let (outcome, announced) = bench.store.execute(Op::Tokens(gateway));
+        assert_eq!(announced, happened.then_some(change));
+        assert_eq!(matches!(outcome, Outcome::Unavailable(_)), happened);
+        bench.store.doubt = Some(change);
+        assert_eq!(bench.store.settle(), Ok(happened.then_some(change)), "after a panic");
+        assert_eq!(bench.store.settle(), Ok(None));
+    };
+    check(created(token), true);
+    check(created(absent), false);
+    check(revoked(token), false);
+    check(revoked(absent), true);
+    check(Change::GatewayCreated(gateway), true);
+    check(Change::GatewayCreated(GatewayId::random()), false);
+    check(Change::GatewayDeleted(gateway), false);
+    check(Change::GatewayDeleted(GatewayId::random()), true);
+}
+
+#[test]
+fn a_file_that_was_replaced_is_not_taken_for_the_old_one() {
+    let mut bench = Bench::new();
+    let gateway = bench.gateway("g");
+    let copy = disk::beside(&bench.path(), ".copy");
+    fs::copy(bench.path(), &copy).unwrap();
+    fs::rename(&copy, bench.path()).unwrap();
+    let answer = unavailable("the store is failing; the hub's log says why");
+    bench.check(create_token(gateway, "key"), &answer);
+    bench.check(create_token(gateway, "key"), &answer);
+    fs::remove_file(bench.path()).unwrap();
+    bench.check(create_token(gateway, "key"), &answer);
+    assert!(!bench.path().exists(), "no empty file takes its place");
+}

@@ -1,0 +1,165 @@
+//! A file that is not what the hub has written is refused, and never taken for an empty one.
+
+use gatecast::{
+    model::{Change, GatewayId, KeyHash, Timestamp, TokenId},
+    store::{GatewayRecord, Op, Outcome, Sqlite, Store},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+fn filled() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let mut store = Sqlite::open(&path).unwrap();
+    for n in 0..20 {
+        let record = GatewayRecord {
+            id: GatewayId::random(),
+            name: format!("gateway-{n}"),
+            display_name: Some("for people".to_owned()),
+            organization_id: (n % 2 == 0).then(|| "org".to_owned()),
+            created_at: Timestamp(n),
+        };
+        let gateway = record.id;
+        let hash = KeyHash::of(&n.to_le_bytes());
+        let jobs = [
+            Op::CreateGateway(record),
+            Op::CreateToken { gateway, token: TokenId::random(), hash, created_at: Timestamp(n) },
+            Op::PutManifest { gateway, manifest: "{\"apis\":[]}".repeat(40), received_at: Timestamp(n) },
+        ];
+        for job in jobs {
+            let done = store.execute(job).0;
+            assert!(matches!(done, Outcome::Gateway(..) | Outcome::Token(_) | Outcome::Done), "{done:?}");
+        }
+    }
+    (dir, path)
+}
+
+/// Everything that a store shows.
+fn content(store: &mut Sqlite) -> (Vec<Change>, Vec<Outcome>) {
+    let snapshot = store.snapshot().unwrap();
+    let mut rows = vec![store.execute(Op::Gateways { limit: 100, offset: 0 }).0];
+    for change in &snapshot {
+        if let Change::GatewayCreated(id) = change {
+            rows.push(store.execute(Op::Gateway(*id)).0);
+            rows.push(store.execute(Op::Tokens(*id)).0);
+        }
+    }
+    (snapshot, rows)
+}
+
+fn refusal(path: &Path) -> String {
+    Sqlite::open(path).err().unwrap()
+}
+
+#[test]
+fn a_changed_byte_is_refused_or_changes_nothing() {
+    let (_dir, path) = filled();
+    let expected = content(&mut Sqlite::open(&path).unwrap());
+    let good = fs::read(&path).unwrap();
+    let mut refused = 0;
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let seeded = std::iter::repeat_with(|| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (usize::try_from(seed >> 16).unwrap() % good.len(), 1 << (seed % 8))
+    });
+    let header = (0..100).map(|at| (at, 0x10));
+    for (at, bit) in header.chain(seeded.take(400)) {
+        let mut bad = good.clone();
+        bad[at] ^= bit;
+        fs::write(&path, &bad).unwrap();
+        match Sqlite::open(&path) {
+            Ok(mut store) => assert!(content(&mut store) == expected, "bit {bit:#x} at {at} was not seen"),
+            Err(sentence) => {
+                assert!(sentence.contains("store.db cannot be used: "), "{sentence}");
+                assert_eq!(fs::read(&path).unwrap(), bad, "a refused file stays as it is");
+                refused += 1;
+            }
+        }
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(path.with_file_name(format!("store.db{suffix}")));
+        }
+    }
+    assert!(refused > 100, "{refused}");
+}
+
+#[test]
+fn a_cut_file_is_refused() {
+    let (_dir, path) = filled();
+    let good = fs::read(&path).unwrap();
+    let check = |length: usize| {
+        fs::write(&path, &good[..length]).unwrap();
+        let sentence = refusal(&path);
+        assert!(sentence.contains("the store is damaged: "), "{length}: {sentence}");
+        assert!(sentence.contains("put a backup in its place"), "{sentence}");
+    };
+    for length in [0, 1, 50, 100, 1_000, 4_096, 8_192, good.len() / 2, good.len() - 4_096, good.len() - 1] {
+        check(length);
+    }
+    fs::write(&path, &good).unwrap();
+    Sqlite::open(&path).unwrap();
+}
+
+#[test]
+fn a_file_that_is_no_store_is_refused() {
+    let (_dir, path) = filled();
+    let check = |expected: &str| {
+        let sentence = refusal(&path);
+        assert!(sentence.contains(expected), "{sentence}");
+    };
+    fs::write(&path, "not a database, but long enough to look at it twice".repeat(100)).unwrap();
+    check("file is not a database");
+    fs::remove_file(&path).unwrap();
+    rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap();
+    check("it is not a Gatecast store");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    check("unable to open database file");
+}
+
+#[test]
+fn a_newer_file_is_refused_and_an_altered_one_too() {
+    let (_dir, path) = filled();
+    let check = |sql: &str, expected: &str| {
+        rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let sentence = refusal(&path);
+        assert!(sentence.contains(expected), "{sentence}");
+    };
+    check("PRAGMA user_version = 2", "written by a newer Gatecast (schema 2, this one knows up to 1)");
+    check("PRAGMA user_version = 0", "its schema version is 0");
+    check("PRAGMA user_version = -1", "its schema version is -1");
+    check("PRAGMA user_version = 1; DROP INDEX tokens_by_gateway", "its tables are not those of its version");
+    check(
+        "CREATE INDEX tokens_by_gateway ON tokens (gateway); UPDATE tokens SET hash = zeroblob(32) WHERE seq = 1",
+        "a row does not match its sum",
+    );
+    check(
+        "PRAGMA foreign_keys = OFF; DELETE FROM gateways WHERE seq = 3",
+        "a row belongs to a gateway that is not there",
+    );
+}
+
+#[test]
+fn a_log_without_its_file_is_refused() {
+    let (_dir, path) = filled();
+    fs::remove_file(&path).unwrap();
+    fs::write(path.with_file_name("store.db-wal"), "frames").unwrap();
+    let sentence = refusal(&path);
+    assert!(sentence.contains("it is missing, but its -wal file is there"), "{sentence}");
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_store_whose_making_was_interrupted_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    fs::write(dir.path().join("store.db.new"), "half").unwrap();
+    fs::write(dir.path().join("store.db.new-journal"), "half").unwrap();
+    let mut store = Sqlite::open(&path).unwrap();
+    assert_eq!(store.snapshot(), Ok(vec![]));
+    assert!(!dir.path().join("store.db.new").exists());
+}
