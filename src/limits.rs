@@ -49,8 +49,14 @@ pub const USER_ID_BYTES_MAX: usize = 256;
 pub const NAME_BYTES_MAX: usize = 128;
 /// Gateways named in one call of the deployment hook. Over it: 400.
 pub const DEPLOY_TARGETS_MAX: usize = 1_000;
+/// The body of a call of the deployment hook. Over it: 413.
+pub const DEPLOY_BODY_BYTES_MAX: usize = 512 * 1024;
+/// A virtual host in the deployment hook: a DNS name in text form (RFC 1035 section 2.3.4). Over it: 400.
+pub const VHOST_BYTES_MAX: usize = 253;
 /// Failures listed in one publish answer; the count is always exact.
 pub const FAILURES_LISTED_MAX: usize = 100;
+/// Failures listed in one batch answer, over all of its lines; the counts are always exact.
+pub const BATCH_FAILURES_LISTED_MAX: usize = BATCH_LINES_MAX;
 /// Rows in one page of a list.
 pub const PAGE_ROWS_MAX: usize = 1_000;
 /// Rows in a page where none is asked for.
@@ -122,6 +128,7 @@ const _: () = assert!(HEARTBEAT_TIMEOUT.as_millis() > HEARTBEAT_INTERVAL.as_mill
 const _: () = assert!(LINE_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(PUBLISH_BODY_BYTES_MAX < BATCH_BODY_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX < MANIFEST_BYTES_MAX);
+const _: () = assert!(DEPLOY_TARGETS_MAX * (VHOST_BYTES_MAX + 128) < DEPLOY_BODY_BYTES_MAX);
 const _: () = assert!(FRAGMENT_BYTES < 65_536, "a fragment's length fits the 16-bit form of RFC 6455 section 5.2");
 const _: () = assert!(WRITE_BATCH_BYTES <= 16_384, "one TLS record holds one batch");
 const _: () = assert!(ACK_DEADLINE.as_millis() < HEARTBEAT_INTERVAL.as_millis());

@@ -1,11 +1,58 @@
 //! HTTP calls to commands, replies to answers; pure, so that every row of the route table is tested without a socket.
+//!
+//! ```text
+//! head ── preflight ──> bound of the body, or the refusal
+//! call ── handle ─────> Respond
+//!                  └──> Ask + Pending ── handle_answers ──> Respond, or one more Ask
+//! ```
+
+mod answer;
+mod auth;
+mod batch;
+mod body;
+mod deploy;
+mod gateways;
+mod health;
+mod manifest;
+mod metrics;
+mod publish;
+mod query;
+mod routes;
+mod spread;
+mod stats;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
 
 use crate::{
-    model::{GatewayId, ShardId},
+    model::ShardId,
     shard::{Command, Directory, Placement, Reply},
     store::{Op, Outcome},
     wire::http::Response,
 };
+
+/// Decides from the head alone: where the call goes, whether the caller may make it, and how many bytes of body are to
+/// be read for it. `call.body` is not looked at. Nobody who is not let in can make the hub read a large body.
+///
+/// # Errors
+/// The answer to give at once: 404, 405 with `Allow`, 401, or 503 while the hub starts or drains.
+pub fn preflight(call: &Call<'_>, view: &View<'_>) -> Result<usize, Response> {
+    routes::admit(call, view).map(|(route, _)| route.body_bytes_max)
+}
+
+/// Answers a call, or says what must be asked first. Checks all that [`preflight`] checks once more, because keys and
+/// the phase may have changed while the body came in.
+pub fn handle(call: &Call<'_>, view: &View<'_>) -> Step {
+    let (route, params) = match routes::admit(call, view) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return Step::Respond(refusal),
+    };
+    if call.body.len() > route.body_bytes_max {
+        return Step::Respond(body::too_large(route.body_bytes_max));
+    }
+    (route.handler)(call, view, params).unwrap_or_else(Step::Respond)
+}
 
 /// A request with its body, ready to be routed.
 #[derive(Debug)]
@@ -82,8 +129,43 @@ pub enum Step {
     Ask(Vec<Ask>, Pending),
 }
 
-/// A call that waits for answers.
+/// A call that waits for answers: one variant for each that does.
 #[derive(Debug)]
-pub struct Pending {
-    _todo: GatewayId,
+pub enum Pending {
+    /// One event is on its way.
+    Publish(publish::Waiting),
+    /// Many are.
+    Batch(batch::Waiting),
+    /// A deployment is being announced.
+    Deploy(deploy::Waiting),
+    /// Gateways are made, shown or deleted.
+    Gateways(gateways::Waiting),
+    /// Tokens are made, listed or revoked.
+    Tokens(tokens::Waiting),
+    /// A manifest is being kept.
+    Manifest(manifest::Waiting),
+    /// The shards are being counted.
+    Stats(stats::Waiting),
+    /// The same, for Prometheus.
+    Metrics(metrics::Waiting),
 }
+
+impl Pending {
+    /// Goes on with the answers, one for each [`Ask`], in the order of the asks.
+    pub fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Step {
+        let handled = match self {
+            Self::Publish(waiting) => waiting.handle_answers(answers),
+            Self::Batch(waiting) => waiting.handle_answers(answers),
+            Self::Deploy(waiting) => waiting.handle_answers(answers),
+            Self::Gateways(waiting) => waiting.handle_answers(answers, view),
+            Self::Tokens(waiting) => waiting.handle_answers(answers),
+            Self::Manifest(waiting) => waiting.handle_answers(answers),
+            Self::Stats(waiting) => waiting.handle_answers(answers, view),
+            Self::Metrics(waiting) => waiting.handle_answers(answers, view),
+        };
+        handled.unwrap_or_else(Step::Respond)
+    }
+}
+
+/// What a handler returns; an `Err` is an answer too, the one that ends the call early.
+type Handled = Result<Step, Response>;

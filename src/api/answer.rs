@@ -1,0 +1,83 @@
+//! What the answers of shards and store mean over HTTP.
+
+use super::Answer;
+use crate::{shard::Reply, store::Outcome, wire::http::Response};
+
+/// Seconds in `Retry-After` where the cause passes at once: a full queue, a busy store.
+const RETRY_SOON: &str = "1";
+
+/// Why a question has no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unanswered {
+    /// It was not asked: the queue is full.
+    Overloaded,
+    /// It was asked, and nothing came back in time.
+    TimedOut,
+    /// What came back answers another question: a bug of ours.
+    Mismatched,
+}
+
+impl Unanswered {
+    /// The status that says so.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Overloaded | Self::TimedOut => 503,
+            Self::Mismatched => 500,
+        }
+    }
+
+    /// The sentence that says so.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Overloaded => "the hub is overloaded and has done nothing; try again",
+            Self::TimedOut => "the hub did not answer in time; what was asked may have been done",
+            Self::Mismatched => "the hub got an answer that it cannot use",
+        }
+    }
+}
+
+impl From<Unanswered> for Response {
+    fn from(unanswered: Unanswered) -> Self {
+        debug_assert!(unanswered != Unanswered::Mismatched, "answers come in the order and the form of their asks");
+        let response = Response::error(unanswered.status(), unanswered.description());
+        if unanswered.status() == 503 { response.with("Retry-After", RETRY_SOON) } else { response }
+    }
+}
+
+impl Answer {
+    /// The shard's reply.
+    pub(super) fn shard(self) -> Result<Reply, Unanswered> {
+        match self {
+            Self::Shard(reply) => Ok(reply),
+            Self::Store(_) => Err(Unanswered::Mismatched),
+            Self::Overloaded => Err(Unanswered::Overloaded),
+            Self::TimedOut => Err(Unanswered::TimedOut),
+        }
+    }
+
+    /// What the store has done; an `Err` is the answer to the caller where it has not.
+    pub(super) fn store(self) -> Result<Outcome, Response> {
+        let outcome = match self {
+            Self::Store(outcome) => outcome,
+            Self::Shard(_) => return Err(Unanswered::Mismatched.into()),
+            Self::Overloaded => return Err(Unanswered::Overloaded.into()),
+            Self::TimedOut => return Err(Unanswered::TimedOut.into()),
+        };
+        match outcome {
+            Outcome::NotFound(what) => Err(Response::error(404, what)),
+            Outcome::Conflict(what) => Err(Response::error(409, &what)),
+            // What exactly fails may name a file; the operator reads it in the store's log.
+            Outcome::Unavailable(_) => {
+                Err(Response::error(503, "the store cannot do this now and has changed nothing")
+                    .with("Retry-After", RETRY_SOON))
+            }
+            done => Ok(done),
+        }
+    }
+}
+
+/// The answer of a call that asked one question.
+pub(super) fn only(answers: Vec<Answer>) -> Result<Answer, Response> {
+    let [answer] = <[Answer; 1]>::try_from(answers).map_err(|_| Unanswered::Mismatched)?;
+    Ok(answer)
+}

@@ -1,0 +1,68 @@
+//! Who may call: the admin by bearer token (RFC 6750 section 2.1), a gateway by its key.
+
+use super::{Call, View};
+use crate::{
+    model::{GatewayId, KeyHash},
+    wire::http::Response,
+};
+use subtle::ConstantTimeEq;
+
+/// Lets the admin pass.
+pub(super) fn check_admin(call: &Call<'_>, view: &View<'_>) -> Result<(), Response> {
+    let presented = call.authorization.and_then(bearer);
+    if presented.is_some_and(|token| same_secret(token, view.admin_token.as_bytes())) {
+        return Ok(());
+    }
+    Err(Response::error(401, "this call needs the admin token").with("WWW-Authenticate", "Bearer"))
+}
+
+/// Lets the gateway pass that `gateway` names, and no other: no key, an unknown one and another's look the same.
+pub(super) fn check_key(call: &Call<'_>, view: &View<'_>, gateway: Option<GatewayId>) -> Result<(), Response> {
+    let owner = call.api_key.and_then(|key| view.directory.owner_of(&KeyHash::of(key)));
+    match (owner, gateway) {
+        (Some((owner, _)), Some(gateway)) if owner == gateway => Ok(()),
+        _ => Err(Response::error(401, "this call needs the gateway's key").with("WWW-Authenticate", "ApiKey")),
+    }
+}
+
+/// The token in `Bearer <token>`; the scheme is case-insensitive (RFC 9110 section 11.1).
+fn bearer(authorization: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = authorization.split_at_checked(b"bearer".len())?;
+    let bare = token.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"bearer") && token.starts_with(b" ") && !bare.is_empty()).then_some(bare)
+}
+
+/// Compares in constant time. Both are hashed first, so that not even the length shows.
+fn same_secret(presented: &[u8], expected: &[u8]) -> bool {
+    let same = KeyHash::of(presented).0.ct_eq(&KeyHash::of(expected).0);
+    bool::from(same) && !expected.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_is_read_in_any_case_of_the_scheme_and_no_other_form() {
+        let check = |field: &str, token: Option<&str>| {
+            assert_eq!(bearer(field.as_bytes()), token.map(str::as_bytes), "{field:?}");
+        };
+        check("Bearer abc", Some("abc"));
+        check("bearer abc", Some("abc"));
+        check("BEARER   abc", Some("abc"));
+        check("Bearer", None);
+        check("Bearer ", None);
+        check("Bearerabc", None);
+        check("Basic abc", None);
+        check("abc", None);
+        check("", None);
+    }
+
+    #[test]
+    fn an_empty_admin_token_lets_nobody_in() {
+        assert!(!same_secret(b"", b""));
+        assert!(!same_secret(b"a", b""));
+        assert!(!same_secret(b"a", b"ab"));
+        assert!(same_secret(b"ab", b"ab"));
+    }
+}

@@ -1,0 +1,189 @@
+//! The deployment hook: `POST /api/v1/apis/{apiUuid}/deploy-revision` announces a revision to each gateway named.
+
+use super::{
+    Answer, Call, Handled, Pending, Step, View,
+    answer::Unanswered,
+    body,
+    query::Query,
+    routes::Params,
+    spread::{Asked, Spread},
+};
+use crate::{
+    limits,
+    model::{ApiDeployed, CorrelationId, Event, EventType, GatewayId, PublishOutcome, ShardId},
+    shard::{Command, Reply},
+    wire::http::Response,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+const ENVIRONMENT_DEFAULT: &str = "production";
+
+/// One gateway to deploy to, as the platform writes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Target {
+    gateway_id: String,
+    vhost: String,
+    environment: Option<String>,
+}
+
+/// How it went with one gateway.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Item {
+    gateway_id: GatewayId,
+    status: Status,
+    live_gateway_count: u32,
+    deployed_gateway_count: u32,
+    failed_gateway_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending_gateway_count: Option<u32>,
+    correlation_id: CorrelationId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+}
+
+/// How it went with all connections of one gateway.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    /// Every one has the event.
+    Success,
+    /// Some have it, some never will.
+    Partial,
+    /// None has it.
+    Failed,
+    /// None has failed; some were undecided when the time was up.
+    Pending,
+}
+
+/// A revision to many gateways.
+pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
+    let refuse = |what: String| Response::error(400, &what);
+    let api = uuid::Uuid::try_parse(params.first).map_err(|_| refuse("the API's id is not a UUID".to_owned()))?;
+    let revision_id = Query(call.query)
+        .value("revisionId")?
+        .ok_or_else(|| refuse("query parameter `revisionId` is missing".to_owned()))?;
+    body::check_text("revisionId", &revision_id, limits::NAME_BYTES_MAX).map_err(refuse)?;
+
+    let mut spread = Spread::over(view.placement);
+    let mut sends = Vec::new();
+    for (gateway, vhost, environment) in read_targets(call.body)? {
+        let payload = ApiDeployed { api_uuid: api.to_string(), revision_id: revision_id.clone(), vhost, environment };
+        let event = deployed_event(gateway, &payload);
+        let owner = view.directory.knows(gateway).then(|| view.placement.of_gateway(gateway));
+        sends.push(Send { gateway, correlation: event.correlation, owner });
+        if let Some(owner) = owner {
+            spread.push(owner, event);
+        }
+    }
+    let (asks, asked) = spread.into_asks(Command::PublishMany);
+    let waiting = Waiting { sends, asked };
+    if asks.is_empty() { waiting.handle_answers(Vec::new()) } else { Ok(Step::Ask(asks, Pending::Deploy(waiting))) }
+}
+
+fn read_targets(body: &[u8]) -> Result<Vec<(GatewayId, String, String)>, Response> {
+    let refuse = |what: &str| Response::error(400, what);
+    let items: Vec<&RawValue> = serde_json::from_str(body::text(body)?).map_err(|e| refuse(&e.to_string()))?;
+    if items.is_empty() || items.len() > limits::DEPLOY_TARGETS_MAX {
+        return Err(refuse(&format!("the body is an array of 1 to {} gateways", limits::DEPLOY_TARGETS_MAX)));
+    }
+    let targets = items.iter().enumerate().map(|(index, item)| {
+        read_target(item.get()).map_err(|what| refuse(&format!("item {index} of the array: {what}")))
+    });
+    targets.collect()
+}
+
+fn read_target(text: &str) -> Result<(GatewayId, String, String), String> {
+    let Target { gateway_id, vhost, environment } = body::parse_object(text)?;
+    let gateway = GatewayId::parse(&gateway_id).ok_or("`gatewayId` is not a UUID")?;
+    body::check_text("vhost", &vhost, limits::VHOST_BYTES_MAX)?;
+    let environment = environment.unwrap_or_else(|| ENVIRONMENT_DEFAULT.to_owned());
+    body::check_text("environment", &environment, limits::NAME_BYTES_MAX)?;
+    Ok((gateway, vhost, environment))
+}
+
+fn deployed_event(gateway: GatewayId, payload: &ApiDeployed) -> Event {
+    Event {
+        gateway,
+        kind: EventType::parse(EventType::API_DEPLOYED).expect("our own event type follows the rule"),
+        payload: serde_json::to_vec(payload).expect("a structure of strings serializes").into(),
+        correlation: CorrelationId::random(),
+        user_id: None,
+    }
+}
+
+/// One announcement: what it is known by, and who was asked; `None` where there is no such gateway.
+#[derive(Debug)]
+struct Send {
+    gateway: GatewayId,
+    correlation: CorrelationId,
+    owner: Option<ShardId>,
+}
+
+/// The owners have the announcements.
+#[derive(Debug)]
+pub struct Waiting {
+    sends: Vec<Send>,
+    asked: Asked,
+}
+
+impl Waiting {
+    pub(super) fn handle_answers(self, answers: Vec<Answer>) -> Handled {
+        let mut outcomes = self.asked.gather(answers, |reply| match reply {
+            Reply::PublishedMany(outcomes) => Some(outcomes),
+            _ => None,
+        });
+        let items = self.sends.into_iter().map(|Send { gateway, correlation, owner }| match owner {
+            None => Item::without_outcome(gateway, correlation, Status::Failed, "there is no such gateway"),
+            Some(owner) => match outcomes.next_of(owner) {
+                Ok(outcome) => Item::of(gateway, &outcome),
+                Err(why @ Unanswered::TimedOut) => {
+                    Item::without_outcome(gateway, correlation, Status::Pending, why.description())
+                }
+                Err(why) => Item::without_outcome(gateway, correlation, Status::Failed, why.description()),
+            },
+        });
+        Ok(Step::Respond(Response::json(200, &items.collect::<Vec<_>>())))
+    }
+}
+
+impl Item {
+    fn of(gateway_id: GatewayId, outcome: &PublishOutcome) -> Self {
+        let status = match (outcome.delivered, outcome.failed, outcome.pending) {
+            (_, 0, 0) => Status::Success,
+            (_, 0, _) => Status::Pending,
+            (0, _, _) => Status::Failed,
+            (_, _, _) => Status::Partial,
+        };
+        Self {
+            gateway_id,
+            status,
+            live_gateway_count: outcome.connections,
+            deployed_gateway_count: outcome.delivered,
+            failed_gateway_count: outcome.failed,
+            pending_gateway_count: (outcome.pending > 0).then_some(outcome.pending),
+            correlation_id: outcome.correlation_id,
+            error: None,
+        }
+    }
+
+    fn without_outcome(
+        gateway_id: GatewayId,
+        correlation_id: CorrelationId,
+        status: Status,
+        error: &'static str,
+    ) -> Self {
+        Self {
+            gateway_id,
+            status,
+            live_gateway_count: 0,
+            deployed_gateway_count: 0,
+            failed_gateway_count: u32::from(status == Status::Failed),
+            pending_gateway_count: None,
+            correlation_id,
+            error: Some(error),
+        }
+    }
+}

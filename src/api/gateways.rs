@@ -1,0 +1,200 @@
+//! Gateways: made, listed, shown with manifest and live connections, deleted.
+
+use super::{
+    Answer, Ask, Call, Handled, Pending, Step, View,
+    answer::{Unanswered, only},
+    body,
+    query::{Page, Query},
+    routes::Params,
+    spread::{Asked, Spread},
+};
+use crate::{
+    limits,
+    model::GatewayId,
+    shard::{Command, Reply},
+    store::{GatewayRecord, Op, Outcome},
+    wire::http::Response,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// A gateway to be, as the platform writes it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Draft {
+    name: String,
+    display_name: Option<String>,
+    organization_id: Option<String>,
+    id: Option<String>,
+}
+
+/// A page of gateways (contract section 2).
+#[derive(Serialize)]
+struct Listing {
+    count: usize,
+    list: Vec<Row>,
+    pagination: Pagination,
+}
+
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    record: GatewayRecord,
+    connections: u32,
+}
+
+#[derive(Serialize)]
+struct Pagination {
+    total: usize,
+    offset: usize,
+    limit: usize,
+}
+
+/// One gateway. The manifest is shown as it came, or `null`.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    record: &'a GatewayRecord,
+    connections: u32,
+    manifest: Option<&'a RawValue>,
+}
+
+/// `POST /api/v1/gateways`.
+pub(super) fn handle_create(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
+    let draft: Draft = body::object(call.body)?;
+    let record = draft.into_record(view).map_err(|what| Response::error(400, &what))?;
+    Ok(Step::Ask(vec![Ask::Store(Op::CreateGateway(record))], Pending::Gateways(Waiting(Stage::Create))))
+}
+
+/// `GET /api/v1/gateways`.
+pub(super) fn handle_list(call: &Call<'_>, _: &View<'_>, _: Params<'_>) -> Handled {
+    let page = Query(call.query).page()?;
+    let op = Op::Gateways { limit: page.limit, offset: page.offset };
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Gateways(Waiting(Stage::Page(page)))))
+}
+
+/// `GET /api/v1/gateways/{gatewayId}`: store and owner are asked at the same time.
+pub(super) fn handle_one(_: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
+    let gateway = params.gateway()?;
+    let owner = view.placement.of_gateway(gateway);
+    let asks = vec![Ask::Store(Op::Gateway(gateway)), Ask::Shard(owner, Command::Live(vec![gateway]))];
+    Ok(Step::Ask(asks, Pending::Gateways(Waiting(Stage::One))))
+}
+
+/// `DELETE /api/v1/gateways/{gatewayId}`.
+pub(super) fn handle_delete(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
+    let op = Op::DeleteGateway(params.gateway()?);
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Gateways(Waiting(Stage::Delete))))
+}
+
+impl Draft {
+    fn into_record(self, view: &View<'_>) -> Result<GatewayRecord, String> {
+        body::check_text("name", &self.name, limits::NAME_BYTES_MAX)?;
+        for (name, text) in [("displayName", &self.display_name), ("organizationId", &self.organization_id)] {
+            if let Some(text) = text {
+                body::check_text(name, text, limits::NAME_BYTES_MAX)?;
+            }
+        }
+        let id = match &self.id {
+            Some(text) => GatewayId::parse(text).ok_or("`id` is not a UUID")?,
+            None => GatewayId::random(),
+        };
+        Ok(GatewayRecord {
+            id,
+            name: self.name,
+            display_name: self.display_name,
+            organization_id: self.organization_id,
+            created_at: view.now.wall,
+        })
+    }
+}
+
+/// A call about gateways that waits.
+#[derive(Debug)]
+pub struct Waiting(Stage);
+
+#[derive(Debug)]
+enum Stage {
+    /// For the store to make one.
+    Create,
+    /// For the store to delete one.
+    Delete,
+    /// For the store's record and the owner's count.
+    One,
+    /// For the store's page.
+    Page(Page),
+    /// For the owners' counts of the gateways on it.
+    Counts { page: Page, total: usize, records: Vec<GatewayRecord>, asked: Asked },
+}
+
+impl Waiting {
+    pub(super) fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+        match self.0 {
+            Stage::Create => match only(answers)?.store()? {
+                Outcome::Gateway(record, _) => {
+                    let location = format!("/api/v1/gateways/{}", record.id);
+                    Ok(Step::Respond(Response::json(201, &record).with("Location", location)))
+                }
+                _ => Err(Unanswered::Mismatched.into()),
+            },
+            Stage::Delete => match only(answers)?.store()? {
+                Outcome::Done => Ok(Step::Respond(Response::empty(204))),
+                _ => Err(Unanswered::Mismatched.into()),
+            },
+            Stage::One => show(answers),
+            Stage::Page(page) => match only(answers)?.store()? {
+                Outcome::Gateways(records, total) => count(page, records, total, view),
+                _ => Err(Unanswered::Mismatched.into()),
+            },
+            Stage::Counts { page, total, records, asked } => {
+                list(page, records, total, asked, answers, view).map(Step::Respond)
+            }
+        }
+    }
+}
+
+fn show(answers: Vec<Answer>) -> Handled {
+    let [record, live] = <[Answer; 2]>::try_from(answers).map_err(|_| Unanswered::Mismatched)?;
+    let Outcome::Gateway(record, manifest) = record.store()? else { return Err(Unanswered::Mismatched.into()) };
+    let connections = match live.shard()? {
+        Reply::Live(counts) if counts.len() == 1 => counts[0],
+        _ => return Err(Unanswered::Mismatched.into()),
+    };
+    // It was checked before it was stored; what does not read any more is left out rather than breaking the answer.
+    let manifest = manifest.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    Ok(Step::Respond(Response::json(200, &Shown { record: &record, connections, manifest })))
+}
+
+/// Asks the owners of the gateways on a page how many connections each has.
+fn count(page: Page, records: Vec<GatewayRecord>, total: usize, view: &View<'_>) -> Handled {
+    let mut spread = Spread::over(view.placement);
+    for record in &records {
+        spread.push(view.placement.of_gateway(record.id), record.id);
+    }
+    let (asks, asked) = spread.into_asks(Command::Live);
+    if asks.is_empty() {
+        return list(page, records, total, asked, Vec::new(), view).map(Step::Respond);
+    }
+    Ok(Step::Ask(asks, Pending::Gateways(Waiting(Stage::Counts { page, total, records, asked }))))
+}
+
+fn list(
+    page: Page,
+    records: Vec<GatewayRecord>,
+    total: usize,
+    asked: Asked,
+    answers: Vec<Answer>,
+    view: &View<'_>,
+) -> Result<Response, Response> {
+    let mut counts = asked.gather(answers, |reply| match reply {
+        Reply::Live(counts) => Some(counts),
+        _ => None,
+    });
+    let rows = records.into_iter().map(|record| {
+        let connections = counts.next_of(view.placement.of_gateway(record.id))?;
+        Ok(Row { record, connections })
+    });
+    let list = rows.collect::<Result<Vec<_>, Unanswered>>()?;
+    let pagination = Pagination { total, offset: page.offset, limit: page.limit };
+    Ok(Response::json(200, &Listing { count: list.len(), list, pagination }))
+}

@@ -1,0 +1,40 @@
+//! A gateway's manifest: `POST /api/internal/v1/gateways/{gatewayId}/manifest`, which gateways call after connecting.
+
+use super::{
+    Answer, Ask, Call, Handled, Pending, Step, View,
+    answer::{Unanswered, only},
+    body,
+    routes::Params,
+};
+use crate::{
+    store::{Op, Outcome},
+    wire::http::Response,
+};
+use serde::de::IgnoredAny;
+
+/// Keeps the latest manifest. The route table has checked that the key is this gateway's.
+pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
+    let gateway = params.gateway()?;
+    let manifest = body::text(call.body)?;
+    body::parse_object::<IgnoredAny>(manifest).map_err(|what| Response::error(400, &what))?;
+    let op = Op::PutManifest { gateway, manifest: manifest.to_owned(), received_at: view.now.wall };
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Manifest(Waiting)))
+}
+
+/// The store has the manifest.
+#[derive(Debug)]
+pub struct Waiting;
+
+impl Waiting {
+    pub(super) fn handle_answers(self, answers: Vec<Answer>) -> Handled {
+        match only(answers)?.store() {
+            Ok(Outcome::Done) => Ok(Step::Respond(Response::empty(204))),
+            Ok(_) => Err(Unanswered::Mismatched.into()),
+            // A gateway takes 404 as a sign of another product. One whose record is gone has lost its key as well.
+            Err(refusal) if refusal.status == 404 => {
+                Err(Response::error(401, "this call needs the gateway's key").with("WWW-Authenticate", "ApiKey"))
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Publishing one event: `POST /api/v1/gateways/{gatewayId}/events`.
+
+use super::{
+    Answer, Ask, Call, Handled, Pending, Step, View,
+    answer::{Unanswered, only},
+    body,
+    routes::Params,
+};
+use crate::{
+    limits,
+    model::{CorrelationId, Event, EventType, GatewayId},
+    shard::{Command, Reply},
+    wire::http::Response,
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// An event as a publisher writes it. The payload stays the text that it was: it is checked to be JSON and never
+/// decoded, so that it reaches the gateway byte for byte.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Draft<'a> {
+    /// Needed in a batch; elsewhere the path names the gateway, and this, where it is there, must agree.
+    gateway_id: Option<String>,
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    correlation_id: Option<String>,
+    user_id: Option<String>,
+}
+
+/// Why a draft is no event: a status and a sentence.
+pub(super) struct Rejected(pub u16, pub String);
+
+impl From<Rejected> for Response {
+    fn from(Rejected(status, description): Rejected) -> Self {
+        Response::error(status, &description)
+    }
+}
+
+impl Draft<'_> {
+    /// The gateway that the draft itself names.
+    pub fn gateway(&self) -> Result<Option<GatewayId>, Rejected> {
+        let Some(text) = &self.gateway_id else { return Ok(None) };
+        GatewayId::parse(text).map(Some).ok_or_else(|| Rejected(400, "`gatewayId` is not a UUID".to_owned()))
+    }
+
+    /// Checks everything but the gateway.
+    pub fn into_event(self, gateway: GatewayId) -> Result<Event, Rejected> {
+        let payload = self.payload.get();
+        if payload.len() > limits::PAYLOAD_BYTES_MAX {
+            return Err(Rejected(413, format!("`payload` is larger than {} bytes", limits::PAYLOAD_BYTES_MAX)));
+        }
+        let reject = |what: String| Rejected(400, what);
+        let kind = EventType::parse(&self.kind).ok_or_else(|| {
+            reject(format!("`type` is not 1 to {} characters of A-Z a-z 0-9 . _ -", limits::EVENT_TYPE_BYTES_MAX))
+        })?;
+        let correlation = match &self.correlation_id {
+            Some(text) => {
+                CorrelationId::parse(text).ok_or_else(|| reject("`correlationId` is not a UUID".to_owned()))?
+            }
+            None => CorrelationId::random(),
+        };
+        if self.user_id.as_ref().is_some_and(|user| user.len() > limits::USER_ID_BYTES_MAX) {
+            return Err(reject(format!("`userId` is longer than {} bytes", limits::USER_ID_BYTES_MAX)));
+        }
+        let payload = Bytes::copy_from_slice(payload.as_bytes());
+        Ok(Event { gateway, kind, payload, correlation, user_id: self.user_id.map(String::into_boxed_str) })
+    }
+}
+
+/// One event to one gateway.
+pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
+    let gateway = params.gateway()?;
+    if !view.directory.knows(gateway) {
+        return Err(Response::error(404, "there is no such gateway"));
+    }
+    let draft: Draft<'_> = body::object(call.body)?;
+    if draft.gateway()?.is_some_and(|named| named != gateway) {
+        return Err(Response::error(400, "`gatewayId` names another gateway than the path"));
+    }
+    let event = draft.into_event(gateway)?;
+    let ask = Ask::Shard(view.placement.of_gateway(gateway), Command::Publish(event));
+    Ok(Step::Ask(vec![ask], Pending::Publish(Waiting)))
+}
+
+/// The owner of the gateway has the event.
+#[derive(Debug)]
+pub struct Waiting;
+
+impl Waiting {
+    pub(super) fn handle_answers(self, answers: Vec<Answer>) -> Handled {
+        match only(answers)?.shard()? {
+            Reply::Published(outcome) => Ok(Step::Respond(Response::json(200, &outcome))),
+            _ => Err(Unanswered::Mismatched.into()),
+        }
+    }
+}

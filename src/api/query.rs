@@ -1,0 +1,112 @@
+//! Reads the query of a request: named values, percent-decoded strictly, and the page that a list is asked for.
+
+use crate::{limits, wire::http::Response};
+
+/// The rows that a caller wants to see.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Page {
+    /// Rows at the most, from 1 to [`limits::PAGE_ROWS_MAX`].
+    pub limit: usize,
+    /// Rows left out at the front.
+    pub offset: usize,
+}
+
+/// What followed `?`, not decoded yet.
+#[derive(Clone, Copy)]
+pub(super) struct Query<'a>(pub Option<&'a str>);
+
+impl Query<'_> {
+    /// The value of `name`; 400 where it is there twice or is not UTF-8, percent-encoded.
+    pub fn value(&self, name: &str) -> Result<Option<String>, Response> {
+        let mut found = None;
+        for pair in self.0.unwrap_or_default().split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if decode(key).as_deref() != Some(name) {
+                continue;
+            }
+            let value = decode(value).ok_or_else(|| refuse(name, "is not percent-encoded UTF-8"))?;
+            if found.replace(value).is_some() {
+                return Err(refuse(name, "is given twice"));
+            }
+        }
+        Ok(found)
+    }
+
+    /// `limit` and `offset`, or their defaults; 400 for nonsense.
+    pub fn page(&self) -> Result<Page, Response> {
+        let limit = self.number("limit")?.unwrap_or(limits::PAGE_ROWS_DEFAULT);
+        if !(1..=limits::PAGE_ROWS_MAX).contains(&limit) {
+            return Err(refuse("limit", &format!("is a number from 1 to {}", limits::PAGE_ROWS_MAX)));
+        }
+        Ok(Page { limit, offset: self.number("offset")?.unwrap_or(0) })
+    }
+
+    fn number(&self, name: &str) -> Result<Option<usize>, Response> {
+        let Some(text) = self.value(name)? else { return Ok(None) };
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        // 32 bits are rows enough, and fit every integer that the number becomes on its way.
+        let number = text.parse::<u32>().ok().filter(|_| digits).and_then(|n| usize::try_from(n).ok());
+        number.map(Some).ok_or_else(|| refuse(name, "is a whole number, not negative, below 4294967296"))
+    }
+}
+
+fn refuse(name: &str, what: &str) -> Response {
+    Response::error(400, &format!("query parameter `{name}` {what}"))
+}
+
+/// Percent-decoding (RFC 3986 section 2.1), with `+` for a blank as forms have it; `None` for a broken escape.
+fn decode(text: &str) -> Option<String> {
+    let hex = |digit: Option<u8>| char::from(digit?).to_digit(16).and_then(|n| u8::try_from(n).ok());
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => hex(rest.next())? * 16 + hex(rest.next())?,
+            b'+' => b' ',
+            plain => plain,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_decoded_strictly() {
+        let check = |query: &str, expected: Result<Option<&str>, u16>| {
+            let got = Query(Some(query)).value("id").map_err(|r| r.status);
+            assert_eq!(got.as_ref().map(|v| v.as_deref()), expected.as_ref().map(|v| *v), "{query}");
+        };
+        check("id=a", Ok(Some("a")));
+        check("x=1&id=a%20b+c&y", Ok(Some("a b c")));
+        check("%69d=%C3%A4", Ok(Some("ä")));
+        check("id", Ok(Some("")));
+        check("id==&", Ok(Some("=")));
+        check("", Ok(None));
+        check("idd=1&%zz=2", Ok(None));
+        check("id=%", Err(400));
+        check("id=%4", Err(400));
+        check("id=%+1", Err(400));
+        check("id=%ff", Err(400));
+        check("id=1&id=1", Err(400));
+    }
+
+    #[test]
+    fn a_page_is_within_its_bounds_or_refused() {
+        let check = |query: Option<&str>, expected: Option<(usize, usize)>| {
+            let page = Query(query).page().ok().map(|p| (p.limit, p.offset));
+            assert_eq!(page, expected, "{query:?}");
+        };
+        check(None, Some((limits::PAGE_ROWS_DEFAULT, 0)));
+        check(Some("limit=1&offset=4294967295"), Some((1, 4_294_967_295)));
+        check(Some("limit=1000"), Some((1000, 0)));
+        for bad in ["limit=0", "limit=1001", "limit=-1", "limit=+1", "limit=%2B1", "limit=", "limit=1e3", "offset=-1"] {
+            check(Some(bad), None);
+        }
+        check(Some("offset=4294967296"), None);
+        check(Some("offset=99999999999999999999999"), None);
+        check(Some("offset=x"), None);
+    }
+}

@@ -1,0 +1,165 @@
+//! The statistics: `GET /api/internal/v1/stats` (contract section 3), asked of the shards in two rounds.
+
+use super::{
+    Answer, Ask, Call, Handled, Pending, Step, View,
+    answer::Unanswered,
+    query::{Page, Query},
+    routes::Params,
+};
+use crate::{
+    model::{GatewayId, ShardId},
+    shard::{
+        Command, Placement, Reply,
+        command::{ConnectionRow, DeliveryStats, Totals},
+    },
+    wire::http::Response,
+};
+use serde::Serialize;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Stats {
+    gateway_connections: GatewayConnections,
+    event_delivery: DeliveryStats,
+    shards: Vec<ShardRow>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct GatewayConnections {
+    total_active: usize,
+    max_connections: usize,
+    connections: Vec<ConnectionRow>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShardRow {
+    shard: ShardId,
+    connections: usize,
+    gateways: usize,
+    events_sent: u64,
+}
+
+/// Asks every shard for its sums, and, where one gateway is asked for, its owner for that gateway's. A gateway that is
+/// not known is not refused: its last connections may still be closing.
+pub(super) fn handle(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
+    let query = Query(call.query);
+    let page = query.page()?;
+    let gateway = match query.value("gatewayId")? {
+        Some(text) => Some(GatewayId::parse(&text).ok_or_else(|| Response::error(400, "`gatewayId` is not a UUID"))?),
+        None => None,
+    };
+    let mut asks = ask_totals(view.placement);
+    if let Some(gateway) = gateway {
+        asks.push(Ask::Shard(view.placement.of_gateway(gateway), Command::Totals(Some(gateway))));
+    }
+    Ok(Step::Ask(asks, Pending::Stats(Waiting(Stage::Totals { page, gateway }))))
+}
+
+/// One question to every shard: its sums.
+pub(super) fn ask_totals(placement: &Placement) -> Vec<Ask> {
+    (0..placement.shards()).map(|shard| Ask::Shard(ShardId(shard), Command::Totals(None))).collect()
+}
+
+/// The sums, in the order of the asks; one shard without an answer fails the call.
+pub(super) fn read_totals(answers: Vec<Answer>) -> Result<Vec<Totals>, Unanswered> {
+    let totals = answers.into_iter().map(|answer| match answer.shard()? {
+        Reply::Totals(totals) => Ok(totals),
+        _ => Err(Unanswered::Mismatched),
+    });
+    totals.collect()
+}
+
+/// The statistics on their way.
+#[derive(Debug)]
+pub struct Waiting(Stage);
+
+#[derive(Debug)]
+enum Stage {
+    /// For the sums of all shards and, last, those of the gateway.
+    Totals { page: Page, gateway: Option<GatewayId> },
+    /// For the rows of the page.
+    Rows { limit: usize, total_active: usize, totals: Vec<Totals> },
+}
+
+impl Waiting {
+    pub(super) fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+        match self.0 {
+            Stage::Totals { page, gateway } => {
+                let mut totals = read_totals(answers)?;
+                let sources = match gateway {
+                    Some(_) => totals.pop().into_iter().collect(),
+                    None => totals.clone(),
+                };
+                ask_rows(page, gateway, &sources, totals, view)
+            }
+            Stage::Rows { limit, total_active, totals } => {
+                let mut connections = read_rows(answers)?;
+                // Connections come and go between the rounds; the page keeps its size.
+                connections.truncate(limit);
+                Ok(Step::Respond(assemble(connections, total_active, &totals, view)))
+            }
+        }
+    }
+}
+
+/// Asks for rows where the page meets a shard: the list is all of the first shard's rows, then the next one's.
+fn ask_rows(
+    page: Page,
+    gateway: Option<GatewayId>,
+    sources: &[Totals],
+    totals: Vec<Totals>,
+    view: &View<'_>,
+) -> Handled {
+    let Page { limit, mut offset } = page;
+    let mut left = limit;
+    let mut asks = Vec::new();
+    for source in sources {
+        let skip = offset.min(source.connections);
+        let take = left.min(source.connections - skip);
+        offset -= skip;
+        left -= take;
+        if take > 0 {
+            asks.push(Ask::Shard(source.shard, Command::Connections { gateway, skip, take }));
+        }
+    }
+    let total_active = sources.iter().map(|source| source.connections).sum();
+    if asks.is_empty() {
+        return Ok(Step::Respond(assemble(Vec::new(), total_active, &totals, view)));
+    }
+    Ok(Step::Ask(asks, Pending::Stats(Waiting(Stage::Rows { limit, total_active, totals }))))
+}
+
+fn read_rows(answers: Vec<Answer>) -> Result<Vec<ConnectionRow>, Unanswered> {
+    let mut rows = Vec::new();
+    for answer in answers {
+        match answer.shard()? {
+            Reply::Connections(mut more) => rows.append(&mut more),
+            _ => return Err(Unanswered::Mismatched),
+        }
+    }
+    Ok(rows)
+}
+
+fn assemble(connections: Vec<ConnectionRow>, total_active: usize, totals: &[Totals], view: &View<'_>) -> Response {
+    let mut event_delivery = DeliveryStats::default();
+    for total in totals {
+        event_delivery.add(&total.deliveries);
+    }
+    let shards = totals.iter().map(|total| ShardRow {
+        shard: total.shard,
+        connections: total.connections,
+        gateways: total.gateways,
+        events_sent: total.deliveries.total_events_sent,
+    });
+    let max_connections = view.connections_max;
+    Response::json(
+        200,
+        &Stats {
+            gateway_connections: GatewayConnections { total_active, max_connections, connections },
+            event_delivery,
+            shards: shards.collect(),
+        },
+    )
+}

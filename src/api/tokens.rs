@@ -1,0 +1,117 @@
+//! A gateway's tokens: made (and shown once), listed without their secrets, revoked.
+
+use super::{
+    Answer, Ask, Call, Handled, Pending, Step, View,
+    answer::{Unanswered, only},
+    body,
+    routes::Params,
+};
+use crate::{
+    model::{KeyHash, Timestamp, TokenId},
+    store::{Op, Outcome, TokenRecord},
+    wire::http::Response,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// Bytes of randomness in a token (contract section 2).
+const SECRET_BYTES: usize = 32;
+
+/// How a token is asked for: `{}` or nothing makes one, a hash brings one over.
+#[derive(Default, Deserialize)]
+struct Draft {
+    sha256: Option<String>,
+}
+
+/// A token that was just made; without `token` where only its hash is known.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Created<'a> {
+    id: TokenId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    created_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Listing {
+    count: usize,
+    list: Vec<TokenRecord>,
+}
+
+/// `POST /api/v1/gateways/{gatewayId}/tokens`.
+pub(super) fn handle_create(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
+    let gateway = params.gateway()?;
+    let draft: Draft = if call.body.trim_ascii().is_empty() { Draft::default() } else { body::object(call.body)? };
+    let (secret, hash) = match &draft.sha256 {
+        Some(hex) => {
+            let hash = KeyHash::parse_hex(hex);
+            (None, hash.ok_or_else(|| Response::error(400, "`sha256` is not 64 hexadecimal digits"))?)
+        }
+        None => {
+            let secret = new_secret()?;
+            let hash = KeyHash::of(secret.0.as_bytes());
+            (Some(secret), hash)
+        }
+    };
+    let op = Op::CreateToken { gateway, token: TokenId::random(), hash, created_at: view.now.wall };
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Tokens(Waiting(Stage::Create(secret)))))
+}
+
+/// `GET /api/v1/gateways/{gatewayId}/tokens`.
+pub(super) fn handle_list(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
+    let op = Op::Tokens(params.gateway()?);
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Tokens(Waiting(Stage::List))))
+}
+
+/// `DELETE /api/v1/gateways/{gatewayId}/tokens/{tokenId}`.
+pub(super) fn handle_revoke(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
+    let op = Op::RevokeToken { gateway: params.gateway()?, token: params.token()? };
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Tokens(Waiting(Stage::Revoke))))
+}
+
+/// A call about tokens that waits for the store.
+#[derive(Debug)]
+pub struct Waiting(Stage);
+
+#[derive(Debug)]
+enum Stage {
+    /// The secret is shown once it is stored; `None` where the hub never knew it.
+    Create(Option<Secret>),
+    List,
+    Revoke,
+}
+
+impl Waiting {
+    pub(super) fn handle_answers(self, answers: Vec<Answer>) -> Handled {
+        let response = match (self.0, only(answers)?.store()?) {
+            (Stage::Create(secret), Outcome::Token(TokenRecord { id, created_at })) => {
+                let token = secret.as_ref().map(|secret| secret.0.as_str());
+                Response::json(201, &Created { id, token, created_at }).with("Cache-Control", "no-store")
+            }
+            (Stage::List, Outcome::Tokens(list)) => Response::json(200, &Listing { count: list.len(), list }),
+            (Stage::Revoke, Outcome::Done) => Response::empty(204),
+            _ => return Err(Unanswered::Mismatched.into()),
+        };
+        Ok(Step::Respond(response))
+    }
+}
+
+/// A token in clear, wiped when it is dropped; `Debug` does not show it.
+struct Secret(Zeroizing<String>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Makes a token: random bytes of the system, base64url without padding.
+fn new_secret() -> Result<Secret, Response> {
+    let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
+    getrandom::fill(bytes.as_mut_slice())
+        .map_err(|_| Response::error(503, "the system has no randomness to give").with("Retry-After", "1"))?;
+    Ok(Secret(Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()))))
+}
