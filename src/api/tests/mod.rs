@@ -1,1 +1,240 @@
-//! The calls, row by row.
+//! The calls of contract sections 2 and 3, row by row: a request, a scripted hub, an answer.
+
+mod access;
+mod accidents;
+mod batch;
+mod deploy;
+mod gateways;
+mod manifest;
+mod metrics;
+mod publish;
+mod routing;
+mod stats;
+mod tokens;
+
+use super::*;
+use crate::{
+    limits,
+    model::{Change, CorrelationId, GatewayId, KeyHash, Now, Position, PublishOutcome, Timestamp, TokenId},
+    shard::command::{DeliveryStats, Totals},
+};
+use serde_json::Value;
+
+const ADMIN: &str = "admin-token";
+const KEY: &str = "gateway-key";
+
+/// A hub of three shards that knows two gateways; `KEY` is the first one's.
+struct World {
+    directory: Directory,
+    placement: Placement,
+    phase: Phase,
+    gateway: GatewayId,
+    other: GatewayId,
+}
+
+impl World {
+    fn new() -> Self {
+        let (gateway, other) = (GatewayId::random(), GatewayId::random());
+        let mut directory = Directory::default();
+        directory.apply(Change::GatewayCreated(gateway));
+        directory.apply(Change::GatewayCreated(other));
+        directory.apply(Change::TokenCreated { gateway, token: TokenId::random(), hash: KeyHash::of(KEY.as_bytes()) });
+        Self { directory, placement: Placement::new(3, 7), phase: Phase::Ready, gateway, other }
+    }
+
+    fn in_phase(phase: Phase) -> Self {
+        Self { phase, ..Self::new() }
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            directory: &self.directory,
+            placement: &self.placement,
+            now: Now { instant: Default::default(), wall: Timestamp(1_700_000_000_000) },
+            phase: self.phase,
+            connections_max: 1000,
+            admin_token: ADMIN,
+        }
+    }
+
+    /// A gateway of each shard, all of them known.
+    fn gateway_of_each_shard(&mut self) -> Vec<GatewayId> {
+        let shards = (0..self.placement.shards()).map(ShardId);
+        let gateways: Vec<_> = shards
+            .map(|shard| {
+                loop {
+                    let gateway = GatewayId::random();
+                    if self.placement.of_gateway(gateway) == shard {
+                        break gateway;
+                    }
+                }
+            })
+            .collect();
+        gateways.iter().for_each(|gateway| self.directory.apply(Change::GatewayCreated(*gateway)));
+        gateways
+    }
+
+    /// Plays a call to its end; `hub` answers what is asked.
+    fn run(&self, request: &Request, mut hub: impl FnMut(Ask) -> Answer) -> Response {
+        let mut step = handle(&request.call(), &self.view());
+        for _ in 0..3 {
+            match step {
+                Step::Respond(response) => return response,
+                Step::Ask(asks, pending) => {
+                    assert!(!asks.is_empty(), "a call that asks nothing would wait for ever");
+                    let answers = asks.into_iter().map(&mut hub).collect();
+                    step = pending.handle_answers(answers, &self.view());
+                }
+            }
+        }
+        panic!("a call that never ends: {request:?}");
+    }
+
+    /// The answer to a call that must not ask anything.
+    fn respond(&self, request: &Request) -> Response {
+        self.run(request, |ask| panic!("{request:?} asked {ask:?}"))
+    }
+
+    /// What a call asks first.
+    fn asks(&self, request: &Request) -> Vec<Ask> {
+        match handle(&request.call(), &self.view()) {
+            Step::Ask(asks, _) => asks,
+            Step::Respond(response) => panic!("{request:?} was answered with {response:?}"),
+        }
+    }
+
+    /// The one event that a call publishes.
+    fn event(&self, request: &Request) -> crate::model::Event {
+        match self.asks(request).pop() {
+            Some(Ask::Shard(owner, Command::Publish(event))) => {
+                assert_eq!(owner, self.placement.of_gateway(event.gateway));
+                event
+            }
+            other => panic!("{other:?} is no publish"),
+        }
+    }
+}
+
+/// A request as it came from the wire.
+#[derive(Clone, Debug)]
+struct Request {
+    method: &'static str,
+    path: String,
+    query: Option<String>,
+    authorization: Option<String>,
+    api_key: Option<String>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// With the admin token.
+    fn new(method: &'static str, target: impl Into<String>) -> Self {
+        let target = target.into();
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
+            None => (target, None),
+        };
+        let authorization = Some(format!("Bearer {ADMIN}"));
+        Self { method, path, query, authorization, api_key: None, body: Vec::new() }
+    }
+
+    fn body(self, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), ..self }
+    }
+
+    fn authorization(self, value: Option<&str>) -> Self {
+        Self { authorization: value.map(str::to_owned), ..self }
+    }
+
+    fn api_key(self, value: &str) -> Self {
+        Self { api_key: Some(value.to_owned()), ..self.authorization(None) }
+    }
+
+    fn call(&self) -> Call<'_> {
+        Call {
+            method: self.method,
+            path: &self.path,
+            query: self.query.as_deref(),
+            authorization: self.authorization.as_deref().map(str::as_bytes),
+            api_key: self.api_key.as_deref().map(str::as_bytes),
+            body: &self.body,
+        }
+    }
+}
+
+/// Checks the status, and that an error has the one form that they all have.
+#[track_caller]
+fn check(response: &Response, status: u16) {
+    assert_eq!(response.status, status, "{}", String::from_utf8_lossy(&response.body));
+    if status >= 400 {
+        let body = json(response);
+        assert_eq!(body["code"], status);
+        assert!(body["message"].is_string());
+        assert!(body["description"].is_string());
+        assert_eq!(body.as_object().unwrap().len(), 3);
+    }
+    let retry = field(response, "Retry-After");
+    assert_eq!(status == 503, retry.is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{response:?}");
+}
+
+#[track_caller]
+fn json(response: &Response) -> Value {
+    assert_eq!(response.content_type, Some("application/json"));
+    serde_json::from_slice(&response.body).unwrap()
+}
+
+fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.fields.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
+}
+
+fn description(response: &Response) -> String {
+    json(response)["description"].as_str().unwrap().to_owned()
+}
+
+/// What a shard answers about one event: so many connections, and what became of them.
+fn outcome(correlation_id: CorrelationId, connections: u32, delivered: u32, failed: u32) -> PublishOutcome {
+    let pending = connections.saturating_sub(delivered + failed);
+    let position = Position { epoch: 1, offset: 2 };
+    PublishOutcome { correlation_id, position, connections, delivered, failed, pending, failures: Vec::new() }
+}
+
+/// Answers every publish as delivered to two connections.
+fn deliver(ask: Ask) -> Answer {
+    let outcome = |event: &crate::model::Event| outcome(event.correlation, 2, 2, 0);
+    Answer::Shard(match ask {
+        Ask::Shard(_, Command::Publish(event)) => Reply::Published(outcome(&event)),
+        Ask::Shard(_, Command::PublishMany(events)) => Reply::PublishedMany(events.iter().map(outcome).collect()),
+        other => panic!("{other:?} is no publish"),
+    })
+}
+
+/// A shard's sums.
+fn totals(shard: ShardId, connections: usize, sent: u64, failed: u64) -> Totals {
+    let deliveries = DeliveryStats { total_events_sent: sent, failed_deliveries: failed, ..DeliveryStats::default() };
+    Totals { shard, connections, gateways: connections.min(1), deliveries }
+}
+
+/// Every call of the table as a good request: with the admin token or the key, and a body where it takes one.
+fn every_call(world: &World) -> Vec<Request> {
+    let gateway = world.gateway;
+    let at = |rest: &str| format!("/api/v1/gateways/{gateway}{rest}");
+    vec![
+        Request::new("GET", "/health"),
+        Request::new("GET", "/ready"),
+        Request::new("GET", "/metrics"),
+        Request::new("GET", "/api/internal/v1/stats"),
+        Request::new("POST", format!("/api/internal/v1/gateways/{gateway}/manifest")).body("{}").api_key(KEY),
+        Request::new("GET", "/api/v1/gateways"),
+        Request::new("POST", "/api/v1/gateways").body(r#"{"name":"edge"}"#),
+        Request::new("GET", at("")),
+        Request::new("DELETE", at("")),
+        Request::new("GET", at("/tokens")),
+        Request::new("POST", at("/tokens")),
+        Request::new("DELETE", at(&format!("/tokens/{}", TokenId::random()))),
+        Request::new("POST", at("/events")).body(r#"{"type":"api.deployed","payload":{}}"#),
+        Request::new("POST", "/api/v1/events")
+            .body(format!(r#"{{"gatewayId":"{gateway}","type":"api.deployed","payload":{{}}}}"#)),
+        Request::new("POST", format!("/api/v1/apis/{gateway}/deploy-revision?revisionId=1"))
+            .body(format!(r#"[{{"gatewayId":"{gateway}","vhost":"a.example"}}]"#)),
+    ]
+}

@@ -1,0 +1,96 @@
+//! Who may call, and when.
+
+use super::*;
+
+fn is_open(request: &Request) -> bool {
+    matches!(request.path.as_str(), "/health" | "/ready")
+}
+
+#[test]
+fn every_call_but_health_needs_its_credential_before_the_body_is_read() {
+    let world = World::new();
+    for request in every_call(&world) {
+        let stripped = Request { api_key: None, ..request.clone().authorization(None) };
+        let refused = preflight(&stripped.call(), &world.view());
+        if is_open(&request) {
+            assert!(refused.is_ok());
+            continue;
+        }
+        let refusal = refused.unwrap_err();
+        check(&refusal, 401);
+        assert!(field(&refusal, "WWW-Authenticate").is_some(), "RFC 9110 section 15.5.2");
+        assert_eq!(world.respond(&stripped), refusal, "the same once the body is there");
+    }
+}
+
+#[test]
+fn no_credential_but_the_admin_token_opens_an_admin_call() {
+    let world = World::new();
+    let stats = Request::new("GET", "/api/internal/v1/stats");
+    for bad in [
+        None,
+        Some(""),
+        Some("Bearer"),
+        Some("Bearer "),
+        Some("Bearer admin-toke"),
+        Some("Bearer admin-token2"),
+        Some("Bearer Admin-Token"),
+        Some("Bearer gateway-key"),
+        Some("Basic admin-token"),
+        Some("admin-token"),
+    ] {
+        let response = world.respond(&stats.clone().authorization(bad));
+        check(&response, 401);
+        assert_eq!(field(&response, "WWW-Authenticate"), Some("Bearer"));
+    }
+    check(&world.respond(&stats.clone().api_key(KEY)), 401);
+    check(&world.respond(&stats.clone().api_key(ADMIN)), 401);
+    for good in ["Bearer admin-token", "bearer admin-token", "BEARER  admin-token"] {
+        assert_eq!(world.asks(&stats.clone().authorization(Some(good))).len(), 3);
+    }
+}
+
+#[test]
+fn a_hub_that_starts_answers_503_and_never_calls_a_key_bad() {
+    let mut world = World::in_phase(Phase::Starting);
+    world.directory = Directory::default();
+    for request in every_call(&world) {
+        check(&world.respond(&request), if request.path == "/health" { 200 } else { 503 });
+    }
+}
+
+#[test]
+fn a_hub_that_drains_refuses_writes_and_still_shows_what_there_is() {
+    let world = World::in_phase(Phase::Draining);
+    for request in every_call(&world) {
+        match (request.method, request.path.as_str()) {
+            ("GET", "/health") => check(&world.respond(&request), 200),
+            ("GET", "/ready") => check(&world.respond(&request), 503),
+            ("GET", _) => assert!(!world.asks(&request).is_empty()),
+            _ => check(&world.respond(&request), 503),
+        }
+    }
+}
+
+#[test]
+fn a_full_or_silent_hub_is_503_for_every_call_that_is_one_question() {
+    let world = World::new();
+    for request in every_call(&world) {
+        let fans_out = request.path.ends_with("/deploy-revision") || request.path == "/api/v1/events";
+        if is_open(&request) || fans_out {
+            continue;
+        }
+        check(&world.run(&request, |_| Answer::Overloaded), 503);
+        check(&world.run(&request, |_| Answer::TimedOut), 503);
+    }
+}
+
+#[test]
+fn no_error_names_a_file_a_version_or_a_secret() {
+    let world = World::new();
+    let failing = |_| Answer::Store(Outcome::Unavailable("/var/lib/hub/store.db: disk I/O error".to_owned()));
+    let response = world.run(&Request::new("POST", "/api/v1/gateways").body(r#"{"name":"edge"}"#), failing);
+    check(&response, 503);
+    let text = String::from_utf8(response.body).unwrap();
+    assert!(!text.contains('/') && !text.contains(env!("CARGO_PKG_VERSION")) && !text.contains(ADMIN), "{text}");
+}

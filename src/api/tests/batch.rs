@@ -1,0 +1,137 @@
+//! Publishing many events.
+
+use super::*;
+
+fn batch(body: impl Into<Vec<u8>>) -> Request {
+    Request::new("POST", "/api/v1/events").body(body)
+}
+
+fn line(gateway: GatewayId, payload: &str) -> String {
+    format!(r#"{{"gatewayId":"{gateway}","type":"a","payload":{payload}}}"#)
+}
+
+/// The lines of the answer.
+#[track_caller]
+fn rows(response: &Response) -> Vec<Value> {
+    assert_eq!((response.status, response.content_type), (200, Some("application/x-ndjson")));
+    let text = std::str::from_utf8(&response.body).unwrap();
+    assert!(text.ends_with('\n'));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn every_line_has_its_result_in_its_place() {
+    let world = World::new();
+    let lines = [
+        line(world.gateway, "1"),
+        "not json".to_owned(),
+        line(world.other, "2"),
+        line(GatewayId::random(), "3"),
+        String::new(),
+        line(world.gateway, "4").replace("\"a\"", "\"a b\""),
+        r#"{"type":"a","payload":1}"#.to_owned(),
+        r#"{"gatewayId":"x","type":"a","payload":1}"#.to_owned(),
+        line(world.gateway, &format!("\"{}\"", "x".repeat(limits::PAYLOAD_BYTES_MAX))),
+        line(world.gateway, "5") + "\r",
+    ];
+    let rows = rows(&world.run(&batch(lines.join("\n") + "\n"), deliver));
+    let statuses: Vec<_> = rows.iter().map(|row| row["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [200, 400, 200, 404, 400, 400, 400, 400, 413, 200]);
+    for row in &rows {
+        match row["status"].as_u64() {
+            Some(200) => assert_eq!(row["delivered"], 2),
+            _ => assert!(row["error"].is_string() && row.as_object().unwrap().len() == 2),
+        }
+    }
+}
+
+#[test]
+fn a_result_is_the_publish_answer_with_its_status() {
+    let world = World::new();
+    let correlation = CorrelationId::random();
+    let body = line(world.gateway, &format!(r#"1,"correlationId":"{correlation}""#));
+    let expected = serde_json::json!({
+        "status": 200, "correlationId": correlation, "position": "0000000000000001-2", "connections": 2,
+        "delivered": 2, "failed": 0,
+    });
+    assert_eq!(rows(&world.run(&batch(body), deliver)), [expected]);
+}
+
+#[test]
+fn each_owner_is_asked_once_with_its_events_in_order() {
+    let mut world = World::new();
+    let gateways = world.gateway_of_each_shard();
+    let lines: Vec<_> = (0..30).map(|n| line(gateways[n * 7 % 3], &n.to_string())).collect();
+    let asks = world.asks(&batch(lines.join("\n")));
+    assert_eq!(asks.len(), 3);
+    for ask in asks {
+        let Ask::Shard(owner, Command::PublishMany(events)) = ask else { panic!("{ask:?}") };
+        let sent: Vec<usize> =
+            events.iter().map(|e| std::str::from_utf8(&e.payload).unwrap().parse().unwrap()).collect();
+        assert!(sent.is_sorted() && sent.len() == 10, "{sent:?}");
+        assert!(events.iter().all(|e| world.placement.of_gateway(e.gateway) == owner));
+    }
+}
+
+#[test]
+fn a_shard_without_an_answer_fails_its_own_lines_alone() {
+    let mut world = World::new();
+    let gateways = world.gateway_of_each_shard();
+    let lines: Vec<_> = (0..6).map(|n| line(gateways[n % 3], "1")).collect();
+    let response = world.run(&batch(lines.join("\n")), |ask| match ask {
+        Ask::Shard(ShardId(0), _) => Answer::Overloaded,
+        Ask::Shard(ShardId(1), _) => Answer::TimedOut,
+        other => deliver(other),
+    });
+    let statuses: Vec<_> = rows(&response).iter().map(|row| row["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [503, 503, 200, 503, 503, 200]);
+}
+
+#[test]
+fn a_batch_with_no_good_line_asks_nobody() {
+    let world = World::new();
+    assert_eq!(rows(&world.respond(&batch("?\n?"))).len(), 2);
+    assert_eq!(rows(&world.respond(&batch("\n\n"))).len(), 2);
+    check(&world.respond(&batch("")), 400);
+    check(&world.respond(&batch("\n")), 400);
+}
+
+#[test]
+fn exactly_the_bound_of_lines_passes_and_one_more_is_413() {
+    let world = World::new();
+    let lines = |count: usize| "{}\n".repeat(count);
+    assert_eq!(rows(&world.respond(&batch(lines(limits::BATCH_LINES_MAX)))).len(), limits::BATCH_LINES_MAX);
+    check(&world.respond(&batch(lines(limits::BATCH_LINES_MAX + 1))), 413);
+}
+
+#[test]
+fn the_failures_listed_in_one_answer_are_bounded_and_the_counts_stay_exact() {
+    let world = World::new();
+    let lines = [line(world.gateway, "1"), line(world.gateway, "2"), line(world.gateway, "3")].join("\n");
+    let half = limits::BATCH_FAILURES_LISTED_MAX / 2 + 1;
+    let response = world.run(&batch(lines), |ask| {
+        let Ask::Shard(_, Command::PublishMany(events)) = ask else { panic!("{ask:?}") };
+        let failure = crate::model::Failure { connection_id: None, reason: "slow consumer" };
+        let failed = u32::try_from(half).unwrap();
+        let outcome = |e: &crate::model::Event| PublishOutcome {
+            failures: vec![failure.clone(); half],
+            ..outcome(e.correlation, failed, 0, failed)
+        };
+        Answer::Shard(Reply::PublishedMany(events.iter().map(outcome).collect()))
+    });
+    let rows = rows(&response);
+    assert!(rows.iter().all(|row| row["failed"] == half));
+    let listed = rows.iter().filter_map(|row| row["failures"].as_array()).map(Vec::len).sum::<usize>();
+    assert_eq!(listed, limits::BATCH_FAILURES_LISTED_MAX);
+}
+
+#[test]
+fn a_line_that_is_not_utf_8_fails_alone() {
+    let world = World::new();
+    let mut body = line(world.gateway, "1").into_bytes();
+    body.extend(b"\n{\"\xff\"}\n");
+    body.extend(line(world.gateway, "2").into_bytes());
+    let statuses: Vec<_> =
+        rows(&world.run(&batch(body), deliver)).iter().map(|row| row["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses, [200, 400, 200]);
+}

@@ -1,0 +1,156 @@
+//! Gateways: made, listed, shown, deleted.
+
+use super::*;
+use crate::store::GatewayRecord;
+
+fn record(id: GatewayId, name: &str) -> GatewayRecord {
+    let created_at = Timestamp(1_700_000_000_007);
+    GatewayRecord { id, name: name.to_owned(), display_name: None, organization_id: None, created_at }
+}
+
+fn create(body: &str) -> Request {
+    Request::new("POST", "/api/v1/gateways").body(body)
+}
+
+/// A store that does what it is asked.
+fn obey(ask: Ask) -> Answer {
+    match ask {
+        Ask::Store(Op::CreateGateway(record)) => Answer::Store(Outcome::Gateway(record, None)),
+        Ask::Store(Op::DeleteGateway(_)) => Answer::Store(Outcome::Done),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_gateway_is_made_and_says_where_it_is() {
+    let world = World::new();
+    let id = GatewayId::random();
+    let body = format!(r#"{{"name":"edge","displayName":"Edge","organizationId":"acme","id":"{id}","x":1}}"#);
+    let response = world.run(&create(&body), obey);
+    check(&response, 201);
+    assert_eq!(field(&response, "Location"), Some(format!("/api/v1/gateways/{id}").as_str()));
+    let expected = serde_json::json!({
+        "id": id, "name": "edge", "displayName": "Edge", "organizationId": "acme",
+        "createdAt": "2023-11-14T22:13:20.000Z",
+    });
+    assert_eq!(json(&response), expected);
+    let bare = json(&world.run(&create(r#"{"name":"edge"}"#), obey));
+    assert!(GatewayId::parse(bare["id"].as_str().unwrap()).is_some());
+    assert!(bare["displayName"].is_null() && bare["organizationId"].is_null());
+}
+
+#[test]
+fn a_bad_gateway_is_400_that_names_the_member() {
+    let world = World::new();
+    let check_bad = |body: &str, says: &str| {
+        let response = world.respond(&create(body));
+        check(&response, 400);
+        assert!(description(&response).contains(says), "{}", description(&response));
+    };
+    check_bad("", "object");
+    check_bad("[\"edge\"]", "object");
+    check_bad("{}", "`name`");
+    check_bad(r#"{"name":""}"#, "`name`");
+    check_bad(r#"{"name":"  "}"#, "`name`");
+    check_bad(r#"{"name":"a\u0000"}"#, "`name`");
+    check_bad(r#"{"name":"a\nb"}"#, "`name`");
+    check_bad(&format!(r#"{{"name":"{}"}}"#, "n".repeat(129)), "`name`");
+    check_bad(&format!(r#"{{"name":"n","displayName":"{}"}}"#, "n".repeat(129)), "`displayName`");
+    check_bad(r#"{"name":"n","organizationId":""}"#, "`organizationId`");
+    check_bad(r#"{"name":"n","id":"7"}"#, "`id`");
+    check_bad(r#"{"name":"n","name":"n"}"#, "duplicate");
+    check_bad(r#"{"name":7}"#, "column");
+}
+
+#[test]
+fn what_the_store_says_becomes_a_status() {
+    let world = World::new();
+    let check_outcome = |request: &Request, outcome: Outcome, status| {
+        check(&world.run(request, |_| Answer::Store(outcome.clone())), status);
+    };
+    check_outcome(&create(r#"{"name":"n"}"#), Outcome::Conflict("the name is taken".to_owned()), 409);
+    check_outcome(&create(r#"{"name":"n"}"#), Outcome::Unavailable("disk full".to_owned()), 503);
+    let delete = Request::new("DELETE", format!("/api/v1/gateways/{}", world.gateway));
+    check_outcome(&delete, Outcome::Done, 204);
+    check_outcome(&delete, Outcome::NotFound("there is no such gateway"), 404);
+    check_outcome(&delete, Outcome::Unavailable("read-only".to_owned()), 503);
+    for method in ["GET", "DELETE"] {
+        check(&world.respond(&Request::new(method, "/api/v1/gateways/not-a-uuid")), 404);
+    }
+}
+
+#[test]
+fn a_deleted_gateway_has_no_body() {
+    let world = World::new();
+    let response = world.run(&Request::new("DELETE", format!("/api/v1/gateways/{}", world.gateway)), obey);
+    assert_eq!(response, Response::empty(204));
+}
+
+#[test]
+fn a_page_shows_each_gateway_with_its_live_connections() {
+    let world = World::new();
+    let records: Vec<_> = (0..50).map(|n| record(GatewayId::random(), &format!("g{n}"))).collect();
+    let connections_of = |id: GatewayId| u32::try_from(id.0.as_u128() % 10).unwrap();
+    let response = world.run(&Request::new("GET", "/api/v1/gateways?limit=50&offset=7"), |ask| match ask {
+        Ask::Store(Op::Gateways { limit: 50, offset: 7 }) => Answer::Store(Outcome::Gateways(records.clone(), 99)),
+        Ask::Shard(owner, Command::Live(ids)) => {
+            assert!(ids.iter().all(|id| world.placement.of_gateway(*id) == owner));
+            Answer::Shard(Reply::Live(ids.into_iter().map(connections_of).collect()))
+        }
+        other => panic!("{other:?}"),
+    });
+    check(&response, 200);
+    let body = json(&response);
+    assert_eq!(body["count"], 50);
+    assert_eq!(body["pagination"], serde_json::json!({"total": 99, "offset": 7, "limit": 50}));
+    for (row, record) in body["list"].as_array().unwrap().iter().zip(&records) {
+        assert_eq!(row["id"], record.id.to_string());
+        assert_eq!(row["connections"], connections_of(record.id));
+        assert_eq!(row["createdAt"], "2023-11-14T22:13:20.007Z");
+    }
+}
+
+#[test]
+fn an_empty_page_asks_no_shard() {
+    let world = World::new();
+    let response = world.run(&Request::new("GET", "/api/v1/gateways"), |ask| match ask {
+        Ask::Store(Op::Gateways { limit: limits::PAGE_ROWS_DEFAULT, offset: 0 }) => {
+            Answer::Store(Outcome::Gateways(Vec::new(), 0))
+        }
+        other => panic!("{other:?}"),
+    });
+    let expected = r#"{"count":0,"list":[],"pagination":{"total":0,"offset":0,"limit":100}}"#;
+    assert_eq!(String::from_utf8(response.body).unwrap(), expected);
+}
+
+#[test]
+fn a_page_out_of_bounds_is_400() {
+    let world = World::new();
+    for query in ["limit=0", "limit=1001", "limit=x", "offset=-1", "limit=1&limit=1"] {
+        check(&world.respond(&Request::new("GET", format!("/api/v1/gateways?{query}"))), 400);
+    }
+}
+
+#[test]
+fn one_gateway_is_shown_with_its_manifest_as_it_came() {
+    let world = World::new();
+    let check_manifest = |manifest: Option<&str>, shown: &str| {
+        let request = Request::new("GET", format!("/api/v1/gateways/{}", world.gateway));
+        let response = world.run(&request, |ask| match ask {
+            Ask::Store(Op::Gateway(id)) => {
+                Answer::Store(Outcome::Gateway(record(id, "edge"), manifest.map(str::to_owned)))
+            }
+            Ask::Shard(owner, Command::Live(ids)) => {
+                assert_eq!((owner, ids), (world.placement.of_gateway(world.gateway), vec![world.gateway]));
+                Answer::Shard(Reply::Live(vec![3]))
+            }
+            other => panic!("{other:?}"),
+        });
+        check(&response, 200);
+        let text = String::from_utf8(response.body).unwrap();
+        assert!(text.ends_with(&format!(r#","connections":3,"manifest":{shown}}}"#)), "{text}");
+    };
+    check_manifest(None, "null");
+    check_manifest(Some(r#"{"b": 1.0,"a":[]}"#), r#"{"b": 1.0,"a":[]}"#);
+    check_manifest(Some("broken"), "null");
+}

@@ -1,0 +1,31 @@
+//! The text for Prometheus.
+
+use super::*;
+
+#[test]
+fn every_sample_has_its_help_and_its_type() {
+    let world = World::new();
+    let response = world.run(&Request::new("GET", "/metrics"), |ask| {
+        let Ask::Shard(shard, Command::Totals(None)) = ask else { panic!("{ask:?}") };
+        Answer::Shard(Reply::Totals(totals(shard, 2, 10, 1)))
+    });
+    assert_eq!(response.status, 200);
+    assert_eq!(response.content_type, Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = String::from_utf8(response.body).unwrap();
+    for line in [
+        "gatecast_ready 1",
+        "gatecast_connections_max 1000",
+        "gatecast_gateways 2",
+        "gatecast_connections{shard=\"0\"} 2",
+        "gatecast_gateways_connected{shard=\"2\"} 1",
+        "gatecast_events_sent_total{shard=\"1\"} 10",
+        "gatecast_deliveries_failed_total{shard=\"2\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+    for sample in text.lines().filter(|line| !line.starts_with('#')) {
+        let name = sample.split(['{', ' ']).next().unwrap();
+        assert!(text.contains(&format!("# HELP {name} ")) && text.contains(&format!("# TYPE {name} ")), "{name}");
+    }
+    assert!(text.ends_with('\n'));
+}

@@ -1,0 +1,155 @@
+//! Publishing one event.
+
+use super::*;
+use crate::model::Failure;
+
+fn publish(world: &World, body: impl Into<Vec<u8>>) -> Request {
+    Request::new("POST", format!("/api/v1/gateways/{}/events", world.gateway)).body(body)
+}
+
+#[test]
+fn the_answer_has_the_members_of_the_contract() {
+    let world = World::new();
+    let correlation = CorrelationId::random();
+    let body = format!(r#"{{"type":"api.deployed","payload":{{}},"correlationId":"{correlation}"}}"#);
+    let connection = crate::model::ConnectionId::random();
+    let response = world.run(&publish(&world, body), |ask| {
+        let Ask::Shard(_, Command::Publish(event)) = ask else { panic!("{ask:?}") };
+        let failures = vec![Failure { connection_id: Some(connection), reason: "slow consumer" }];
+        Answer::Shard(Reply::Published(PublishOutcome { failures, ..outcome(event.correlation, 3, 2, 1) }))
+    });
+    check(&response, 200);
+    let expected = serde_json::json!({
+        "correlationId": correlation, "position": "0000000000000001-2", "connections": 3, "delivered": 2, "failed": 1,
+        "failures": [{"connectionId": connection, "reason": "slow consumer"}],
+    });
+    assert_eq!(json(&response), expected);
+}
+
+#[test]
+fn the_payload_reaches_the_shard_byte_for_byte() {
+    let world = World::new();
+    for payload in [
+        r#"{"performedAt":"2025-01-01T00:00:00.123456789Z","n":123456789012345678901234567890.10,"e":1E+2}"#,
+        r#"{"b":1,"a":2,"b":3}"#,
+        r#"{"odd":"\u0041\/\ud83d\ude00\ud800 ä 😀"}"#,
+        "{ \"spaced\" :\t[ 1 ,\r\n 2 ] }",
+        "null",
+        "-0.0",
+        r#""text""#,
+        "[]",
+    ] {
+        let body = format!("{{\"type\":\"a\", \"payload\" : {payload} , \"extra\":{{\"x\":[1]}} }}");
+        assert_eq!(world.event(&publish(&world, body)).payload, payload.as_bytes());
+    }
+}
+
+#[test]
+fn what_traces_an_event_is_kept_or_made() {
+    let world = World::new();
+    let correlation = CorrelationId::random();
+    let event = world.event(&publish(
+        &world,
+        format!(r#"{{"userId":"ü","correlationId":"{correlation}","payload":1,"type":"apikey.created"}}"#),
+    ));
+    assert_eq!(event.gateway, world.gateway);
+    assert_eq!(event.kind.as_str(), "apikey.created");
+    assert_eq!(event.correlation, correlation);
+    assert_eq!(event.user_id.as_deref(), Some("ü"));
+    let bare = r#"{"payload":1,"type":"a","correlationId":null,"userId":null}"#;
+    let [one, two] = [(); 2].map(|()| world.event(&publish(&world, bare)));
+    assert_ne!(one.correlation, two.correlation);
+    assert_eq!(one.user_id, None);
+}
+
+#[test]
+fn a_bad_event_is_400_that_says_where() {
+    let world = World::new();
+    let check_bad = |body: &str, says: &str| {
+        let response = world.respond(&publish(&world, body));
+        check(&response, 400);
+        assert!(description(&response).contains(says), "{body}: {}", description(&response));
+    };
+    check_bad("", "object");
+    check_bad("[]", "object");
+    check_bad(r#"["a",1]"#, "object");
+    check_bad(r#""hunter2""#, "object");
+    check_bad("{", "line 1 column 1");
+    check_bad("{\n\"type\":tru", "line 2 column");
+    check_bad(r#"{"payload":{}}"#, "`type`");
+    check_bad(r#"{"type":"a"}"#, "`payload`");
+    check_bad(r#"{"type":"","payload":{}}"#, "`type`");
+    check_bad(r#"{"type":"a b","payload":{}}"#, "`type`");
+    check_bad(&format!(r#"{{"type":"{}","payload":1}}"#, "x".repeat(129)), "`type`");
+    check_bad(r#"{"type":5,"payload":{}}"#, "column 9");
+    check_bad(r#"{"type":null,"payload":{}}"#, "column 12");
+    check_bad(r#"{"type":"a","payload":{},"payload":{}}"#, "duplicate field `payload`");
+    check_bad(r#"{"type":"a","payload":{},"typ\u0065":"b"}"#, "duplicate field `type`");
+    check_bad(r#"{"type":"a","payload":{},"userId":null,"userId":null}"#, "duplicate field `userId`");
+    check_bad(r#"{"type":"a","payload":{'a':1}}"#, "column 24");
+    check_bad(r#"{"type":"a","payload":01}"#, "column");
+    check_bad(r#"{"type":"a","payload":NaN}"#, "column");
+    check_bad("{\"type\":\"a\",\n\"payload\":\"\n\"}", "line 2");
+    check_bad(r#"{"type":"a","payload":{}} x"#, "trailing characters");
+    check_bad(r#"{"type":"a","payload":{},"correlationId":"x"}"#, "`correlationId`");
+    check_bad(&format!(r#"{{"type":"a","payload":1,"userId":"{}"}}"#, "u".repeat(257)), "`userId`");
+    check_bad(&format!(r#"{{"type":"a","payload":1,"gatewayId":"{}"}}"#, world.other), "`gatewayId`");
+    let mut not_utf8 = br#"{"type":"a","payload":"?"}"#.to_vec();
+    not_utf8[23] = 0xff;
+    let response = world.respond(&publish(&world, not_utf8));
+    check(&response, 400);
+    assert!(description(&response).contains("byte 23"));
+}
+
+#[test]
+fn an_error_quotes_no_value() {
+    let world = World::new();
+    for body in [r#""hunter2""#, r#"{"type":["hunter2"],"payload":1}"#, r#"{"type":"hunter2 ","payload":1}"#] {
+        assert!(!description(&world.respond(&publish(&world, body))).contains("hunter2"));
+    }
+}
+
+#[test]
+fn a_payload_of_exactly_the_bound_passes_and_one_byte_more_is_413() {
+    let world = World::new();
+    let body = |bytes: usize| format!(r#"{{"type":"a","payload":"{}"}}"#, "x".repeat(bytes - 2));
+    let event = world.event(&publish(&world, body(limits::PAYLOAD_BYTES_MAX)));
+    assert_eq!(event.payload.len(), 1_048_576);
+    check(&world.respond(&publish(&world, body(limits::PAYLOAD_BYTES_MAX + 1))), 413);
+}
+
+#[test]
+fn a_payload_nested_to_its_last_byte_costs_no_stack() {
+    let world = World::new();
+    let deep = limits::PAYLOAD_BYTES_MAX / 2;
+    let payload = format!("{}{}", "[".repeat(deep), "]".repeat(deep));
+    let event = world.event(&publish(&world, format!(r#"{{"type":"a","payload":{payload}}}"#)));
+    assert_eq!(event.payload, payload.as_bytes());
+    let open = "[".repeat(limits::PAYLOAD_BYTES_MAX);
+    check(&world.respond(&publish(&world, format!(r#"{{"type":"a","payload":{open}"#))), 400);
+    check(&world.respond(&publish(&world, format!(r#"{{"type":"a","unknown":{open}"#))), 400);
+    check(&world.respond(&publish(&world, format!(r#"{{"type":{open}"#))), 400);
+    check(&world.respond(&publish(&world, open)), 400);
+}
+
+#[test]
+fn an_unknown_gateway_is_404_before_the_body_is_looked_at() {
+    let world = World::new();
+    for id in [GatewayId::random().to_string(), "not-a-uuid".to_owned(), "%00".to_owned()] {
+        check(&world.respond(&Request::new("POST", format!("/api/v1/gateways/{id}/events")).body("?")), 404);
+    }
+}
+
+#[test]
+fn a_gateway_that_is_not_connected_is_200_with_one_failure() {
+    let world = World::new();
+    let response = world.run(&publish(&world, r#"{"type":"a","payload":1}"#), |ask| {
+        let Ask::Shard(_, Command::Publish(event)) = ask else { panic!("{ask:?}") };
+        let failures = vec![Failure { connection_id: None, reason: Failure::NOT_CONNECTED }];
+        Answer::Shard(Reply::Published(PublishOutcome { failures, ..outcome(event.correlation, 0, 0, 1) }))
+    });
+    check(&response, 200);
+    let body = json(&response);
+    assert_eq!((&body["connections"], &body["failed"]), (&0.into(), &1.into()));
+    assert_eq!(body["failures"], serde_json::json!([{"connectionId": null, "reason": "gateway not connected"}]));
+}

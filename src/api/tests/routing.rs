@@ -1,0 +1,118 @@
+//! Which requests reach a call at all.
+
+use super::*;
+
+#[test]
+fn nothing_but_the_exact_path_is_routed() {
+    let world = World::new();
+    let check_missing = |path: String| check(&world.respond(&Request::new("GET", path)), 404);
+    for path in [
+        "",
+        "*",
+        "/",
+        "//",
+        "/health/",
+        "//health",
+        "/Health",
+        "/health%00",
+        "/api/internal/v1//stats",
+        "//api/internal/v1/stats",
+        "/ws/../api/internal/v1/stats",
+        "/api/internal/v1/./stats",
+        "/api/internal/v1/%73tats",
+        "/api%2finternal/v1/stats",
+        "/api/internal/v1/stats/",
+        "/api/internal/v1/stats;x",
+        "/api/internal/v1/stats#x",
+        "http://hub/api/internal/v1/stats",
+        "/ws/../stats",
+        "//stats",
+        "/stats",
+        "/api/v1/gateways/",
+        "/api/v1/gateways//tokens",
+        "/api/v1/gateways/{}/tokens/x/y",
+        "/api/v1/gateways/../gateways",
+        "/internal/gateway/.well-known",
+    ] {
+        check_missing(path.to_owned());
+    }
+    let id = world.gateway;
+    for path in
+        [format!("/api/v1/gateways/{id}/"), format!("/api/v1/gateways/{id}%00"), format!("/api/v1/gateways%2f{id}")]
+    {
+        check_missing(path);
+    }
+}
+
+#[test]
+fn what_another_product_answers_is_404_by_any_method() {
+    let world = World::new();
+    for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE"] {
+        check(&world.respond(&Request::new(method, "/internal/gateway/.well-known")), 404);
+    }
+}
+
+#[test]
+fn another_method_is_405_and_says_which_are_allowed() {
+    let world = World::new();
+    let id = world.gateway;
+    let check_allow = |path: &str, allow: &str| {
+        for method in ["PUT", "OPTIONS", "TRACE", "PATCH", "CONNECT"] {
+            let response = world.respond(&Request::new(method, path).authorization(None));
+            check(&response, 405);
+            assert_eq!(field(&response, "Allow"), Some(allow), "{path}");
+        }
+    };
+    check_allow("/health", "GET, HEAD");
+    check_allow("/ready", "GET, HEAD");
+    check_allow("/metrics", "GET, HEAD");
+    check_allow("/api/internal/v1/stats", "GET, HEAD");
+    check_allow("/api/v1/events", "POST");
+    check_allow("/api/v1/gateways", "GET, HEAD, POST");
+    check_allow(&format!("/api/v1/gateways/{id}"), "GET, HEAD, DELETE");
+    check_allow(&format!("/api/v1/gateways/{id}/tokens"), "GET, HEAD, POST");
+    check_allow(&format!("/api/v1/gateways/{id}/tokens/{id}"), "DELETE");
+    check_allow(&format!("/api/v1/gateways/{id}/events"), "POST");
+    check_allow(&format!("/api/v1/apis/{id}/deploy-revision"), "POST");
+    check_allow(&format!("/api/internal/v1/gateways/{id}/manifest"), "POST");
+}
+
+#[test]
+fn head_is_routed_as_get_and_never_as_post() {
+    let world = World::new();
+    check(&world.respond(&Request::new("HEAD", "/health")), 200);
+    check(&world.respond(&Request::new("HEAD", "/api/v1/events")), 405);
+    check(&world.respond(&Request::new("HEAD", "/metrics").authorization(None)), 401);
+}
+
+#[test]
+fn the_bound_of_a_body_is_known_from_the_head() {
+    let world = World::new();
+    let bounds: Vec<_> =
+        every_call(&world).iter().map(|request| preflight(&request.call(), &world.view()).unwrap()).collect();
+    let small = limits::BODY_BYTES_MAX;
+    let expected = [
+        [0, 0, 0, 0, limits::MANIFEST_BYTES_MAX].as_slice(),
+        &[0, small, 0, small, 0, small, small],
+        &[limits::PUBLISH_BODY_BYTES_MAX, limits::BATCH_BODY_BYTES_MAX, limits::DEPLOY_BODY_BYTES_MAX],
+    ];
+    assert_eq!(bounds, expected.concat());
+}
+
+#[test]
+fn a_body_over_its_bound_is_413_for_every_call() {
+    let world = World::new();
+    for request in every_call(&world) {
+        let bound = preflight(&request.call(), &world.view()).unwrap();
+        check(&world.respond(&request.body(vec![b' '; bound + 1])), 413);
+    }
+}
+
+#[test]
+fn liveness_is_told_in_every_phase_and_readiness_only_when_ready() {
+    for (phase, ready) in [(Phase::Starting, 503), (Phase::Ready, 200), (Phase::Draining, 503)] {
+        let world = World::in_phase(phase);
+        check(&world.respond(&Request::new("GET", "/health").authorization(None)), 200);
+        check(&world.respond(&Request::new("GET", "/ready").authorization(None)), ready);
+    }
+}
