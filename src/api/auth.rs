@@ -21,8 +21,13 @@ pub(super) fn check_key(call: &Call<'_>, view: &View<'_>, gateway: Option<Gatewa
     let owner = call.api_key.and_then(|key| view.directory.owner_of(&KeyHash::of(key)));
     match (owner, gateway) {
         (Some((owner, _)), Some(gateway)) if owner == gateway => Ok(()),
-        _ => Err(Response::error(401, "this call needs the gateway's key").with("WWW-Authenticate", "ApiKey")),
+        _ => Err(not_this_gateway()),
     }
+}
+
+/// The answer to whoever has not shown the key of the gateway that the path names.
+pub(super) fn not_this_gateway() -> Response {
+    Response::error(401, "this call needs the gateway's key").with("WWW-Authenticate", "ApiKey")
 }
 
 /// The token in `Bearer <token>`; the scheme is case-insensitive (RFC 9110 section 11.1).

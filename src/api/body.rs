@@ -9,9 +9,23 @@ use serde::Deserialize;
 /// # Errors
 /// A sentence that says what is wrong and where.
 pub(super) fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    // A derived structure would take an array of its members as well, and quote a long string in its error.
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err("a JSON object is expected at line 1 column 1".to_owned());
+    // A derived structure would take an array of its members as well.
+    parse(text, '{', "a JSON object is expected")
+}
+
+/// Reads one JSON array, with the same care.
+///
+/// # Errors
+/// A sentence that says what is wrong and where.
+pub(super) fn parse_array<'a, T: Deserialize<'a>>(text: &'a str) -> Result<Vec<T>, String> {
+    parse(text, '[', "a JSON array is expected")
+}
+
+/// Checks the first character itself, so that no error quotes a long string that stands there instead.
+fn parse<'a, T: Deserialize<'a>>(text: &'a str, first: char, expected: &str) -> Result<T, String> {
+    let blank = text.len() - text.trim_ascii_start().len();
+    if !text[blank..].starts_with(first) {
+        return Err(format!("{expected} at byte {blank}"));
     }
     serde_json::from_str(text).map_err(|e| e.to_string())
 }

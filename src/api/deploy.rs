@@ -68,24 +68,24 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     body::check_text("revisionId", &revision_id, limits::NAME_BYTES_MAX).map_err(refuse)?;
 
     let mut spread = Spread::over(view.placement);
-    let mut sends = Vec::new();
+    let mut sent = Vec::new();
     for (gateway, vhost, environment) in read_targets(call.body)? {
         let payload = ApiDeployed { api_uuid: api.to_string(), revision_id: revision_id.clone(), vhost, environment };
         let event = deployed_event(gateway, &payload);
         let owner = view.directory.knows(gateway).then(|| view.placement.of_gateway(gateway));
-        sends.push(Send { gateway, correlation: event.correlation, owner });
+        sent.push(Sent { gateway, correlation: event.correlation, owner });
         if let Some(owner) = owner {
             spread.push(owner, event);
         }
     }
     let (asks, asked) = spread.into_asks(Command::PublishMany);
-    let waiting = Waiting { sends, asked };
+    let waiting = Waiting { sent, asked };
     if asks.is_empty() { waiting.handle_answers(Vec::new()) } else { Ok(Step::Ask(asks, Pending::Deploy(waiting))) }
 }
 
 fn read_targets(body: &[u8]) -> Result<Vec<(GatewayId, String, String)>, Response> {
     let refuse = |what: &str| Response::error(400, what);
-    let items: Vec<&RawValue> = serde_json::from_str(body::text(body)?).map_err(|e| refuse(&e.to_string()))?;
+    let items: Vec<&RawValue> = body::parse_array(body::text(body)?).map_err(|what| refuse(&what))?;
     if items.is_empty() || items.len() > limits::DEPLOY_TARGETS_MAX {
         return Err(refuse(&format!("the body is an array of 1 to {} gateways", limits::DEPLOY_TARGETS_MAX)));
     }
@@ -116,7 +116,7 @@ fn deployed_event(gateway: GatewayId, payload: &ApiDeployed) -> Event {
 
 /// One announcement: what it is known by, and who was asked; `None` where there is no such gateway.
 #[derive(Debug)]
-struct Send {
+struct Sent {
     gateway: GatewayId,
     correlation: CorrelationId,
     owner: Option<ShardId>,
@@ -125,7 +125,7 @@ struct Send {
 /// The owners have the announcements.
 #[derive(Debug)]
 pub struct Waiting {
-    sends: Vec<Send>,
+    sent: Vec<Sent>,
     asked: Asked,
 }
 
@@ -135,7 +135,7 @@ impl Waiting {
             Reply::PublishedMany(outcomes) => Some(outcomes),
             _ => None,
         });
-        let items = self.sends.into_iter().map(|Send { gateway, correlation, owner }| match owner {
+        let items = self.sent.into_iter().map(|Sent { gateway, correlation, owner }| match owner {
             None => Item::without_outcome(gateway, correlation, Status::Failed, "there is no such gateway"),
             Some(owner) => match outcomes.next_of(owner) {
                 Ok(outcome) => Item::of(gateway, &outcome),

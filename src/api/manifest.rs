@@ -3,7 +3,7 @@
 use super::{
     Answer, Ask, Call, Handled, Pending, Step, View,
     answer::{Unanswered, only},
-    body,
+    auth, body,
     routes::Params,
 };
 use crate::{
@@ -31,9 +31,7 @@ impl Waiting {
             Ok(Outcome::Done) => Ok(Step::Respond(Response::empty(204))),
             Ok(_) => Err(Unanswered::Mismatched.into()),
             // A gateway takes 404 as a sign of another product. One whose record is gone has lost its key as well.
-            Err(refusal) if refusal.status == 404 => {
-                Err(Response::error(401, "this call needs the gateway's key").with("WWW-Authenticate", "ApiKey"))
-            }
+            Err(refusal) if refusal.status == 404 => Err(auth::not_this_gateway()),
             Err(refusal) => Err(refusal),
         }
     }
