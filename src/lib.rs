@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod config;
+mod driver;
 pub mod limits;
 pub mod model;
 pub mod server;

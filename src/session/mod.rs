@@ -239,6 +239,25 @@ impl Session {
         self.effects.pop_front()
     }
 
+    /// Whether [`Session::poll_effect`] has something.
+    pub fn has_effect(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
+    /// Takes the session out, to be carried to another core; what stays behind is over.
+    pub fn depart(&mut self) -> Session {
+        let stays = Session {
+            settings: Arc::clone(&self.settings),
+            peer: self.peer,
+            role: self.role,
+            security: Security::Plain,
+            transmit: Transmit::default(),
+            stage: Stage::Over,
+            effects: VecDeque::new(),
+        };
+        std::mem::replace(self, stays)
+    }
+
     /// Whether the socket can go.
     pub fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over)

@@ -101,6 +101,7 @@ pub struct Shard {
     tickets: Tickets,
     rate: RateLimit,
     totals: DeliveryStats,
+    malformed: u64,
     dirty: VecDeque<ConnectionKey>,
     effects: VecDeque<Effect>,
 }
@@ -114,6 +115,7 @@ impl Shard {
             tickets: Tickets::default(),
             rate: RateLimit::new(settings.rate_per_window, settings.rate_window, settings.rate_addresses_max),
             totals: DeliveryStats::default(),
+            malformed: 0,
             dirty: VecDeque::new(),
             effects: VecDeque::new(),
             settings,
@@ -176,6 +178,14 @@ impl Shard {
         if let Some(round_trip) = round_trip {
             connection.round_trip_us = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
         }
+    }
+
+    /// The gateway sent what is no message.
+    pub fn handle_malformed(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.registry.connection_mut(key) {
+            connection.malformed += 1;
+        }
+        self.malformed += 1;
     }
 
     /// The peer has been silent for the timeout, but has a grace.

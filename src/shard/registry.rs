@@ -37,6 +37,8 @@ pub struct Connection {
     pub stale: bool,
     /// It gets no more events.
     pub closing: bool,
+    /// Messages of it that were none.
+    pub malformed: u32,
     /// What waits for it.
     pub outbox: Outbox<TicketRef>,
     /// What it got and what not.
@@ -80,6 +82,7 @@ impl Registry {
             round_trip_us: 0,
             stale: false,
             closing: false,
+            malformed: 0,
             outbox: Outbox::default(),
             stats: DeliveryStats::default(),
             serial: self.serial,

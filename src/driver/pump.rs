@@ -1,0 +1,80 @@
+//! The task of one connection: sleeps until the socket is ready or somebody nudges it, and feeds the session.
+
+use super::{clock, link::Link, worker::Worker};
+use crate::limits;
+use futures_io::{AsyncRead, AsyncWrite};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+/// What woke the pump.
+enum Ready {
+    /// So many bytes are in the core's read buffer.
+    Received(usize),
+    /// The peer sends no more, or the socket is broken.
+    End,
+    /// The socket took so many bytes of the backlog.
+    Sent(usize),
+    /// The socket has gone.
+    Over,
+}
+
+/// Runs the connection to its end.
+pub(super) async fn run(worker: Rc<Worker>, link: Rc<Link>) {
+    let mut read = 0;
+    loop {
+        let ready = poll_fn(|cx| poll(&worker, &link, cx)).await;
+        link.unpark();
+        match ready {
+            // Nothing runs between the read and this, so the shared buffer still holds these bytes.
+            Ready::Received(bytes) => {
+                read += bytes;
+                worker.guard(&link, |worker| worker.receive(&link, bytes));
+            }
+            Ready::End => link.session.borrow_mut().handle_end(),
+            Ready::Sent(bytes) => link.session.borrow_mut().handle_backlog_sent(clock::now(), bytes),
+            Ready::Over => break,
+        }
+        worker.enqueue(&link);
+        worker.turn();
+        if read >= limits::READ_BATCH_BYTES {
+            read = 0;
+            // The one way on this runtime that lets I/O of others in.
+            glommio::timer::sleep(Duration::from_micros(1)).await;
+        }
+    }
+    worker.forget(&link);
+}
+
+fn poll(worker: &Worker, link: &Link, cx: &mut Context<'_>) -> Poll<Ready> {
+    let mut stream = link.stream.borrow_mut();
+    let Some(stream) = stream.as_mut() else { return Poll::Ready(Ready::Over) };
+    let session = link.session.borrow();
+    if session.is_over() {
+        return Poll::Ready(Ready::Over);
+    }
+    let reading = session.wants_read();
+    if reading {
+        let mut buffer = worker.received.borrow_mut();
+        match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ready::End),
+            Poll::Ready(Ok(bytes)) => return Poll::Ready(Ready::Received(bytes)),
+            Poll::Pending => {}
+        }
+    }
+    let writing = !session.backlog().is_empty();
+    if writing {
+        match Pin::new(&mut *stream).poll_write(cx, session.backlog()) {
+            Poll::Ready(Ok(bytes)) => return Poll::Ready(Ready::Sent(bytes)),
+            Poll::Ready(Err(_)) => return Poll::Ready(Ready::End),
+            Poll::Pending => {}
+        }
+    }
+    drop(session);
+    link.park(cx.waker(), reading, writing);
+    Poll::Pending
+}

@@ -1,0 +1,40 @@
+//! The certificate and the rules of TLS, made into what rustls wants; the same on every core.
+
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{NoServerSessionStorage, ProducesTickets},
+};
+use std::{path::Path, sync::Arc};
+
+/// The key of resumption tickets, which all cores share and which outlives a change of the certificate.
+pub(crate) fn ticketer() -> Result<Arc<dyn ProducesTickets>, String> {
+    ring::Ticketer::new().map_err(|error| format!("no key for TLS tickets: {error}"))
+}
+
+/// Reads certificate and key.
+///
+/// # Errors
+/// A sentence that names the file and what is wrong with it.
+pub(crate) fn load(cert: &Path, key: &Path, ticketer: Arc<dyn ProducesTickets>) -> Result<Arc<ServerConfig>, String> {
+    let show = |path: &Path| path.display().to_string();
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| format!("the certificate {} cannot be read: {error}", show(cert)))?;
+    if chain.is_empty() {
+        return Err(format!("{} holds no certificate in PEM form", show(cert)));
+    }
+    let key_der = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| format!("the private key {} cannot be read: {error}", show(key)))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?
+        .with_no_client_auth()
+        .with_single_cert(chain, key_der)
+        .map_err(|error| format!("{} and {} do not go together: {error}", show(cert), show(key)))?;
+    config.ticketer = ticketer;
+    config.send_tls13_tickets = 1;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
