@@ -201,3 +201,6 @@ impl<A: FnMut(Change, Settled)> Worker<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! The thread with stores that do what a script says.
+
+use super::*;
+use crate::{model::GatewayId, store::GatewayRecord};
+use std::{
+    collections::VecDeque,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+/// A store that does what its script says, one step to a job, and then nothing but `Done`.
+struct Script {
+    steps: VecDeque<Step>,
+    /// What settling gives once the steps are done, and what it waits for.
+    settled: VecDeque<(mpsc::Receiver<()>, Settling)>,
+    closed: mpsc::Sender<&'static str>,
+}
+
+type Settling = Result<Option<Change>, String>;
+
+enum Step {
+    Answer(Outcome, Option<Change>),
+    Wait(mpsc::Receiver<()>),
+    Panic,
+}
+
+impl Store for Script {
+    fn execute(&mut self, _op: Op) -> (Outcome, Option<Change>) {
+        match self.steps.pop_front() {
+            None => (Outcome::Done, None),
+            Some(Step::Answer(outcome, change)) => (outcome, change),
+            Some(Step::Wait(until)) => {
+                let _ = until.recv();
+                (Outcome::Done, None)
+            }
+            Some(Step::Panic) => panic!("injected"),
+        }
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<Change>, String> {
+        Ok(Vec::new())
+    }
+
+    fn settle(&mut self) -> Result<Option<Change>, String> {
+        if !self.steps.is_empty() {
+            return Ok(None);
+        }
+        let Some((gate, settling)) = self.settled.pop_front() else { return Ok(None) };
+        let _ = gate.recv();
+        settling
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = self.closed.send("closed");
+    }
+}
+
+struct Bench {
+    store: StoreHandle,
+    told: mpsc::Receiver<(Change, Settled)>,
+    closed: mpsc::Receiver<&'static str>,
+}
+
+fn start(steps: Vec<Step>) -> Bench {
+    start_settling(steps, vec![])
+}
+
+fn start_settling(steps: Vec<Step>, settled: Vec<(mpsc::Receiver<()>, Settling)>) -> Bench {
+    let (closing, closed) = mpsc::channel();
+    let (tell, told) = mpsc::channel();
+    let script = Script { steps: steps.into(), settled: settled.into(), closed: closing };
+    let announce = move |change, settled| tell.send((change, settled)).unwrap();
+    Bench { store: StoreThread::start(Box::new(script), announce).unwrap(), told, closed }
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Bench {
+    fn submit(&self) -> mpsc::Receiver<Outcome> {
+        let (reply, outcome) = mpsc::channel();
+        let submitted = self.store.submit(op(), Box::new(move |outcome| reply.send(outcome).unwrap()));
+        assert!(submitted.is_ok());
+        outcome
+    }
+}
+
+fn op() -> Op {
+    Op::Gateway(GatewayId::random())
+}
+
+fn created() -> Change {
+    Change::GatewayCreated(GatewayId::random())
+}
+
+fn until(what: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !what() {
+        assert!(begin.elapsed() < PATIENCE);
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_change_is_announced_before_its_caller_is_told() {
+    let change = created();
+    let bench = start(vec![Step::Answer(Outcome::Done, Some(change))]);
+    let outcome = bench.submit();
+    let (announced, settled) = bench.told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((announced, &settled.outcome), (change, &Outcome::Done));
+    assert_eq!(outcome.try_recv(), Err(mpsc::TryRecvError::Empty));
+    settled.send();
+    assert_eq!(outcome.recv_timeout(PATIENCE), Ok(Outcome::Done));
+}
+
+#[test]
+fn what_changes_nothing_is_told_at_once() {
+    let bench = start(vec![Step::Answer(Outcome::NotFound("gateway"), None)]);
+    assert_eq!(bench.submit().recv_timeout(PATIENCE), Ok(Outcome::NotFound("gateway")));
+    assert!(bench.told.try_recv().is_err());
+}
+
+#[test]
+fn a_caller_is_told_even_if_the_announcer_forgets() {
+    let bench = start(vec![Step::Answer(Outcome::Done, Some(created()))]);
+    let outcome = bench.submit();
+    drop(bench.told.recv_timeout(PATIENCE).unwrap());
+    assert_eq!(outcome.recv_timeout(PATIENCE), Ok(Outcome::Done));
+}
+
+#[test]
+fn panics_reach_the_caller_as_answers_and_the_thread_goes_on() {
+    let bench = start(vec![Step::Panic, Step::Answer(Outcome::Done, Some(created()))]);
+    assert!(matches!(bench.submit().recv_timeout(PATIENCE), Ok(Outcome::Unavailable(_))));
+
+    let Bench { store, told, closed } = bench;
+    drop(told);
+    let (reply, outcome) = mpsc::channel();
+    assert!(store.submit(op(), Box::new(move |outcome| reply.send(outcome).unwrap())).is_ok());
+    assert_eq!(outcome.recv_timeout(PATIENCE), Ok(Outcome::Done), "the announcer panicked");
+
+    assert!(store.submit(op(), Box::new(|_| panic!("injected"))).is_ok());
+    store.join();
+    assert_eq!(closed.try_recv(), Ok("closed"));
+}
+
+#[test]
+fn a_full_queue_gives_the_reply_back_and_waits_for_nothing() {
+    let (go, gate) = mpsc::channel();
+    let bench = start(vec![Step::Wait(gate)]);
+    let first = bench.submit();
+    until(|| bench.store.0.jobs.is_empty());
+    let waiting: Vec<_> = (0..STORE_QUEUE_MAX).map(|_| bench.submit()).collect();
+    let (reply, outcome) = mpsc::channel();
+    let refused = bench.store.submit(op(), Box::new(move |outcome| reply.send(outcome).unwrap()));
+    refused.err().unwrap()(Outcome::NotFound("token"));
+    assert_eq!(outcome.try_recv(), Ok(Outcome::NotFound("token")));
+
+    go.send(()).unwrap();
+    for outcome in std::iter::once(first).chain(waiting) {
+        assert_eq!(outcome.recv_timeout(PATIENCE), Ok(Outcome::Done));
+    }
+}
+
+#[test]
+fn stopping_finishes_what_waits_and_closes_the_store() {
+    let (go, gate) = mpsc::channel();
+    let bench = start(vec![Step::Wait(gate)]);
+    let waiting: Vec<_> = (0..10).map(|_| bench.submit()).collect();
+    bench.store.stop();
+    assert!(bench.store.submit(op(), Box::new(|_| ())).is_err());
+    go.send(()).unwrap();
+    bench.store.clone().join();
+    assert_eq!(bench.closed.try_recv(), Ok("closed"));
+    for outcome in waiting {
+        assert_eq!(outcome.try_recv(), Ok(Outcome::Done));
+    }
+    bench.store.stop();
+    bench.store.join();
+}
+
+#[test]
+fn the_last_handle_takes_the_thread_with_it() {
+    let Bench { store, closed, .. } = start(vec![]);
+    drop(store.clone());
+    assert!(closed.try_recv().is_err());
+    drop(store);
+    assert_eq!(closed.recv_timeout(PATIENCE), Ok("closed"));
+}
+
+#[test]
+fn trouble_shows_until_the_store_has_settled() {
+    let trouble = || Outcome::Unavailable("full".to_owned());
+    let late = created();
+    let (gates, settled): (Vec<_>, Vec<_>) = [Err("full".to_owned()), Ok(Some(late)), Ok(None)]
+        .map(|settling| {
+            let (go, gate) = mpsc::channel();
+            (go, (gate, settling))
+        })
+        .into_iter()
+        .unzip();
+    let bench = start_settling(vec![Step::Answer(trouble(), None)], settled);
+    assert!(!bench.store.is_degraded());
+    assert_eq!(bench.submit().recv_timeout(PATIENCE), Ok(trouble()));
+    assert!(bench.store.is_degraded(), "a job has failed");
+    gates[0].send(()).unwrap();
+    gates[1].send(()).unwrap();
+    let (announced, settled) = bench.told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((announced, &settled.outcome), (late, &Outcome::Done));
+    assert!(bench.store.is_degraded(), "it has not settled yet");
+    gates[2].send(()).unwrap();
+    until(|| !bench.store.is_degraded());
+}
+
+#[test]
+fn jobs_are_done_in_order() {
+    let names = ["a", "b", "c"];
+    let record = |name: &str| GatewayRecord {
+        id: GatewayId::random(),
+        name: name.to_owned(),
+        display_name: None,
+        organization_id: None,
+        created_at: crate::model::Timestamp(0),
+    };
+    let steps = names.map(|name| Step::Answer(Outcome::Gateway(record(name), None), None));
+    let bench = start(steps.into());
+    let outcomes = names.map(|_| bench.submit());
+    for (name, outcome) in names.iter().zip(outcomes) {
+        let Ok(Outcome::Gateway(record, None)) = outcome.recv_timeout(PATIENCE) else { panic!("{name}") };
+        assert_eq!(&record.name, name);
+    }
+}

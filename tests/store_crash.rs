@@ -1,0 +1,178 @@
+//! A hub that is killed in a stream of writes has everything that it acknowledged, and nothing by halves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use gatecast::{
+    model::{Change, GatewayId, KeyHash, Timestamp, TokenId},
+    store::{GatewayRecord, Op, Outcome, Sqlite, Store, StoreThread},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+const CHILD: &str = "GATECAST_TEST_STORE";
+const KILLS: u64 = 20;
+
+/// Gateways with their tokens and the length of their manifests.
+#[derive(Clone, Default, PartialEq, Debug)]
+struct Model(BTreeMap<GatewayId, (BTreeSet<TokenId>, Option<usize>)>);
+
+impl Model {
+    /// Takes over one line of the child: a verb and its ids.
+    fn apply(&mut self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let gateway = GatewayId::parse(words[1]).unwrap();
+        let token = || TokenId::parse(words[2]).unwrap();
+        match words[0] {
+            "gateway" => drop(self.0.insert(gateway, Default::default())),
+            "delete" => drop(self.0.remove(&gateway)),
+            "token" => drop(self.0.get_mut(&gateway).unwrap().0.insert(token())),
+            "revoke" => drop(self.0.get_mut(&gateway).unwrap().0.remove(&token())),
+            "manifest" => self.0.get_mut(&gateway).unwrap().1 = Some(words[2].parse().unwrap()),
+            verb => panic!("{verb}"),
+        }
+    }
+
+    fn of(store: &mut Sqlite) -> Model {
+        let mut model = Model::default();
+        for change in store.snapshot().unwrap() {
+            match change {
+                Change::GatewayCreated(id) => {
+                    let Outcome::Gateway(_, manifest) = store.execute(Op::Gateway(id)).0 else { panic!("{id}") };
+                    model.0.insert(id, (BTreeSet::new(), manifest.map(|text| text.len())));
+                }
+                Change::TokenCreated { gateway, token, hash } => {
+                    assert_eq!(hash, KeyHash::of(token.0.as_bytes()));
+                    model.0.get_mut(&gateway).expect("no token is without its gateway").0.insert(token);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        model
+    }
+}
+
+/// xorshift64: the same numbers from the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % sides
+    }
+}
+
+/// Not a test by itself: the process that is killed. Before a job it says what it wants, and after it that it is done.
+#[test]
+fn child() {
+    let Some(path) = env::var_os(CHILD) else { return };
+    let mut store = Sqlite::open(Path::new(&path)).unwrap();
+    let mut model = Model::of(&mut store);
+    let thread = StoreThread::start(Box::new(store), |_, settled| settled.send()).unwrap();
+    let mut dice = Dice(u64::from(std::process::id()) | 1 << 40);
+    let mut out = std::io::stdout().lock();
+    loop {
+        let (line, op) = next_job(&model, &mut dice);
+        writeln!(out, "WANT {line}").and_then(|()| out.flush()).unwrap();
+        let (reply, outcome) = mpsc::channel();
+        assert!(thread.submit(op, Box::new(move |outcome| reply.send(outcome).unwrap())).is_ok());
+        match outcome.recv().unwrap() {
+            Outcome::Done | Outcome::Gateway(..) | Outcome::Token(_) => model.apply(&line),
+            Outcome::Conflict(_) => continue,
+            other => panic!("{other:?}"),
+        }
+        writeln!(out, "DONE {line}").and_then(|()| out.flush()).unwrap();
+    }
+}
+
+fn next_job(model: &Model, dice: &mut Dice) -> (String, Op) {
+    let any = |n: usize, dice: &mut Dice| usize::try_from(dice.roll(n as u64)).unwrap();
+    if model.0.len() < 5 || (model.0.len() < 30 && dice.roll(4) == 0) {
+        let (id, now) = (GatewayId::random(), Timestamp(1));
+        let name = id.to_string();
+        let record = GatewayRecord { id, name, display_name: None, organization_id: None, created_at: now };
+        return (format!("gateway {id}"), Op::CreateGateway(record));
+    }
+    let (&gateway, (tokens, _)) = model.0.iter().nth(any(model.0.len(), dice)).unwrap();
+    match (dice.roll(8), tokens.iter().next()) {
+        (0, _) => (format!("delete {gateway}"), Op::DeleteGateway(gateway)),
+        (1 | 2, _) => {
+            let length = 1 + any(20_000, dice);
+            let op = Op::PutManifest { gateway, manifest: "m".repeat(length), received_at: Timestamp(1) };
+            (format!("manifest {gateway} {length}"), op)
+        }
+        (3 | 4, Some(&token)) => (format!("revoke {gateway} {token}"), Op::RevokeToken { gateway, token }),
+        _ => {
+            let token = TokenId::random();
+            let hash = KeyHash::of(token.0.as_bytes());
+            let op = Op::CreateToken { gateway, token, hash, created_at: Timestamp(1) };
+            (format!("token {gateway} {token}"), op)
+        }
+    }
+}
+
+#[test]
+fn acknowledged_writes_survive_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let (mut model, mut acknowledged) = (Model::default(), 0);
+    for round in 0..KILLS {
+        let (lines, wanted) = run_and_kill(&path, &mut Dice(0x5eed_0000 + round));
+        acknowledged += lines.len();
+        lines.iter().for_each(|line| model.apply(line));
+
+        let begin = Instant::now();
+        let mut store = Sqlite::open(&path).unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(2), "it opened in {:?}", begin.elapsed());
+        let found = Model::of(&mut store);
+        let mut with_the_last = model.clone();
+        wanted.iter().for_each(|line| with_the_last.apply(line));
+        assert!(
+            found == model || found == with_the_last,
+            "round {round}: {found:?} is neither {model:?} nor {wanted:?}"
+        );
+        model = found;
+    }
+    assert!(acknowledged > 200, "{acknowledged}");
+}
+
+/// Gives what was acknowledged, and what was wanted last and may have been done or not.
+fn run_and_kill(path: &PathBuf, dice: &mut Dice) -> (Vec<String>, Option<String>) {
+    let mut child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env(CHILD, path)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let kill_after = 1 + dice.roll(120);
+    let spins = dice.roll(200_000);
+    let (mut done, mut wanted, mut lines) = (Vec::new(), None, 0);
+    let mut line = String::new();
+    while out.read_line(&mut line).unwrap() > 0 {
+        // A line that the kill has cut was not said.
+        if let Some(text) = line.strip_suffix('\n') {
+            if let Some(text) = text.strip_prefix("DONE ") {
+                done.push(text.to_owned());
+                wanted = None;
+            } else if let Some((_, text)) = text.split_once("WANT ") {
+                wanted = Some(text.to_owned());
+            }
+        }
+        lines += 1;
+        if lines == kill_after {
+            (0..spins).for_each(|_| std::hint::spin_loop());
+            child.kill().unwrap();
+        }
+        line.clear();
+    }
+    assert!(!child.wait().unwrap().success());
+    (done, wanted)
+}
