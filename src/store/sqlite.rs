@@ -27,11 +27,11 @@ pub struct Sqlite {
     connection: Option<Connection>,
     /// What the job that failed, or panicked, would have changed: the disk may show it or not.
     doubt: Option<Change>,
-    /// What is wrong now. Reads may work all the same.
+    /// What was wrong last, until the store has settled. Reads may work all the same, and now and then a write.
     trouble: Option<Trouble>,
     /// Found on reopening; there is no way back from it.
     damaged: Option<Trouble>,
-    /// The write-ahead log holds something.
+    /// The write-ahead log may hold something.
     unsettled: bool,
     /// Device and inode of the file that the hub's cores know the content of.
     identity: (u64, u64),
@@ -64,7 +64,7 @@ impl Sqlite {
             doubt: None,
             trouble: None,
             damaged: None,
-            unsettled: false,
+            unsettled: true,
             identity,
             _lock: lock,
         })
@@ -117,7 +117,6 @@ impl Sqlite {
         transaction.commit()?;
         self.doubt = None;
         self.unsettled = true;
-        self.note_health();
         Ok((outcome, change))
     }
 
@@ -129,25 +128,27 @@ impl Sqlite {
         if self.trouble.is_some() {
             schema::probe(opened(&mut self.connection)?)?;
             self.unsettled = true;
-            self.note_health();
         }
         if self.unsettled {
             self.unsettled = !checkpoint(opened(&mut self.connection)?)?;
         }
+        self.note_health();
         Ok(None)
     }
 
+    /// Called only when everything is on the disk and in its place, so that a store on the brink does not fill the log.
     fn note_health(&mut self) {
         let Some(trouble) = self.trouble.take() else { return };
         tracing::info!(%trouble, "the store works again");
         self.wait_for_locks(STORE_LOCK_WAIT);
     }
 
+    /// What was in doubt stays so until the file is open again; SQLite has undone a job that found it locked or full.
     /// While a lock lasts only its first job waits for it: with a full queue the last would wait for minutes.
     fn note_trouble(&mut self, trouble: &Trouble) {
         if trouble.ends_connection() {
             self.connection = None;
-        } else {
+        } else if self.connection.is_some() {
             self.doubt = None;
             self.wait_for_locks(Duration::ZERO);
         }
@@ -241,7 +242,6 @@ fn connect(path: &Path, lock_wait: Duration) -> Result<Connection, Trouble> {
     }
     schema::migrate(&mut connection, version)?;
     schema::verify(&connection)?;
-    checkpoint(&connection)?;
     connection.busy_timeout(STORE_LOCK_WAIT)?;
     Ok(connection)
 }

@@ -1,6 +1,6 @@
 //! What can be wrong with the store, told apart by what has to happen next.
 
-use rusqlite::{Error, ErrorCode};
+use rusqlite::{Error, ErrorCode, ffi};
 use std::fmt;
 
 /// Why a job cannot be done now.
@@ -41,8 +41,17 @@ impl From<Error> for Trouble {
             Some(ErrorCode::DiskFull) => Trouble::Full,
             Some(ErrorCode::ReadOnly) => Trouble::ReadOnly,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Trouble::Damaged(error.to_string()),
-            _ => Trouble::Failing(error.to_string()),
+            Some(_) => Trouble::Failing(with_code(&error)),
+            None => Trouble::Failing(error.to_string()),
         }
+    }
+}
+
+/// The sentence alone does not tell a failed read from a failed sync.
+fn with_code(error: &Error) -> String {
+    match error.sqlite_error().map_or(0, |error| error.extended_code) {
+        ffi::SQLITE_IOERR_SHMSIZE => "there is no room for its shared memory; is the disk full?".to_owned(),
+        code => format!("{error} (SQLite result code {code})"),
     }
 }
 
@@ -61,7 +70,6 @@ impl fmt::Display for Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rusqlite::ffi;
 
     #[test]
     fn codes_say_what_happens_next() {

@@ -5,8 +5,10 @@ use crate::{
     model::{GatewayId, KeyHash, Timestamp, TokenId},
     store::{GatewayRecord, TokenRecord},
 };
-use std::{os::unix::fs::PermissionsExt, time::Instant};
+use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
+
+mod trouble;
 
 struct Bench {
     dir: TempDir,
@@ -286,104 +288,4 @@ fn a_directory_has_one_store() {
     let refusal = Sqlite::open(&bench.path()).err().unwrap();
     assert!(refusal.contains("is used by another hub (pid"), "{refusal}");
     bench.reopened();
-}
-
-#[test]
-fn a_locked_file_is_an_answer_within_the_wait_and_heals() {
-    let mut bench = Bench::new();
-    let gateway = bench.gateway("g");
-    let other = Connection::open(bench.path()).unwrap();
-    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    let locked = unavailable("the store is locked by another process");
-    let begin = Instant::now();
-    for _ in 0..100 {
-        bench.check(create_token(gateway, "key"), &locked);
-    }
-    assert!(begin.elapsed() < 4 * STORE_LOCK_WAIT, "only the first job waits: {:?}", begin.elapsed());
-    bench.check(Op::Tokens(gateway), &Outcome::Tokens(vec![]));
-    assert_eq!(bench.store.settle(), Err("the store is locked by another process".to_owned()));
-    other.execute_batch("ROLLBACK").unwrap();
-    assert_eq!(bench.store.settle(), Ok(None));
-    bench.token(gateway, "key");
-}
-
-#[test]
-fn a_file_that_stays_locked_at_the_start_is_refused() {
-    let bench = Bench::new();
-    let path = bench.path();
-    let Bench { dir: _dir, store } = bench;
-    drop(store);
-    let other = Connection::open(&path).unwrap();
-    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; PRAGMA user_version = 1").unwrap();
-    let refusal = Sqlite::open(&path).err().unwrap();
-    assert!(refusal.ends_with("store.db cannot be used: the store is locked by another process"), "{refusal}");
-    other.execute_batch("ROLLBACK").unwrap();
-    drop(other);
-    Sqlite::open(&path).unwrap();
-}
-
-#[test]
-fn a_full_disk_is_an_answer_and_heals() {
-    let mut bench = Bench::new();
-    let gateway = bench.gateway("g");
-    bench.pragma("max_page_count", 1);
-    let put = || Op::PutManifest { gateway, manifest: "x".repeat(1 << 16), received_at: Timestamp(1) };
-    bench.check(put(), &unavailable("the store's disk is full"));
-    bench.check(put(), &unavailable("the store's disk is full"));
-    let Outcome::Gateway(_, manifest) = bench.store.execute(Op::Gateway(gateway)).0 else { panic!("reads work") };
-    assert_eq!(manifest, None);
-    bench.pragma("max_page_count", 1 << 20);
-    bench.check(put(), &Outcome::Done);
-}
-
-#[test]
-fn a_read_only_file_is_an_answer_and_heals_by_opening_it_again() {
-    let mut bench = Bench::new();
-    let gateway = bench.gateway("g");
-    bench.pragma("query_only", 1);
-    bench.check(create_token(gateway, "key"), &unavailable("the store is read-only"));
-    bench.token(gateway, "key");
-}
-
-#[test]
-fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
-    let mut bench = Bench::new();
-    let gateway = bench.gateway("g");
-    let token = bench.token(gateway, "key");
-    let absent = TokenId::random();
-    let created = |token| Change::TokenCreated { gateway, token, hash: KeyHash([1; 32]) };
-    let revoked = |token| Change::TokenRevoked { gateway, token, hash: KeyHash([1; 32]) };
-    let mut check = |change: Change, happened: bool| {
-        bench.store.doubt = Some(change);
-        bench.store.note_trouble(&Trouble::Failing("injected".to_owned()));
-        let (outcome, announced) = bench.store.execute(Op::Tokens(gateway));
-        assert_eq!(announced, happened.then_some(change));
-        assert_eq!(matches!(outcome, Outcome::Unavailable(_)), happened);
-        bench.store.doubt = Some(change);
-        assert_eq!(bench.store.settle(), Ok(happened.then_some(change)), "after a panic");
-        assert_eq!(bench.store.settle(), Ok(None));
-    };
-    check(created(token), true);
-    check(created(absent), false);
-    check(revoked(token), false);
-    check(revoked(absent), true);
-    check(Change::GatewayCreated(gateway), true);
-    check(Change::GatewayCreated(GatewayId::random()), false);
-    check(Change::GatewayDeleted(gateway), false);
-    check(Change::GatewayDeleted(GatewayId::random()), true);
-}
-
-#[test]
-fn a_file_that_was_replaced_is_not_taken_for_the_old_one() {
-    let mut bench = Bench::new();
-    let gateway = bench.gateway("g");
-    let copy = disk::beside(&bench.path(), ".copy");
-    fs::copy(bench.path(), &copy).unwrap();
-    fs::rename(&copy, bench.path()).unwrap();
-    let answer = unavailable("the store is failing; the hub's log says why");
-    bench.check(create_token(gateway, "key"), &answer);
-    bench.check(create_token(gateway, "key"), &answer);
-    fs::remove_file(bench.path()).unwrap();
-    bench.check(create_token(gateway, "key"), &answer);
-    assert!(!bench.path().exists(), "no empty file takes its place");
 }
