@@ -1,7 +1,26 @@
 //! What an operator may set: text in, checked values out.
 
+mod draft;
+mod error;
+mod example;
+mod kind;
+mod source;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, Origin};
+pub use source::{Given, Sources};
+
 use crate::limits;
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use draft::Draft;
+use source::Setting;
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// Where the certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,5 +116,69 @@ impl Default for Config {
             log_format: LogFormat::Text,
             log_filter: "info".to_owned(),
         }
+    }
+}
+
+impl Config {
+    /// Lays the environment over the file and the flags over both.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: its key, its value, where it was set and what is allowed.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut settings = sources.file.as_deref().map_or(Ok(Vec::new()), source::from_file)?;
+        settings.extend(source::from_environment(&sources.environment)?);
+        settings.extend(source::from_flags(&sources.flags)?);
+        Self::from_settings(&settings)
+    }
+
+    /// The text of a file that has every key at its default, with what it is for: `docs/gatecast.example.toml`.
+    pub fn example() -> String {
+        example::example()
+    }
+
+    fn from_settings(settings: &[Setting]) -> Result<Self, ConfigError> {
+        let mut draft = Draft::new();
+        let mut origins = HashMap::new();
+        for Setting { key, raw, origin } in settings {
+            key.kind.set(raw, &mut draft).ok_or_else(|| ConfigError::Refused {
+                key: key.name,
+                value: raw.to_string(),
+                origin: origin.clone(),
+                allowed: key.kind.allowed(),
+            })?;
+            origins.insert(key.name, origin);
+        }
+        let origin = |key| origins.get(key).map_or(&Origin::Default, |origin| *origin);
+        let certificate = |problem| {
+            let place = ["tls.cert", "tls.key", "tls.mode"].map(origin).into_iter().find(|it| **it != Origin::Default);
+            ConfigError::Conflict(format!("{problem} ({})", place.unwrap_or(&Origin::Default)))
+        };
+        let config = draft.finish().map_err(certificate)?;
+        config.check_heartbeat(origin)?;
+        Ok(config)
+    }
+
+    fn check_heartbeat<'a>(&self, origin: impl Fn(&'static str) -> &'a Origin) -> Result<(), ConfigError> {
+        if self.heartbeat_timeout > self.heartbeat_interval {
+            return Ok(());
+        }
+        Err(ConfigError::Conflict(format!(
+            "heartbeat.timeout = {:?} ({}) must be longer than heartbeat.interval = {:?} ({})",
+            kind::show_duration(self.heartbeat_timeout),
+            origin("heartbeat.timeout"),
+            kind::show_duration(self.heartbeat_interval),
+            origin("heartbeat.interval"),
+        )))
+    }
+
+    /// How somebody on this machine reaches a hub that is bound to `addr`: `https://127.0.0.1:9243`.
+    pub fn url(&self, addr: SocketAddr) -> String {
+        let ip = match addr.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        let scheme = if self.tls == Tls::Off { "http" } else { "https" };
+        format!("{scheme}://{}", SocketAddr::new(ip, addr.port()))
     }
 }

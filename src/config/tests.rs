@@ -1,0 +1,239 @@
+//! What is taken, from where, and what is refused with which words.
+
+use super::{example::example, table::KEYS, *};
+use std::{fs, path::Path};
+
+const FILE: &str = "gatecast.toml";
+
+/// The configuration of a file's text, variables and flags.
+fn load(file: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let variables: Vec<_> = variables.iter().map(owned).collect();
+    let given = |(key, value): &(&str, &str)| Given {
+        flag: "--set".to_owned(),
+        key: (*key).to_owned(),
+        value: (*value).to_owned(),
+    };
+    let flags: Vec<_> = flags.iter().map(given).collect();
+    let mut settings = source::from_text(file, Path::new(FILE))?;
+    settings.extend(source::from_environment(&variables)?);
+    settings.extend(source::from_flags(&flags)?);
+    Config::from_settings(&settings)
+}
+
+#[test]
+fn flags_win_over_the_environment_and_that_over_the_file() {
+    let file = "[limits]\nmax_connections = 1";
+    let legacy = ("WEBSOCKET_WS_MAX_CONNECTIONS", "2");
+    let variable = ("GATECAST_LIMITS_MAX_CONNECTIONS", "3");
+    let flag = ("limits.max_connections", "4");
+    let check = |file, variables: &[_], flags: &[_], expected| {
+        assert_eq!(load(file, variables, flags).expect("it is valid").connections_max, expected);
+    };
+    check("", &[], &[], limits::CONNECTIONS_MAX);
+    check(file, &[], &[], 1);
+    check(file, &[legacy], &[], 2);
+    check(file, &[variable, legacy], &[], 3);
+    check(file, &[legacy, variable], &[], 3);
+    check(file, &[legacy, variable], &[flag], 4);
+    check(file, &[], &[flag, ("limits.max_connections", "5")], 5);
+}
+
+#[test]
+fn the_names_that_operators_have_set_work() {
+    let config = load(
+        "",
+        &[
+            ("WEBSOCKET_WS_MAX_CONNECTIONS", "2000"),
+            ("WEBSOCKET_WS_CONNECTION_TIMEOUT", "45"),
+            ("WEBSOCKET_WS_RATE_LIMIT_PER_MINUTE", "20"),
+        ],
+        &[],
+    );
+    let config = config.expect("it is valid");
+    assert_eq!(config.connections_max, 2000);
+    assert_eq!(config.heartbeat_timeout, Duration::from_secs(45));
+    assert_eq!(config.rate_per_minute, 20);
+}
+
+#[test]
+fn every_form_of_value_is_read() {
+    let config = load(
+        r#"
+listen = "[::]:1"
+data = "/var/lib/gatecast"
+cores = 3
+origins = ["https://a.example", "http://localhost:3000"]
+tls = { mode = "files", cert = "c.pem", key = "k.pem" }
+admin.listen = "127.0.0.1:2"
+[limits]
+outbox_bytes = "2MiB"
+inbound_message_bytes = 4096
+[heartbeat]
+busy_grace = "1m"
+[log]
+format = "json"
+filter = "warn,gatecast=debug"
+"#,
+        &[],
+        &[],
+    );
+    let config = config.expect("it is valid");
+    assert_eq!(config.listen, "[::]:1".parse().expect("an address"));
+    assert_eq!(config.data, Path::new("/var/lib/gatecast"));
+    assert_eq!(config.cores, Some(3));
+    assert_eq!(config.origins, ["https://a.example", "http://localhost:3000"]);
+    assert_eq!(config.tls, Tls::Files { cert: "c.pem".into(), key: "k.pem".into() });
+    assert_eq!(config.admin_listen, Some("127.0.0.1:2".parse().expect("an address")));
+    assert_eq!(config.outbox_bytes_max, 2 << 20);
+    assert_eq!(config.inbound_message_bytes_max, 4096);
+    assert_eq!(config.heartbeat_busy_grace, Duration::from_secs(60));
+    assert_eq!(config.log_format, LogFormat::Json);
+    assert_eq!(config.log_filter, "warn,gatecast=debug");
+}
+
+#[test]
+fn tls_is_off_only_by_name() {
+    let check = |file, flags: &[_], expected| assert_eq!(load(file, &[], flags).expect("it is valid").tls, expected);
+    let files = "[tls]\ncert = \"c\"\nkey = \"k\"";
+    check("", &[], Tls::SelfSigned);
+    check(files, &[], Tls::Files { cert: "c".into(), key: "k".into() });
+    check("tls = \"off\"", &[], Tls::Off);
+    check("[tls]\nmode = \"off\"", &[], Tls::Off);
+    check(files, &[("tls", "off")], Tls::Off);
+    check(files, &[("tls.mode", "self-signed")], Tls::SelfSigned);
+}
+
+#[test]
+fn nonsense_in_a_file_is_refused_with_key_value_place_and_remedy() {
+    let check = |file: &str, expected: &str| {
+        assert_eq!(load(file, &[], &[]).expect_err(file).to_string(), expected);
+    };
+    check(
+        "\n[limits]\nmax_connections = 0",
+        "limits.max_connections = 0 (gatecast.toml:3) is not possible: allowed is a whole number from 1 to 10000000",
+    );
+    check(
+        "[limits]\nmax_connections = \"many\"",
+        "limits.max_connections = \"many\" (gatecast.toml:2) is not possible: allowed is a whole number from 1 to 10000000",
+    );
+    check(
+        "[limits]\nmax_connections = \"1000\"",
+        "limits.max_connections = \"1000\" (gatecast.toml:2) is not possible: allowed is a whole number from 1 to 10000000",
+    );
+    check("cores = -1", "cores = -1 (gatecast.toml:1) is not possible: allowed is a whole number from 0 to 1024");
+    check("cores = 1.5", "cores = 1.5 (gatecast.toml:1) is not possible: allowed is a whole number from 0 to 1024");
+    check(
+        "[heartbeat]\ninterval = 20",
+        "heartbeat.interval = 20 (gatecast.toml:2) is not possible: \
+         allowed is a duration from 10ms to 30s, as \"250ms\", \"20s\" or \"5m\"",
+    );
+    check(
+        "listen = \"9243\"",
+        "listen = \"9243\" (gatecast.toml:1) is not possible: \
+         allowed is an IP address with a port, as \"0.0.0.0:9243\" or \"[::]:9243\"",
+    );
+    check(
+        "[log]\nformat = \"xml\"",
+        "log.format = \"xml\" (gatecast.toml:2) is not possible: allowed is \"text\" or \"json\"",
+    );
+    check(
+        "[limits]\nmax_conections = 5",
+        "unknown key limits.max_conections (gatecast.toml:2): did you mean limits.max_connections?",
+    );
+    check("max_connections = 5", "unknown key max_connections (gatecast.toml:1): did you mean limits.max_connections?");
+    check("[zzz]\nq = 1", "unknown key zzz (gatecast.toml:1)");
+    check(
+        "[heartbeat]\ntimeout = \"20s\"",
+        "heartbeat.timeout = \"20s\" (gatecast.toml:2) must be longer than heartbeat.interval = \"20s\" (the default)",
+    );
+    check("[tls]\ncert = \"c\"", "tls.cert is set but tls.key is not: set both, or neither (gatecast.toml:2)");
+    check("[tls]\nmode = \"files\"", "tls.mode is \"files\" but tls.cert and tls.key are not set (gatecast.toml:2)");
+    assert!(matches!(load("listen = ", &[], &[]), Err(ConfigError::NotToml { .. })));
+    assert!(matches!(load("cores = 1\ncores = 2", &[], &[]), Err(ConfigError::NotToml { .. })));
+}
+
+#[test]
+fn nonsense_in_the_environment_and_in_flags_names_the_variable_or_the_flag() {
+    let check = |variables: &[_], flags: &[_], expected: &str| {
+        assert_eq!(load("", variables, flags).expect_err(expected).to_string(), expected);
+    };
+    check(
+        &[("GATECAST_CORES", "two")],
+        &[],
+        "cores = \"two\" (environment variable GATECAST_CORES) is not possible: allowed is a whole number from 0 to 1024",
+    );
+    check(
+        &[("GATECAST_HEARTBEAT_TIMEUOT", "1s")],
+        &[],
+        "unknown key heartbeat.timeuot (environment variable GATECAST_HEARTBEAT_TIMEUOT): \
+         did you mean heartbeat.timeout?",
+    );
+    check(
+        &[("WEBSOCKET_WS_CONNECTION_TIMEOUT", "15")],
+        &[],
+        "heartbeat.timeout = \"15s\" (environment variable WEBSOCKET_WS_CONNECTION_TIMEOUT) \
+         must be longer than heartbeat.interval = \"20s\" (the default)",
+    );
+    check(
+        &[],
+        &[("limits.rate_per_minute", "-1")],
+        "limits.rate_per_minute = \"-1\" (flag --set) is not possible: allowed is a whole number from 0 to 1000000",
+    );
+    check(&[], &[("drain.windw", "1s")], "unknown key drain.windw (flag --set): did you mean drain.window?");
+}
+
+#[test]
+fn variables_of_others_are_passed_over() {
+    let others = [
+        ("PATH", "/bin"),
+        ("GATECAST_ADMIN_TOKEN", "secret"),
+        ("GATECAST_PORT", "tcp://10.0.0.1:9243"),
+        ("GATECAST_SERVICE_HOST", "10.0.0.1"),
+        ("GATECAST_HUB_SERVICE_PORT_HTTPS", "9243"),
+        ("GATECAST_PORT_9243_TCP_ADDR", "10.0.0.1"),
+    ];
+    assert_eq!(load("", &others, &[]), Ok(Config::default()));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let sources = Sources { file: Some("/nowhere/at/all.toml".into()), ..Sources::default() };
+    let error = Config::load(&sources).expect_err("there is no such file").to_string();
+    assert!(error.starts_with("the configuration file /nowhere/at/all.toml cannot be read: "), "{error}");
+}
+
+#[test]
+fn the_example_file_has_every_key_at_its_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/gatecast.example.toml");
+    if std::env::var_os("GATECAST_WRITE_EXAMPLE").is_some() {
+        fs::write(&path, example()).expect("docs can be written");
+    }
+    let text = fs::read_to_string(&path).expect("the example is there");
+    assert_eq!(text, example(), "run this test with GATECAST_WRITE_EXAMPLE=1 to write the example again");
+    assert_eq!(load(&text, &[], &[]), Ok(Config::default()));
+
+    let bare =
+        |line: &str| line.strip_prefix('#').filter(|rest| rest.starts_with(char::is_alphabetic)).map(str::to_owned);
+    let uncommented: Vec<_> = text.lines().map(|line| bare(line).unwrap_or_else(|| line.to_owned())).collect();
+    let uncommented = uncommented.join("\n");
+    assert_eq!(load(&uncommented, &[], &[]), Ok(Config::default()));
+
+    let set = source::from_text(&uncommented, Path::new(FILE)).expect("it is valid");
+    for key in KEYS {
+        assert!(text.contains(&key.variable()), "{}", key.name);
+        let has_default = !matches!(key.kind, kind::Kind::OptionalPath(_));
+        assert_eq!(set.iter().any(|setting| setting.key.name == key.name), has_default, "{}", key.name);
+    }
+}
+
+#[test]
+fn an_address_that_is_everywhere_is_reached_on_this_machine() {
+    let check = |addr: &str, tls, expected: &str| {
+        let config = Config { tls, ..Config::default() };
+        assert_eq!(config.url(addr.parse().expect("an address")), expected);
+    };
+    check("0.0.0.0:9243", Tls::SelfSigned, "https://127.0.0.1:9243");
+    check("[::]:9243", Tls::SelfSigned, "https://[::1]:9243");
+    check("10.1.2.3:80", Tls::Off, "http://10.1.2.3:80");
+}
