@@ -8,6 +8,7 @@
 //! `store` do I/O.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 mod driver;
 pub mod limits;

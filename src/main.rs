@@ -1,3 +1,5 @@
 //! The `gatecast` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    gatecast::cli::run()
+}

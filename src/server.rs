@@ -52,6 +52,11 @@ impl Hub {
     /// Begins the drain: what SIGTERM does. Returns at once.
     pub fn drain(&self) {}
 
+    /// What a thread of its own, such as that of the signals, needs to steer the hub.
+    pub fn handle(&self) -> HubHandle {
+        HubHandle {}
+    }
+
     /// Waits until the hub has ended, by [`Hub::drain`] or because a worker failed.
     ///
     /// # Errors
@@ -59,4 +64,16 @@ impl Hub {
     pub fn join(self) -> Result<(), StartError> {
         Ok(())
     }
+}
+
+/// Steers a running hub from another thread.
+#[derive(Clone)]
+pub struct HubHandle {}
+
+impl HubHandle {
+    /// See [`Hub::reload`].
+    pub fn reload(&self) {}
+
+    /// See [`Hub::drain`].
+    pub fn drain(&self) {}
 }

@@ -13,6 +13,7 @@ mod trouble;
 pub use secret::{Secret, admin_token};
 pub use sqlite::Sqlite;
 pub use thread::{Reply, Settled, StoreHandle, StoreThread};
+pub mod certificate;
 
 use crate::model::{Change, GatewayId, KeyHash, Timestamp, TokenId};
 use serde::Serialize;

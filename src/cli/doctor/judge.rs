@@ -1,0 +1,233 @@
+//! Whether what was found will do, and the remedy where it will not; pure, so that every verdict is tested.
+
+use super::Check;
+use crate::config::Tls;
+use rustls::{
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
+};
+use std::path::Path;
+
+/// Linux 5.8 has every operation that the runtime asks for.
+const KERNEL_MIN: (u32, u32) = (5, 8);
+/// What the runtime insists on for one executor, and about what its rings cost at their smallest.
+const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
+/// Listeners, rings, the store, HTTP calls and connections that are still shaking hands.
+const DESCRIPTORS_BESIDE: u64 = 1_024;
+/// 1 January 2024: a clock before it was never set.
+const EPOCH_MIN: u64 = 1_704_067_200;
+
+pub fn kernel(release: &str) -> Check {
+    let (major, minor) = KERNEL_MIN;
+    let remedy = || format!("a hub needs Linux {major}.{minor} or later");
+    match version(release) {
+        Some(found) if found >= KERNEL_MIN => Check::ok("kernel", release),
+        Some(_) => Check::fail("kernel", release, remedy()),
+        None => Check::fail("kernel", format!("{release:?} is not understood"), remedy()),
+    }
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+pub fn io_uring(disabled: Option<&str>, probe: Result<(), String>) -> Check {
+    let name = "io_uring";
+    match (probe, disabled) {
+        (Ok(()), _) => Check::ok(name, "allowed"),
+        (Err(_), Some(value @ ("1" | "2"))) => {
+            Check::fail(name, format!("kernel.io_uring_disabled is {value}"), "run `sysctl kernel.io_uring_disabled=0`")
+        }
+        (Err(why), _) if why.to_ascii_lowercase().contains("memlock") => {
+            Check::fail(name, why, "raise the limit of locked memory, as the line below says")
+        }
+        (Err(why), _) => Check::fail(
+            name,
+            why,
+            "allow io_uring_setup, io_uring_enter and io_uring_register; in a container use a seccomp profile that does \
+             (Docker: --security-opt seccomp=PROFILE.json, or unconfined)",
+        ),
+    }
+}
+
+/// Locked memory that so many shards need; a process that is not charged needs only what the runtime insists on.
+pub fn locked_memory_needed(shards: usize, exempt: bool) -> u64 {
+    LOCKED_BYTES_PER_SHARD * if exempt { 1 } else { shards.max(1) as u64 }
+}
+
+pub fn locked_memory(limit: Option<u64>, shards: usize, exempt: bool) -> Check {
+    let name = "locked memory";
+    let needed = locked_memory_needed(shards, exempt);
+    match limit {
+        None => Check::ok(name, "no limit"),
+        Some(limit) if limit >= needed => Check::ok(name, format!("{} KiB", limit / 1024)),
+        Some(limit) => Check::fail(
+            name,
+            format!("{} KiB for {shards} shards that need {} KiB", limit / 1024, needed / 1024),
+            format!(
+                "raise it: `ulimit -l {0}`, LimitMEMLOCK={0}K for systemd, or --ulimit memlock={needed} for Docker; or use \
+                 fewer cores",
+                needed / 1024
+            ),
+        ),
+    }
+}
+
+/// Descriptors that a hub needs: a connection holds one, and a second for the moment in which it moves to its core.
+pub fn descriptors_needed(connections_max: usize) -> u64 {
+    (connections_max as u64).saturating_mul(2).saturating_add(DESCRIPTORS_BESIDE)
+}
+
+pub fn descriptors(limit: Option<u64>, connections_max: usize) -> Check {
+    let name = "open files";
+    let needed = descriptors_needed(connections_max);
+    match limit {
+        None => Check::ok(name, "no limit"),
+        Some(limit) if limit >= needed => Check::ok(name, format!("{limit} for {connections_max} connections")),
+        Some(limit) => Check::fail(
+            name,
+            format!("{limit} for {connections_max} connections that need {needed}"),
+            format!(
+                "raise it: `ulimit -n {needed}`, LimitNOFILE={needed} for systemd, or --ulimit nofile={needed} for Docker; \
+                 or lower limits.max_connections (two for each connection and {DESCRIPTORS_BESIDE} beside them)"
+            ),
+        ),
+    }
+}
+
+pub fn cores(available: usize, shards: usize) -> Check {
+    let found = format!("{available} for {shards} shards");
+    Check::ok("cores", if shards > available { format!("{found}, which have to share them") } else { found })
+}
+
+pub fn clock(wall_seconds: u64, monotonic: bool) -> Check {
+    let name = "clock";
+    if !monotonic {
+        return Check::fail(name, "the monotonic clock does not run", "use another clock source of the kernel");
+    }
+    if wall_seconds < EPOCH_MIN {
+        return Check::fail(name, "it stands before 2024", "set the clock: certificates and timestamps depend on it");
+    }
+    Check::ok(name, "set and running")
+}
+
+pub fn data(dir: &Path, writable: Result<(), String>) -> Check {
+    let name = "data directory";
+    match writable {
+        Ok(()) => Check::ok(name, dir.display().to_string()),
+        Err(why) => Check::fail(name, why, "let this user write there, or name another with --data"),
+    }
+}
+
+pub fn certificate(tls: &Tls) -> Check {
+    let name = "certificate";
+    let remedy = "set tls.cert and tls.key to PEM files that this user can read and that belong together";
+    match tls {
+        Tls::Off => Check::ok(name, "none: TLS is off"),
+        Tls::SelfSigned => Check::ok(name, "the hub's own, in its data directory"),
+        Tls::Files { cert, key } => match load(cert, key) {
+            Ok(()) => Check::ok(name, cert.display().to_string()),
+            Err(why) => Check::fail(name, why, remedy),
+        },
+    }
+}
+
+fn load(cert: &Path, key: &Path) -> Result<(), String> {
+    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = chain.map_err(|error| format!("{}: {error}", cert.display()))?;
+    if chain.is_empty() {
+        return Err(format!("{} holds no certificate", cert.display()));
+    }
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: {error}", key.display()))?;
+    let pair = CertifiedKey::from_der(chain, private, &ring::default_provider());
+    pair.map(drop).map_err(|error| format!("{} and {}: {error}", cert.display(), key.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::certificate::self_signed;
+
+    fn fails(check: &Check, remedy: &str) {
+        let text = check.to_string();
+        assert!(text.starts_with("FAIL  ") && text.contains(remedy), "{text}");
+    }
+
+    #[test]
+    fn kernels_from_5_8_on_will_do() {
+        let check = |release: &str, expected: bool| assert_eq!(kernel(release).is_ok(), expected, "{release}");
+        check("5.8.0", true);
+        check("5.10.0-28-cloud-amd64", true);
+        check("6.18-rc1", true);
+        check("10.0.1", true);
+        check("5.7.19", false);
+        check("4.19.0", false);
+        check("", false);
+        check("unknown", false);
+        check("99999999999.1", false);
+    }
+
+    #[test]
+    fn a_forbidden_io_uring_says_who_forbids_it() {
+        assert!(io_uring(Some("0"), Ok(())).is_ok());
+        assert!(io_uring(Some("1"), Ok(())).is_ok(), "a group or a capability may be excepted");
+        fails(&io_uring(Some("2"), Err("no".to_owned())), "sysctl kernel.io_uring_disabled=0");
+        fails(&io_uring(Some("0"), Err("Operation not permitted".to_owned())), "seccomp");
+        fails(&io_uring(None, Err("MemLockLimit(65536/524288)".to_owned())), "locked memory");
+    }
+
+    #[test]
+    fn every_shard_needs_its_locked_memory() {
+        let check = |limit, shards, exempt, expected: bool| {
+            assert_eq!(locked_memory(limit, shards, exempt).is_ok(), expected, "{limit:?} {shards} {exempt}");
+        };
+        check(None, 64, false, true);
+        check(Some(8 << 20), 16, false, true);
+        check(Some(8 << 20), 17, false, false);
+        check(Some(512 << 10), 64, true, true);
+        check(Some((512 << 10) - 1), 1, true, false);
+        fails(&locked_memory(Some(64 << 10), 2, false), "`ulimit -l 1024`, LimitMEMLOCK=1024K");
+    }
+
+    #[test]
+    fn a_connection_needs_two_descriptors() {
+        let check = |limit, connections, expected: bool| {
+            assert_eq!(descriptors(limit, connections).is_ok(), expected, "{limit:?} {connections}");
+        };
+        check(None, usize::MAX, true);
+        check(Some(3_024), 1_000, true);
+        check(Some(3_023), 1_000, false);
+        check(Some(u64::MAX - 1), usize::MAX, false);
+        fails(&descriptors(Some(1_024), 1_000), "`ulimit -n 3024`");
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_found() {
+        assert!(clock(EPOCH_MIN, true).is_ok());
+        fails(&clock(0, true), "set the clock");
+        fails(&clock(EPOCH_MIN, false), "clock source");
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_used_is_named() {
+        let [first, second] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        let (cert, key) = self_signed(first.path()).expect("it can be made");
+        let (_, other_key) = self_signed(second.path()).expect("it can be made");
+        let files = |cert: &Path, key: &Path| certificate(&Tls::Files { cert: cert.into(), key: key.into() });
+        assert!(files(&cert, &key).is_ok());
+        fails(&files(Path::new("/nowhere/cert.pem"), &key), "/nowhere/cert.pem");
+        fails(&files(&cert, Path::new("/nowhere/key.pem")), "/nowhere/key.pem");
+        fails(&files(&key, &key), "holds no certificate");
+        fails(&files(&cert, &other_key), "belong together");
+    }
+
+    #[test]
+    fn this_machine_can_be_asked() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let config = crate::Config { data: dir.path().join("new"), ..crate::Config::default() };
+        let checks = super::super::check(&config);
+        assert!(checks.iter().any(|check| check.name == "data directory" && check.is_ok()), "{checks:?}");
+    }
+}

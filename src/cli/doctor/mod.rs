@@ -1,0 +1,96 @@
+//! `gatecast doctor`: whether a hub can run here, and what to do where it cannot.
+
+mod judge;
+mod machine;
+
+pub use machine::raise_limits;
+
+use super::{Failure, output, serve::ConfigArgs};
+use crate::config::Config;
+use clap::Args;
+use serde::Serialize;
+use std::fmt;
+
+/// One thing that a hub needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: &'static str,
+    /// What was found.
+    pub found: String,
+    /// What to do about it; `None` where all is well.
+    pub remedy: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, found: found.into(), remedy: None }
+    }
+
+    fn fail(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, found: found.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// Whether the hub can run as far as this is concerned.
+    pub fn is_ok(&self) -> bool {
+        self.remedy.is_none()
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.remedy {
+            None => write!(f, "ok    {}: {}", self.name, self.found),
+            Some(remedy) => write!(f, "FAIL  {}: {}: {remedy}", self.name, self.found),
+        }
+    }
+}
+
+/// Looks at this machine and process; call [`raise_limits`] before it, as `serve` does.
+pub fn check(config: &Config) -> Vec<Check> {
+    let cores = machine::cores();
+    let shards = config.cores.map_or(cores, usize::from);
+    let kernel = judge::kernel(&machine::kernel_release());
+    // The runtime ends the process on a kernel that lacks its operations, so there it is not even tried.
+    let io_uring =
+        kernel.is_ok().then(|| judge::io_uring(machine::io_uring_disabled().as_deref(), machine::probe_io_uring()));
+    let mut checks = vec![kernel];
+    checks.extend(io_uring);
+    checks.extend([
+        judge::locked_memory(machine::locked_memory(), shards, machine::may_lock_memory()),
+        judge::descriptors(machine::descriptors(), config.connections_max),
+        judge::cores(cores, shards),
+        judge::clock(machine::wall_clock_seconds(), machine::monotonic_clock_works()),
+        judge::data(&config.data, machine::writable(&config.data)),
+        judge::certificate(&config.tls),
+    ]);
+    checks
+}
+
+/// Check this machine.
+#[derive(Args)]
+pub struct Doctor {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Doctor {
+    /// Prints one line a check; fails where one does.
+    pub fn run(self) -> Result<(), Failure> {
+        let config = self.config.load()?;
+        raise_limits(&config);
+        let checks = check(&config);
+        if self.json {
+            output::line(&serde_json::to_string(&checks).map_err(|error| Failure::Failed(error.to_string()))?)?;
+        } else {
+            checks.iter().try_for_each(|check| output::line(&check.to_string()))?;
+        }
+        match checks.iter().filter(|check| !check.is_ok()).count() {
+            0 => Ok(()),
+            failed => Err(Failure::Failed(format!("{failed} of {} checks failed", checks.len()))),
+        }
+    }
+}

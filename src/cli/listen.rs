@@ -1,0 +1,254 @@
+//! `gatecast listen`: be a gateway, and print the events that arrive.
+
+use super::{
+    Failure,
+    client::{HubArgs, process_variable, secret},
+    link::{Link, LinkError},
+    output,
+};
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+use std::{borrow::Cow, collections::HashMap, thread, time::Duration};
+
+/// The first pause before another try, and the longest.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Be a gateway.
+#[derive(Args)]
+pub struct Listen {
+    /// The gateway's token, or @FILE to read it from [default: $GATECAST_TOKEN]
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+    /// Answer deployments with deployment.ack
+    #[arg(long)]
+    ack: bool,
+    /// End with the connection instead of coming back
+    #[arg(long)]
+    once: bool,
+    /// End after that many events
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Print what arrives as it is, one JSON text a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+impl Listen {
+    /// Listens until the count is reached, or the hub refuses for good.
+    pub fn run(self) -> Result<(), Failure> {
+        let endpoint = self.hub.endpoint(&process_variable)?;
+        let no_token =
+            || Failure::Usage("give --token or GATECAST_TOKEN; `gatecast token create` makes one".to_owned());
+        let token = secret(&self.token.clone().or_else(|| process_variable("GATECAST_TOKEN")).ok_or_else(no_token)?)?;
+        let mut backoff = Backoff::default();
+        let mut events = 0;
+        loop {
+            let error = match Link::connect(&endpoint, &token) {
+                Ok(mut link) => {
+                    backoff = Backoff::default();
+                    match self.follow(&mut link, &mut events)? {
+                        None => {
+                            link.close();
+                            return Ok(());
+                        }
+                        // A hub that says goodbye has not failed whoever came for one connection.
+                        Some(LinkError::Closed { code: 1000 | 1001, .. }) if self.once => return Ok(()),
+                        Some(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            if self.once || is_final(&error) {
+                return Err(error.into());
+            }
+            let pause = backoff.next(&error);
+            eprintln!("gatecast: {error}; trying again in {:.1} s", pause.as_secs_f32());
+            thread::sleep(pause);
+        }
+    }
+
+    /// Prints what arrives; `None` when the count is reached, else how the connection ended.
+    fn follow(&self, link: &mut Link, events: &mut u64) -> Result<Option<LinkError>, Failure> {
+        while self.count.is_none_or(|count| *events < count) {
+            let text = match link.receive() {
+                Ok(text) => text,
+                Err(error) => return Ok(Some(error)),
+            };
+            let event = Event::parse(&text);
+            output::line(&if self.json { one_line(&text) } else { event.describe(&text) })?;
+            if !event.is_event() {
+                continue;
+            }
+            *events += 1;
+            if let Some(answer) = event.deployment_ack().filter(|_| self.ack)
+                && let Err(error) = link.send(answer)
+            {
+                return Ok(Some(error));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether coming back would only be refused again.
+fn is_final(error: &LinkError) -> bool {
+    match error {
+        LinkError::Usage(_) => true,
+        LinkError::Refused { status, .. } => !matches!(status, 429 | 500..=599),
+        _ => false,
+    }
+}
+
+/// Doubles from one try to the next, and spreads so that many do not come back in one wave.
+#[derive(Default)]
+struct Backoff {
+    tries: u32,
+}
+
+impl Backoff {
+    fn next(&mut self, error: &LinkError) -> Duration {
+        let (first, longest) = BACKOFF;
+        let pause = first.saturating_mul(1 << self.tries.min(16)).min(longest);
+        self.tries += 1;
+        // Between half and the whole of it; where there is no randomness, the whole.
+        let share = getrandom::u32().map_or(1.0, |random| 0.5 + 0.5 * (f64::from(random) / f64::from(u32::MAX)));
+        let asked = match error {
+            LinkError::Refused { retry_after, .. } => retry_after.unwrap_or_default().min(Duration::from_secs(300)),
+            _ => Duration::ZERO,
+        };
+        asked + pause.mul_f64(share)
+    }
+}
+
+/// JSON text has line breaks only between its tokens, where a blank means the same.
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
+}
+
+/// What arrived, as far as it is understood.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Event<'a> {
+    #[serde(rename = "type", borrow)]
+    event_type: Cow<'a, str>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
+    #[serde(borrow)]
+    correlation_id: Cow<'a, str>,
+}
+
+impl<'a> Event<'a> {
+    fn parse(text: &'a str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+
+    fn is_event(&self) -> bool {
+        !self.event_type.is_empty() && self.event_type != "connection.ack"
+    }
+
+    fn describe(&self, text: &str) -> String {
+        match self.payload {
+            Some(payload) if self.is_event() => {
+                one_line(&format!("{} {} {} {}", self.timestamp, self.event_type, self.correlation_id, payload.get()))
+            }
+            _ => one_line(text),
+        }
+    }
+
+    /// The answer to a deployment (contract section 1): ids and `performedAt` go back as they came.
+    fn deployment_ack(&self) -> Option<String> {
+        let (resource, verb) = self.event_type.rsplit_once('.')?;
+        let action = match verb {
+            "deployed" => "deploy",
+            "undeployed" => "undeploy",
+            _ => return None,
+        };
+        let members: HashMap<String, &RawValue> = serde_json::from_str(self.payload?.get()).ok()?;
+        let first = |names: &[&str]| names.iter().find_map(|name| members.get(*name).copied());
+        let performed_at =
+            first(&["performedAt"]).map_or_else(|| json!(self.timestamp).to_string(), |it| it.get().to_owned());
+        let id = |names: &[&str]| first(names).map_or("null", RawValue::get).to_owned();
+        Some(format!(
+            "{{\"type\":\"deployment.ack\",\"payload\":{{\"deploymentId\":{},\"artifactId\":{},\"resourceType\":{},\
+             \"action\":\"{action}\",\"status\":\"success\",\"performedAt\":{performed_at}}}}}",
+            id(&["deploymentId", "revisionId"]),
+            id(&["artifactId", "apiId", "apiUuid", "id"]),
+            json!(resource),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployment_is_answered_with_its_own_ids_and_time() {
+        let check = |text: &str, expected: Option<&str>| {
+            assert_eq!(Event::parse(text).deployment_ack().as_deref(), expected, "{text}");
+        };
+        check(
+            r#"{"type":"api.deployed","payload":{"deploymentId":"d","apiId":"a","performedAt":"2026-01-01T00:00:00.123456789Z"}}"#,
+            Some(
+                r#"{"type":"deployment.ack","payload":{"deploymentId":"d","artifactId":"a","resourceType":"api","action":"deploy","status":"success","performedAt":"2026-01-01T00:00:00.123456789Z"}}"#,
+            ),
+        );
+        check(
+            r#"{"type":"llmproxy.undeployed","timestamp":"T","payload":{"revisionId":12345678901234567890123}}"#,
+            Some(
+                r#"{"type":"deployment.ack","payload":{"deploymentId":12345678901234567890123,"artifactId":null,"resourceType":"llmproxy","action":"undeploy","status":"success","performedAt":"T"}}"#,
+            ),
+        );
+        check(r#"{"type":"apikey.created","payload":{}}"#, None);
+        check(r#"{"type":"api.deployed","payload":[]}"#, None);
+        check(r#"{"type":"api.deployed"}"#, None);
+        check(r#"{"type":"connection.ack"}"#, None);
+        check("not JSON", None);
+    }
+
+    #[test]
+    fn what_arrives_is_one_line() {
+        let check = |text: &str, expected: &str| assert_eq!(Event::parse(text).describe(text), expected);
+        check(
+            "{\"type\":\"api.deployed\",\"payload\":{\n\"a\":1},\"timestamp\":\"T\",\"correlationId\":\"C\"}",
+            "T api.deployed C { \"a\":1}",
+        );
+        check(
+            "{\"type\":\"connection.ack\",\r\n\"gatewayId\":\"g\"}",
+            "{\"type\":\"connection.ack\",  \"gatewayId\":\"g\"}",
+        );
+        check("nonsense", "nonsense");
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        let refused = |status| LinkError::Refused { status, why: String::new(), retry_after: None };
+        for status in [429, 500, 503] {
+            assert!(!is_final(&refused(status)), "{status}");
+        }
+        for status in [400, 401, 403, 404, 426] {
+            assert!(is_final(&refused(status)), "{status}");
+        }
+        assert!(!is_final(&LinkError::Lost(String::new())));
+        assert!(!is_final(&LinkError::Closed { code: 1001, reason: String::new() }));
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_heed_the_hub() {
+        let mut backoff = Backoff::default();
+        let lost = LinkError::Lost(String::new());
+        for tries in 0..40 {
+            let pause = backoff.next(&lost);
+            let whole = BACKOFF.0.saturating_mul(1 << tries.min(16)).min(BACKOFF.1);
+            assert!(pause >= whole / 2 && pause <= whole, "{pause:?} of {whole:?}");
+        }
+        let asked = Duration::from_secs(7);
+        let busy = LinkError::Refused { status: 503, why: String::new(), retry_after: Some(asked) };
+        assert!(Backoff::default().next(&busy) >= asked);
+    }
+}

@@ -1,0 +1,132 @@
+//! The commands of the `gatecast` program: one file each.
+
+pub mod client;
+pub mod doctor;
+mod gateway;
+pub mod link;
+pub mod listen;
+pub mod log;
+mod output;
+mod publish;
+pub mod serve;
+mod signals;
+mod stats;
+mod token;
+
+use clap::{Parser, Subcommand};
+use std::{fmt, process::ExitCode};
+
+/// Why a command did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It was asked wrongly, or is configured wrongly: exit code 2.
+    Usage(String),
+    /// The hub refused it, or it did not work: exit code 1.
+    Failed(String),
+    /// Whoever read the output has gone: exit code 1, and nobody is told.
+    OutputClosed,
+}
+
+impl Failure {
+    /// The program's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Failed(_) | Self::OutputClosed => 1,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(sentence) | Self::Failed(sentence) => f.write_str(sentence),
+            Self::OutputClosed => f.write_str("standard output is closed"),
+        }
+    }
+}
+
+/// The event hub between an API platform and its fleet of gateways.
+#[derive(Parser)]
+#[command(name = "gatecast", version, about, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a hub until it is told to stop.
+    Serve(serve::Serve),
+    /// Say whether a hub can run here, and what to do where it cannot.
+    Doctor(doctor::Doctor),
+    /// Register, list and delete gateways.
+    #[command(subcommand)]
+    Gateway(gateway::Gateway),
+    /// Make, list and revoke the tokens that gateways connect with.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Publish one event to a gateway.
+    Publish(publish::Publish),
+    /// Show connections and what was delivered to them.
+    Stats(stats::Stats),
+    /// Be a gateway: connect with a token and print the events that arrive.
+    Listen(listen::Listen),
+}
+
+/// Reads the arguments of this process, does what they say and returns its exit code.
+pub fn run() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Serve(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+        Command::Gateway(command) => command.run(),
+        Command::Token(command) => command.run(),
+        Command::Publish(command) => command.run(),
+        Command::Stats(command) => command.run(),
+        Command::Listen(command) => command.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if failure != Failure::OutputClosed {
+                eprintln!("gatecast: {failure}");
+            }
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_not_asked_rightly_is_refused() {
+        let check = |line: &str, expected: bool| {
+            assert_eq!(Arguments::try_parse_from(line.split(' ')).is_ok(), expected, "{line}");
+        };
+        let id = "4ad0a1f6-6c5b-4d0f-8f2e-6f4c3ad9c1b7";
+        check("gatecast", false);
+        check("gatecast serve", true);
+        check("gatecast serve --tls off --set heartbeat.interval=1s --set drain.window=0s --cores 2", true);
+        check("gatecast serve --set heartbeat.interval", false);
+        check("gatecast doctor --json", true);
+        check("gatecast gateway create edge-1 --organization acme", true);
+        check("gatecast gateway create", false);
+        check("gatecast gateway delete edge-1", false);
+        check(&format!("gatecast gateway delete {id}"), true);
+        check(&format!("gatecast token create {id}"), true);
+        check(&format!("gatecast token create {id} --sha256 abc"), false);
+        check(&format!("gatecast token revoke {id} {id}"), true);
+        check(&format!("gatecast publish {id} --type api.deployed --payload {{}}"), true);
+        check(&format!("gatecast publish {id} --payload {{}}"), false);
+        check("gatecast stats --json --server https://hub:9243 --admin-token t --ca ca.pem", true);
+        check("gatecast listen --token t --ack --once", true);
+    }
+}

@@ -1,0 +1,71 @@
+//! `gatecast stats`: connections and what was delivered to them.
+
+use super::{Failure, client::AdminArgs, gateway::gateway_id, output};
+use crate::model::GatewayId;
+use clap::Args;
+use serde_json::Value;
+
+/// Show statistics.
+#[derive(Args)]
+pub struct Stats {
+    /// Only this gateway's connections
+    #[arg(long, value_name = "UUID", value_parser = gateway_id)]
+    gateway: Option<GatewayId>,
+    /// Connections to show
+    #[arg(long, value_name = "N", default_value_t = crate::limits::PAGE_ROWS_DEFAULT)]
+    limit: usize,
+    /// Connections to leave out at the front
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    offset: usize,
+    /// Print the hub's answer
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+impl Stats {
+    /// Does it.
+    pub fn run(self) -> Result<(), Failure> {
+        let gateway = self.gateway.map_or_else(String::new, |id| format!("&gatewayId={id}"));
+        let path = format!("/api/internal/v1/stats?limit={}&offset={}{gateway}", self.limit, self.offset);
+        let answer = self.admin.client()?.get(&path)?;
+        if self.json {
+            return output::line(answer.text.trim_end());
+        }
+        show(&answer.json())
+    }
+}
+
+/// Prints totals and one row a connection.
+pub fn show(stats: &Value) -> Result<(), Failure> {
+    let (connections, delivery) = (&stats["gatewayConnections"], &stats["eventDelivery"]);
+    output::line(&format!(
+        "{} of {} connections; {} events sent, {} deliveries failed",
+        output::cell(&connections["totalActive"]),
+        output::cell(&connections["maxConnections"]),
+        output::cell(&delivery["totalEventsSent"]),
+        output::cell(&delivery["failedDeliveries"]),
+    ))?;
+    let rows: Vec<_> = connections["connections"].as_array().into_iter().flatten().map(row).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    output::table(["GATEWAY", "CONNECTION", "STATUS", "SINCE", "ADDRESS", "SENT", "FAILED", "QUEUED", "RTT MS"], &rows)
+}
+
+fn row(connection: &Value) -> [String; 9] {
+    let delivery = &connection["deliveryStats"];
+    [
+        &connection["gatewayId"],
+        &connection["connectionId"],
+        &connection["status"],
+        &connection["connectedAt"],
+        &connection["remoteAddress"],
+        &delivery["totalEventsSent"],
+        &delivery["failedDeliveries"],
+        &connection["queuedBytes"],
+        &connection["roundTripMs"],
+    ]
+    .map(output::cell)
+}
