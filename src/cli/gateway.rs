@@ -1,10 +1,6 @@
 //! `gatecast gateway`: register, list and delete gateways.
 
-use super::{
-    Failure,
-    client::{AdminArgs, Client},
-    output,
-};
+use super::{Failure, client::Client, endpoint::AdminArgs, output};
 use crate::{limits::PAGE_ROWS_MAX, model::GatewayId};
 use clap::Subcommand;
 use serde_json::{Value, json};

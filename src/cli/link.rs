@@ -1,9 +1,6 @@
 //! A gateway's side of one connection, on blocking sockets: what a gateway in the field does, with nothing of the hub in it.
 
-use super::{
-    Failure,
-    client::{Endpoint, tls_config},
-};
+use super::{Failure, client::tls_config, endpoint::Endpoint};
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use std::{
     fmt,
@@ -234,7 +231,10 @@ fn refused(response: &Response<Option<Vec<u8>>>) -> LinkError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::testing::{TlsHub, answer_http},
+        *,
+    };
     use std::{net::TcpListener, thread};
 
     /// Answers one connection with these bytes after its request has come, and gives back what it sent.
@@ -242,14 +242,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("it is bound"));
         let serve = move || {
-            let (mut stream, _) = listener.accept().expect("somebody comes");
-            let mut request = Vec::new();
-            let mut byte = [0];
-            while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
-                request.push(byte[0]);
-            }
-            stream.write_all(bytes.as_bytes()).expect("it is still there");
-            String::from_utf8_lossy(&request).into_owned()
+            let (stream, _) = listener.accept().expect("somebody comes");
+            answer_http(stream, bytes)
         };
         (Endpoint { base, trusted: None }, thread::spawn(serve))
     }
@@ -283,5 +277,23 @@ mod tests {
         check("ftp://127.0.0.1", "t", true);
         let (endpoint, _server) = answering("");
         check(&endpoint.base, "line\nbreak", true);
+    }
+
+    #[test]
+    fn texts_go_both_ways_over_tls_until_the_hub_closes() {
+        let hub = TlsHub::start(|stream| {
+            let mut socket = tungstenite::accept(stream).expect("it upgrades");
+            socket.send(Message::Ping(Vec::new().into())).expect("it is there");
+            socket.send(Message::text("one")).expect("it is there");
+            while !matches!(socket.read().expect("it answers"), Message::Text(text) if text.as_str() == "two") {}
+            let frame = CloseFrame { code: 1008.into(), reason: "key revoked".into() };
+            socket.close(Some(frame)).expect("it is there");
+            while socket.read().is_ok() {}
+        });
+        let mut link = Link::connect(&hub.endpoint, "t0ken").expect("it lets us in");
+        assert_eq!(link.receive(), Ok("one".to_owned()));
+        link.send("two".to_owned()).expect("it is there");
+        let closed = LinkError::Closed { code: 1008, reason: "key revoked".to_owned() };
+        assert_eq!(link.receive(), Err(closed));
     }
 }

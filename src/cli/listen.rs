@@ -2,7 +2,7 @@
 
 use super::{
     Failure,
-    client::{HubArgs, process_variable, secret},
+    endpoint::{HubArgs, process_variable, secret},
     link::{Link, LinkError},
     output,
 };

@@ -1,7 +1,11 @@
 //! The log: one line an event to standard error, written by a thread of its own so that no core ever waits for it.
 
 use crate::config::{Config, LogFormat};
-use std::io::IsTerminal;
+use std::{
+    io::IsTerminal,
+    panic::{self, PanicHookInfo},
+    thread,
+};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
@@ -25,5 +29,14 @@ pub fn start(config: &Config) -> Result<WorkerGuard, String> {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
     };
     started.map_err(|error| format!("the log cannot be started: {error}"))?;
+    panic::set_hook(Box::new(log_panic));
     Ok(guard)
+}
+
+/// A panic is a line of the log like any other. Its message is left out unless it is a literal: one that was put
+/// together may hold what a peer sent.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
+    let message = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(message withheld)");
+    tracing::error!(thread = thread::current().name().unwrap_or("?"), location, message, "panic");
 }

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod doctor;
+pub mod endpoint;
 mod gateway;
 pub mod link;
 pub mod listen;
@@ -11,6 +12,8 @@ mod publish;
 pub mod serve;
 mod signals;
 mod stats;
+#[cfg(test)]
+mod testing;
 mod token;
 
 use clap::{Parser, Subcommand};

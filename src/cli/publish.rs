@@ -1,6 +1,6 @@
 //! `gatecast publish`: send one event to a gateway.
 
-use super::{Failure, client::AdminArgs, gateway::gateway_id, output};
+use super::{Failure, endpoint::AdminArgs, gateway::gateway_id, output};
 use crate::model::{CorrelationId, GatewayId};
 use clap::Args;
 use serde::Serialize;

@@ -1,6 +1,6 @@
 //! `gatecast serve`: run a hub until it is told to stop.
 
-use super::{Failure, client, doctor, log, output, signals};
+use super::{Failure, doctor, endpoint, log, output, signals};
 use crate::{
     Hub,
     config::{Config, Given, Sources, Tls},
@@ -57,7 +57,7 @@ impl ConfigArgs {
     /// # Errors
     /// What is wrong in it.
     pub fn load(&self) -> Result<Config, Failure> {
-        let file = self.config.clone().or_else(|| client::process_variable("GATECAST_CONFIG").map(PathBuf::from));
+        let file = self.config.clone().or_else(|| endpoint::process_variable("GATECAST_CONFIG").map(PathBuf::from));
         let sources = Sources::of_process(file, self.flags());
         Config::load(&sources).map_err(|error| Failure::Usage(error.to_string()))
     }
@@ -108,7 +108,7 @@ impl Serve {
 /// Everything that stands in the way, with the remedies.
 pub fn start(config: &Config) -> Result<Hub, Failure> {
     doctor::raise_limits(config);
-    let failed: Vec<_> = doctor::check(config).iter().filter(|it| !it.is_ok()).map(ToString::to_string).collect();
+    let failed: Vec<_> = doctor::check(config).iter().filter(|it| !it.ok).map(ToString::to_string).collect();
     if !failed.is_empty() {
         return Err(Failure::Failed(format!("a hub cannot run here:\n{}", failed.join("\n"))));
     }
@@ -121,7 +121,7 @@ pub fn start(config: &Config) -> Result<Hub, Failure> {
 }
 
 fn ready_line(config: &Config, hub: &Hub) -> String {
-    let token = config.data.join(client::ADMIN_TOKEN_FILE);
+    let token = config.data.join(endpoint::ADMIN_TOKEN_FILE);
     format!("gatecast listening on {} (admin token in {})", config.url(hub.addr()), token.display())
 }
 

@@ -1,6 +1,6 @@
 //! `gatecast stats`: connections and what was delivered to them.
 
-use super::{Failure, client::AdminArgs, gateway::gateway_id, output};
+use super::{Failure, endpoint::AdminArgs, gateway::gateway_id, output};
 use crate::model::GatewayId;
 use clap::Args;
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! `gatecast token`: make, list and revoke the tokens that gateways connect with.
 
-use super::{Failure, client::AdminArgs, gateway::gateway_id, output};
+use super::{Failure, endpoint::AdminArgs, gateway::gateway_id, output};
 use crate::model::{GatewayId, TokenId};
 use clap::Subcommand;
 use serde_json::{Value, json};

@@ -93,6 +93,17 @@ filter = "warn,gatecast=debug"
 }
 
 #[test]
+fn whole_numbers_are_read_in_every_notation_of_toml() {
+    let check = |file: &str, expected| {
+        assert_eq!(load(file, &[], &[]).expect(file).cores, Some(expected), "{file}");
+    };
+    check("cores = 1_0", 10);
+    check("cores = 0x10", 16);
+    check("cores = +3", 3);
+    check("cores = 0b11", 3);
+}
+
+#[test]
 fn tls_is_off_only_by_name() {
     let check = |file, flags: &[_], expected| assert_eq!(load(file, &[], flags).expect("it is valid").tls, expected);
     let files = "[tls]\ncert = \"c\"\nkey = \"k\"";

@@ -40,8 +40,8 @@ pub fn io_uring(disabled: Option<&str>, probe: Result<(), String>) -> Check {
         (Err(_), Some(value @ ("1" | "2"))) => {
             Check::fail(name, format!("kernel.io_uring_disabled is {value}"), "run `sysctl kernel.io_uring_disabled=0`")
         }
-        (Err(why), _) if why.to_ascii_lowercase().contains("memlock") => {
-            Check::fail(name, why, "raise the limit of locked memory, as the line below says")
+        (Err(why), _) if why.contains("MemLockLimit") => {
+            Check::fail(name, "too little memory may be locked", "raise that limit, as the check of it says")
         }
         (Err(why), _) => Check::fail(
             name,
@@ -65,11 +65,11 @@ pub fn locked_memory(limit: Option<u64>, shards: usize, exempt: bool) -> Check {
         Some(limit) if limit >= needed => Check::ok(name, format!("{} KiB", limit / 1024)),
         Some(limit) => Check::fail(
             name,
-            format!("{} KiB for {shards} shards that need {} KiB", limit / 1024, needed / 1024),
+            format!("{} KiB where {} KiB are needed (shards: {shards})", limit / 1024, needed / 1024),
             format!(
-                "raise it: `ulimit -l {0}`, LimitMEMLOCK={0}K for systemd, or --ulimit memlock={needed} for Docker; or use \
-                 fewer cores",
-                needed / 1024
+                "raise it: `ulimit -l {0}`, LimitMEMLOCK={0}K for systemd, or --ulimit memlock={needed} for Docker{1}",
+                needed / 1024,
+                if needed > LOCKED_BYTES_PER_SHARD { "; or use fewer cores" } else { "" },
             ),
         ),
     }
@@ -98,8 +98,8 @@ pub fn descriptors(limit: Option<u64>, connections_max: usize) -> Check {
 }
 
 pub fn cores(available: usize, shards: usize) -> Check {
-    let found = format!("{available} for {shards} shards");
-    Check::ok("cores", if shards > available { format!("{found}, which have to share them") } else { found })
+    let sharing = if shards > available { ", which share them" } else { "" };
+    Check::ok("cores", format!("{available} (shards: {shards}{sharing})"))
 }
 
 pub fn clock(wall_seconds: u64, monotonic: bool) -> Check {
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn kernels_from_5_8_on_will_do() {
-        let check = |release: &str, expected: bool| assert_eq!(kernel(release).is_ok(), expected, "{release}");
+        let check = |release: &str, expected: bool| assert_eq!(kernel(release).ok, expected, "{release}");
         check("5.8.0", true);
         check("5.10.0-28-cloud-amd64", true);
         check("6.18-rc1", true);
@@ -171,17 +171,17 @@ mod tests {
 
     #[test]
     fn a_forbidden_io_uring_says_who_forbids_it() {
-        assert!(io_uring(Some("0"), Ok(())).is_ok());
-        assert!(io_uring(Some("1"), Ok(())).is_ok(), "a group or a capability may be excepted");
+        assert!(io_uring(Some("0"), Ok(())).ok);
+        assert!(io_uring(Some("1"), Ok(())).ok, "a group or a capability may be excepted");
         fails(&io_uring(Some("2"), Err("no".to_owned())), "sysctl kernel.io_uring_disabled=0");
         fails(&io_uring(Some("0"), Err("Operation not permitted".to_owned())), "seccomp");
-        fails(&io_uring(None, Err("MemLockLimit(65536/524288)".to_owned())), "locked memory");
+        fails(&io_uring(None, Err("MemLockLimit(65536/524288)".to_owned())), "raise that limit");
     }
 
     #[test]
     fn every_shard_needs_its_locked_memory() {
         let check = |limit, shards, exempt, expected: bool| {
-            assert_eq!(locked_memory(limit, shards, exempt).is_ok(), expected, "{limit:?} {shards} {exempt}");
+            assert_eq!(locked_memory(limit, shards, exempt).ok, expected, "{limit:?} {shards} {exempt}");
         };
         check(None, 64, false, true);
         check(Some(8 << 20), 16, false, true);
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn a_connection_needs_two_descriptors() {
         let check = |limit, connections, expected: bool| {
-            assert_eq!(descriptors(limit, connections).is_ok(), expected, "{limit:?} {connections}");
+            assert_eq!(descriptors(limit, connections).ok, expected, "{limit:?} {connections}");
         };
         check(None, usize::MAX, true);
         check(Some(3_024), 1_000, true);
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_never_set_is_found() {
-        assert!(clock(EPOCH_MIN, true).is_ok());
+        assert!(clock(EPOCH_MIN, true).ok);
         fails(&clock(0, true), "set the clock");
         fails(&clock(EPOCH_MIN, false), "clock source");
     }
@@ -216,7 +216,7 @@ mod tests {
         let (cert, key) = self_signed(first.path()).expect("it can be made");
         let (_, other_key) = self_signed(second.path()).expect("it can be made");
         let files = |cert: &Path, key: &Path| certificate(&Tls::Files { cert: cert.into(), key: key.into() });
-        assert!(files(&cert, &key).is_ok());
+        assert!(files(&cert, &key).ok);
         fails(&files(Path::new("/nowhere/cert.pem"), &key), "/nowhere/cert.pem");
         fails(&files(&cert, Path::new("/nowhere/key.pem")), "/nowhere/key.pem");
         fails(&files(&key, &key), "holds no certificate");
@@ -228,6 +228,6 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let config = crate::Config { data: dir.path().join("new"), ..crate::Config::default() };
         let checks = super::super::check(&config);
-        assert!(checks.iter().any(|check| check.name == "data directory" && check.is_ok()), "{checks:?}");
+        assert!(checks.iter().any(|check| check.name == "data directory" && check.ok), "{checks:?}");
     }
 }

@@ -54,15 +54,8 @@ pub fn probe_io_uring() -> Result<(), String> {
         builder.make().map(|executor| executor.run(async {})).map_err(|error| error.to_string())
     };
     let thread = thread::Builder::new().name(PROBE_THREAD.to_owned()).spawn(probe);
-    match thread.map_err(|error| error.to_string())?.join() {
-        Ok(result) => result,
-        Err(panic) => Err(panic_text(panic.as_ref())),
-    }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
-    text.unwrap_or("it panicked").lines().next().unwrap_or_default().to_owned()
+    let result = thread.map_err(|error| error.to_string())?.join();
+    result.unwrap_or_else(|_| Err("the kernel does not let this process use it".to_owned()))
 }
 
 /// The probe's panic is an answer, not an accident: nothing of it belongs on standard error.

@@ -16,6 +16,8 @@ use std::fmt;
 pub struct Check {
     /// What was looked at.
     pub name: &'static str,
+    /// Whether the hub can run as far as this is concerned.
+    pub ok: bool,
     /// What was found.
     pub found: String,
     /// What to do about it; `None` where all is well.
@@ -24,16 +26,11 @@ pub struct Check {
 
 impl Check {
     fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, found: found.into(), remedy: None }
+        Self { name, ok: true, found: found.into(), remedy: None }
     }
 
     fn fail(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name, found: found.into(), remedy: Some(remedy.into()) }
-    }
-
-    /// Whether the hub can run as far as this is concerned.
-    pub fn is_ok(&self) -> bool {
-        self.remedy.is_none()
+        Self { name, ok: false, found: found.into(), remedy: Some(remedy.into()) }
     }
 }
 
@@ -53,7 +50,7 @@ pub fn check(config: &Config) -> Vec<Check> {
     let kernel = judge::kernel(&machine::kernel_release());
     // The runtime ends the process on a kernel that lacks its operations, so there it is not even tried.
     let io_uring =
-        kernel.is_ok().then(|| judge::io_uring(machine::io_uring_disabled().as_deref(), machine::probe_io_uring()));
+        kernel.ok.then(|| judge::io_uring(machine::io_uring_disabled().as_deref(), machine::probe_io_uring()));
     let mut checks = vec![kernel];
     checks.extend(io_uring);
     checks.extend([
@@ -88,7 +85,7 @@ impl Doctor {
         } else {
             checks.iter().try_for_each(|check| output::line(&check.to_string()))?;
         }
-        match checks.iter().filter(|check| !check.is_ok()).count() {
+        match checks.iter().filter(|check| !check.ok).count() {
             0 => Ok(()),
             failed => Err(Failure::Failed(format!("{failed} of {} checks failed", checks.len()))),
         }
