@@ -1,5 +1,6 @@
 //! What survives a restart: gateways, tokens and manifests, on a thread of its own.
 
+pub mod certificate;
 mod disk;
 mod lock;
 mod queries;
@@ -13,7 +14,6 @@ mod trouble;
 pub use secret::{Secret, admin_token};
 pub use sqlite::Sqlite;
 pub use thread::{Reply, Settled, StoreHandle, StoreThread};
-pub mod certificate;
 
 use crate::model::{Change, GatewayId, KeyHash, Timestamp, TokenId};
 use serde::Serialize;

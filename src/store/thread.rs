@@ -17,7 +17,7 @@ use std::{
 };
 
 /// What is done with an outcome; runs on the store's thread or wherever [`Settled::send`] is called, and must not block.
-pub type Reply = Box<dyn FnOnce(Outcome) + Send>;
+pub type Reply = Box<dyn FnOnce(Outcome) + Send + Sync>;
 
 /// An outcome with whom to tell. It is told exactly once: on drop, if not before.
 pub struct Settled {

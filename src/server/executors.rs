@@ -1,0 +1,170 @@
+//! One executor a shard: how it is set up for this work, how it begins, how it ends.
+//!
+//! What the runtime needs from us: no `Latency::Matters` and a large preempt timer, because it can park with work to do
+//! otherwise; rings that grow with the connections, because each pass searches a table of that size; a handshake when it is
+//! up, because errors come only with the join.
+
+use super::HubHandle;
+use crate::{
+    driver::worker::{self, Seat},
+    model::ShardId,
+};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
+use rustix::{
+    process::{Resource, geteuid, getrlimit},
+    thread::{MembarrierCommand, membarrier, sched_getaffinity},
+};
+use std::{sync::atomic::Ordering, time::Duration};
+
+/// The executors of a hub.
+pub(super) struct Executors {
+    handles: Vec<ExecutorJoinHandle<()>>,
+    ended: flume::Receiver<ShardId>,
+}
+
+/// How long a worker may take to begin.
+const START_DEADLINE: Duration = Duration::from_secs(10);
+/// How long after the drain window a worker may take to end.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// Registered memory for file I/O, of which there is none: the least that is allowed.
+const IO_MEMORY: usize = 64 << 10;
+/// Long: the preempt timer costs a system call a pass, and fairness comes from short turns.
+const PREEMPT_TIMER: Duration = Duration::from_secs(1);
+
+/// Registers with the kernel what the first park of every executor would do otherwise, slowly.
+pub(super) fn prepare() {
+    // A kernel without it only parks more slowly once.
+    let _ = membarrier(MembarrierCommand::RegisterPrivateExpedited);
+}
+
+/// The processors that this process may run on.
+pub(super) fn cpus() -> Result<Vec<usize>, String> {
+    let set = sched_getaffinity(None).map_err(|error| format!("the processors cannot be listed: {error}"))?;
+    Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
+}
+
+impl Executors {
+    /// Starts a worker on each seat, and waits until all are up.
+    pub(super) fn start(seats: Vec<Seat>, cpus: &[usize]) -> Result<Self, String> {
+        let shards = seats.len();
+        let (ready, ready_in) = flume::bounded(shards);
+        let (ended_out, ended) = flume::bounded(shards);
+        let depth = ring_depth(shards);
+        let mut handles = Vec::with_capacity(shards);
+        for (seat, cpu) in seats.into_iter().zip(cpus.iter().cycle()) {
+            let notice = Notice { shard: seat.id, ended: ended_out.clone() };
+            let ready = ready.clone();
+            let handle = LocalExecutorBuilder::new(Placement::Fixed(*cpu))
+                .name(&format!("shard-{}", seat.id))
+                .io_memory(IO_MEMORY)
+                .ring_depth(depth)
+                .preempt_timer(PREEMPT_TIMER)
+                .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+                .spawn(move || async move {
+                    let _notice = notice;
+                    worker::run(seat, ready).await;
+                })
+                .map_err(|error| format!("an executor cannot be started: {error}"))?;
+            handles.push(handle);
+        }
+        drop((ready, ended_out));
+        for _ in 0..shards {
+            if ready_in.recv_timeout(START_DEADLINE).is_err() {
+                return Err(Self::why(handles));
+            }
+        }
+        Ok(Self { handles, ended })
+    }
+
+    /// Waits until all workers have ended. One that ends by itself takes the others with it: no core stays deaf.
+    pub(super) fn join(self, hub: &HubHandle) -> Result<(), String> {
+        let mut failed = None;
+        let mut left = self.handles.len();
+        while left > 0 {
+            let drained = hub.shared.phase() == crate::api::Phase::Draining;
+            let patience = hub.shared.drain_window + END_PATIENCE;
+            let ended = if drained { self.ended.recv_timeout(patience).ok() } else { self.ended.recv().ok() };
+            let Some(shard) = ended else {
+                failed = Some("a shard did not end in time".to_owned());
+                break;
+            };
+            left -= 1;
+            if hub.shared.phase() != crate::api::Phase::Draining {
+                failed = Some(format!("shard {shard} ended by itself"));
+                hub.drain();
+            }
+        }
+        if left == 0 {
+            for handle in self.handles {
+                if let Err(error) = handle.join() {
+                    failed = Some(format!("a shard failed: {error}"));
+                }
+            }
+        }
+        hub.shared.store.join();
+        hub.shared.ended.store(true, Ordering::Release);
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Why a worker did not begin. The ones that did end when their inboxes are gone.
+    fn why(handles: Vec<ExecutorJoinHandle<()>>) -> String {
+        let mut sentence = "a shard did not begin in time".to_owned();
+        for handle in handles {
+            match handle.join() {
+                Ok(()) => {}
+                Err(error) => {
+                    sentence =
+                        format!("a shard cannot begin ({error}): `gatecast doctor` says what this machine lacks");
+                    break;
+                }
+            }
+        }
+        sentence
+    }
+}
+
+/// Entries of each ring: as many as the locked memory allows, up to what 18,000 connections were measured to profit from.
+fn ring_depth(shards: usize) -> usize {
+    if geteuid().is_root() {
+        return RING_DEPTH_MAX;
+    }
+    let limit = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
+    depth_within(limit, shards)
+}
+
+const RING_DEPTH_MAX: usize = 4_096;
+const RING_DEPTH_MIN: usize = 128;
+
+fn depth_within(locked_bytes: u64, shards: usize) -> usize {
+    // Measured: 1.4 MiB for an executor at a depth of 4,096, of which 192 KiB do not depend on it.
+    let needed = |depth: usize| (200 * 1024 + depth as u64 * 310) * shards as u64;
+    let mut depth = RING_DEPTH_MAX;
+    while depth > RING_DEPTH_MIN && needed(depth) > locked_bytes / 10 * 9 {
+        depth /= 2;
+    }
+    depth
+}
+
+/// Tells on drop that a worker has ended, however it did.
+struct Notice {
+    shard: ShardId,
+    ended: flume::Sender<ShardId>,
+}
+
+impl Drop for Notice {
+    fn drop(&mut self) {
+        let _ = self.ended.send(self.shard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_fit_the_locked_memory() {
+        for (limit_mib, shards, expected) in [(8, 2, 4_096), (8, 4, 4_096), (8, 8, 2_048), (8, 16, 512), (1, 2, 512)] {
+            assert_eq!(depth_within(limit_mib << 20, shards), expected, "{limit_mib} MiB, {shards} shards");
+        }
+    }
+}

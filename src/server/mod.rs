@@ -1,0 +1,255 @@
+//! Starts one worker per core and stops them all.
+
+mod certificate;
+mod executors;
+
+use crate::{
+    api::Phase,
+    config::{Config, Tls},
+    driver::{
+        listener,
+        mesh::{self, Address, Control},
+        shared::Shared,
+        watchdog,
+        worker::Seat,
+    },
+    limits,
+    model::{Change, ShardId},
+    session::{self, Role},
+    shard::{self, Encoding, Placement},
+    store::{self, Settled, Sqlite, StoreHandle, StoreThread},
+    transport::{Transport, WebSocket},
+};
+use certificate::Certificate;
+use executors::Executors;
+use std::{fmt, fs, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+
+/// Why a hub did not start, or how it failed: one sentence that names what is wrong and what to do.
+#[derive(Debug)]
+pub struct StartError(pub String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<String> for StartError {
+    fn from(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
+
+/// A running hub. It runs until [`Hub::drain`], whether or not this value is kept.
+pub struct Hub {
+    addr: SocketAddr,
+    admin_addr: SocketAddr,
+    address_file: PathBuf,
+    handle: HubHandle,
+    executors: Executors,
+}
+
+/// Steers a running hub from another thread.
+#[derive(Clone)]
+pub struct HubHandle {
+    shared: Arc<Shared>,
+    workers: Arc<[Address]>,
+    certificate: Option<Arc<Certificate>>,
+}
+
+impl Hub {
+    /// Starts a hub; when this returns it takes connections.
+    ///
+    /// # Errors
+    /// What stands in the way, with the remedy. Nothing is left running then.
+    pub fn start(config: Config) -> Result<Hub, StartError> {
+        executors::prepare();
+        let cpus = executors::cpus()?;
+        let shards = config.cores.unwrap_or(u16::try_from(cpus.len()).unwrap_or(u16::MAX));
+        let mut store = Sqlite::open(&config.data.join(STORE_FILE))?;
+        let directory = store::Store::snapshot(&mut store)?;
+        let admin_token = store::admin_token(&config.data)?;
+        let certificate = Certificate::of(&config)?;
+        let (addr, mut listening) = bind(config.listen, shards)?;
+        let (admin_addr, admin_listening) = match config.admin_listen {
+            Some(admin) => bind(admin, shards).map(|(addr, sockets)| (addr, Some(sockets)))?,
+            None => (addr, None),
+        };
+        let role = if admin_listening.is_some() { Role::Gateways } else { Role::Both };
+        let mut admin_listening = admin_listening.unwrap_or_default();
+        let (workers, inboxes) = mesh::build(shards);
+        let workers: Arc<[Address]> = workers.into();
+        let store = start_store(store, &workers)?;
+        let placement = Placement::new(shards, random()?);
+        let shared = Arc::new(Shared::new(session_settings(&config), placement, &config, admin_token, store.clone()));
+        let epoch = random()?;
+        let seats = inboxes.into_iter().enumerate().map(|(index, inbox)| {
+            let id = ShardId(u16::try_from(index).expect("there are at most 2^16 shards"));
+            let mut sockets: Vec<(OwnedFd, Role)> = listening.pop().map(|socket| (socket, role)).into_iter().collect();
+            sockets.extend(admin_listening.pop().map(|socket| (socket, Role::Platform)));
+            Seat {
+                id,
+                shard: shard_settings(&config, id, epoch, shards),
+                shared: Arc::clone(&shared),
+                peers: workers.to_vec(),
+                inbox,
+                directory: directory.clone(),
+                tls: certificate.as_ref().map(|certificate| certificate.current()),
+                listening: sockets,
+            }
+        });
+        let executors = Executors::start(seats.collect(), &cpus).inspect_err(|_| store.stop())?;
+        let handle = HubHandle { shared, workers, certificate: certificate.map(Arc::new) };
+        let address_file = config.data.join(ADDRESS_FILE);
+        if let Err(sentence) = handle.open(&address_file, &config.url(admin_addr)) {
+            handle.drain();
+            executors.join(&handle)?;
+            return Err(sentence.into());
+        }
+        Ok(Hub { addr, admin_addr, address_file, handle, executors })
+    }
+
+    /// Where gateways connect, with the port that was taken.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where the platform's calls go; the same as [`Hub::addr`] unless configured apart.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// The admin token in force.
+    pub fn admin_token(&self) -> &str {
+        &self.handle.shared.admin_token
+    }
+
+    /// How many connections of gateways there are, over all shards.
+    pub fn connections(&self) -> usize {
+        self.handle.shared.slots.taken()
+    }
+
+    /// Reads the certificate files again (what SIGHUP does).
+    pub fn reload(&self) {
+        self.handle.reload();
+    }
+
+    /// Begins the drain: what SIGTERM does. Returns at once.
+    pub fn drain(&self) {
+        self.handle.drain();
+    }
+
+    /// What a thread of its own, such as that of the signals, needs to steer the hub.
+    pub fn handle(&self) -> HubHandle {
+        self.handle.clone()
+    }
+
+    /// Waits until the hub has ended, by [`Hub::drain`] or because a worker failed.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn join(self) -> Result<(), StartError> {
+        let ended = self.executors.join(&self.handle);
+        // Whoever removed it before has done what was to be done.
+        let _ = fs::remove_file(&self.address_file);
+        ended.map_err(StartError)
+    }
+}
+
+impl HubHandle {
+    /// See [`Hub::reload`].
+    pub fn reload(&self) {
+        let Some(certificate) = &self.certificate else { return };
+        if let Some(config) = certificate.reload() {
+            self.tell(&Control::Tls(config));
+        }
+    }
+
+    /// See [`Hub::drain`].
+    pub fn drain(&self) {
+        if self.shared.advance(Phase::Draining) {
+            tracing::info!("draining");
+            self.tell(&Control::Drain);
+        }
+    }
+
+    /// Lets gateways in.
+    fn open(&self, address_file: &PathBuf, url: &str) -> Result<(), String> {
+        let thread = |error: std::io::Error| format!("the system gives no thread: {error}");
+        watchdog::start(Arc::clone(&self.shared)).map_err(thread)?;
+        if self.certificate.is_some() {
+            certificate::watch(self.clone()).map_err(thread)?;
+        }
+        fs::write(address_file, format!("{url}\n"))
+            .map_err(|error| format!("{} cannot be written: {error}", address_file.display()))?;
+        self.shared.advance(Phase::Ready);
+        Ok(())
+    }
+
+    fn tell(&self, control: &Control) {
+        for worker in self.workers.iter() {
+            // A worker that has ended needs to know nothing.
+            let _ = worker.control.send(control.clone());
+        }
+    }
+}
+
+const STORE_FILE: &str = "gatecast.db";
+/// Where the client commands find a hub of this machine.
+const ADDRESS_FILE: &str = "address";
+
+fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<OwnedFd>), String> {
+    if listener::is_taken(address) {
+        return Err(format!("{address} is taken by another program: stop that, or listen elsewhere"));
+    }
+    listener::bind(address, shards).map_err(|error| format!("cannot listen on {address}: {error}"))
+}
+
+fn start_store(store: Sqlite, workers: &Arc<[Address]>) -> Result<StoreHandle, String> {
+    let workers = Arc::clone(workers);
+    StoreThread::start(Box::new(store), move |change: Change, settled: Settled| {
+        let settled = Arc::new(settled);
+        for worker in workers.iter() {
+            let _ = worker.control.send(Control::Change(change, Arc::clone(&settled)));
+        }
+    })
+}
+
+fn session_settings(config: &Config) -> session::Settings {
+    session::Settings {
+        origins: config.origins.clone(),
+        handshake_deadline: config.handshake_deadline,
+        heartbeat: session::Heartbeat {
+            interval: config.heartbeat_interval,
+            timeout: config.heartbeat_timeout,
+            busy_grace: config.heartbeat_busy_grace,
+        },
+        write_deadline: config.write_deadline,
+        inbound_message_bytes_max: config.inbound_message_bytes_max,
+    }
+}
+
+fn shard_settings(config: &Config, id: ShardId, epoch: u64, shards: u16) -> shard::Settings {
+    shard::Settings {
+        id,
+        epoch,
+        outbox_bytes_max: config.outbox_bytes_max,
+        connections_per_gateway_max: config.connections_per_gateway_max,
+        publish_timeout: config.publish_timeout,
+        rate_per_window: config.rate_per_minute,
+        rate_window: limits::RATE_WINDOW,
+        rate_addresses_max: limits::RATE_ADDRESSES_MAX / usize::from(shards),
+        encoding: Encoding { encode: WebSocket::encode, boundary: WebSocket::boundary },
+    }
+}
+
+fn random() -> Result<u64, String> {
+    getrandom::u64().map_err(|error| format!("the system gives no random numbers: {error}"))
+}
+
+/// Whether the configured certificate is one that the hub makes itself.
+fn is_self_signed(config: &Config) -> bool {
+    matches!(config.tls, Tls::SelfSigned)
+}
