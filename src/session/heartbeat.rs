@@ -34,7 +34,7 @@ impl Heartbeat {
         let interval = u64::try_from(settings.interval.as_micros()).unwrap_or(u64::MAX);
         // From a twentieth of the interval to all of it.
         let least = interval / 20;
-        let phase = least + (u128::from(interval - least) * u128::from(spread) >> 32) as u64;
+        let phase = least + ((u128::from(interval - least) * u128::from(spread)) >> 32) as u64;
         Self { settings, next_ping: now + Duration::from_micros(phase), last_life: now, pinged: None, probe: None }
     }
 
