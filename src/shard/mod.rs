@@ -279,6 +279,16 @@ impl Shard {
         self.registry.connection(key)
     }
 
+    /// How many connections there are, closing ones included.
+    pub fn len(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Whether there is no connection.
+    pub fn is_empty(&self) -> bool {
+        self.registry.is_empty()
+    }
+
     /// All connections.
     pub fn connections(&self) -> impl Iterator<Item = (ConnectionKey, &Connection)> {
         self.registry.iter()
