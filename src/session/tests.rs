@@ -1,1 +1,384 @@
+//! Claims about one connection's life, in virtual time and without a socket.
 
+use super::*;
+use crate::{limits, model::Timestamp, transport::Transport, transport::WebSocket};
+use std::time::Duration;
+
+const CONNECT: &str = "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: k\r\n\r\n";
+
+/// A session and everything around it: the clock, its events, and what it has sent.
+struct World {
+    session: Session,
+    now: Now,
+    scratch: Scratch,
+    events: Events,
+    sent: Vec<u8>,
+    effects: Vec<String>,
+    /// Bytes that the socket still takes.
+    room: usize,
+}
+
+/// Events as one stream of encoded bytes.
+#[derive(Default)]
+struct Events {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Events {
+    /// What the shard does when a connection closes: the begun frame stays.
+    fn abort(&mut self) {
+        let end = if self.at_boundary() { self.at } else { WebSocket::boundary(self.bytes.len(), self.at) };
+        self.bytes.truncate(end);
+    }
+}
+
+impl Source for Events {
+    fn take(&mut self, budget: usize, stop: bool, out: &mut Vec<u8>) {
+        let end = match stop {
+            true if self.at_boundary() => self.at,
+            true => WebSocket::boundary(self.bytes.len(), self.at),
+            false => self.bytes.len(),
+        };
+        let end = end.min(self.at + budget);
+        out.extend_from_slice(&self.bytes[self.at..end]);
+        self.at = end;
+    }
+
+    fn at_boundary(&self) -> bool {
+        self.at == 0 || WebSocket::boundary(self.bytes.len(), self.at - 1) == self.at
+    }
+
+    fn is_drained(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    fn handle_written(&mut self) {}
+}
+
+impl World {
+    fn new() -> Self {
+        let settings = Settings {
+            origins: Vec::new(),
+            handshake_deadline: limits::HANDSHAKE_DEADLINE,
+            heartbeat: Heartbeat {
+                interval: limits::HEARTBEAT_INTERVAL,
+                timeout: limits::HEARTBEAT_TIMEOUT,
+                busy_grace: Duration::ZERO,
+            },
+            write_deadline: limits::WRITE_DEADLINE,
+            inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
+        };
+        let now = Now { instant: Instant(3_600_000_000), wall: Timestamp(0) };
+        let peer = "127.0.0.1:1".parse().unwrap();
+        Self {
+            session: Session::new(now, Arc::new(settings), Security::Plain, peer, Role::Both),
+            now,
+            scratch: Scratch::default(),
+            events: Events::default(),
+            sent: Vec::new(),
+            effects: Vec::new(),
+            room: usize::MAX,
+        }
+    }
+
+    fn streaming() -> Self {
+        let mut world = Self::new();
+        world.receive(CONNECT.as_bytes());
+        assert!(world.take_effects().starts_with("Admit(Some("));
+        world.admit();
+        let at = world.sent.windows(4).position(|w| w == b"\r\n\r\n").expect("a whole 101") + 4;
+        world.sent.drain(..at);
+        let ack = world.frames();
+        assert_eq!((ack.len(), ack[0].0), (1, 0x81));
+        assert!(ack[0].1.starts_with(br#"{"type":"connection.ack","gatewayId":"#));
+        world
+    }
+
+    fn admit(&mut self) {
+        let admitted = Admitted {
+            gateway: GatewayId::random(),
+            connection: ConnectionId::random(),
+            position: Position { epoch: 1, offset: 0 },
+        };
+        self.session.handle_admitted(self.now, admitted, &mut self.scratch);
+        self.settle();
+    }
+
+    fn receive(&mut self, bytes: &[u8]) {
+        self.session.handle_received(self.now, &mut bytes.to_vec(), &mut self.scratch);
+        self.settle();
+    }
+
+    /// Writes as the driver does, and notes the effects.
+    fn settle(&mut self) {
+        loop {
+            while let Some(effect) = self.session.poll_effect() {
+                if let Effect::Closing(_) = effect {
+                    self.events.abort();
+                }
+                self.effects.push(format!("{effect:?}"));
+            }
+            let backlog = self.session.backlog().len();
+            if backlog > 0 {
+                let sent = backlog.min(self.room);
+                self.sent.extend_from_slice(&self.session.backlog()[..sent]);
+                self.room -= sent;
+                self.session.handle_backlog_sent(self.now, sent);
+                if sent < backlog {
+                    return;
+                }
+            } else if self.session.poll_transmit(self.now, &mut self.events, &mut self.scratch) {
+                let sent = self.scratch.wire.len().min(self.room);
+                self.sent.extend_from_slice(&self.scratch.wire[..sent]);
+                self.room -= sent;
+                self.session.handle_sent(self.now, sent, &self.scratch);
+            } else if !self.session.has_effect() {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass up to a moment, waking the session exactly when it asks for it. Returns when it was over.
+    fn run(&mut self, time: Duration) -> Option<Duration> {
+        let began = self.now.instant;
+        let end = began + time;
+        while let Some(at) = self.session.poll_timeout().filter(|at| *at <= end) {
+            self.now.instant = self.now.instant.max(at);
+            self.session.handle_timeout(self.now);
+            self.settle();
+            if self.session.is_over() {
+                return Some(self.now.instant.since(began));
+            }
+        }
+        self.now.instant = end;
+        None
+    }
+
+    fn take_effects(&mut self) -> String {
+        std::mem::take(&mut self.effects).join(" ")
+    }
+
+    /// Whole frames that were sent: first byte and payload.
+    fn frames(&mut self) -> Vec<(u8, Vec<u8>)> {
+        let mut frames = Vec::new();
+        loop {
+            let (head, length) = match self.sent[..] {
+                [_, length, ..] if length < 126 => (2, usize::from(length)),
+                [_, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([high, low]))),
+                _ => return frames,
+            };
+            if self.sent.len() < head + length {
+                return frames;
+            }
+            let frame: Vec<u8> = self.sent.drain(..head + length).collect();
+            frames.push((frame[0], frame[head..].to_vec()));
+        }
+    }
+}
+
+fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    assert!(payload.len() < 126);
+    [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+}
+
+/// An encoded event of several fragments, and its length.
+fn large_event() -> Vec<u8> {
+    let event = crate::model::Event {
+        gateway: GatewayId::random(),
+        kind: crate::model::EventType::parse("t").unwrap(),
+        payload: format!("\"{}\"", "x".repeat(100_000)).into_bytes().into(),
+        correlation: crate::model::CorrelationId::random(),
+        user_id: None,
+    };
+    WebSocket::encode(&event, Position { epoch: 1, offset: 1 }, Timestamp(0)).to_vec()
+}
+
+#[test]
+fn a_silent_gateway_is_told_and_closed_at_thirty_seconds() {
+    let mut world = World::streaming();
+    assert_eq!(world.run(Duration::from_secs(60)), Some(Duration::from_secs(30)));
+    let frames = world.frames();
+    assert!(frames[..frames.len() - 1].iter().all(|frame| *frame == (0x89, vec![])), "{frames:x?}");
+    assert_eq!(frames.last(), Some(&(0x88, [&1001_u16.to_be_bytes()[..], b"heartbeat timeout"].concat())));
+    assert!(world.take_effects().ends_with("Over(Closed(HeartbeatTimeout))"));
+}
+
+#[test]
+fn a_gateway_that_answers_pings_lives_and_each_is_measured() {
+    let mut world = World::streaming();
+    for _ in 0..20 {
+        assert_eq!(world.run(Duration::from_secs(20)), None);
+        let pings = world.frames();
+        assert_eq!(pings, [(0x89, vec![])], "one ping in any interval");
+        world.receive(&masked(0x8a, b""));
+        assert!(world.take_effects().contains("Life(Some("));
+    }
+}
+
+#[test]
+fn any_frame_is_a_sign_of_life() {
+    let mut world = World::streaming();
+    for _ in 0..5 {
+        assert_eq!(world.run(Duration::from_secs(29)), None);
+        world.receive(&masked(0x82, b"x"));
+    }
+}
+
+#[test]
+fn a_ping_goes_out_between_the_frames_of_a_large_event() {
+    let mut world = World::streaming();
+    world.events.bytes = large_event();
+    world.room = 1_000;
+    world.settle();
+    // The socket takes a little now and then, so the event is on its way for longer than an interval.
+    for _ in 0..30 {
+        assert_eq!(world.run(Duration::from_secs(1)), None);
+        world.room += 4_000;
+        world.settle();
+        world.receive(&masked(0x8a, b""));
+    }
+    let frames = world.frames();
+    let kinds: Vec<_> = frames.iter().map(|frame| frame.0).collect();
+    let ping = kinds.iter().position(|kind| *kind == 0x89).expect("a ping within the interval");
+    assert!(ping > 0 && ping < 4 && kinds[0] == 0x01, "{kinds:x?}");
+}
+
+#[test]
+fn revocation_ends_the_begun_frame_and_then_says_why() {
+    let mut world = World::streaming();
+    world.events.bytes = large_event();
+    world.room = 1_000;
+    world.settle();
+    world.session.close(world.now, CloseReason::KeyRevoked);
+    world.room = usize::MAX;
+    world.settle();
+    let frames = world.frames();
+    assert_eq!(frames.iter().map(|frame| frame.0).collect::<Vec<_>>(), [0x01, 0x88], "one fragment, then the close");
+    assert_eq!(frames[1].1[..2], 1008_u16.to_be_bytes());
+    assert_eq!(world.run(Duration::from_secs(60)), Some(limits::CLOSE_DEADLINE), "whatever the peer does");
+    assert!(world.take_effects().ends_with("Over(Closed(KeyRevoked))"));
+}
+
+#[test]
+fn a_shutdown_lets_the_queued_events_out_first() {
+    let mut world = World::streaming();
+    world.events.bytes = large_event();
+    world.session.close(world.now, CloseReason::Shutdown);
+    world.settle();
+    let kinds: Vec<_> = world.frames().iter().map(|frame| frame.0).collect();
+    assert_eq!(kinds, [0x01, 0x00, 0x00, 0x80, 0x88]);
+    world.receive(&masked(0x88, &1001_u16.to_be_bytes()));
+    assert!(world.take_effects().ends_with("ShutdownWrite"), "the server closes first");
+    assert_eq!(world.run(Duration::from_secs(60)), Some(Duration::from_secs(1)));
+}
+
+#[test]
+fn a_socket_that_takes_nothing_is_a_slow_consumer_at_the_write_deadline() {
+    let mut world = World::streaming();
+    world.events.bytes = large_event();
+    world.room = 1_000;
+    world.settle();
+    assert_eq!(world.run(Duration::from_secs(60)), Some(limits::WRITE_DEADLINE));
+    assert!(world.take_effects().ends_with("Closing(SlowConsumer) Over(Closed(SlowConsumer))"));
+}
+
+#[test]
+fn slow_but_moving_is_not_stalled() {
+    let mut world = World::streaming();
+    world.events.bytes = large_event();
+    world.room = 1_000;
+    world.settle();
+    for _ in 0..10 {
+        assert_eq!(world.run(Duration::from_secs(9)), None);
+        world.room = 1;
+        world.settle();
+        world.receive(&masked(0x8a, b""));
+    }
+}
+
+#[test]
+fn a_close_is_echoed_and_the_connection_ends() {
+    let mut world = World::streaming();
+    world.receive(&masked(0x88, &[&4_123_u16.to_be_bytes()[..], b"bye"].concat()));
+    assert_eq!(world.frames(), [(0x88, [&4_123_u16.to_be_bytes()[..], b"bye"].concat())]);
+    assert!(world.take_effects().contains("Closing(GatewayAsked(4123))"));
+    world.session.handle_end();
+    world.settle();
+    assert_eq!(world.take_effects(), "Over(Closed(GatewayAsked(4123)))");
+}
+
+#[test]
+fn a_fault_of_the_gateway_is_answered_with_its_code() {
+    for (input, code, label) in [
+        (vec![0x81, 0x01, b'x'], 1002_u16, "protocol error"),
+        (masked(0x81, &[0xff]), 1007, "invalid utf-8"),
+        (vec![0x81, 0xff, 0, 0, 0, 0, 0, 1, 0, 1], 1009, "message too big"),
+    ] {
+        // A declared length is judged with its mask, which ends the header.
+        let input = if code == 1009 { [input, vec![0; 4]].concat() } else { input };
+        let mut world = World::streaming();
+        world.receive(&input);
+        assert_eq!(world.frames(), [(0x88, [&code.to_be_bytes()[..], label.as_bytes()].concat())]);
+        world.take_effects();
+        world.receive(&masked(0x81, b"not heard"));
+        assert_eq!(world.take_effects(), "");
+        assert_eq!(world.run(Duration::from_secs(60)), Some(Duration::from_secs(1)));
+    }
+}
+
+#[test]
+fn a_flood_of_pings_is_answered_and_then_refused() {
+    let mut world = World::streaming();
+    let ping = masked(0x89, b"p");
+    let mut sent = 0;
+    while !world.effects.iter().any(|effect| effect.contains("Closing(Flood)")) {
+        world.receive(&ping.repeat(100));
+        sent += 100;
+        assert!(sent <= 2_000, "never refused");
+    }
+    assert_eq!(sent, 1_100, "ten seconds' worth at once, and no more");
+    assert_eq!(world.frames().last().map(|frame| frame.1[2..].to_vec()), Some(b"flood".to_vec()));
+}
+
+#[test]
+fn a_request_that_does_not_come_is_answered_408_at_the_deadline() {
+    for (sent, answer) in [("", "HTTP/1.1 408 "), ("GET / HT", "HTTP/1.1 408 ")] {
+        let mut world = World::new();
+        world.receive(sent.as_bytes());
+        assert_eq!(world.run(limits::HANDSHAKE_DEADLINE - Duration::from_micros(1)), None);
+        assert!(world.sent.is_empty());
+        world.run(Duration::from_micros(1));
+        assert!(world.sent.starts_with(answer.as_bytes()), "{:?}", String::from_utf8_lossy(&world.sent));
+    }
+}
+
+#[test]
+fn frames_that_came_too_early_are_heard_after_the_ack() {
+    let mut world = World::new();
+    world.receive(&[CONNECT.as_bytes(), &masked(0x81, b"{\"type\":\"x\"}")].concat());
+    assert!(!world.session.wants_read());
+    world.take_effects();
+    world.admit();
+    assert!(world.take_effects().starts_with("Message("));
+}
+
+#[test]
+fn a_refused_gateway_is_told_when_to_come_back() {
+    let mut world = World::new();
+    world.receive(CONNECT.as_bytes());
+    world.session.handle_refusal(world.now, Refused::RateLimited { retry_after: 7 });
+    world.settle();
+    let answer = String::from_utf8(world.sent.clone()).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("Retry-After: 7\r\n"), "{answer}");
+    assert!(answer.contains("Connection: close\r\n"), "{answer}");
+}
+
+#[test]
+fn no_key_is_kept_where_a_request_was_read() {
+    let mut world = World::new();
+    world.receive(CONNECT.as_bytes());
+    assert!(world.scratch.plain.is_empty());
+    assert!(!format!("{:?}", world.take_effects()).contains("api-key"));
+}
