@@ -75,9 +75,11 @@ pub fn locked_memory(limit: Option<u64>, shards: usize, exempt: bool) -> Check {
     }
 }
 
-/// Descriptors that a hub needs: a connection holds one, and a second for the moment in which it moves to its core.
+/// Descriptors that a hub needs: a connection holds one, a tenth of them move between cores or knock at the same time, and
+/// the rest of the program needs its own.
 pub fn descriptors_needed(connections_max: usize) -> u64 {
-    (connections_max as u64).saturating_mul(2).saturating_add(DESCRIPTORS_BESIDE)
+    let connections = connections_max as u64;
+    connections.saturating_add(connections / 10).saturating_add(DESCRIPTORS_BESIDE)
 }
 
 pub fn descriptors(limit: Option<u64>, connections_max: usize) -> Check {
@@ -91,7 +93,7 @@ pub fn descriptors(limit: Option<u64>, connections_max: usize) -> Check {
             format!("{limit} for {connections_max} connections that need {needed}"),
             format!(
                 "raise it: `ulimit -n {needed}`, LimitNOFILE={needed} for systemd, or --ulimit nofile={needed} for Docker; \
-                 or lower limits.max_connections (two for each connection and {DESCRIPTORS_BESIDE} beside them)"
+                 or lower limits.max_connections (one for each connection, a tenth more for those that knock, and {DESCRIPTORS_BESIDE} beside them)"
             ),
         ),
     }
@@ -192,15 +194,15 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_needs_two_descriptors() {
+    fn descriptors_cover_the_connections_and_those_that_knock() {
         let check = |limit, connections, expected: bool| {
             assert_eq!(descriptors(limit, connections).ok, expected, "{limit:?} {connections}");
         };
         check(None, usize::MAX, true);
-        check(Some(3_024), 1_000, true);
-        check(Some(3_023), 1_000, false);
+        check(Some(2_124), 1_000, true);
+        check(Some(2_123), 1_000, false);
         check(Some(u64::MAX - 1), usize::MAX, false);
-        fails(&descriptors(Some(1_024), 1_000), "`ulimit -n 3024`");
+        fails(&descriptors(Some(1_024), 1_000), "`ulimit -n 2124`");
     }
 
     #[test]
