@@ -1,0 +1,292 @@
+//! Hubs in this process, and the platform's side of them.
+
+use crate::{
+    peer::Peer,
+    request::{Answer, Request},
+    socket::{PATIENCE, Wire, fresh_address, open},
+};
+use gatecast::{Config, Hub};
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    process,
+    sync::{Arc, Mutex, OnceLock, atomic::AtomicU32, atomic::Ordering, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// The one origin that the hubs of these tests let browsers come from.
+pub const ORIGIN: &str = "https://console.example";
+
+/// A running hub, and what is needed to talk to it.
+pub struct TestHub {
+    hub: Mutex<Option<Hub>>,
+    /// Where gateways and the platform connect.
+    pub addr: SocketAddr,
+    /// What it was started with.
+    pub config: Config,
+    admin_token: String,
+    tls: Option<Arc<ClientConfig>>,
+    data: Arc<TempDir>,
+}
+
+/// A gateway that the hub knows, with one key.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// Its id.
+    pub id: String,
+    /// What it shows when it connects.
+    pub key: String,
+    /// What the platform calls that key.
+    pub token_id: String,
+}
+
+/// The hub of so many shards that all tests share which need nothing special.
+pub fn shared(shards: u16) -> &'static TestHub {
+    static SHARED: [OnceLock<TestHub>; 2] = [const { OnceLock::new() }; 2];
+    SHARED[usize::from(shards > 1)].get_or_init(|| TestHub::start(shards))
+}
+
+/// Checks a claim on the shared hub of one shard and on that of four.
+pub fn on_one_and_four(claim: impl Fn(&TestHub)) {
+    for shards in [1, 4] {
+        eprintln!("with {shards} shard(s)");
+        claim(shared(shards));
+    }
+}
+
+/// Checks a claim on hubs of its own, of one shard and of four.
+pub fn on_own_one_and_four(change: impl Fn(&mut Config), claim: impl Fn(&TestHub)) {
+    for shards in [1, 4] {
+        eprintln!("with {shards} shard(s)");
+        claim(&TestHub::with(shards, &change));
+    }
+}
+
+impl TestHub {
+    /// A hub with the defaults.
+    pub fn start(shards: u16) -> Self {
+        Self::with(shards, |_| {})
+    }
+
+    /// A hub with the defaults but for what `change` does to them.
+    pub fn with(shards: u16, change: impl FnOnce(&mut Config)) -> Self {
+        let data = data_dir();
+        let mut config = Config {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            data: data.path().to_owned(),
+            cores: Some(shards),
+            drain_window: Duration::from_millis(200),
+            origins: vec![ORIGIN.to_owned()],
+            log_filter: "off".to_owned(),
+            ..Config::default()
+        };
+        change(&mut config);
+        Self::on(config, Arc::new(data))
+    }
+
+    /// A hub with the same configuration on the same data, once this one has ended.
+    pub fn restart(&self) -> Self {
+        Self::on(self.config.clone(), Arc::clone(&self.data))
+    }
+
+    fn on(config: Config, data: Arc<TempDir>) -> Self {
+        let hub = Hub::start(config.clone()).unwrap_or_else(|e| panic!("the hub does not start: {e}"));
+        let tls = (config.tls != gatecast::config::Tls::Off).then(|| {
+            let cert = match &config.tls {
+                gatecast::config::Tls::Files { cert, .. } => cert.clone(),
+                _ => data.path().join("cert.pem"),
+            };
+            trusting(&cert)
+        });
+        let (addr, admin_token) = (hub.addr(), hub.admin_token().to_owned());
+        Self { hub: Mutex::new(Some(hub)), addr, config, admin_token, tls, data }
+    }
+
+    /// Where the hub keeps what it keeps.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// The admin token in force.
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
+    }
+
+    /// Reads the certificate again.
+    pub fn reload(&self) {
+        self.hub.lock().unwrap().as_ref().expect("it has not been drained").reload();
+    }
+
+    /// Begins the drain.
+    pub fn drain(&self) {
+        self.hub.lock().unwrap().as_ref().expect("it has not been joined").drain();
+    }
+
+    /// Waits for the end after [`TestHub::drain`].
+    pub fn join(&self) {
+        let hub = self.hub.lock().unwrap().take().expect("a hub is joined once");
+        let (done, end) = mpsc::channel();
+        thread::spawn(move || done.send(hub.join()));
+        end.recv_timeout(PATIENCE).expect("a drained hub ends").expect("a drained hub ends well");
+    }
+
+    /// A connection from an address of its own.
+    pub fn wire(&self) -> Wire {
+        self.wire_from(fresh_address())
+    }
+
+    /// A connection from this address.
+    pub fn wire_from(&self, from: Ipv4Addr) -> Wire {
+        Wire::new(open(self.addr, from, |_| {}), self.tls.as_ref())
+    }
+
+    /// How this hub is trusted; none where it speaks no TLS.
+    pub fn tls(&self) -> Option<&Arc<ClientConfig>> {
+        self.tls.as_ref()
+    }
+
+    /// Sends one request on a connection of its own and reads the answer.
+    pub fn ask(&self, request: &Request) -> Answer {
+        self.ask_from(fresh_address(), request)
+    }
+
+    /// The same from this address.
+    pub fn ask_from(&self, from: Ipv4Addr, request: &Request) -> Answer {
+        let mut wire = self.wire_from(from);
+        wire.send(&request.bytes());
+        Answer::read(&mut wire).expect("an answer")
+    }
+
+    /// A call of the platform, with its token, on a connection of its own.
+    pub fn call(&self, method: &str, target: &str, body: &str) -> Answer {
+        self.ask(&self.platform_request(method, target, body))
+    }
+
+    /// What [`TestHub::call`] sends.
+    pub fn platform_request(&self, method: &str, target: &str, body: &str) -> Request {
+        let request = Request::new(method, target).bearer(&self.admin_token);
+        if body.is_empty() { request } else { request.body(body) }
+    }
+
+    /// Registers a gateway and makes it a key.
+    pub fn register(&self) -> Registered {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("gateway-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let answer = self.call("POST", "/api/v1/gateways", &json!({ "name": name }).to_string());
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let id = answer.json()["id"].as_str().unwrap().to_owned();
+        let (token_id, key) = self.make_key(&id);
+        Registered { id, key, token_id }
+    }
+
+    /// Makes one more key for a gateway: its id and its secret.
+    pub fn make_key(&self, gateway: &str) -> (String, String) {
+        let answer = self.call("POST", &format!("/api/v1/gateways/{gateway}/tokens"), "{}");
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let token = answer.json();
+        (token["id"].as_str().unwrap().to_owned(), token["token"].as_str().unwrap().to_owned())
+    }
+
+    /// Connects as a gateway with this key; its ack has come.
+    pub fn connect(&self, key: &str) -> Peer {
+        self.try_connect(key).unwrap_or_else(|answer| panic!("not admitted: {answer:?}"))
+    }
+
+    /// Connects as a gateway with this key, or says what was answered instead.
+    pub fn try_connect(&self, key: &str) -> Result<Peer, Answer> {
+        Peer::connect(self.wire(), key)
+    }
+
+    /// Connects a new gateway.
+    pub fn connect_new(&self) -> (Registered, Peer) {
+        let gateway = self.register();
+        let peer = self.connect(&gateway.key);
+        (gateway, peer)
+    }
+
+    /// Publishes one event and gives the answer, which must be 200.
+    pub fn publish(&self, gateway: &str, kind: &str, payload: &str) -> Value {
+        let answer = self.try_publish(gateway, &format!(r#"{{"type":"{kind}","payload":{payload}}}"#));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// Publishes this body.
+    pub fn try_publish(&self, gateway: &str, body: &str) -> Answer {
+        self.call("POST", &format!("/api/v1/gateways/{gateway}/events"), body)
+    }
+
+    /// The statistics, with this query.
+    pub fn stats(&self, query: &str) -> Value {
+        let answer = self.call("GET", &format!("/api/internal/v1/stats{query}"), "");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// The rows of one gateway's live connections.
+    pub fn rows(&self, gateway: &str) -> Vec<Value> {
+        let stats = self.stats(&format!("?gatewayId={gateway}"));
+        stats["gatewayConnections"]["connections"].as_array().unwrap().clone()
+    }
+
+    /// Waits until a gateway has so many live connections, and says how long it took.
+    pub fn await_rows(&self, gateway: &str, count: usize) -> Duration {
+        let start = Instant::now();
+        eventually(&format!("{gateway} has {count} connections"), || self.rows(gateway).len() == count);
+        start.elapsed()
+    }
+}
+
+impl Drop for TestHub {
+    fn drop(&mut self) {
+        let left = self.hub.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner()).is_some();
+        if left && !thread::panicking() {
+            self.drain();
+            self.join();
+        }
+    }
+}
+
+/// Asks again and again until it is so.
+pub fn eventually(what: &str, so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < deadline, "still not so: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A client that trusts the certificate in this file and nothing else.
+pub fn trusting(cert: &Path) -> Arc<ClientConfig> {
+    trusting_with(cert, rustls::ALL_VERSIONS)
+}
+
+/// The same, speaking only these versions.
+pub fn trusting_with(cert: &Path, versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(cert).expect("the hub's certificate is where it should be")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A data directory below the build's own; those that an earlier run left behind are taken away.
+fn data_dir() -> TempDir {
+    static SWEPT: OnceLock<()> = OnceLock::new();
+    let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    SWEPT.get_or_init(|| {
+        for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let owner = name.strip_prefix("hub-").and_then(|rest| rest.split('-').next());
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                drop(fs::remove_dir_all(entry.path()));
+            }
+        }
+    });
+    TempDir::with_prefix_in(format!("hub-{}-", process::id()), base).unwrap()
+}

@@ -1,0 +1,160 @@
+//! Signs of life (contract section 1, rows 3 and 4, acceptance list H) at a fiftieth of the real times.
+
+use crate::{
+    harness::{TestHub, on_own_one_and_four},
+    peer::{PONG, Peer, Seen},
+    socket::PATIENCE,
+};
+use gatecast::Config;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+const INTERVAL: Duration = Duration::from_millis(400);
+const TIMEOUT: Duration = Duration::from_millis(1_000);
+/// What a busy machine may add to a moment that a quiet one keeps.
+const SLACK: Duration = Duration::from_millis(1_500);
+
+fn scaled(config: &mut Config) {
+    config.heartbeat_interval = INTERVAL;
+    config.heartbeat_timeout = TIMEOUT;
+}
+
+/// Waits for the next ping: its payload and when it came.
+fn await_ping(peer: &mut Peer) -> (Vec<u8>, Instant) {
+    loop {
+        match peer.next(Instant::now() + PATIENCE) {
+            Seen::Ping(payload) => return (payload, Instant::now()),
+            Seen::Text(_) | Seen::Pong(_) => {}
+            other => panic!("instead of a ping: {other:?}"),
+        }
+    }
+}
+
+/// Lives for so long, doing `each` every quarter of the timeout, and must not be closed meanwhile.
+fn stays(hub: &TestHub, time: Duration, mut peer: Peer, mut each: impl FnMut(&mut Peer)) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        each(&mut peer);
+        let pause = Instant::now() + TIMEOUT / 4;
+        loop {
+            match peer.next(pause) {
+                Seen::Nothing => break,
+                Seen::Ping(_) | Seen::Pong(_) | Seen::Text(_) => {}
+                other => panic!("it gave signs of life and got {other:?}"),
+            }
+        }
+    }
+    let gateway = peer.ack["gatewayId"].as_str().unwrap().to_owned();
+    assert_eq!(hub.rows(&gateway).len(), 1);
+}
+
+#[test]
+fn empty_pings_come_every_interval_from_the_first_on() {
+    on_own_one_and_four(scaled, |hub| {
+        let gateway = hub.register();
+        let start = Instant::now();
+        let mut peer = hub.connect(&gateway.key);
+        let (payload, mut last) = await_ping(&mut peer);
+        assert!(payload.is_empty(), "{payload:?}");
+        assert!(last - start <= INTERVAL + SLACK, "the first ping took {:?}", last - start);
+        let mut gaps = Vec::new();
+        for _ in 0..5 {
+            let (payload, at) = await_ping(&mut peer);
+            assert!(payload.is_empty(), "{payload:?}");
+            gaps.push(at - last);
+            last = at;
+        }
+        assert!(gaps.iter().max().unwrap() <= &(INTERVAL + SLACK), "{gaps:?}");
+        assert!(gaps.iter().sum::<Duration>() >= INTERVAL * 4, "they are not a burst: {gaps:?}");
+    });
+}
+
+#[test]
+fn a_silent_peer_is_closed_at_the_timeout_and_not_at_the_next_tick() {
+    on_own_one_and_four(scaled, |hub| {
+        let gateway = hub.register();
+        let lives: Vec<Duration> = thread::scope(|scope| {
+            let silent = || {
+                let mut peer = hub.connect(&gateway.key);
+                peer.answers_pings = false;
+                let last_sign = Instant::now();
+                peer.frame(PONG, b"the last sign of life");
+                let (code, reason) = peer.close_frame();
+                let life = last_sign.elapsed();
+                assert_eq!((code, reason.as_str()), (Some(1001), "heartbeat timeout"));
+                assert!(peer.wire.read_to_end(Instant::now() + PATIENCE).is_some(), "then the socket is closed");
+                life
+            };
+            let peers: Vec<_> = (0..6).map(|_| scope.spawn(silent)).collect();
+            peers.into_iter().map(|peer| peer.join().unwrap()).collect()
+        });
+        assert!(lives.iter().all(|life| (TIMEOUT..TIMEOUT + SLACK).contains(life)), "{lives:?}");
+        let soonest = lives.iter().min().unwrap();
+        assert!(*soonest < TIMEOUT + INTERVAL / 2, "all of them waited for something else: {lives:?}");
+        hub.await_rows(&gateway.id, 0);
+    });
+}
+
+#[test]
+fn whatever_comes_in_is_a_sign_of_life() {
+    let long = TIMEOUT * 3;
+    on_own_one_and_four(scaled, |hub| {
+        thread::scope(|scope| {
+            scope.spawn(|| stays(hub, long, hub.connect_new().1, |_| {}));
+            let mute = || {
+                let mut peer = hub.connect_new().1;
+                peer.answers_pings = false;
+                peer
+            };
+            scope.spawn(move || stays(hub, long, mute(), |peer| peer.text("{}")));
+            scope.spawn(move || stays(hub, long, mute(), |peer| drop(peer.frame(PONG, b"not what was asked"))));
+            scope.spawn(move || {
+                // One byte of a frame at a time: it moves, so it lives.
+                let mut bytes = crate::peer::frame(crate::peer::TEXT, 100, &[b' '; 100]).into_iter();
+                stays(hub, long, mute(), |peer| assert!(peer.wire.send(&[bytes.next().unwrap()])));
+            });
+        });
+    });
+}
+
+#[test]
+fn pings_go_out_while_events_stream() {
+    on_own_one_and_four(scaled, |hub| {
+        let (gateway, mut peer) = hub.connect_new();
+        let payload = format!("\"{}\"", "x".repeat(200_000));
+        thread::scope(|scope| {
+            let busy = scope.spawn(|| {
+                let end = Instant::now() + TIMEOUT * 3;
+                while Instant::now() < end {
+                    assert_eq!(hub.publish(&gateway.id, "load", &payload)["connections"], 1);
+                }
+            });
+            let mut last = Instant::now();
+            while !busy.is_finished() {
+                let (_, at) = await_ping(&mut peer);
+                assert!(at - last <= INTERVAL + SLACK, "{:?} without a ping", at - last);
+                last = at;
+            }
+        });
+    });
+}
+
+#[test]
+fn a_peer_that_half_closes_is_closed_at_once() {
+    on_own_one_and_four(scaled, |hub| {
+        for notify in [true, false] {
+            let (gateway, mut peer) = hub.connect_new();
+            let start = Instant::now();
+            if notify {
+                peer.wire.close_notify()
+            } else {
+                peer.wire.half_close()
+            }
+            assert!(peer.wire.read_to_end(Instant::now() + PATIENCE).is_some());
+            hub.await_rows(&gateway.id, 0);
+            assert!(start.elapsed() < TIMEOUT, "it took {:?}, as long as a silent one", start.elapsed());
+        }
+    });
+}

@@ -1,0 +1,168 @@
+//! The platform's calls over the wire (contract section 2): gateways, keys, manifests, and who may ask.
+
+use crate::{
+    harness::{TestHub, on_one_and_four},
+    request::{Answer, Request},
+};
+use gatecast::limits;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+const MANIFEST: &str = r#"{"apis":[{"id":"a","n":1.50}]}"#;
+
+fn put_manifest(hub: &TestHub, gateway: &str, key: &str, manifest: &str) -> Answer {
+    let path = format!("/api/internal/v1/gateways/{gateway}/manifest");
+    hub.ask(&Request::new("POST", &path).with("api-key", key).body(manifest))
+}
+
+#[test]
+fn only_the_admin_token_opens_the_platforms_side() {
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        let calls = [
+            ("GET", "/api/v1/gateways".to_owned()),
+            ("POST", "/api/v1/gateways".to_owned()),
+            ("GET", format!("/api/v1/gateways/{}", gateway.id)),
+            ("DELETE", format!("/api/v1/gateways/{}", gateway.id)),
+            ("GET", format!("/api/v1/gateways/{}/tokens", gateway.id)),
+            ("POST", format!("/api/v1/gateways/{}/events", gateway.id)),
+            ("POST", "/api/v1/events".to_owned()),
+            ("GET", "/api/internal/v1/stats".to_owned()),
+        ];
+        for (method, path) in &calls {
+            let bare = Request::new(method, path);
+            let bare = if *method == "POST" { bare.body("{}") } else { bare };
+            for (name, request) in [
+                ("nothing", bare.clone()),
+                ("a gateway's key as bearer", bare.clone().bearer(&gateway.key)),
+                ("a gateway's key", bare.clone().with("api-key", &gateway.key)),
+                ("an empty token", bare.clone().bearer("")),
+                ("a longer token", bare.clone().bearer(&format!("{}x", hub.admin_token()))),
+                ("another scheme", bare.clone().set("Authorization", format!("Basic {}", hub.admin_token()))),
+            ] {
+                let answer = hub.ask(&request);
+                assert_eq!(answer.status, 401, "{method} {path} with {name}: {answer:?}");
+            }
+        }
+        assert_eq!(hub.call("GET", &format!("/api/v1/gateways/{}", gateway.id), "").status, 200);
+    });
+}
+
+#[test]
+fn health_and_readiness_are_for_everybody() {
+    on_one_and_four(|hub| {
+        for path in ["/health", "/ready"] {
+            assert_eq!(hub.ask(&Request::new("GET", path)).status, 200, "{path}");
+        }
+    });
+}
+
+#[test]
+fn the_path_by_which_gateways_tell_another_product_is_404() {
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        let request = Request::new("GET", "/internal/gateway/.well-known");
+        assert_eq!(hub.ask(&request).status, 404);
+        assert_eq!(hub.ask(&request.with("api-key", &gateway.key)).status, 404);
+    });
+}
+
+#[test]
+fn a_manifest_is_taken_from_its_own_gateway_only() {
+    on_one_and_four(|hub| {
+        let (gateway, other) = (hub.register(), hub.register());
+        for key in [&other.key, "wrong", "", hub.admin_token()] {
+            let answer = put_manifest(hub, &gateway.id, key, MANIFEST);
+            assert_eq!(answer.status, 401, "{answer:?}");
+        }
+        assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, r#"{"first":true}"#).status, 204);
+        assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, MANIFEST).status, 204);
+        let shown = hub.call("GET", &format!("/api/v1/gateways/{}", gateway.id), "");
+        assert!(shown.text().contains(MANIFEST), "the latest, as it came: {}", shown.text());
+        assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, "{").status, 400);
+    });
+}
+
+#[test]
+fn a_manifest_may_be_a_mebibyte_and_no_more() {
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        let of = |bytes: usize| format!(r#"{{"m":"{}"}}"#, "x".repeat(bytes - 8));
+        assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, &of(limits::MANIFEST_BYTES_MAX)).status, 204);
+        assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, &of(limits::MANIFEST_BYTES_MAX + 1)).status, 413);
+    });
+}
+
+#[test]
+fn a_gateway_has_a_name_of_its_own_and_may_bring_its_id() {
+    on_one_and_four(|hub| {
+        let create = |body: serde_json::Value| hub.call("POST", "/api/v1/gateways", &body.to_string());
+        let id = uuid::Uuid::new_v4().to_string();
+        let answer = create(json!({ "name": id, "displayName": "One", "organizationId": "o", "id": id }));
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert_eq!(answer.json()["id"], id);
+        assert_eq!(create(json!({ "name": id, "organizationId": "o" })).status, 409, "the name is taken there");
+        assert_eq!(create(json!({ "name": id, "organizationId": "p" })).status, 201, "and free elsewhere");
+        assert_eq!(create(json!({ "name": "other", "organizationId": id, "id": id })).status, 409, "the id is taken");
+        for bad in
+            [json!({}), json!({ "name": "" }), json!({ "name": "n", "id": "x" }), json!({ "name": 7 }), json!([])]
+        {
+            assert_eq!(create(bad.clone()).status, 400, "{bad}");
+        }
+        let shown = hub.call("GET", &format!("/api/v1/gateways/{id}"), "").json();
+        assert_eq!((&shown["displayName"], &shown["organizationId"]), (&json!("One"), &json!("o")), "{shown}");
+        assert_eq!(hub.call("DELETE", &format!("/api/v1/gateways/{id}"), "").status, 204);
+        for (method, path) in [("GET", ""), ("DELETE", ""), ("GET", "/tokens")] {
+            assert_eq!(hub.call(method, &format!("/api/v1/gateways/{id}{path}"), "").status, 404, "{method} {path}");
+        }
+        assert_eq!(hub.try_publish(&id, r#"{"type":"t","payload":{}}"#).status, 404);
+    });
+}
+
+#[test]
+fn gateways_are_listed_in_pages() {
+    on_one_and_four(|hub| {
+        let ids: Vec<_> = (0..5).map(|_| hub.register().id).collect();
+        let page = |limit: usize, offset: usize| {
+            let answer = hub.call("GET", &format!("/api/v1/gateways?limit={limit}&offset={offset}"), "");
+            assert_eq!(answer.status, 200, "{answer:?}");
+            answer.json()
+        };
+        let first = page(2, 0);
+        let total = first["pagination"]["total"].as_u64().unwrap();
+        assert!(total >= 5);
+        assert_eq!((&first["count"], &first["pagination"]["limit"]), (&json!(2), &json!(2)), "{first}");
+        let mut seen = Vec::new();
+        for offset in (0..usize::try_from(total).unwrap() + 50).step_by(3) {
+            let rows = page(3, offset)["list"].as_array().unwrap().clone();
+            seen.extend(rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()));
+        }
+        for id in &ids {
+            assert_eq!(seen.iter().filter(|s| *s == id).count(), 1, "{id} is on exactly one page");
+        }
+    });
+}
+
+#[test]
+fn a_gateway_has_two_live_tokens_at_most() {
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        let path = format!("/api/v1/gateways/{}/tokens", gateway.id);
+        let (_, second) = hub.make_key(&gateway.id);
+        assert_eq!((second.len(), second == gateway.key), (43, false), "32 bytes in base64url");
+        assert_eq!(hub.call("POST", &path, "{}").status, 409);
+        let listed = hub.call("GET", &path, "").text();
+        assert!(listed.contains(&gateway.token_id) && !listed.contains(&gateway.key) && !listed.contains(&second));
+        assert_eq!(hub.call("DELETE", &format!("{path}/{}", gateway.token_id), "").status, 204);
+        assert_eq!(hub.call("DELETE", &format!("{path}/{}", gateway.token_id), "").status, 404);
+
+        let brought = format!("{}", uuid::Uuid::new_v4());
+        let hash: String = Sha256::digest(brought.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+        let answer = hub.call("POST", &path, &json!({ "sha256": hash }).to_string());
+        assert_eq!(answer.status, 201, "{answer:?}");
+        hub.connect(&brought).leave();
+        hub.connect(&second).leave();
+        assert_eq!(hub.try_connect(&gateway.key).err().map(|a| a.status), Some(401));
+        assert_eq!(hub.call("POST", &path, r#"{"sha256":"beef"}"#).status, 400);
+    });
+}

@@ -1,0 +1,204 @@
+//! HTTP by hand: a request that may be as wrong as a test wants it, and an answer that must be right to the byte.
+
+use crate::socket::{PATIENCE, Wire};
+use serde_json::Value;
+use std::time::Instant;
+
+/// Where gateways connect.
+pub const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
+
+/// The example key of RFC 6455 section 1.3, and what must be made of it.
+pub const WEBSOCKET_KEY: (&str, &str) = ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+
+/// A request in the making.
+#[derive(Clone, Debug)]
+pub struct Request {
+    line: Vec<u8>,
+    fields: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// A request with a `Host` and nothing else.
+    pub fn new(method: &str, target: &str) -> Self {
+        let line = format!("{method} {target} HTTP/1.1").into_bytes();
+        Self { line, fields: vec![("Host".to_owned(), b"localhost".to_vec())], body: Vec::new() }
+    }
+
+    /// The upgrade that a gateway with this key sends.
+    pub fn upgrade(key: &str) -> Self {
+        Self::new("GET", CONNECT_PATH)
+            .with("Upgrade", "websocket")
+            .with("Connection", "Upgrade")
+            .with("Sec-WebSocket-Version", "13")
+            .with("Sec-WebSocket-Key", WEBSOCKET_KEY.0)
+            .with("api-key", key)
+    }
+
+    /// The same with another request line.
+    pub fn line(mut self, line: &str) -> Self {
+        self.line = line.as_bytes().to_vec();
+        self
+    }
+
+    /// The same with one more field.
+    pub fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.fields.push((name.to_owned(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// The same without any field of this name.
+    pub fn without(mut self, name: &str) -> Self {
+        self.fields.retain(|(other, _)| !other.eq_ignore_ascii_case(name));
+        self
+    }
+
+    /// The same with this value in place of any other.
+    pub fn set(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.without(name).with(name, value)
+    }
+
+    /// The same for the platform's side.
+    pub fn bearer(self, token: &str) -> Self {
+        self.set("Authorization", format!("Bearer {token}"))
+    }
+
+    /// The same with a JSON body and its length.
+    pub fn body(self, body: impl AsRef<[u8]>) -> Self {
+        let body = body.as_ref();
+        let sized = self.set("Content-Type", "application/json").set("Content-Length", body.len().to_string());
+        Self { body: body.to_vec(), ..sized }
+    }
+
+    /// What goes over the wire.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = self.line.clone();
+        bytes.extend_from_slice(b"\r\n");
+        for (name, value) in &self.fields {
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.extend_from_slice(b": ");
+            bytes.extend_from_slice(value);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+}
+
+/// One answer, read strictly.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// RFC 9110 section 15.
+    pub status: u16,
+    /// In the order in which they came.
+    pub fields: Vec<(String, String)>,
+    /// As long as `Content-Length` said.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Reads the next answer; `None` where the connection ends without one.
+    pub fn read(wire: &mut Wire) -> Option<Self> {
+        Self::read_to("GET", wire)
+    }
+
+    /// Reads the answer to a request with this method: one to `HEAD` has a length and no body.
+    pub fn read_to(method: &str, wire: &mut Wire) -> Option<Self> {
+        let deadline = Instant::now() + PATIENCE;
+        let end = loop {
+            if let Some(at) = wire.received().windows(4).position(|w| w == b"\r\n\r\n") {
+                break at;
+            }
+            if !wire.fill(deadline) {
+                assert!(wire.end().is_some(), "no answer, and the connection is still open");
+                assert!(wire.received().is_empty(), "half an answer: {:?}", wire.received());
+                return None;
+            }
+        };
+        let head = wire.received().split_to(end + 4);
+        let mut answer = Self::parse_head(std::str::from_utf8(&head[..end]).expect("our heads are ASCII"));
+        let length = answer.check_framing();
+        if method != "HEAD" {
+            while wire.received().len() < length {
+                assert!(wire.fill(deadline), "the body of {answer:?} is cut at {}", wire.received().len());
+            }
+            answer.body = wire.received().split_to(length).to_vec();
+            answer.check_error_body();
+        }
+        Some(answer)
+    }
+
+    /// Reads one answer and the end of the connection: nothing may be between them, nor missing.
+    pub fn read_last(wire: &mut Wire) -> Self {
+        let answer = Self::read(wire).expect("an answer before the end");
+        assert_eq!(answer.field("connection"), Some("close"), "{answer:?}");
+        let end = wire.read_to_end(Instant::now() + PATIENCE);
+        assert!(wire.received().is_empty(), "bytes after the last answer: {:?}", wire.received());
+        assert!(end.is_some(), "it said that it would close: {answer:?}");
+        answer
+    }
+
+    /// The value of the only field with this name.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut values = self.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
+        let first = values.next();
+        assert!(values.next().is_none(), "two fields {name}: {self:?}");
+        first
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e} in {:?}", self.text()))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("our bodies are UTF-8")
+    }
+
+    /// Whole seconds, where there is a `Retry-After`.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.field("retry-after").map(|v| v.parse().unwrap_or_else(|_| panic!("Retry-After is {v:?}")))
+    }
+
+    fn parse_head(head: &str) -> Self {
+        let mut lines = head.split("\r\n");
+        let line = lines.next().unwrap();
+        let status = line.strip_prefix("HTTP/1.1 ").and_then(|l| l.get(..3)).and_then(|s| s.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("status line {line:?}"));
+        assert_eq!(line.as_bytes().get(12), Some(&b' '), "a space follows the status (RFC 9112 section 4): {line:?}");
+        let fields = lines.map(|line| {
+            assert!(!line.contains(['\r', '\n']), "{line:?}");
+            let (name, value) = line.split_once(": ").unwrap_or_else(|| panic!("field line {line:?}"));
+            assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "field name {name:?}");
+            (name.to_owned(), value.to_owned())
+        });
+        Self { status, fields: fields.collect(), body: Vec::new() }
+    }
+
+    /// RFC 9112 section 6: how long the body is, which every answer of ours says by `Content-Length` or by its status.
+    fn check_framing(&self) -> usize {
+        assert_eq!(self.field("transfer-encoding"), None, "{self:?}");
+        let length = self.field("content-length");
+        if self.status < 200 || self.status == 204 {
+            assert_eq!(length, None, "{self:?}");
+            return 0;
+        }
+        assert!(self.field("date").is_some(), "{self:?}");
+        length.and_then(|l| l.parse().ok()).unwrap_or_else(|| panic!("no length in {self:?}"))
+    }
+
+    /// Errors have one form (contract section 1), and it names neither a version nor a path of ours.
+    fn check_error_body(&self) {
+        if self.status < 400 || self.body.is_empty() || !self.body.starts_with(br#"{"code""#) {
+            assert!(self.status < 400, "not an error body: {self:?}");
+            return;
+        }
+        let body = self.json();
+        assert_eq!(body["code"], u64::from(self.status), "{self:?}");
+        assert!(body["message"].is_string() && body["description"].is_string(), "{self:?}");
+        let text = self.text();
+        assert!(!text.contains("src/") && !text.contains(env!("CARGO_PKG_VERSION")), "{text}");
+    }
+}

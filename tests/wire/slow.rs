@@ -1,0 +1,224 @@
+//! Slow and stalled peers (contract section 1, acceptance list G): they pay for it, and nobody else does.
+
+use crate::{
+    harness::{TestHub, on_own_one_and_four},
+    peer::{Peer, Seen},
+    request::{Answer, Request},
+    socket::{PATIENCE, PROMPT, Wire, fresh_address, open},
+};
+use gatecast::Config;
+use serde_json::json;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+const WRITE_DEADLINE: Duration = Duration::from_secs(1);
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(1);
+
+fn scaled(config: &mut Config) {
+    config.write_deadline = WRITE_DEADLINE;
+    config.handshake_deadline = HANDSHAKE_DEADLINE;
+    config.publish_timeout = Duration::from_millis(500);
+}
+
+/// A gateway whose kernel takes little, so that it stalls soon once it does not read.
+fn narrow(hub: &TestHub, key: &str) -> Peer {
+    let socket = open(hub.addr, fresh_address(), |s| s.set_recv_buffer_size(8 * 1024).unwrap());
+    Peer::connect(Wire::new(socket, hub.tls()), key).unwrap_or_else(|a| panic!("{a:?}"))
+}
+
+fn payload() -> String {
+    format!("\"{}\"", "x".repeat(512 * 1024))
+}
+
+/// Publishes until a connection has failed, and says with which answer.
+fn publish_until_failure(hub: &TestHub, gateway: &str) -> serde_json::Value {
+    for _ in 0..200 {
+        let start = Instant::now();
+        let answer = hub.publish(gateway, "t", &payload());
+        assert!(start.elapsed() < Duration::from_millis(500) + PROMPT, "the publisher waited {:?}", start.elapsed());
+        if answer["failed"] != 0 {
+            return answer;
+        }
+    }
+    panic!("100 MiB to a connection that does not read, and none failed");
+}
+
+#[test]
+fn a_reader_that_stops_is_closed_as_a_slow_consumer() {
+    on_own_one_and_four(scaled, |hub| {
+        let gateway = hub.register();
+        let mut stalled = narrow(hub, &gateway.key);
+        let id = stalled.connection_id().to_owned();
+        let answer = publish_until_failure(hub, &gateway.id);
+        assert_eq!(answer["failures"][0], json!({ "connectionId": id, "reason": "slow consumer" }), "{answer}");
+        hub.await_rows(&gateway.id, 0);
+        let delivery = hub.stats("")["eventDelivery"].clone();
+        assert!(delivery["failedDeliveries"].as_u64() >= Some(1), "{delivery}");
+        assert_eq!(delivery["lastFailureReason"], "slow consumer", "{delivery}");
+        assert_ends(&mut stalled);
+    });
+}
+
+/// What is left for a slow consumer to read: whole events, perhaps the close frame, and the end.
+fn assert_ends(peer: &mut Peer) {
+    loop {
+        match peer.next(Instant::now() + PATIENCE) {
+            Seen::Text(_) | Seen::Ping(_) => {}
+            Seen::Close(code, reason) => assert_eq!((code, reason.as_str()), (Some(1013), "slow consumer")),
+            Seen::End(_) => return,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_stall_below_the_byte_bound_ends_at_the_write_deadline() {
+    on_own_one_and_four(
+        |config| {
+            scaled(config);
+            config.outbox_bytes_max = 64 * 1024 * 1024;
+        },
+        |hub| {
+            let gateway = hub.register();
+            let mut stalled = narrow(hub, &gateway.key);
+            let start = Instant::now();
+            while hub.publish(&gateway.id, "t", &payload())["delivered"] == 1 {
+                assert!(start.elapsed() < PATIENCE, "it never stalls");
+            }
+            hub.await_rows(&gateway.id, 0);
+            assert!(start.elapsed() >= WRITE_DEADLINE, "given up after {:?}", start.elapsed());
+            let delivery = hub.stats("")["eventDelivery"].clone();
+            assert_eq!(delivery["lastFailureReason"], "slow consumer", "{delivery}");
+            assert_ends(&mut stalled);
+        },
+    );
+}
+
+#[test]
+fn a_reader_that_is_slow_but_reads_stays() {
+    on_own_one_and_four(scaled, |hub| {
+        let gateway = hub.register();
+        let mut peer = narrow(hub, &gateway.key);
+        for n in 0..12 {
+            let answer = hub.publish(&gateway.id, "t", &payload());
+            assert_eq!(answer["failed"], 0, "{answer}");
+            thread::sleep(WRITE_DEADLINE / 4);
+            assert_eq!(peer.event().kind, "t", "event {n}");
+        }
+        peer.is_alive();
+    });
+}
+
+#[test]
+fn a_reader_that_stops_delays_nobody() {
+    on_own_one_and_four(
+        |config| {
+            scaled(config);
+            config.write_deadline = Duration::from_secs(60);
+            config.outbox_bytes_max = 256 * 1024 * 1024;
+        },
+        |hub| {
+            let gateway = hub.register();
+            let mut sibling = hub.connect(&gateway.key);
+            let mut stalled = narrow(hub, &gateway.key);
+            let mut pending = 0;
+            for n in 0..40 {
+                let start = Instant::now();
+                let answer = hub.publish(&gateway.id, "t", &payload());
+                assert_eq!((&answer["connections"], &answer["failed"]), (&json!(2), &json!(0)), "{answer}");
+                pending += answer["pending"].as_u64().unwrap_or(0);
+                assert_eq!(sibling.event().kind, "t", "event {n}");
+                assert!(start.elapsed() < Duration::from_millis(500) + PROMPT, "event {n}: {:?}", start.elapsed());
+                if pending > 3 {
+                    break;
+                }
+            }
+            assert!(pending > 0, "it never stalled");
+            promptly("the statistics", || assert_eq!(hub.rows(&gateway.id).len(), 2));
+            promptly("another gateway", || {
+                let (other, mut peer) = hub.connect_new();
+                assert_eq!(hub.publish(&other.id, "t", "{}")["delivered"], 1);
+                assert_eq!(peer.event().kind, "t");
+            });
+            promptly("revocation", || {
+                let path = format!("/api/v1/gateways/{}/tokens/{}", gateway.id, gateway.token_id);
+                assert_eq!(hub.call("DELETE", &path, "").status, 204);
+                assert_eq!(sibling.closed().0, Some(1008));
+            });
+            let _still = narrow(hub, &hub.register().key);
+            promptly("shutdown", || {
+                hub.drain();
+                hub.join();
+            });
+            stalled.wire.advance();
+        },
+    );
+}
+
+/// Runs it and says what was delayed if it took long; the hub's own close deadline is granted.
+fn promptly(what: &str, run: impl FnOnce()) {
+    let start = Instant::now();
+    run();
+    let most = gatecast::limits::CLOSE_DEADLINE + PROMPT * 2;
+    assert!(start.elapsed() < most, "{what} took {:?}", start.elapsed());
+}
+
+#[test]
+fn a_head_that_dribbles_in_is_closed_at_the_deadline() {
+    on_own_one_and_four(scaled, |hub| {
+        let start = Instant::now();
+        let mut wire = hub.wire();
+        let head = Request::new("GET", "/health").with("x", "y".repeat(200)).bytes();
+        for byte in &head {
+            if !wire.send(&[*byte]) || start.elapsed() > PATIENCE {
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+            wire.advance();
+            if wire.end().is_some() {
+                break;
+            }
+        }
+        let lived = start.elapsed();
+        assert!((HANDSHAKE_DEADLINE..HANDSHAKE_DEADLINE + PROMPT).contains(&lived), "{lived:?}");
+        if !wire.received().is_empty() {
+            assert_eq!(Answer::read_last(&mut wire).status, 408);
+        }
+    });
+}
+
+#[test]
+fn a_head_that_stops_is_told_408_at_the_deadline() {
+    on_own_one_and_four(scaled, |hub| {
+        let start = Instant::now();
+        let mut wire = hub.wire();
+        wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\n");
+        assert_eq!(Answer::read_last(&mut wire).status, 408);
+        assert!((HANDSHAKE_DEADLINE..HANDSHAKE_DEADLINE + PROMPT).contains(&start.elapsed()), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn tls_that_is_never_finished_is_closed_at_the_deadline() {
+    on_own_one_and_four(scaled, |hub| {
+        let hello = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
+        for (name, bytes) in [("silence", &[][..]), ("half a ClientHello", &hello)] {
+            let start = Instant::now();
+            let mut wires: Vec<_> = (0..50)
+                .map(|_| {
+                    let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), None);
+                    wire.send(bytes);
+                    wire
+                })
+                .collect();
+            promptly(name, || hub.connect_new().1.leave());
+            for wire in &mut wires {
+                assert!(wire.read_to_end(Instant::now() + PATIENCE).is_some(), "{name}: still open");
+            }
+            let lived = start.elapsed();
+            assert!((HANDSHAKE_DEADLINE..HANDSHAKE_DEADLINE + PROMPT).contains(&lived), "{name}: {lived:?}");
+        }
+    });
+}

@@ -1,0 +1,165 @@
+//! TLS (contract section 1, acceptance list P): both versions, resumption on whichever core, and a new certificate.
+
+use crate::{
+    harness::{TestHub, eventually, on_one_and_four, on_own_one_and_four, trusting, trusting_with},
+    peer::Peer,
+    request::{Answer, Request},
+    socket::{PATIENCE, PROMPT, Wire, fresh_address, open},
+};
+use gatecast::config::Tls;
+use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, version};
+use std::{fs, path::Path, sync::Arc, time::Instant};
+use tempfile::TempDir;
+
+/// A call to a hub by a client of this configuration: its answer's status, and what TLS says of itself.
+fn call(hub: &TestHub, client: &Arc<ClientConfig>) -> (u16, ProtocolVersion, HandshakeKind) {
+    let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), Some(client));
+    wire.send(&Request::new("GET", "/health").bytes());
+    let status = Answer::read(&mut wire).expect("an answer").status;
+    (status, wire.tls().protocol_version().unwrap(), wire.tls().handshake_kind().unwrap())
+}
+
+#[test]
+fn both_versions_are_spoken_and_the_newer_is_preferred() {
+    on_one_and_four(|hub| {
+        let cert = hub.data().join("cert.pem");
+        let table: [(&[_], _); 3] = [
+            (&[&version::TLS12], ProtocolVersion::TLSv1_2),
+            (&[&version::TLS13], ProtocolVersion::TLSv1_3),
+            (&[&version::TLS12, &version::TLS13], ProtocolVersion::TLSv1_3),
+        ];
+        for (versions, spoken) in table {
+            let client = trusting_with(&cert, versions);
+            let (status, seen, _) = call(hub, &client);
+            assert_eq!((status, seen), (200, spoken));
+            let (gateway, _) = hub.connect_new();
+            let socket = open(hub.addr, fresh_address(), |_| {});
+            let mut peer =
+                Peer::connect(Wire::new(socket, Some(&client)), &gateway.key).unwrap_or_else(|a| panic!("{a:?}"));
+            hub.publish(&gateway.id, "t", "{}");
+            assert_eq!(peer.event().kind, "t", "{spoken:?}");
+            peer.leave();
+        }
+    });
+}
+
+#[test]
+fn a_session_is_resumed_on_every_core() {
+    on_one_and_four(|hub| {
+        for versions in [&[&version::TLS12][..], &[&version::TLS13]] {
+            let client = trusting_with(&hub.data().join("cert.pem"), versions);
+            assert_ne!(call(hub, &client).2, HandshakeKind::Resumed, "the first has nothing to resume");
+            for n in 0..16 {
+                assert_eq!(call(hub, &client).2, HandshakeKind::Resumed, "{versions:?}, call {n}");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_not_tls_is_closed_at_once() {
+    on_one_and_four(|hub| {
+        for bytes in
+            [&b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"[..], &[0xff; 64], &[0x16, 0x03, 0x01, 0xff, 0xff, 0x01]]
+        {
+            let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), None);
+            let start = Instant::now();
+            wire.send(bytes);
+            assert!(wire.read_to_end(Instant::now() + PATIENCE).is_some(), "{bytes:?}: still open");
+            assert!(start.elapsed() < PROMPT, "{bytes:?}: closed after {:?}", start.elapsed());
+            assert!(!wire.received().starts_with(b"HTTP/"), "plain HTTP is not answered");
+        }
+    });
+}
+
+#[test]
+fn a_flipped_bit_ends_the_connection_and_delivers_nothing() {
+    on_one_and_four(|hub| {
+        let (gateway, mut peer) = hub.connect_new();
+        let mut wire = hub.wire();
+        wire.send(&Request::new("GET", "/health").bytes());
+        assert_eq!(Answer::read(&mut wire).unwrap().status, 200);
+        let body = r#"{"type":"damaged","payload":{}}"#;
+        let publish = hub.platform_request("POST", &format!("/api/v1/gateways/{}/events", gateway.id), body);
+        wire.send_damaged(&publish.bytes());
+        assert!(wire.read_to_end(Instant::now() + PATIENCE).is_some(), "still open");
+        hub.publish(&gateway.id, "marker", "{}");
+        assert_eq!(peer.event().kind, "marker");
+    });
+}
+
+/// A new self-signed certificate for `localhost` in these files.
+fn write_certificate(cert: &Path, key: &Path) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    fs::write(key, made.signing_key.serialize_pem()).unwrap();
+    fs::write(cert, made.cert.pem()).unwrap();
+}
+
+#[test]
+fn a_new_certificate_is_picked_up_and_drops_nobody() {
+    let files = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (cert, key) = (files.path().join("c.pem"), files.path().join("k.pem"));
+    for shards in [1, 4] {
+        write_certificate(&cert, &key);
+        let hub = TestHub::with(shards, |config| config.tls = Tls::Files { cert: cert.clone(), key: key.clone() });
+        let (gateway, mut peer) = hub.connect_new();
+        let old_pem = fs::read(&cert).unwrap();
+        write_certificate(&cert, &key);
+        hub.reload();
+        let accepted = || {
+            let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), Some(&trusting(&cert)));
+            wire.send(&Request::new("GET", "/health").bytes()) && Answer::read(&mut wire).is_some()
+        };
+        eventually("the new certificate is shown", accepted);
+        assert!((0..8).all(|_| accepted()), "on every core");
+
+        fs::write(&cert, b"no certificate").unwrap();
+        hub.reload();
+        peer.is_alive();
+        fs::write(&cert, &old_pem).unwrap();
+        hub.reload();
+        peer.is_alive();
+        write_certificate(&cert, &key);
+        hub.reload();
+        eventually("a good certificate after two bad ones is shown", accepted);
+        // The hub's own client trusts the first certificate, so the platform's call goes by the newest.
+        let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), Some(&trusting(&cert)));
+        let body = r#"{"type":"t","payload":{}}"#;
+        wire.send(&hub.platform_request("POST", &format!("/api/v1/gateways/{}/events", gateway.id), body).bytes());
+        assert_eq!(Answer::read(&mut wire).unwrap().json()["delivered"], 1);
+        assert_eq!(peer.event().kind, "t");
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_keeps_the_old_one_in_force() {
+    let files = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (cert, key) = (files.path().join("c.pem"), files.path().join("k.pem"));
+    write_certificate(&cert, &key);
+    let hub = TestHub::with(4, |config| config.tls = Tls::Files { cert: cert.clone(), key: key.clone() });
+    let client = Arc::clone(hub.tls().unwrap());
+    let other = files.path().join("other.pem");
+    write_certificate(&other, &files.path().join("other-key.pem"));
+    for bad in [b"junk".to_vec(), Vec::new(), fs::read(&other).unwrap()] {
+        fs::write(&cert, bad).unwrap();
+        hub.reload();
+        for _ in 0..8 {
+            assert_eq!(call(&hub, &client).0, 200);
+        }
+    }
+}
+
+#[test]
+fn without_tls_the_same_is_spoken_in_the_clear() {
+    on_own_one_and_four(
+        |config| config.tls = Tls::Off,
+        |hub| {
+            let (gateway, mut peer) = hub.connect_new();
+            let payload = format!("\"{}\"", "x".repeat(300_000));
+            assert_eq!(hub.publish(&gateway.id, "t", &payload)["delivered"], 1);
+            assert_eq!(peer.event().payload.get(), payload);
+            peer.is_alive();
+            peer.leave();
+        },
+    );
+}

@@ -1,0 +1,129 @@
+//! The upgrade (contract section 1, acceptance list B): what is let in, and how what is not is told.
+
+use crate::{
+    harness::{ORIGIN, on_one_and_four},
+    peer::Peer,
+    request::{Answer, CONNECT_PATH, Request},
+};
+
+/// One way to ask for the upgrade.
+type Ask = (&'static str, fn(Request) -> Request);
+
+#[test]
+fn what_a_proxy_may_make_of_an_upgrade_is_let_in() {
+    let table: &[Ask] = &[
+        ("as a gateway sends it", |r| r),
+        ("two connection options", |r| r.set("Connection", "keep-alive, Upgrade")),
+        ("options in another case", |r| r.set("Connection", "Keep-Alive,UPGRADE")),
+        ("options over two lines", |r| r.set("Connection", "keep-alive").with("Connection", "Upgrade")),
+        ("the protocol in another case", |r| r.set("Upgrade", "WebSocket")),
+        ("field names in another case", |r| r.without("Sec-WebSocket-Version").with("SEC-WEBSOCKET-VERSION", "13")),
+        ("an extension offered", |r| r.with("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")),
+        ("a subprotocol offered", |r| r.with("Sec-WebSocket-Protocol", "chat, superchat")),
+        ("a query", |r| r.line(&format!("GET {CONNECT_PATH}?a=b HTTP/1.1"))),
+        ("an origin on the list", |r| r.with("Origin", ORIGIN)),
+        ("a length of zero", |r| r.with("Content-Length", "0")),
+        ("a field that nobody knows", |r| r.with("X-Forwarded-For", "203.0.113.9")),
+    ];
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        for (name, change) in table {
+            eprintln!("{name}");
+            let mut wire = hub.wire();
+            wire.send(&change(Request::upgrade(&gateway.key)).bytes());
+            let answer = Answer::read(&mut wire).unwrap();
+            assert_eq!(answer.status, 101, "{name}: {answer:?}");
+            let mut peer = Peer::upgraded(wire, &answer);
+            peer.is_alive();
+        }
+    });
+}
+
+#[test]
+fn what_is_no_upgrade_is_told_what_is_wrong() {
+    let table: &[(&str, u16, fn(Request) -> Request)] = &[
+        ("no websocket key", 400, |r| r.without("Sec-WebSocket-Key")),
+        ("two websocket keys", 400, |r| r.with("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEA==")),
+        ("the same websocket key twice", 400, |r| r.with("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")),
+        ("a websocket key that is not base64", 400, |r| r.set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ!=")),
+        ("a websocket key without padding", 400, |r| r.set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ")),
+        ("a websocket key of 15 bytes", 400, |r| r.set("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4P")),
+        ("a websocket key of 17 bytes", 400, |r| r.set("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEBE=")),
+        ("an empty websocket key", 400, |r| r.set("Sec-WebSocket-Key", "")),
+        ("no version", 426, |r| r.without("Sec-WebSocket-Version")),
+        ("version 8", 426, |r| r.set("Sec-WebSocket-Version", "8")),
+        ("version 12", 426, |r| r.set("Sec-WebSocket-Version", "12")),
+        ("two versions", 426, |r| r.set("Sec-WebSocket-Version", "13, 8")),
+        ("version 013", 426, |r| r.set("Sec-WebSocket-Version", "013")),
+        ("no upgrade", 426, |r| r.without("Upgrade").without("Connection")),
+        ("no upgrade field", 426, |r| r.without("Upgrade")),
+        ("another upgrade", 426, |r| r.set("Upgrade", "h2c")),
+        ("no connection option", 400, |r| r.without("Connection")),
+        ("another connection option", 400, |r| r.set("Connection", "keep-alive")),
+        ("half a connection option", 400, |r| r.set("Connection", "Upgraded")),
+        ("POST", 405, |r| r.line(&format!("POST {CONNECT_PATH} HTTP/1.1")).with("Content-Length", "0")),
+        ("PUT", 405, |r| r.line(&format!("PUT {CONNECT_PATH} HTTP/1.1")).with("Content-Length", "0")),
+        ("HTTP/1.0", 400, |r| r.line(&format!("GET {CONNECT_PATH} HTTP/1.0"))),
+        ("a body", 400, |r| r.body("{}")),
+        ("a chunked body", 400, |r| r.with("Transfer-Encoding", "chunked")),
+        ("an origin that is not on the list", 403, |r| r.with("Origin", "https://evil.example")),
+        ("an origin that begins like one on the list", 403, |r| r.with("Origin", format!("{ORIGIN}.evil"))),
+        ("an origin with another scheme", 403, |r| r.with("Origin", "http://console.example")),
+        ("the null origin", 403, |r| r.with("Origin", "null")),
+    ];
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        for (name, status, change) in table {
+            eprintln!("{name}");
+            let answer = hub.ask(&change(Request::upgrade(&gateway.key)));
+            assert_eq!(answer.status, *status, "{name}: {answer:?}");
+            if *status == 426 {
+                assert_eq!(answer.field("sec-websocket-version"), Some("13"), "{name}");
+                assert_eq!(answer.field("upgrade"), Some("websocket"), "{name}");
+            }
+            if *status == 405 {
+                assert_eq!(answer.field("allow"), Some("GET"), "{name}");
+            }
+        }
+        assert_eq!(hub.rows(&gateway.id).len(), 0);
+    });
+}
+
+#[test]
+fn odd_subprotocols_neither_hurt_nor_are_chosen() {
+    let table: &[(&str, Vec<u8>)] = &[
+        ("bytes that are not ASCII", b"\xff\xfe".to_vec()),
+        ("8,000 blanks", [b"a".as_slice(), &[b' '; 8_000], b"b"].concat()),
+        ("1,000 tokens", b"token, ".repeat(1_000)),
+    ];
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        for (name, value) in table {
+            eprintln!("{name}");
+            let mut wire = hub.wire();
+            wire.send(&Request::upgrade(&gateway.key).with("Sec-WebSocket-Protocol", value).bytes());
+            let answer = Answer::read(&mut wire).unwrap();
+            if answer.status == 101 {
+                Peer::upgraded(wire, &answer).leave();
+            } else {
+                assert_eq!(answer.status, 400, "{name}: {answer:?}");
+            }
+        }
+        hub.connect(&gateway.key).leave();
+    });
+}
+
+#[test]
+fn frames_sent_along_with_the_upgrade_are_not_lost() {
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        let mut wire = hub.wire();
+        let mut bytes = Request::upgrade(&gateway.key).bytes();
+        bytes.extend_from_slice(&crate::peer::frame(crate::peer::PING, 5, b"early"));
+        wire.send(&bytes);
+        let answer = Answer::read(&mut wire).unwrap();
+        let mut peer = Peer::upgraded(wire, &answer);
+        let seen = peer.next(std::time::Instant::now() + crate::socket::PATIENCE);
+        assert!(matches!(&seen, crate::peer::Seen::Pong(payload) if payload == b"early"), "{seen:?}");
+    });
+}
