@@ -6,6 +6,7 @@ use crate::{
     socket::{PATIENCE, Wire, fresh_address, open},
 };
 use gatecast::{Config, Hub};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer, pki_types::pem::PemObject};
 use serde_json::{Value, json};
 use std::{
@@ -95,6 +96,7 @@ impl TestHub {
     }
 
     fn on(config: Config, data: Arc<TempDir>) -> Self {
+        raise_descriptor_limit();
         let hub = Hub::start(config.clone()).unwrap_or_else(|e| panic!("the hub does not start: {e}"));
         let tls = (config.tls != gatecast::config::Tls::Off).then(|| {
             let cert = match &config.tls {
@@ -250,6 +252,13 @@ impl Drop for TestHub {
             self.join();
         }
     }
+}
+
+/// Takes all the descriptors that this process may have: a fleet and its hub need two for each connection.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("a soft limit may be raised to the hard one");
 }
 
 /// Asks again and again until it is so.

@@ -109,7 +109,7 @@ fn whatever_comes_in_is_a_sign_of_life() {
                 peer
             };
             scope.spawn(move || stays(hub, long, mute(), |peer| peer.text("{}")));
-            scope.spawn(move || stays(hub, long, mute(), |peer| drop(peer.frame(PONG, b"not what was asked"))));
+            scope.spawn(move || stays(hub, long, mute(), |peer| assert!(peer.frame(PONG, b"not what was asked"))));
             scope.spawn(move || {
                 // One byte of a frame at a time: it moves, so it lives.
                 let mut bytes = crate::peer::frame(crate::peer::TEXT, 100, &[b' '; 100]).into_iter();

@@ -167,9 +167,9 @@ impl Wire {
         PollFd::new(&self.socket, PollFlags::IN | write)
     }
 
-    /// Ends this side's stream with a bare FIN.
+    /// Ends this side's stream with a bare FIN, unless the other side has ended both already.
     pub fn half_close(&mut self) {
-        self.socket.shutdown(Shutdown::Write).unwrap();
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     /// Ends this side's stream as TLS asks for: close_notify, then FIN.

@@ -6,12 +6,12 @@ use crate::{
     request::{Answer, CONNECT_PATH, Request},
 };
 
-/// One way to ask for the upgrade.
-type Ask = (&'static str, fn(Request) -> Request);
+/// What is done to the upgrade that a gateway sends.
+type Change = fn(Request) -> Request;
 
 #[test]
 fn what_a_proxy_may_make_of_an_upgrade_is_let_in() {
-    let table: &[Ask] = &[
+    let table: &[(&str, Change)] = &[
         ("as a gateway sends it", |r| r),
         ("two connection options", |r| r.set("Connection", "keep-alive, Upgrade")),
         ("options in another case", |r| r.set("Connection", "Keep-Alive,UPGRADE")),
@@ -41,7 +41,7 @@ fn what_a_proxy_may_make_of_an_upgrade_is_let_in() {
 
 #[test]
 fn what_is_no_upgrade_is_told_what_is_wrong() {
-    let table: &[(&str, u16, fn(Request) -> Request)] = &[
+    let table: &[(&str, u16, Change)] = &[
         ("no websocket key", 400, |r| r.without("Sec-WebSocket-Key")),
         ("two websocket keys", 400, |r| r.with("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEA==")),
         ("the same websocket key twice", 400, |r| r.with("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")),
