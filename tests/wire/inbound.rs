@@ -197,12 +197,16 @@ fn a_flood_of_pings_is_closed_and_delays_nobody() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let (mut flooder, mut sibling) = (hub.connect(&gateway.key), hub.connect(&gateway.key));
-        let most = limits::INBOUND_CONTROL_PER_SECOND_MAX as usize * 10;
-        flooder.wire.send(&frame(PING, 4, b"ping").repeat(most * 3));
-        assert_eq!(hub.publish(&gateway.id, "t", "{}")["connections"].as_u64().map(|n| n >= 1), Some(true));
+        let ping = frame(PING, 4, b"ping");
+        flooder.wire.send(&ping.repeat(50_000));
+        let answer = hub.publish(&gateway.id, "t", "{}");
+        assert!(answer["connections"].as_u64() >= Some(1), "{answer}");
         assert_eq!(sibling.event().kind, "t");
+        // What was read together is answered together, so that one reading may come on top.
+        let allowed = limits::INBOUND_CONTROL_PER_SECOND_MAX as usize * 10;
+        let most = allowed + limits::READ_BATCH_BYTES * 2 / ping.len();
         let pongs = pongs_until_close(&mut flooder);
-        assert!(pongs <= most + 1, "{pongs} pongs to a flood");
+        assert!((1..=most).contains(&pongs), "{pongs} pongs to a flood");
         hub.await_rows(&gateway.id, 1);
         sibling.is_alive();
     });

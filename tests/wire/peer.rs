@@ -191,7 +191,7 @@ impl Peer {
         loop {
             match self.next(deadline) {
                 Seen::Pong(payload) if payload == b"alive?" => return,
-                Seen::Text(_) | Seen::Ping(_) => {}
+                Seen::Text(_) | Seen::Ping(_) | Seen::Pong(_) => {}
                 other => panic!("instead of a pong: {other:?}"),
             }
         }
