@@ -31,6 +31,10 @@ impl Worker {
 
     /// The address may try, or may not.
     pub(super) fn handle_attempt(&self, link: &Rc<Link>, key: Option<KeyHash>, answers: Vec<Answer>) {
+        // The peer went while the question was on its way; nobody would ever take it out of the shard again.
+        if link.session.borrow().is_over() {
+            return;
+        }
         match answers.into_iter().next() {
             Some(Answer::Shard(Reply::Attempt(Ok(())))) => {}
             Some(Answer::Shard(Reply::Attempt(Err(retry_after)))) => {
