@@ -172,11 +172,6 @@ impl Worker {
         self.members.borrow().iter().flatten().cloned().collect()
     }
 
-    /// Whether there is a gateway's connection.
-    pub(super) fn has_members(&self) -> bool {
-        self.members.borrow().iter().any(Option::is_some)
-    }
-
     /// All connections.
     pub(super) fn all(&self) -> Vec<Rc<Link>> {
         self.links.borrow().iter().map(|(_, link)| Rc::clone(link)).collect()
