@@ -15,6 +15,8 @@ mod calls;
 pub(crate) mod clock;
 mod drain;
 mod effects;
+#[cfg(test)]
+mod faults;
 mod flush;
 mod handoff;
 mod link;
@@ -31,3 +33,6 @@ mod turn;
 pub(crate) mod watchdog;
 mod wheel;
 pub(crate) mod worker;
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,8 @@ impl Worker {
 
     /// Feeds the session what was read.
     pub(super) fn receive(&self, link: &Link, bytes: usize) {
+        #[cfg(test)]
+        super::faults::strike(link.session.borrow().peer());
         let mut received = self.received.borrow_mut();
         let mut scratch = self.scratch.borrow_mut();
         link.session.borrow_mut().handle_received(clock::now(), &mut received[..bytes], &mut scratch);

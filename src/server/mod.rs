@@ -22,7 +22,13 @@ use crate::{
 };
 use certificate::Certificate;
 use executors::Executors;
-use std::{fmt, fs, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use std::{
+    fmt, fs,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+};
 
 /// Why a hub did not start, or how it failed: one sentence that names what is wrong and what to do.
 #[derive(Debug)]
@@ -173,6 +179,16 @@ impl HubHandle {
             tracing::info!("draining");
             self.tell(&Control::Drain);
         }
+    }
+
+    /// Connections whose code panicked; each has cost that connection only.
+    pub fn panics(&self) -> u64 {
+        self.shared.panics.load(Ordering::Relaxed)
+    }
+
+    /// How often a shard was found to be stalled.
+    pub fn stalls(&self) -> u64 {
+        self.shared.stalls.load(Ordering::Relaxed)
     }
 
     /// Lets gateways in.

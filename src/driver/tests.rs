@@ -1,0 +1,227 @@
+//! Claims about the runtime below a real hub: panics, stalls, messages between cores under pressure.
+
+use super::faults::{self, Fault};
+use crate::{Config, Hub, config::Tls, session::CONNECT_PATH};
+use glommio::{LocalExecutorBuilder, Placement};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A hub in plain text with one gateway, whose key is `k`.
+struct TestHub {
+    hub: Option<Hub>,
+    gateway: String,
+    _data: tempfile::TempDir,
+}
+
+impl TestHub {
+    fn start() -> Self {
+        let data = tempfile::tempdir().expect("a directory");
+        let config = Config {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            data: data.path().join("hub"),
+            cores: Some(1),
+            tls: Tls::Off,
+            rate_per_minute: 0,
+            drain_window: Duration::ZERO,
+            ..Config::default()
+        };
+        let hub = Hub::start(config).expect("a hub");
+        let mut this = Self { hub: Some(hub), gateway: String::new(), _data: data };
+        let created = this.call("POST", "/api/v1/gateways", r#"{"name":"g"}"#);
+        this.gateway = created.split("\"id\":\"").nth(1).expect("an id")[..36].to_owned();
+        let hash: String = crate::model::KeyHash::of(b"k").0.iter().map(|byte| format!("{byte:02x}")).collect();
+        this.call("POST", &format!("/api/v1/gateways/{}/tokens", this.gateway), &format!(r#"{{"sha256":"{hash}"}}"#));
+        this
+    }
+
+    fn hub(&self) -> &Hub {
+        self.hub.as_ref().expect("it runs until the end of the test")
+    }
+
+    /// One call of the platform; the whole answer.
+    fn call(&self, method: &str, path: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(self.hub().addr()).expect("a connection");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            self.hub().admin_token(),
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+
+    /// A connected gateway that has read its ack.
+    fn connect(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.hub().addr()).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let request = format!(
+            "GET {CONNECT_PATH} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: k\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
+        read_until(&mut stream, b"connection.ack");
+        stream
+    }
+
+    fn publish(&self) -> String {
+        self.call("POST", &format!("/api/v1/gateways/{}/events", self.gateway), r#"{"type":"t","payload":1}"#)
+    }
+}
+
+impl Drop for TestHub {
+    fn drop(&mut self) {
+        if let Some(hub) = self.hub.take() {
+            hub.drain();
+            hub.join().expect("an orderly end");
+        }
+    }
+}
+
+fn read_until(stream: &mut TcpStream, what: &[u8]) -> Vec<u8> {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    while !seen.windows(what.len()).any(|window| window == what) {
+        match stream.read(&mut buffer) {
+            Ok(0) => panic!("the end came before {:?}: {seen:?}", String::from_utf8_lossy(what)),
+            Ok(bytes) => seen.extend_from_slice(&buffer[..bytes]),
+            Err(error) => panic!("{error} before {:?}", String::from_utf8_lossy(what)),
+        }
+    }
+    seen
+}
+
+#[test]
+fn a_panic_costs_its_connection_and_no_other() {
+    let hub = TestHub::start();
+    let (mut faulty, mut other) = (hub.connect(), hub.connect());
+    faults::arm(faulty.local_addr().expect("an address"), Fault::Panic);
+    faulty.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).expect("sent");
+    let close = read_until(&mut faulty, b"internal error");
+    assert!(close.windows(2).any(|window| window == 1011_u16.to_be_bytes()), "{close:?}");
+    let outcome = hub.publish();
+    assert!(outcome.contains(r#""delivered":1"#), "{outcome}");
+    read_until(&mut other, br#""payload":1"#);
+    assert_eq!(hub.hub().handle().panics(), 1);
+    drop(faulty);
+    drop(hub.connect());
+}
+
+#[test]
+fn a_stalled_shard_is_noticed_within_a_second() {
+    let hub = TestHub::start();
+    let mut gateway = hub.connect();
+    faults::arm(gateway.local_addr().expect("an address"), Fault::Stall(Duration::from_millis(1_500)));
+    assert_eq!(hub.hub().handle().stalls(), 0);
+    let began = Instant::now();
+    gateway.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).expect("sent");
+    while hub.hub().handle().stalls() == 0 {
+        assert!(began.elapsed() < Duration::from_millis(1_500), "not noticed while it lasted");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(hub.publish().contains(r#""delivered":1"#), "it turns again");
+}
+
+#[test]
+fn a_port_is_free_again_once_the_hub_has_ended() {
+    let hub = TestHub::start();
+    let address = hub.hub().addr();
+    drop(hub);
+    assert!(TcpStream::connect(address).is_err(), "nobody listens");
+    drop(std::net::TcpListener::bind(address).expect("the port is free"));
+}
+
+/// A million messages there and back between two executors set up as the hub's, with somebody else on their processor.
+/// A message that is lost to a sleeping executor would stall its lane until a heartbeat; none may take 200 ms.
+#[test]
+fn a_million_messages_cross_between_cores_under_a_hog_without_a_stall() {
+    const MESSAGES: u64 = 1_000_000;
+    const WINDOW: u64 = 64;
+    let stop = Arc::new(AtomicBool::new(false));
+    let hog = {
+        let stop = Arc::clone(&stop);
+        thread::spawn(move || {
+            let mut spins = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                // Bursts, so that the executors park and wake in between.
+                for _ in 0..200_000 {
+                    spins = std::hint::black_box(spins + 1);
+                }
+                thread::sleep(Duration::from_micros(300));
+            }
+        })
+    };
+    let (there, there_in) = flume::bounded::<u64>(WINDOW as usize);
+    let (back, back_in) = flume::bounded::<u64>(WINDOW as usize);
+    let worst = Arc::new(AtomicU64::new(0));
+    let echo = executor(0, move || async move {
+        while let Ok(message) = there_in.recv_async().await {
+            for message in std::iter::once(message).chain(there_in.try_iter()) {
+                back.try_send(message).expect("the window bounds what is on its way");
+            }
+        }
+    });
+    let asker = {
+        let worst = Arc::clone(&worst);
+        executor(1, move || async move {
+            let (mut sent, mut received) = (0, 0);
+            while received < MESSAGES {
+                while sent < MESSAGES && sent - received < WINDOW {
+                    there.try_send(sent).expect("the window bounds what is on its way");
+                    sent += 1;
+                }
+                let asked = Instant::now();
+                let first = back_in.recv_async().await.expect("the other side lives");
+                let waited = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
+                worst.fetch_max(waited, Ordering::Relaxed);
+                for message in std::iter::once(first).chain(back_in.try_iter()) {
+                    assert_eq!(message, received, "in order, none missing");
+                    received += 1;
+                }
+            }
+        })
+    };
+    asker.join().expect("all came");
+    echo.join().expect("an orderly end");
+    stop.store(true, Ordering::Relaxed);
+    hog.join().expect("the hog ends");
+    assert!(worst.load(Ordering::Relaxed) < 200, "one took {worst:?} ms");
+}
+
+/// An executor as the hub's, heartbeats included; the future ends it.
+fn executor<F: Future<Output = ()> + 'static>(
+    cpu: usize,
+    run: impl FnOnce() -> F + Send + 'static,
+) -> glommio::ExecutorJoinHandle<()> {
+    let cpus = rustix::thread::sched_getaffinity(None).expect("a set");
+    let cpus: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| cpus.is_set(*cpu)).collect();
+    LocalExecutorBuilder::new(Placement::Fixed(cpus[cpu % cpus.len()]))
+        .io_memory(64 << 10)
+        .ring_depth(128)
+        .preempt_timer(Duration::from_secs(1))
+        .spawn(move || async move {
+            let stop = std::rc::Rc::new(std::cell::Cell::new(false));
+            for period in [50, 70] {
+                let stop = std::rc::Rc::clone(&stop);
+                glommio::spawn_local(async move {
+                    while !stop.get() {
+                        glommio::timer::sleep(Duration::from_millis(period)).await;
+                    }
+                })
+                .detach();
+            }
+            run().await;
+            stop.set(true);
+            glommio::timer::sleep(Duration::from_millis(100)).await;
+        })
+        .expect("an executor")
+}
