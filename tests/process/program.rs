@@ -1,0 +1,196 @@
+//! The program under test: started on a free port in plain text, watched through `/proc`.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A running `gatecast serve` with one gateway, whose key is `k`.
+pub struct Program {
+    pub address: SocketAddr,
+    child: Child,
+    admin_token: String,
+    gateway: String,
+    _data: Option<tempfile::TempDir>,
+}
+
+/// SHA-256 of `k`.
+const KEY_HASH: &str = "8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a";
+
+impl Program {
+    pub fn start(arguments: &[&str]) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let mut program = Self::start_in(data.path(), arguments);
+        program._data = Some(data);
+        let created = program.call("POST", "/api/v1/gateways", r#"{"name":"g"}"#);
+        program.gateway = created["id"].as_str().expect("an id").to_owned();
+        let tokens = format!("/api/v1/gateways/{}/tokens", program.gateway);
+        program.call("POST", &tokens, &format!(r#"{{"sha256":"{KEY_HASH}"}}"#));
+        program
+    }
+
+    pub fn start_in(data: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_gatecast"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--tls", "off", "--rate-limit-per-minute", "0", "--data"])
+            .arg(data)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let address = address.unwrap_or_else(|| panic!("no address in {line:?}")).parse().expect("an address");
+        let admin_token = fs::read_to_string(data.join("admin-token")).expect("a token").trim().to_owned();
+        Self { address, child, admin_token, gateway: String::new(), _data: None }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("the program runs");
+    }
+
+    /// Waits for the end; its exit code, if it was not killed.
+    pub fn wait(&mut self) -> Option<i32> {
+        self.child.wait().expect("it was started").code()
+    }
+
+    fn proc(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.child.id())
+    }
+
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(self.proc("fd")).expect("it runs").count()
+    }
+
+    pub fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
+        line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+    }
+
+    /// Processor time used so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(self.proc("stat")).expect("it runs");
+        let fields: Vec<_> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+        let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
+        Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second())
+    }
+
+    fn request(&self, method: &str, path: &str, body: &str) -> String {
+        let (token, length) = (&self.admin_token, body.len());
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+    }
+
+    pub fn call(&self, method: &str, path: &str, body: &str) -> serde_json::Value {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        let answer = self.exchange(&mut stream, &self.request(method, path, body)).expect("an answer");
+        serde_json::from_str(answer.split_once("\r\n\r\n").expect("a head").1).expect("JSON")
+    }
+
+    /// One request and its whole answer; `None` where the connection ends.
+    fn exchange(&self, stream: &mut TcpStream, request: &str) -> Option<String> {
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut seen = Vec::new();
+        let mut buffer = [0; 8192];
+        loop {
+            let bytes = stream.read(&mut buffer).ok().filter(|bytes| *bytes > 0)?;
+            seen.extend_from_slice(&buffer[..bytes]);
+            let text = String::from_utf8_lossy(&seen);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+            if body.len() >= length.map_or(0, |length| length.parse().expect("a length")) {
+                return Some(text.into_owned());
+            }
+        }
+    }
+
+    pub fn publish_over(&self, stream: &mut TcpStream, payload: u64) -> String {
+        let path = format!("/api/v1/gateways/{}/events", self.gateway);
+        let request = self.request("POST", &path, &format!(r#"{{"type":"t","payload":{payload}}}"#));
+        self.exchange(stream, &request).expect("an answer")
+    }
+
+    /// Registers a gateway; `None` unless it was acknowledged.
+    pub fn create_over(&self, stream: &mut TcpStream, name: &str) -> Option<()> {
+        let request = self.request("POST", "/api/v1/gateways", &format!(r#"{{"name":"{name}"}}"#));
+        self.exchange(stream, &request).filter(|answer| answer.starts_with("HTTP/1.1 201 ")).map(drop)
+    }
+
+    pub fn gateway_names(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        loop {
+            let page = self.call("GET", &format!("/api/v1/gateways?limit=1000&offset={}", names.len()), "");
+            let rows = page["list"].as_array().expect("a list");
+            if rows.is_empty() {
+                return names;
+            }
+            names.extend(rows.iter().map(|row| row["name"].as_str().expect("a name").to_owned()));
+        }
+    }
+
+    pub fn live_connections(&self) -> u64 {
+        self.call("GET", "/api/internal/v1/stats?limit=1", "")["gatewayConnections"]["totalActive"]
+            .as_u64()
+            .expect("a number")
+    }
+
+    /// A connected gateway that has read its ack.
+    pub fn connect(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        stream
+            .write_all(
+                b"GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: k\r\n\r\n",
+            )
+            .expect("sent");
+        read_until(&mut stream, b"connection.ack");
+        stream
+    }
+
+    pub fn eventually(&self, what: &str, so: impl Fn(&Self) -> bool) {
+        let began = Instant::now();
+        while !so(self) {
+            assert!(began.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It has ended already where the test waited for that.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn read_until(stream: &mut TcpStream, what: &[u8]) {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    while !seen.windows(what.len()).any(|window| window == what) {
+        match stream.read(&mut buffer) {
+            Ok(bytes) if bytes > 0 => seen.extend_from_slice(&buffer[..bytes]),
+            end => panic!("{end:?} before {:?}", String::from_utf8_lossy(what)),
+        }
+    }
+}
+
+pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut seen = Vec::new();
+    stream.read_to_end(&mut seen).expect("an orderly end");
+    seen
+}
