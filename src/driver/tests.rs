@@ -225,3 +225,13 @@ fn executor<F: Future<Output = ()> + 'static>(
         })
         .expect("an executor")
 }
+
+#[test]
+fn an_idle_connection_stays_small() {
+    // What one connection holds of ours; rustls and glommio hold the rest (docs/PERFORMANCE.md).
+    let link = size_of::<super::link::Link>();
+    let connection = size_of::<crate::shard::Connection>();
+    assert!(link <= 512, "a link has {link} bytes");
+    assert!(connection <= 320, "a connection in the registry has {connection} bytes");
+    println!("link {link}, registry {connection}, session {}", size_of::<crate::session::Session>());
+}
