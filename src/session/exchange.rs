@@ -233,6 +233,10 @@ impl Exchange {
                     self.state = State::Answering(request);
                     return Progress::Do(Effect::Call);
                 }
+                if self.last {
+                    // The peer has ended its stream, so the rest will not come.
+                    return Progress::Close(End::Gone);
+                }
                 self.state = State::Body(request, decoder);
                 Progress::Wait
             }
