@@ -1,6 +1,7 @@
 //! The commands of the `gatecast` program: one file each.
 
 pub mod client;
+mod demo;
 pub mod doctor;
 pub mod endpoint;
 mod gateway;
@@ -61,6 +62,8 @@ struct Arguments {
 enum Command {
     /// Run a hub until it is told to stop.
     Serve(serve::Serve),
+    /// See it work: a hub, three gateways and a deployment on this machine.
+    Demo(demo::Demo),
     /// Say whether a hub can run here, and what to do where it cannot.
     Doctor(doctor::Doctor),
     /// Register, list and delete gateways.
@@ -81,6 +84,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(command) => command.run(),
+        Command::Demo(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Gateway(command) => command.run(),
         Command::Token(command) => command.run(),
@@ -117,6 +121,7 @@ mod tests {
         let id = "4ad0a1f6-6c5b-4d0f-8f2e-6f4c3ad9c1b7";
         check("gatecast", false);
         check("gatecast serve", true);
+        check("gatecast demo --once", true);
         check("gatecast serve --tls off --set heartbeat.interval=1s --set drain.window=0s --cores 2", true);
         check("gatecast serve --set heartbeat.interval", false);
         check("gatecast doctor --json", true);
