@@ -311,7 +311,7 @@ impl Shard {
         for event in events {
             self.accept(now, ticket, &event);
         }
-        if let Some((request, reply)) = self.tickets.settle(ticket) {
+        if let Some((request, reply)) = self.tickets.seal(ticket) {
             self.effects.push_back(Effect::Reply(request, reply));
         }
     }

@@ -191,3 +191,18 @@ fn a_batch_is_answered_in_its_order() {
     let Some((9, Reply::PublishedMany(outcomes))) = replies(&mut shard).pop() else { panic!("no answer") };
     assert_eq!(outcomes.iter().map(|o| (o.delivered, o.failed)).collect::<Vec<_>>(), [(1, 0), (0, 1), (1, 0)]);
 }
+
+#[test]
+fn a_batch_that_overflows_its_only_connection_is_answered_whole() {
+    let mut shard = shard();
+    let gateway = GatewayId::random();
+    shard.handle_join(at(0), join(gateway)).unwrap();
+    shard.handle_command(at(1), 1, Command::Publish(event(gateway, &"x".repeat(90))));
+    let events = vec![event(gateway, &"y".repeat(90)), event(gateway, "z"), event(gateway, "z")];
+    shard.handle_command(at(1), 2, Command::PublishMany(events));
+    let replies = replies(&mut shard);
+    let Some((2, Reply::PublishedMany(outcomes))) = replies.last() else { panic!("no answer") };
+    let reasons: Vec<_> = outcomes.iter().map(|outcome| outcome.failures[0].reason).collect();
+    assert_eq!(reasons, ["slow consumer", Failure::NOT_CONNECTED, Failure::NOT_CONNECTED]);
+    assert_eq!(shard.undecided(), 0);
+}

@@ -52,7 +52,7 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    /// Opens a ticket for so many events.
+    /// Opens a ticket for so many events. Until [`Tickets::seal`] it stays, whatever is decided: more may be added.
     pub fn open(&mut self, request: RequestKey, events: usize, many: bool, deadline: Instant) -> u32 {
         self.serial += 1;
         let ticket = Ticket {
@@ -60,7 +60,7 @@ impl Tickets {
             serial: self.serial,
             many,
             answered: false,
-            undecided: 0,
+            undecided: UNSEALED,
             events: Vec::with_capacity(events),
         };
         let key = u32::try_from(self.tickets.insert(ticket)).expect("tickets are bounded by the inboxes");
@@ -112,8 +112,14 @@ impl Tickets {
         fail(&mut self.tickets[of.ticket as usize].events[of.event as usize].outcome, None, Failure::NOT_CONNECTED);
     }
 
+    /// All events were added; returns the answer where everything is decided already.
+    pub fn seal(&mut self, ticket: u32) -> Option<(RequestKey, Reply)> {
+        self.tickets.get_mut(ticket as usize)?.undecided -= UNSEALED;
+        self.settle(ticket)
+    }
+
     /// Ends the ticket if nothing of it is undecided; returns the answer where it was not given yet.
-    pub fn settle(&mut self, ticket: u32) -> Option<(RequestKey, Reply)> {
+    fn settle(&mut self, ticket: u32) -> Option<(RequestKey, Reply)> {
         if self.tickets.get(ticket as usize)?.undecided > 0 {
             return None;
         }
@@ -171,3 +177,6 @@ fn fail(outcome: &mut PublishOutcome, connection_id: Option<ConnectionId>, reaso
         outcome.failures.push(Failure { connection_id, reason });
     }
 }
+
+/// What holds a ticket open while events are added to it.
+const UNSEALED: u32 = 1;
