@@ -14,7 +14,7 @@ use super::{
 use crate::{Config, Hub};
 use clap::Args;
 use instance::{Heard, Instance, Name, Received};
-use narrator::{Narrator, Tone, expect};
+use narrator::{Narrator, expect};
 use place::Place;
 use serde_json::{Value, json};
 use std::{
@@ -197,42 +197,32 @@ impl Story {
             fs::write(&file, content)
                 .map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", file.display())))
         };
-        write("edge-lab.token", &absent.token)?;
+        write(&format!("{ABSENT}.token"), &absent.token)?;
         let program = std::env::current_exe().map_or_else(|_| "gatecast".to_owned(), |it| it.display().to_string());
         let (dir, base) = (place.path().display(), &self.endpoint.base);
         let eu = self.gateways.first().map_or("", |gateway| gateway.id.as_str());
         let curl = |rest: &str| {
-            format!("curl --cacert {dir}/cert.pem -H \"Authorization: Bearer $(cat {dir}/admin-token)\" {rest}")
+            format!("curl -s --cacert {dir}/cert.pem -H \"Authorization: Bearer $(cat {dir}/admin-token)\" {rest}")
         };
-        let hello = hello();
+        let (hello, lab) = (hello(), &absent.id);
+        let payload = &hello["payload"];
+        self.narrator.title("All of it was as expected. Now it is yours, until Ctrl-C. In a second terminal:")?;
         let parts = [
-            ("All of it was as expected. Now it is yours, until Ctrl-C: in a second terminal,", vec![]),
+            ("be the gateway that is missing,", format!("{program} listen --data {dir} --token @{dir}/{ABSENT}.token")),
             (
-                "be the gateway that is missing, and publish to it from a third:",
-                vec![
-                    format!("{program} listen --data {dir} --token @{dir}/edge-lab.token"),
-                    format!(
-                        "{program} publish --data {dir} {} --type demo.hello --payload '{}'",
-                        absent.id, hello["payload"]
-                    ),
-                ],
+                "and publish to it from a third;",
+                format!("{program} publish --data {dir} {lab} --type demo.hello --payload '{payload}'"),
             ),
             (
-                "publish to both instances of edge-eu, which are told below:",
-                vec![curl(&format!("-d '{hello}' {base}/api/v1/gateways/{eu}/events"))],
+                "publish to both instances of edge-eu, and see them hear it below;",
+                curl(&format!("-d '{hello}' {base}/api/v1/gateways/{eu}/events")),
             ),
-            (
-                "look at it:",
-                vec![curl(&format!("{base}/api/internal/v1/stats")), format!("{program} stats --data {dir}")],
-            ),
+            ("look at the connections,", format!("{program} stats --data {dir}")),
+            ("or at all that is counted.", curl(&format!("{base}/api/internal/v1/stats"))),
         ];
-        for (heading, commands) in parts {
-            if commands.is_empty() {
-                self.narrator.title(heading)?;
-                continue;
-            }
-            self.narrator.line(&format!("\n   {}", self.narrator.tone(Tone::Strong, heading)))?;
-            commands.iter().try_for_each(|command| self.narrator.line(&format!("  {command}")))?;
+        for (what, command) in parts {
+            self.narrator.note(what)?;
+            self.narrator.line(&format!("  {command}"))?;
         }
         self.narrator.title("What happens from here on:")
     }

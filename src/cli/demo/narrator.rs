@@ -11,7 +11,7 @@ pub(super) struct Narrator {
 
 /// How a piece of text stands out (ECMA-48 section 8.3.117).
 #[derive(Clone, Copy)]
-pub(super) enum Tone {
+enum Tone {
     /// A heading.
     Strong,
     /// What went as it should.
@@ -29,7 +29,7 @@ impl Narrator {
     }
 
     /// The text in its tone.
-    pub(super) fn tone(&self, tone: Tone, text: &str) -> String {
+    fn tone(&self, tone: Tone, text: &str) -> String {
         let code = match tone {
             Tone::Strong => "1",
             Tone::Good => "32",
