@@ -17,6 +17,8 @@ pub mod server;
 pub mod session;
 pub mod shard;
 pub mod store;
+#[cfg(test)]
+mod tidy;
 pub mod transport;
 pub mod wire;
 

@@ -13,6 +13,7 @@ mod exchange;
 mod heartbeat;
 mod lingering;
 pub mod message;
+mod refusal;
 mod settings;
 mod streaming;
 mod transmit;
@@ -157,7 +158,7 @@ impl Session {
     /// The gateway may not connect.
     pub fn handle_refusal(&mut self, now: Now, refused: Refused) {
         if let Stage::Admission(_) = self.stage {
-            refusal(refused).encode(now.wall, false, false, self.transmit.plain());
+            refusal::response(refused).encode(now.wall, false, false, self.transmit.plain());
             self.linger(now, End::Refused(refused.label()));
         }
     }
@@ -380,21 +381,6 @@ impl Session {
             self.stage = Stage::Over;
             self.effects.push_back(Effect::Over(end));
         }
-    }
-}
-
-fn refusal(refused: Refused) -> Response {
-    let description = match refused {
-        Refused::RateLimited { .. } => "Too many connection attempts from this address.",
-        Refused::Unauthorized => "The api-key is missing or not valid.",
-        Refused::CapacityExceeded => "Connection capacity exceeded.",
-        Refused::Unavailable => "The key cannot be checked right now.",
-        Refused::Draining => "The hub is shutting down.",
-    };
-    let response = Response::error(refused.status(), description).closing();
-    match refused.retry_after() {
-        Some(seconds) => response.with("Retry-After", seconds.to_string()),
-        None => response,
     }
 }
 

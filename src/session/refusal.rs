@@ -1,0 +1,19 @@
+//! What a gateway is told that may not connect (contract section 1).
+
+use crate::{model::Refused, wire::http::Response};
+
+/// The answer; it closes.
+pub(super) fn response(refused: Refused) -> Response {
+    let description = match refused {
+        Refused::RateLimited { .. } => "Too many connection attempts from this address.",
+        Refused::Unauthorized => "The api-key is missing or not valid.",
+        Refused::CapacityExceeded => "Connection capacity exceeded.",
+        Refused::Unavailable => "The key cannot be checked right now.",
+        Refused::Draining => "The hub is shutting down.",
+    };
+    let response = Response::error(refused.status(), description).closing();
+    match refused.retry_after() {
+        Some(seconds) => response.with("Retry-After", seconds.to_string()),
+        None => response,
+    }
+}

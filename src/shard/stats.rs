@@ -1,0 +1,48 @@
+//! What a shard says about itself: its sums, and a row for each connection (contract section 3).
+
+use super::{
+    Connection, Shard,
+    command::{ConnectionRow, ConnectionStatus, Totals},
+};
+use crate::model::GatewayId;
+
+impl Shard {
+    /// The sums, in all or for one gateway.
+    pub(super) fn totals(&self, gateway: Option<GatewayId>) -> Totals {
+        let (connections, gateways) = match gateway {
+            None => (self.registry.len(), self.registry.gateways()),
+            Some(gateway) => {
+                let connections = self.registry.iter().filter(|(_, c)| c.gateway == gateway).count();
+                (connections, usize::from(connections > 0))
+            }
+        };
+        Totals { shard: self.settings.id, connections, gateways, deliveries: self.totals }
+    }
+
+    /// Connections in a stable order.
+    pub(super) fn rows(&self, gateway: Option<GatewayId>, skip: usize, take: usize) -> Vec<ConnectionRow> {
+        let wanted = |connection: &Connection| gateway.is_none_or(|gateway| connection.gateway == gateway);
+        let rows = self.registry.iter().map(|(_, connection)| connection).filter(|connection| wanted(connection));
+        rows.skip(skip).take(take).map(|connection| self.row(connection)).collect()
+    }
+
+    fn row(&self, connection: &Connection) -> ConnectionRow {
+        let status = match connection {
+            Connection { closing: true, .. } => ConnectionStatus::Closing,
+            Connection { stale: true, .. } => ConnectionStatus::Stale,
+            _ => ConnectionStatus::Connected,
+        };
+        ConnectionRow {
+            gateway_id: connection.gateway,
+            connection_id: connection.id,
+            connected_at: connection.connected_at,
+            last_heartbeat: connection.last_heartbeat,
+            status,
+            remote_address: connection.address,
+            shard: self.settings.id,
+            round_trip_ms: (connection.round_trip_us > 0).then(|| f64::from(connection.round_trip_us) / 1_000.0),
+            queued_bytes: connection.outbox.queued_bytes(),
+            delivery_stats: connection.stats,
+        }
+    }
+}
