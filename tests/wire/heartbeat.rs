@@ -142,6 +142,23 @@ fn pings_go_out_while_events_stream() {
 }
 
 #[test]
+fn a_peer_that_vanishes_without_a_word_is_closed_at_the_timeout_and_holds_nobody_up() {
+    on_own_one_and_four(scaled, |hub| {
+        let gateway = hub.register();
+        let (gone, mut stays) = (hub.connect(&gateway.key), hub.connect(&gateway.key));
+        gone.wire.vanish();
+        let start = Instant::now();
+        while hub.rows(&gateway.id).len() == 2 {
+            assert!(start.elapsed() < TIMEOUT + SLACK, "it is still there");
+            hub.publish(&gateway.id, "t", "1");
+            assert_eq!(stays.event().payload.get(), "1");
+        }
+        assert!(start.elapsed() >= TIMEOUT - INTERVAL, "it was closed after {:?}", start.elapsed());
+        assert_eq!(hub.rows(&gateway.id)[0]["connectionId"], stays.connection_id());
+    });
+}
+
+#[test]
 fn a_peer_that_half_closes_is_closed_at_once() {
     on_own_one_and_four(scaled, |hub| {
         for notify in [true, false] {

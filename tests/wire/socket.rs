@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 use std::{
     io::{self, Read, Write},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
@@ -179,6 +179,13 @@ impl Wire {
         }
         self.flush();
         self.half_close();
+    }
+
+    /// Cuts the cable: from now on this side's kernel drops whatever arrives and acknowledges nothing (a filter that
+    /// accepts no byte, socket(7) `SO_ATTACH_FILTER`).
+    pub fn vanish(&self) {
+        const RETURN: u16 = 0x06;
+        SockRef::from(&self.socket).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]).unwrap();
     }
 
     /// Ends it with a reset.
