@@ -1,7 +1,7 @@
 //! Who is let in (contract section 1, acceptance list C to E): keys, the rate limit and the caps.
 
 use crate::{
-    harness::{TestHub, on_one_and_four, on_own_one_and_four},
+    harness::{on_one_and_four, on_own_one_and_four},
     peer::Peer,
     request::{Answer, Request},
     socket::{PROMPT, fresh_address},
@@ -150,7 +150,7 @@ fn a_full_hub_admits_exactly_its_cap_and_a_freed_slot_serves_again() {
                         peer.wire.read_to_end(Instant::now() + PROMPT).expect("the hub ends it");
                     }
                 }
-                peers.push(admitted_soon(hub, &gateways[0].key, how));
+                peers.push(hub.connect_soon(&gateways[0].key));
                 assert_eq!(
                     hub.try_connect(&gateways[0].key).err().map(|a| a.status),
                     Some(503),
@@ -159,18 +159,6 @@ fn a_full_hub_admits_exactly_its_cap_and_a_freed_slot_serves_again() {
             }
         },
     );
-}
-
-fn admitted_soon(hub: &TestHub, key: &str, how: &str) -> Peer {
-    let start = Instant::now();
-    loop {
-        match hub.try_connect(key) {
-            Ok(peer) => return peer,
-            Err(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
-        }
-        assert!(start.elapsed() < PROMPT, "no slot after one {how}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -185,7 +173,7 @@ fn one_gateway_cannot_take_more_than_its_own_cap() {
             assert!(answer.retry_after().is_some(), "{answer:?}");
             hub.connect_new().1.leave();
             drop(peers);
-            admitted_soon(hub, &gateway.key, "went").leave();
+            hub.connect_soon(&gateway.key).leave();
         },
     );
 }
@@ -203,7 +191,7 @@ fn what_fails_after_the_check_gives_its_slot_back() {
                     wire.reset();
                 }
             }
-            let _peers: Vec<_> = (0..3).map(|_| admitted_soon(hub, &gateway.key, "went")).collect();
+            let _peers: Vec<_> = (0..3).map(|_| hub.connect_soon(&gateway.key)).collect();
             assert_eq!(hub.try_connect(&gateway.key).err().map(|a| a.status), Some(503));
             assert_eq!(hub.stats("")["gatewayConnections"]["totalActive"], 3);
             assert_eq!(hub.rows(&gateway.id).len(), 3);

@@ -3,7 +3,7 @@
 use crate::{
     peer::Peer,
     request::{Answer, Request},
-    socket::{PATIENCE, Wire, fresh_address, open},
+    socket::{PATIENCE, PROMPT, Wire, fresh_address, open},
 };
 use gatecast::{Config, Hub};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -202,6 +202,19 @@ impl TestHub {
     /// Connects as a gateway with this key, or says what was answered instead.
     pub fn try_connect(&self, key: &str) -> Result<Peer, Answer> {
         Peer::connect(self.wire(), key)
+    }
+
+    /// Connects once a slot is free, which must be soon.
+    pub fn connect_soon(&self, key: &str) -> Peer {
+        let start = Instant::now();
+        loop {
+            match self.try_connect(key) {
+                Ok(peer) => return peer,
+                Err(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
+            }
+            assert!(start.elapsed() < PROMPT, "still no slot after {:?}", start.elapsed());
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Connects a new gateway.
