@@ -1,5 +1,7 @@
 //! Claims about the program as a process: descriptors, memory, signals.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by panicking")]
+
 mod program;
 
 use program::{Program, read_to_end, read_until};
