@@ -32,6 +32,8 @@ impl FrameGuard {
     /// Looks at the next bytes of the stream.
     pub fn inspect(&mut self, input: &[u8], message_bytes_max: usize) -> Seen {
         let mut at = 0;
+        // Where the frame at hand begins; at the front where its header began in input before.
+        let mut begin = 0;
         let mut controls = 0;
         while at < input.len() {
             if self.payload_left > 0 {
@@ -40,8 +42,10 @@ impl FrameGuard {
                 at += step;
                 continue;
             }
-            let begin = at;
             let have = usize::from(self.header_bytes);
+            if have == 0 {
+                begin = at;
+            }
             let missing = self.header_length().saturating_sub(have).min(input.len() - at);
             self.header[have..have + missing].copy_from_slice(&input[at..at + missing]);
             self.header_bytes += u8::try_from(missing).expect("a header is 14 bytes at most");
