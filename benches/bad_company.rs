@@ -4,6 +4,8 @@
 //! never end, peers that vanish without FIN, and floods of pings. All over real TLS sockets, on the hub's own machine: what
 //! the clients use of its cores is in the figures.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by panicking")]
+
 #[allow(dead_code, reason = "the wire tests use more of it")]
 #[path = "../tests/wire/harness.rs"]
 mod harness;
