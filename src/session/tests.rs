@@ -382,3 +382,10 @@ fn no_key_is_kept_where_a_request_was_read() {
     assert!(world.scratch.plain.is_empty());
     assert!(!format!("{:?}", world.take_effects()).contains("api-key"));
 }
+
+#[test]
+fn a_stage_stays_small() {
+    let streaming = size_of::<Streaming>();
+    assert!(streaming <= 640, "a streaming stage has {streaming} bytes");
+    println!("streaming {streaming}");
+}
