@@ -15,6 +15,7 @@ use std::{
     rc::Rc,
     sync::atomic::Ordering,
 };
+use zeroize::Zeroize;
 
 impl Worker {
     /// Puts the connection on the agenda.
@@ -73,7 +74,12 @@ impl Worker {
         super::faults::strike(link.session.borrow().peer());
         let mut received = self.received.borrow_mut();
         let mut scratch = self.scratch.borrow_mut();
-        link.session.borrow_mut().handle_received(clock::now(), &mut received[..bytes], &mut scratch);
+        let mut session = link.session.borrow_mut();
+        session.handle_received(clock::now(), &mut received[..bytes], &mut scratch);
+        if !session.is_streaming() {
+            // Without TLS there may have been a key in it.
+            received[..bytes].zeroize();
+        }
     }
 
     /// Carries out what the session asks for, and writes what it has to say.
