@@ -1,6 +1,6 @@
 //! Whether a gateway may connect, in the order of the contract: address, key, slot; then to the shard that owns it.
 
-use super::{clock, handoff::Handoff, link::Link, mesh::Request, slots::Slot, worker::Worker};
+use super::{handoff::Handoff, link::Link, mesh::Request, slots::Slot, worker::Worker};
 use crate::{
     api::{Answer, Ask, Phase},
     model::{ConnectionId, GatewayId, KeyHash, Refused, TokenId},
@@ -71,7 +71,7 @@ impl Worker {
 
     /// The connection is on its owner's core: 101, ack, events.
     pub(super) fn join(&self, link: &Rc<Link>, entrant: Entrant, slot: Slot) {
-        let now = clock::now();
+        let now = self.now();
         if self.shared.phase() != Phase::Ready {
             return self.refuse(link, Refused::Draining);
         }
@@ -100,18 +100,18 @@ impl Worker {
     fn refuse(&self, link: &Link, refused: Refused) {
         let address = link.session.borrow().peer();
         if !matches!(refused, Refused::Unauthorized) {
-            let allowed = self.quiet.borrow_mut().allow(clock::now().instant, address.ip(), refused.label());
+            let allowed = self.quiet.borrow_mut().allow(self.now().instant, address.ip(), refused.label());
             if let Some(left_out) = allowed {
                 tracing::warn!(%address, reason = refused.label(), left_out, "gateway not admitted");
             }
         }
-        link.session.borrow_mut().handle_refusal(clock::now(), refused);
+        link.session.borrow_mut().handle_refusal(self.now(), refused);
     }
 
     /// Logs a failed authentication: the address and, of a key, a fingerprint.
     pub(super) fn warn_unauthorized(&self, link: &Link, key: Option<KeyHash>) {
         let address = link.session.borrow().peer();
-        let allowed = self.quiet.borrow_mut().allow(clock::now().instant, address.ip(), "unauthorized");
+        let allowed = self.quiet.borrow_mut().allow(self.now().instant, address.ip(), "unauthorized");
         if let Some(left_out) = allowed {
             let key = key.map_or_else(|| "none".to_owned(), |key| key.fingerprint());
             tracing::warn!(%address, key, left_out, "authentication failed");

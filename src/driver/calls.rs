@@ -2,7 +2,6 @@
 
 use super::{
     asks::{Then, TooMany},
-    clock,
     link::Link,
     mesh::{Answered, Request},
     worker::Worker,
@@ -34,7 +33,7 @@ impl Worker {
         {
             self.warn_unauthorized(link, None);
         }
-        link.session.borrow_mut().handle_preflight(clock::now(), verdict);
+        link.session.borrow_mut().handle_preflight(self.now(), verdict);
     }
 
     /// Answers a whole request, at once or when its questions are answered.
@@ -53,7 +52,7 @@ impl Worker {
         match step {
             Step::Respond(mut response) => {
                 response.close |= self.shared.phase() == Phase::Draining;
-                link.session.borrow_mut().handle_response(clock::now(), &response);
+                link.session.borrow_mut().handle_response(self.now(), &response);
             }
             Step::Ask(asks, pending) => self.ask(link, asks, Then::Call(pending)),
         }
@@ -62,7 +61,7 @@ impl Worker {
     /// Asks shards and the store; what cannot be asked is answered as overloaded.
     pub(super) fn ask(&self, link: &Rc<Link>, asks: Vec<Ask>, then: Then) {
         let parts = asks.len();
-        let deadline = clock::now().instant + self.shared.answer_timeout;
+        let deadline = self.now().instant + self.shared.answer_timeout;
         let opened = self.asks.borrow_mut().open(link, then, parts, deadline);
         let key = match opened {
             Ok(key) => key,
@@ -84,7 +83,7 @@ impl Worker {
 
     fn ask_shard(&self, shard: ShardId, key: RequestKey, command: Command) -> bool {
         if shard == self.id {
-            self.shard.borrow_mut().handle_command(clock::now(), self.local(key), command);
+            self.shard.borrow_mut().handle_command(self.now(), self.local(key), command);
             return true;
         }
         let request = Request::Command { from: self.id, key, command };
@@ -128,7 +127,7 @@ impl Worker {
         View {
             directory,
             placement: &self.shared.placement,
-            now: clock::now(),
+            now: self.now(),
             phase: self.shared.phase(),
             connections_max: self.shared.connections_max,
             admin_token: &self.shared.admin_token,

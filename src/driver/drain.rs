@@ -21,7 +21,7 @@ pub(super) async fn run(worker: Rc<Worker>) {
     for (place, link) in queue.into_iter().enumerate() {
         let share = window.mul_f64(place as f64 / total as f64);
         sleep_until(began + share).await;
-        link.session.borrow_mut().close(clock::now(), CloseReason::Shutdown);
+        link.session.borrow_mut().close(worker.refresh_clock(), CloseReason::Shutdown);
         worker.enqueue(&link);
         worker.turn();
     }

@@ -1,6 +1,6 @@
 //! Carries out what sessions and the shard ask for.
 
-use super::{clock, link::Link, mesh::Answered, socket, worker::Worker};
+use super::{link::Link, mesh::Answered, socket, worker::Worker};
 use crate::{
     api::Answer,
     session::{Effect, End, message::Message},
@@ -20,7 +20,7 @@ impl Worker {
     }
 
     fn carry_out(&self, link: &Rc<Link>, effect: Effect) {
-        let now = clock::now();
+        let now = self.now();
         let member = link.member.get();
         match effect {
             Effect::Preflight => self.preflight(link),
@@ -70,8 +70,7 @@ impl Worker {
                 drop(shard);
                 self.shard.borrow_mut().handle_malformed(key);
                 let address = link.session.borrow().peer().ip();
-                if let Some(left_out) =
-                    self.quiet.borrow_mut().allow(clock::now().instant, address, "malformed message")
+                if let Some(left_out) = self.quiet.borrow_mut().allow(self.now().instant, address, "malformed message")
                 {
                     tracing::warn!(%gateway, connection = %id, left_out, "message is not JSON with a type; ignored");
                 }
@@ -99,7 +98,7 @@ impl Worker {
                 Some(shard::Effect::Close(key, reason)) => {
                     let link = self.members.borrow().get(key.index as usize).cloned().flatten();
                     if let Some(link) = link.filter(|link| link.member.get() == Some(key)) {
-                        link.session.borrow_mut().close(clock::now(), reason);
+                        link.session.borrow_mut().close(self.now(), reason);
                         self.enqueue(&link);
                     }
                 }

@@ -1,6 +1,6 @@
 //! Writes what a connection has to say, straight to its socket; what the socket does not take waits in the session.
 
-use super::{clock, link::Link, socket, worker::Worker};
+use super::{link::Link, socket, worker::Worker};
 use crate::{
     model::Now,
     session::{NoEvents, Scratch, Session, Source},
@@ -24,7 +24,7 @@ pub(super) enum Flushed {
 impl Worker {
     /// Writes until nothing is left, the socket takes no more, or others have to have their turn.
     pub(super) fn flush(&self, link: &Link) -> Flushed {
-        let now = clock::now();
+        let now = self.now();
         let stream = link.stream.borrow();
         let Some(stream) = stream.as_ref() else { return Flushed::Done };
         let mut session = link.session.borrow_mut();

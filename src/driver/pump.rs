@@ -1,6 +1,6 @@
 //! The task of one connection: sleeps until the socket is ready or somebody nudges it, and feeds the session.
 
-use super::{clock, link::Link, worker::Worker};
+use super::{link::Link, worker::Worker};
 use crate::limits;
 use futures_io::{AsyncRead, AsyncWrite};
 use std::{
@@ -29,6 +29,7 @@ pub(super) async fn run(worker: Rc<Worker>, link: Rc<Link>) {
     loop {
         let ready = poll_fn(|cx| poll(&worker, &link, cx)).await;
         link.unpark();
+        let now = worker.refresh_clock();
         match ready {
             // Nothing runs between the read and this, so the shared buffer still holds these bytes.
             Ready::Received(bytes) => {
@@ -36,7 +37,7 @@ pub(super) async fn run(worker: Rc<Worker>, link: Rc<Link>) {
                 worker.guard(&link, |worker| worker.receive(&link, bytes));
             }
             Ready::End => link.session.borrow_mut().handle_end(),
-            Ready::Sent(bytes) => link.session.borrow_mut().handle_backlog_sent(clock::now(), bytes),
+            Ready::Sent(bytes) => link.session.borrow_mut().handle_backlog_sent(now, bytes),
             Ready::Over => break,
         }
         worker.enqueue(&link);

@@ -13,11 +13,12 @@ use std::{rc::Rc, time::Duration};
 /// Requests of other cores.
 pub(super) async fn requests(worker: Rc<Worker>, inbox: Receiver<Request>) {
     while let Ok(first) = inbox.recv_async().await {
+        let now = worker.refresh_clock();
         for request in std::iter::once(first).chain(inbox.try_iter().take(INBOX_BATCH)) {
             match request {
                 Request::Command { from, key, command } => {
                     let request = worker.remote.borrow_mut().insert((from, key)) as RequestKey;
-                    worker.shard.borrow_mut().handle_command(clock::now(), request, command);
+                    worker.shard.borrow_mut().handle_command(now, request, command);
                 }
                 Request::Handoff(handoff) => worker.handle_handoff(*handoff),
             }
@@ -29,6 +30,7 @@ pub(super) async fn requests(worker: Rc<Worker>, inbox: Receiver<Request>) {
 /// Answers to this core's questions.
 pub(super) async fn replies(worker: Rc<Worker>, inbox: Receiver<Answered>) {
     while let Ok(first) = inbox.recv_async().await {
+        worker.refresh_clock();
         for answered in std::iter::once(first).chain(inbox.try_iter().take(INBOX_BATCH)) {
             match answered {
                 Answered::Shard(key, reply) => worker.handle_answer(key, Answer::Shard(reply)),
@@ -42,6 +44,7 @@ pub(super) async fn replies(worker: Rc<Worker>, inbox: Receiver<Answered>) {
 /// What the store and the server say.
 pub(super) async fn control(worker: Rc<Worker>, inbox: Receiver<Control>) {
     while let Ok(control) = inbox.recv_async().await {
+        worker.refresh_clock();
         match control {
             Control::Change(change, settled) => {
                 worker.directory.borrow_mut().apply(change);
@@ -63,6 +66,7 @@ pub(super) async fn agenda(worker: Rc<Worker>, more: Receiver<()>) {
     while more.recv_async().await.is_ok() {
         // The one way on this runtime that lets I/O in between.
         glommio::timer::sleep(Duration::from_micros(1)).await;
+        worker.refresh_clock();
         worker.turn();
     }
 }

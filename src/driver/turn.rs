@@ -1,7 +1,6 @@
 //! The turn: everything that is due on this core is done, a batch at a time, and one connection's panic ends that one.
 
 use super::{
-    clock,
     flush::Flushed,
     link::{Link, NEVER},
     worker::Worker,
@@ -60,7 +59,7 @@ impl Worker {
         self.shared.panics.fetch_add(1, Ordering::Relaxed);
         tracing::error!(address = %link.session.borrow().peer(), "a connection's code panicked; the connection ends");
         let closing = catch_unwind(AssertUnwindSafe(|| {
-            link.session.borrow_mut().close(clock::now(), CloseReason::InternalError);
+            link.session.borrow_mut().close(self.now(), CloseReason::InternalError);
             self.flush(link);
         }));
         if closing.is_err() {
@@ -75,7 +74,7 @@ impl Worker {
         let mut received = self.received.borrow_mut();
         let mut scratch = self.scratch.borrow_mut();
         let mut session = link.session.borrow_mut();
-        session.handle_received(clock::now(), &mut received[..bytes], &mut scratch);
+        session.handle_received(self.now(), &mut received[..bytes], &mut scratch);
         if !session.is_streaming() {
             // Without TLS there may have been a key in it.
             received[..bytes].zeroize();
@@ -110,7 +109,7 @@ impl Worker {
 
     /// Time has passed: deadlines of connections, publishes and questions.
     pub(super) fn tick(&self) {
-        let now = clock::now();
+        let now = self.refresh_clock();
         self.shared.beat(self.id);
         let mut due = Vec::new();
         self.wheel.borrow_mut().advance(now.instant, &mut due);

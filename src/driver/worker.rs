@@ -69,6 +69,7 @@ pub(super) struct Worker {
     /// Wakes the task that goes on with a long agenda.
     pub(super) more: flume::Sender<()>,
     pub(super) draining: Cell<bool>,
+    clock: Cell<Now>,
 }
 
 /// Runs a worker to its end, on its executor.
@@ -100,6 +101,7 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) {
         remote: RefCell::default(),
         more,
         draining: Cell::new(false),
+        clock: Cell::new(now),
     });
     for (socket, role) in worker.listening.iter().zip(roles) {
         match socket.try_clone() {
@@ -123,6 +125,18 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) {
 }
 
 impl Worker {
+    /// The time at which this turn began: read once, because an event would read it a dozen times otherwise.
+    pub(super) fn now(&self) -> Now {
+        self.clock.get()
+    }
+
+    /// Reads the clocks: whatever wakes the core does so first.
+    pub(super) fn refresh_clock(&self) -> Now {
+        let now = clock::now();
+        self.clock.set(now);
+        now
+    }
+
     /// Takes a connection in and starts its pump.
     pub(super) fn adopt(self: &Rc<Self>, session: Session, stream: TcpStream, accepted: Now) -> Rc<Link> {
         let serial = self.serial.get().wrapping_add(1);
@@ -185,7 +199,7 @@ impl Worker {
     /// Takes the connection out of the shard; what it did not get has failed.
     pub(super) fn leave(&self, link: &Link, reason: CloseReason) {
         let Some(key) = link.member.take() else { return };
-        let now = clock::now();
+        let now = self.now();
         let left = self.shard.borrow_mut().handle_leave(now, key, reason);
         if let Some(place) = self.members.borrow_mut().get_mut(key.index as usize) {
             *place = None;
