@@ -83,9 +83,11 @@ impl Streaming {
         }
     }
 
-    /// Begins to close; the first reason stays.
+    /// Begins to close. The first reason stays, but for a shutdown that still waits for its events: whatever else ends the
+    /// connection ends the waiting, too.
     pub(super) fn close(&mut self, now: Instant, reason: CloseReason, effects: &mut VecDeque<Effect>) {
-        if self.closing.is_some() {
+        let waits = |closing: &Closing| closing.reason == CloseReason::Shutdown && !closing.told;
+        if self.closing.as_ref().is_some_and(|closing| !waits(closing) || reason == CloseReason::Shutdown) {
             return;
         }
         let patience = match reason {
@@ -188,3 +190,60 @@ impl Flood {
 }
 
 const FLOOD_WINDOW: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        limits,
+        model::{ConnectionId, GatewayId, Position},
+        session::settings,
+    };
+
+    fn settings() -> Settings {
+        Settings {
+            origins: Vec::new(),
+            handshake_deadline: limits::HANDSHAKE_DEADLINE,
+            heartbeat: settings::Heartbeat {
+                interval: limits::HEARTBEAT_INTERVAL,
+                timeout: limits::HEARTBEAT_TIMEOUT,
+                busy_grace: Duration::ZERO,
+            },
+            write_deadline: limits::WRITE_DEADLINE,
+            inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
+        }
+    }
+
+    /// A connection whose shutdown waits for its events.
+    fn waiting() -> Streaming {
+        let (gateway, connection) = (GatewayId::random(), ConnectionId::random());
+        let admitted = Admitted { gateway, connection, position: Position { epoch: 0, offset: 0 } };
+        let mut effects = VecDeque::new();
+        let mut streaming = Streaming::open(Now::default(), &settings(), admitted, &mut Vec::new());
+        streaming.close(Instant(1), CloseReason::Shutdown, &mut effects);
+        assert!(effects.is_empty(), "a shutdown lets the queued events out first");
+        streaming
+    }
+
+    #[test]
+    fn a_gateway_that_closes_during_a_drain_gets_no_more_events() {
+        let mut streaming = waiting();
+        let (mut out, mut effects) = (Vec::new(), VecDeque::new());
+        let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+        streaming.handle_bytes(Instant(2), &close, &mut Vec::new(), &mut out, &mut effects);
+        assert_eq!(out, [0x88, 0x02, 0x03, 0xe8], "it is answered at once");
+        let closing = |effect: &&Effect| matches!(effect, Effect::Closing(CloseReason::GatewayAsked(1000)));
+        assert_eq!(effects.iter().filter(closing).count(), 1, "nothing may follow the answer");
+        assert!(streaming.is_finished());
+    }
+
+    #[test]
+    fn a_key_that_is_revoked_during_a_drain_ends_the_events() {
+        let mut streaming = waiting();
+        let mut effects = VecDeque::new();
+        streaming.close(Instant(2), CloseReason::KeyRevoked, &mut effects);
+        streaming.close(Instant(3), CloseReason::Shutdown, &mut effects);
+        assert!(matches!(effects.make_contiguous(), [Effect::Closing(CloseReason::KeyRevoked)]));
+        assert_eq!(streaming.reason(), Some(CloseReason::KeyRevoked));
+    }
+}
