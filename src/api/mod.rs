@@ -26,7 +26,7 @@ mod tokens;
 mod tests;
 
 use crate::{
-    model::ShardId,
+    model::{KeyHash, ShardId},
     shard::{Command, Directory, Placement, Reply},
     store::{Op, Outcome},
     wire::http::Response,
@@ -83,8 +83,8 @@ pub struct View<'a> {
     pub phase: Phase,
     /// For the statistics.
     pub connections_max: usize,
-    /// The admin token in force.
-    pub admin_token: &'a str,
+    /// The hash of the admin token in force.
+    pub admin_token: KeyHash,
 }
 
 /// Where the hub is in its life.

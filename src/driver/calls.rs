@@ -130,7 +130,7 @@ impl Worker {
             now: self.now(),
             phase: self.shared.phase(),
             connections_max: self.shared.connections_max,
-            admin_token: &self.shared.admin_token,
+            admin_token: self.shared.admin_hash,
         }
     }
 }

@@ -1,7 +1,13 @@
 //! What all cores of a hub read: settings, the phase, the slots. Nothing in it is locked.
 
 use super::slots::Slots;
-use crate::{api::Phase, model::ShardId, session, shard::Placement, store::StoreHandle};
+use crate::{
+    api::Phase,
+    model::{KeyHash, ShardId},
+    session,
+    shard::Placement,
+    store::StoreHandle,
+};
 use std::{
     sync::{
         Arc,
@@ -17,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots,
     pub(crate) connections_max: usize,
     pub(crate) admin_token: String,
+    /// Hashed once: every call is compared with it.
+    pub(crate) admin_hash: KeyHash,
     pub(crate) store: StoreHandle,
     pub(crate) answer_timeout: Duration,
     pub(crate) drain_window: Duration,
@@ -45,6 +53,7 @@ impl Shared {
             placement,
             slots: Slots::new(config.connections_max),
             connections_max: config.connections_max,
+            admin_hash: KeyHash::of(admin_token.as_bytes()),
             admin_token,
             store,
             answer_timeout: config.publish_timeout + Duration::from_secs(3),

@@ -53,7 +53,7 @@ impl World {
             now: Now { instant: Default::default(), wall: Timestamp(1_700_000_000_000) },
             phase: self.phase,
             connections_max: 1000,
-            admin_token: ADMIN,
+            admin_token: crate::model::KeyHash::of(ADMIN.as_bytes()),
         }
     }
 

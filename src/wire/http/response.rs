@@ -3,7 +3,7 @@
 use crate::model::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use serde::Serialize;
-use std::fmt;
+use std::{cell::RefCell, fmt};
 
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -68,7 +68,7 @@ impl Response {
             out.extend_from_slice(b"\r\n");
         };
         line(&["HTTP/1.1 ", &self.status.to_string(), " ", reason_phrase(self.status)]);
-        line(&["Date: ", &imf_fixdate(now)]);
+        DATE.with_borrow_mut(|date| line(&["Date: ", date.at(now)]));
         line(&["Connection: ", if self.close || !keep_alive { "close" } else { "keep-alive" }]);
         line(&["Cache-Control: no-store"]);
         line(&["X-Content-Type-Options: nosniff"]);
@@ -96,6 +96,26 @@ impl Response {
 /// Appends text that must stay in its line: whatever a value was made of, it adds no field and no second response.
 fn push_text(text: &str, out: &mut Vec<u8>) {
     out.extend(text.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
+}
+
+thread_local! {
+    static DATE: RefCell<Date> = const { RefCell::new(Date { second: i64::MIN, text: String::new() }) };
+}
+
+/// The `Date` of one second, which many answers share.
+struct Date {
+    second: i64,
+    text: String,
+}
+
+impl Date {
+    fn at(&mut self, now: Timestamp) -> &str {
+        let second = now.0.div_euclid(1_000);
+        if second != self.second {
+            *self = Self { second, text: imf_fixdate(now) };
+        }
+        &self.text
+    }
 }
 
 /// `Date` as RFC 9110 section 5.6.7 wants it.
