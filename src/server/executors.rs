@@ -6,7 +6,10 @@
 
 use super::HubHandle;
 use crate::{
-    driver::worker::{self, Seat},
+    driver::{
+        mesh::{Address, Control},
+        worker::{self, Seat},
+    },
     model::ShardId,
 };
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
@@ -14,7 +17,10 @@ use rustix::{
     process::{Resource, geteuid, getrlimit},
     thread::{MembarrierCommand, membarrier, sched_getaffinity},
 };
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 /// The executors of a hub.
 pub(super) struct Executors {
@@ -24,6 +30,8 @@ pub(super) struct Executors {
 
 /// How long a worker may take to begin.
 const START_DEADLINE: Duration = Duration::from_secs(10);
+/// How soon it is noticed that one cannot.
+const START_LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// How long after the drain window a worker may take to end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 /// Registered memory for file I/O, of which there is none: the least that is allowed.
@@ -47,6 +55,7 @@ impl Executors {
     /// Starts a worker on each seat, and waits until all are up.
     pub(super) fn start(seats: Vec<Seat>, cpus: &[usize]) -> Result<Self, String> {
         let shards = seats.len();
+        let workers = seats.first().map(|seat| seat.peers.clone()).unwrap_or_default();
         let (ready, ready_in) = flume::bounded(shards);
         let (ended_out, ended) = flume::bounded(shards);
         let depth = ring_depth(shards);
@@ -68,9 +77,13 @@ impl Executors {
             handles.push(handle);
         }
         drop((ready, ended_out));
-        for _ in 0..shards {
-            if ready_in.recv_timeout(START_DEADLINE).is_err() {
-                return Err(Self::why(handles));
+        let deadline = Instant::now() + START_DEADLINE;
+        let mut missing = shards;
+        while missing > 0 {
+            match ready_in.recv_timeout(START_LOOK_INTERVAL) {
+                Ok(_) => missing -= 1,
+                Err(_) if ended.is_empty() && Instant::now() < deadline => {}
+                Err(_) => return Err(Self::why(handles, &workers)),
             }
         }
         Ok(Self { handles, ended })
@@ -106,22 +119,28 @@ impl Executors {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Why a worker did not begin. The ones that did end when their inboxes are gone.
-    fn why(handles: Vec<ExecutorJoinHandle<()>>) -> String {
-        let mut sentence = "a shard did not begin in time".to_owned();
-        for handle in handles {
-            match handle.join() {
-                Ok(()) => {}
-                Err(error) => {
-                    sentence =
-                        format!("a shard cannot begin ({error}): `gatecast doctor` says what this machine lacks");
-                    break;
-                }
-            }
+    /// Why a worker did not begin. Those that did are told to end: each holds the others' addresses, and would wait for ever.
+    fn why(handles: Vec<ExecutorJoinHandle<()>>, workers: &[Address]) -> String {
+        for worker in workers {
+            // One that did not begin takes no message.
+            let _ = worker.control.try_send(Control::Drain);
         }
-        sentence
+        let errors = handles.into_iter().filter_map(|handle| handle.join().err());
+        let errors: Vec<_> = errors.map(|error| error.to_string()).collect();
+        match errors.first() {
+            Some(error) if error.contains(OUT_OF_LOCKED_MEMORY) => {
+                "a shard cannot begin: this user's locked memory is \
+                used up, perhaps by another hub; raise it (`ulimit -l`, LimitMEMLOCK=) or use fewer cores"
+                    .to_owned()
+            }
+            Some(error) => format!("a shard cannot begin ({error}): `gatecast doctor` says what this machine lacks"),
+            None => "a shard did not begin in time".to_owned(),
+        }
     }
 }
+
+/// What the kernel says where the rings of an executor find no room (ENOMEM); the runtime gives it as text only.
+const OUT_OF_LOCKED_MEMORY: &str = "os error 12";
 
 /// Entries of each ring: as many as the locked memory allows, up to what 18,000 connections were measured to profit from.
 fn ring_depth(shards: usize) -> usize {
