@@ -14,6 +14,8 @@ pub const LINE_BYTES_MAX: usize = 8 * 1024;
 pub const HEAD_FIELDS_MAX: usize = 64;
 /// TLS handshake and first request head together, from accept. Over it: 408 where HTTP is spoken, then closed.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Answers that wait for one socket. Over it: the next request of the connection waits.
+pub const ANSWERS_BYTES_MAX: usize = 64 * 1024;
 /// A request's body, from its head. Over it: 408.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// An HTTP connection between two requests. Over it: closed.

@@ -76,7 +76,7 @@ fn write(
 }
 
 fn broken(session: &mut Session) -> ControlFlow<(), usize> {
-    session.handle_end();
+    session.handle_broken();
     ControlFlow::Break(())
 }
 

@@ -15,8 +15,10 @@ use std::{
 enum Ready {
     /// So many bytes are in the core's read buffer.
     Received(usize),
-    /// The peer sends no more, or the socket is broken.
+    /// The peer sends no more.
     End,
+    /// The socket is broken.
+    Broken,
     /// The socket took so many bytes of the backlog.
     Sent(usize),
     /// The socket has gone.
@@ -36,7 +38,8 @@ pub(super) async fn run(worker: Rc<Worker>, link: Rc<Link>) {
                 read += bytes;
                 worker.guard(&link, |worker| worker.receive(&link, bytes));
             }
-            Ready::End => link.session.borrow_mut().handle_end(),
+            Ready::End => link.session.borrow_mut().handle_end(now),
+            Ready::Broken => link.session.borrow_mut().handle_broken(),
             Ready::Sent(bytes) => link.session.borrow_mut().handle_backlog_sent(now, bytes),
             Ready::Over => break,
         }
@@ -62,7 +65,8 @@ fn poll(worker: &Worker, link: &Link, cx: &mut Context<'_>) -> Poll<Ready> {
     if reading {
         let mut buffer = worker.received.borrow_mut();
         match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
-            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Ready::End),
+            Poll::Ready(Ok(0)) => return Poll::Ready(Ready::End),
+            Poll::Ready(Err(_)) => return Poll::Ready(Ready::Broken),
             Poll::Ready(Ok(bytes)) => return Poll::Ready(Ready::Received(bytes)),
             Poll::Pending => {}
         }
@@ -71,7 +75,7 @@ fn poll(worker: &Worker, link: &Link, cx: &mut Context<'_>) -> Poll<Ready> {
     if writing {
         match Pin::new(&mut *stream).poll_write(cx, session.backlog()) {
             Poll::Ready(Ok(bytes)) => return Poll::Ready(Ready::Sent(bytes)),
-            Poll::Ready(Err(_)) => return Poll::Ready(Ready::End),
+            Poll::Ready(Err(_)) => return Poll::Ready(Ready::Broken),
             Poll::Pending => {}
         }
     }

@@ -35,6 +35,8 @@ pub(super) struct Exchange {
     /// The peer sends no more, or the hub goes away: this answer is the last.
     last: bool,
     served: bool,
+    /// The next request waits until the answers before it are in the socket.
+    held: bool,
 }
 
 enum State {
@@ -65,6 +67,7 @@ impl Exchange {
             deadline: Some(deadline),
             last: false,
             served: false,
+            held: false,
         }
     }
 
@@ -76,11 +79,12 @@ impl Exchange {
     }
 
     pub(super) fn wants_read(&self) -> bool {
-        matches!(self.state, State::Head | State::Body(..)) && !self.last
+        matches!(self.state, State::Head | State::Body(..)) && !self.last && !self.held
     }
 
+    /// An answer is being made, or will be without another byte from the peer.
     pub(super) fn is_answering(&self) -> bool {
-        matches!(self.state, State::Preflight(_) | State::Answering(_))
+        matches!(self.state, State::Preflight(_) | State::Answering(_)) || self.held
     }
 
     /// The answer that is being made is the last one.
@@ -161,6 +165,15 @@ impl Exchange {
         self.advance(now, role, settings, out)
     }
 
+    /// All answers are in the socket: goes on with the request that waited for that.
+    pub(super) fn handle_drained(&mut self, now: Now, role: Role, settings: &Settings, out: &mut Vec<u8>) -> Progress {
+        if !std::mem::take(&mut self.held) {
+            return Progress::Wait;
+        }
+        self.deadline = Some(now.instant + settings.handshake_deadline);
+        self.advance(now, role, settings, out)
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.deadline
     }
@@ -191,6 +204,12 @@ impl Exchange {
 
     fn advance_head(&mut self, now: Now, role: Role, settings: &Settings, out: &mut Vec<u8>) -> Progress {
         if self.input.is_empty() {
+            return Progress::Wait;
+        }
+        // Many requests fit into one read, and each can ask for a long answer that the peer never takes.
+        if out.len() > limits::ANSWERS_BYTES_MAX {
+            self.held = true;
+            self.deadline = None;
             return Progress::Wait;
         }
         let (head, used) = match self.parser.parse(&self.input) {

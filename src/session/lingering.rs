@@ -14,6 +14,8 @@ pub(super) struct Lingering {
     end: Option<End>,
     step: Step,
     deadline: Instant,
+    /// The peer's FIN came before all was sent.
+    ended: bool,
 }
 
 enum Step {
@@ -24,11 +26,26 @@ enum Step {
 
 impl Lingering {
     pub(super) fn new(now: Instant, end: End) -> Self {
-        Self { end: Some(end), step: Step::Drain, deadline: now + limits::HTTP_IDLE_DEADLINE }
+        Self { end: Some(end), step: Step::Drain, deadline: now + limits::HTTP_IDLE_DEADLINE, ended: false }
     }
 
     pub(super) fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// The peer sends no more; it still takes what is left.
+    pub(super) fn handle_end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether the peer sends no more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether both sides have said their last.
+    pub(super) fn is_complete(&self) -> bool {
+        self.ended && matches!(self.step, Step::Shut)
     }
 
     /// How the connection ended.

@@ -104,7 +104,7 @@ impl Session {
         match &self.stage {
             Stage::Exchange(exchange) => exchange.wants_read() && !self.transmit.is_congested(),
             Stage::Streaming(_) => !self.transmit.is_congested(),
-            Stage::Lingering(_) => true,
+            Stage::Lingering(lingering) => !lingering.has_ended(),
             Stage::Admission(_) | Stage::Over => false,
         }
     }
@@ -118,16 +118,31 @@ impl Session {
         }
         match opened {
             Err(error) => self.linger(now, End::Tls(error.0)),
-            Ok(()) if self.security.peer_closed() => self.handle_end(),
+            Ok(()) if self.security.peer_closed() => self.handle_end(now),
             Ok(()) => {}
         }
     }
 
-    /// The peer sends no more, or the socket is broken.
-    pub fn handle_end(&mut self) {
+    /// The peer sends no more. A client may half-close behind its request, and still gets the whole answer.
+    pub fn handle_end(&mut self, now: Now) {
+        let unsent = !self.transmit.is_empty();
+        if let Stage::Exchange(exchange) = &mut self.stage {
+            if exchange.is_answering() {
+                return exchange.handle_end();
+            }
+            if unsent {
+                self.linger(now, End::Answered);
+            }
+        }
         match &mut self.stage {
-            // A client may half-close behind its request and still wants the answer.
-            Stage::Exchange(exchange) if exchange.is_answering() => exchange.handle_end(),
+            Stage::Lingering(lingering) if unsent => lingering.handle_end(),
+            _ => self.handle_broken(),
+        }
+    }
+
+    /// The socket is broken: nothing reaches the peer any more.
+    pub fn handle_broken(&mut self) {
+        match &mut self.stage {
             Stage::Streaming(streaming) => {
                 let reason = streaming.reason().unwrap_or(CloseReason::GatewayGone);
                 self.end(End::Closed(reason));
@@ -194,6 +209,7 @@ impl Session {
         match &mut self.stage {
             Stage::Streaming(streaming) => streaming.close(now.instant, reason, &mut self.effects),
             Stage::Exchange(exchange) if exchange.is_answering() => exchange.handle_end(),
+            Stage::Exchange(_) if !self.transmit.is_empty() => self.linger(now, End::Answered),
             Stage::Exchange(_) | Stage::Admission(_) => self.end(End::Gone),
             Stage::Lingering(_) | Stage::Over => {}
         }
@@ -272,6 +288,12 @@ impl Session {
         }
         source.handle_written();
         scratch.clear();
+        if let Stage::Exchange(exchange) = &mut self.stage
+            && self.transmit.is_empty()
+        {
+            let progress = exchange.handle_drained(now, self.role, &self.settings, self.transmit.plain());
+            self.follow(now, progress);
+        }
         let events = match &mut self.stage {
             Stage::Streaming(streaming) => {
                 streaming.before_transmit(now, source, self.transmit.plain(), &mut self.effects);
@@ -358,6 +380,10 @@ impl Session {
         }
         if let Stage::Lingering(lingering) = &mut self.stage {
             lingering.handle_drained(now.instant, &mut self.security, &mut scratch.wire, &mut self.effects);
+            if lingering.is_complete() {
+                let end = lingering.end();
+                self.end(end);
+            }
         }
     }
 

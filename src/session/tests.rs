@@ -4,6 +4,8 @@ use super::*;
 use crate::{limits, model::Timestamp, transport::Transport, transport::WebSocket};
 use std::time::Duration;
 
+mod answers;
+
 const CONNECT: &str = "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: k\r\n\r\n";
 
@@ -304,7 +306,7 @@ fn a_close_is_echoed_and_the_connection_ends() {
     world.receive(&masked(0x88, &[&4_123_u16.to_be_bytes()[..], b"bye"].concat()));
     assert_eq!(world.frames(), [(0x88, [&4_123_u16.to_be_bytes()[..], b"bye"].concat())]);
     assert!(world.take_effects().contains("Closing(GatewayAsked(4123))"));
-    world.session.handle_end();
+    world.session.handle_end(world.now);
     world.settle();
     assert_eq!(world.take_effects(), "Over(Closed(GatewayAsked(4123)))");
 }

@@ -94,6 +94,11 @@ impl Transmit {
         &mut self.sealed.bytes
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.plain.rest().is_empty() && self.sealed.rest().is_empty()
+    }
+
     /// So much waits that no more may be caused by reading.
     pub(super) fn is_congested(&self) -> bool {
         self.plain.rest().len() + self.sealed.rest().len() > limits::READ_BATCH_BYTES

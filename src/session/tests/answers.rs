@@ -1,0 +1,92 @@
+//! Claims about HTTP answers that the socket takes slowly.
+
+use super::*;
+
+const REQUEST: &str = "GET /x HTTP/1.1\r\nHost: hub\r\n\r\n";
+const ANSWER_BYTES: usize = 200_000;
+
+impl World {
+    /// Gives a long answer to the request that waits for one. False where none does.
+    fn answer(&mut self) -> bool {
+        let waits = self.take_effects();
+        if waits.contains("Preflight") {
+            self.session.handle_preflight(self.now, Ok(0));
+            self.settle();
+            assert_eq!(self.take_effects(), "Call");
+            let response = Response { body: vec![b'x'; ANSWER_BYTES], ..Response::empty(200) };
+            self.session.handle_response(self.now, &response);
+            self.settle();
+            return true;
+        }
+        false
+    }
+
+    fn answers(&self) -> usize {
+        self.sent.windows(9).filter(|bytes| *bytes == b"HTTP/1.1 ").count()
+    }
+}
+
+#[test]
+fn requests_in_one_segment_wait_for_the_answers_before_them() {
+    let mut world = World::new();
+    world.room = 1_000;
+    world.receive(REQUEST.repeat(3).as_bytes());
+    assert!(world.answer());
+    assert!(!world.answer(), "the first answer is not in the socket");
+    assert!(!world.session.wants_read());
+    for answers in 2..=3 {
+        world.room = ANSWER_BYTES + 1_000;
+        world.settle();
+        assert!(world.answer());
+        assert_eq!(world.answers(), answers);
+    }
+    world.room = usize::MAX;
+    world.settle();
+    assert!(world.sent.len() > 3 * ANSWER_BYTES);
+    assert!(world.session.wants_read());
+}
+
+#[test]
+fn a_request_that_waits_for_the_socket_is_not_late() {
+    let mut world = World::new();
+    world.room = 1_000;
+    world.receive(REQUEST.repeat(2).as_bytes());
+    assert!(world.answer());
+    for _ in 0..3 {
+        assert_eq!(world.run(limits::WRITE_DEADLINE - Duration::from_secs(1)), None);
+        world.room = 1_000;
+        world.settle();
+    }
+    world.room = usize::MAX;
+    world.settle();
+    assert!(world.answer());
+    assert_eq!(world.answers(), 2);
+}
+
+#[test]
+fn a_client_that_half_closes_gets_its_whole_answer() {
+    for field in ["", "Connection: close\r\n"] {
+        let mut world = World::new();
+        world.room = 150_000;
+        world.receive(format!("GET /x HTTP/1.1\r\nHost: hub\r\n{field}\r\n").as_bytes());
+        assert!(world.answer());
+        // What is left is little enough that the peer's FIN is read before it is sent.
+        world.session.handle_end(world.now);
+        world.settle();
+        assert!(!world.session.is_over(), "{field:?}");
+        world.room = usize::MAX;
+        world.settle();
+        assert!(world.sent.len() > ANSWER_BYTES, "{field:?}: {}", world.sent.len());
+        assert_eq!(world.take_effects(), "ShutdownWrite Over(Answered)", "{field:?}");
+    }
+}
+
+#[test]
+fn a_broken_socket_ends_the_connection_at_once() {
+    let mut world = World::new();
+    world.room = 1_000;
+    world.receive(REQUEST.as_bytes());
+    assert!(world.answer());
+    world.session.handle_broken();
+    assert!(world.session.is_over());
+}
