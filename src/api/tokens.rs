@@ -89,7 +89,7 @@ impl Waiting {
         let response = match (self.0, only(answers)?.store()?) {
             (Stage::Create(secret), Outcome::Token(TokenRecord { id, created_at })) => {
                 let token = secret.as_ref().map(|secret| secret.0.as_str());
-                Response::json(201, &Created { id, token, created_at }).with("Cache-Control", "no-store")
+                Response::json(201, &Created { id, token, created_at })
             }
             (Stage::List, Outcome::Tokens(list)) => Response::json(200, &Listing { count: list.len(), list }),
             (Stage::Revoke, Outcome::Done) => Response::empty(204),

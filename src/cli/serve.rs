@@ -3,7 +3,7 @@
 use super::{Failure, doctor, endpoint, log, output, signals};
 use crate::{
     Hub,
-    config::{Config, Given, Sources, Tls},
+    config::{Config, Given, Sources},
 };
 use clap::Args;
 use std::path::PathBuf;
@@ -112,11 +112,6 @@ pub fn start(config: &Config) -> Result<Hub, Failure> {
     if !failed.is_empty() {
         return Err(Failure::Failed(format!("a hub cannot run here:\n{}", failed.join("\n"))));
     }
-    if config.tls == Tls::Off {
-        tracing::warn!(
-            "TLS is off: tokens and events are readable on the network unless a proxy in front terminates TLS"
-        );
-    }
     Hub::start(config.clone()).map_err(|error| Failure::Failed(error.to_string()))
 }
 
@@ -128,6 +123,7 @@ fn ready_line(config: &Config, hub: &Hub) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Tls;
     use clap::Parser;
 
     #[derive(Parser)]

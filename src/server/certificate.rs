@@ -35,7 +35,9 @@ impl Certificate {
     pub(super) fn of(config: &Config) -> Result<Option<Self>, String> {
         let (cert, key) = match &config.tls {
             Tls::Off => {
-                tracing::warn!("TLS is off: keys and events cross the network as they are");
+                tracing::warn!(
+                    "TLS is off: tokens and events are readable on the network unless a proxy in front terminates TLS"
+                );
                 return Ok(None);
             }
             Tls::Files { cert, key } => (cert.clone(), key.clone()),

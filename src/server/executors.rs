@@ -53,12 +53,12 @@ pub(super) fn cpus() -> Result<Vec<usize>, String> {
 
 impl Executors {
     /// Starts a worker on each seat, and waits until all are up.
-    pub(super) fn start(seats: Vec<Seat>, cpus: &[usize]) -> Result<Self, String> {
+    pub(super) fn start(seats: Vec<Seat>, cpus: &[usize], connections_max: usize) -> Result<Self, String> {
         let shards = seats.len();
         let workers = seats.first().map(|seat| seat.peers.clone()).unwrap_or_default();
         let (ready, ready_in) = flume::bounded(shards);
         let (ended_out, ended) = flume::bounded(shards);
-        let depth = ring_depth(shards);
+        let depth = ring_depth(shards, connections_max);
         let mut handles = Vec::with_capacity(shards);
         for (seat, cpu) in seats.into_iter().zip(cpus.iter().cycle()) {
             let notice = Notice { shard: seat.id, ended: ended_out.clone() };
@@ -142,22 +142,22 @@ impl Executors {
 /// What the kernel says where the rings of an executor find no room (ENOMEM); the runtime gives it as text only.
 const OUT_OF_LOCKED_MEMORY: &str = "os error 12";
 
-/// Entries of each ring: as many as the locked memory allows, up to what 18,000 connections were measured to profit from.
-fn ring_depth(shards: usize) -> usize {
-    if geteuid().is_root() {
-        return RING_DEPTH_MAX;
-    }
-    let limit = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
-    depth_within(limit, shards)
+/// Entries of each ring. Each pass of the runtime searches a table of about this size, so it grows with the connections of a
+/// shard; each entry locks memory, of which a user has only so much for all hubs together.
+fn ring_depth(shards: usize, connections_max: usize) -> usize {
+    let wanted = (connections_max / shards).next_power_of_two().clamp(RING_DEPTH_MIN, RING_DEPTH_MAX);
+    let limit = if geteuid().is_root() { None } else { getrlimit(Resource::Memlock).current };
+    depth_within(wanted, limit.unwrap_or(u64::MAX), shards)
 }
 
+/// Measured: with 18,000 connections a deeper one gains nothing.
 const RING_DEPTH_MAX: usize = 4_096;
-const RING_DEPTH_MIN: usize = 128;
+const RING_DEPTH_MIN: usize = 256;
 
-fn depth_within(locked_bytes: u64, shards: usize) -> usize {
+fn depth_within(wanted: usize, locked_bytes: u64, shards: usize) -> usize {
     // Measured: 1.4 MiB for an executor at a depth of 4,096, of which 192 KiB do not depend on it.
     let needed = |depth: usize| (200 * 1024 + depth as u64 * 310) * shards as u64;
-    let mut depth = RING_DEPTH_MAX;
+    let mut depth = wanted;
     while depth > RING_DEPTH_MIN && needed(depth) > locked_bytes / 10 * 9 {
         depth /= 2;
     }
@@ -181,9 +181,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rings_fit_the_locked_memory() {
-        for (limit_mib, shards, expected) in [(8, 2, 4_096), (8, 4, 4_096), (8, 8, 2_048), (8, 16, 512), (1, 2, 512)] {
-            assert_eq!(depth_within(limit_mib << 20, shards), expected, "{limit_mib} MiB, {shards} shards");
-        }
+    fn rings_fit_the_connections_and_the_locked_memory() {
+        let check = |connections: usize, limit_mib: u64, shards: usize, expected| {
+            let wanted = (connections / shards).next_power_of_two().clamp(RING_DEPTH_MIN, RING_DEPTH_MAX);
+            let depth = depth_within(wanted, limit_mib << 20, shards);
+            assert_eq!(depth, expected, "{connections} connections, {limit_mib} MiB, {shards} shards");
+        };
+        check(1_000, 8, 4, 256);
+        check(1_000, 8, 1, 1_024);
+        check(100_000, 8, 2, 4_096);
+        check(100_000, 8, 8, 2_048);
+        check(100_000, 8, 16, 512);
+        check(100_000, 1, 2, 512);
     }
 }

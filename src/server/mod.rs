@@ -106,7 +106,8 @@ impl Hub {
                 listening: sockets,
             }
         });
-        let executors = Executors::start(seats.collect(), &cpus).inspect_err(|_| store.stop())?;
+        let executors =
+            Executors::start(seats.collect(), &cpus, config.connections_max).inspect_err(|_| store.stop())?;
         let handle = HubHandle { shared, workers, certificate: certificate.map(Arc::new) };
         let address_file = config.data.join(ADDRESS_FILE);
         if let Err(sentence) = handle.open(&address_file, &config.url(admin_addr)) {

@@ -16,6 +16,7 @@ pub mod message;
 mod refusal;
 mod settings;
 mod streaming;
+mod transitions;
 mod transmit;
 
 pub use effect::{Effect, End};
@@ -27,12 +28,11 @@ use crate::{
     model::{CloseReason, ConnectionId, GatewayId, Instant, Now, Position, Refused},
     wire::{http::Response, tls::Security, upgrade::Upgrade},
 };
-use exchange::{Exchange, Progress};
+use exchange::Exchange;
 use lingering::Lingering;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 use streaming::Streaming;
 use transmit::Transmit;
-use zeroize::Zeroize;
 
 /// One connection.
 pub struct Session {
@@ -326,87 +326,6 @@ impl Session {
     /// The socket took the first `sent` bytes of the backlog.
     pub fn handle_backlog_sent(&mut self, now: Now, sent: usize) {
         self.transmit.handle_backlog_sent(now.instant, sent);
-    }
-
-    fn handle_plain(&mut self, now: Now, scratch: &mut Scratch) {
-        match &mut self.stage {
-            Stage::Exchange(exchange) => {
-                let out = self.transmit.plain();
-                let progress = exchange.handle_bytes(now, &scratch.plain, self.role, &self.settings, out);
-                scratch.plain.zeroize();
-                self.follow(now, progress);
-            }
-            Stage::Streaming(streaming) => {
-                let (plain, inbound) = (&scratch.plain, &mut scratch.inbound);
-                streaming.handle_bytes(now.instant, plain, inbound, self.transmit.plain(), &mut self.effects);
-            }
-            Stage::Admission(waiting) => waiting.1.extend_from_slice(&scratch.plain),
-            Stage::Lingering(_) | Stage::Over => {}
-        }
-    }
-
-    fn follow(&mut self, now: Now, progress: Progress) {
-        match progress {
-            Progress::Wait => {}
-            Progress::Do(effect) => self.effects.push_back(effect),
-            Progress::Upgrade(upgrade, key, early) => {
-                self.stage = Stage::Admission(Box::new((upgrade, early)));
-                self.effects.push_back(Effect::Admit(key));
-            }
-            Progress::Close(end) => self.linger(now, end),
-        }
-    }
-
-    /// The socket took nothing for the write deadline.
-    fn handle_stall(&mut self, now: Now) {
-        let end = match &mut self.stage {
-            Stage::Streaming(streaming) => {
-                streaming.close(now.instant, CloseReason::SlowConsumer, &mut self.effects);
-                End::Closed(streaming.reason().unwrap_or(CloseReason::SlowConsumer))
-            }
-            Stage::Lingering(lingering) => lingering.end(),
-            Stage::Exchange(_) | Stage::Admission(_) | Stage::Over => End::Stalled,
-        };
-        self.end(end);
-    }
-
-    /// Everything is in the socket: a connection that has said all takes the next step to its end.
-    fn handle_drained(&mut self, now: Now, scratch: &mut Scratch) {
-        if let Stage::Streaming(streaming) = &self.stage
-            && streaming.is_finished()
-        {
-            let reason = streaming.reason().unwrap_or(CloseReason::GatewayGone);
-            self.linger(now, End::Closed(reason));
-        }
-        if let Stage::Lingering(lingering) = &mut self.stage {
-            lingering.handle_drained(now.instant, &mut self.security, &mut scratch.wire, &mut self.effects);
-            if lingering.is_complete() {
-                let end = lingering.end();
-                self.end(end);
-            }
-        }
-    }
-
-    fn linger(&mut self, now: Now, end: End) {
-        let end = match &mut self.stage {
-            Stage::Over | Stage::Lingering(_) => return,
-            // Whatever ends a gateway's connection, its events end with one reason.
-            Stage::Streaming(streaming) => {
-                let fault =
-                    if matches!(end, End::Tls(_)) { CloseReason::ProtocolError } else { CloseReason::GatewayGone };
-                streaming.close(now.instant, fault, &mut self.effects);
-                End::Closed(streaming.reason().unwrap_or(fault))
-            }
-            Stage::Exchange(_) | Stage::Admission(_) => end,
-        };
-        self.stage = Stage::Lingering(Lingering::new(now.instant, end));
-    }
-
-    fn end(&mut self, end: End) {
-        if !self.is_over() {
-            self.stage = Stage::Over;
-            self.effects.push_back(Effect::Over(end));
-        }
     }
 }
 

@@ -1,0 +1,88 @@
+//! How a session goes from one stage to the next, and to its end.
+
+use super::{Effect, End, Session, Stage, exchange::Progress, lingering::Lingering, transmit::Scratch};
+use crate::model::{CloseReason, Now};
+use zeroize::Zeroize;
+
+impl Session {
+    pub(super) fn handle_plain(&mut self, now: Now, scratch: &mut Scratch) {
+        match &mut self.stage {
+            Stage::Exchange(exchange) => {
+                let out = self.transmit.plain();
+                let progress = exchange.handle_bytes(now, &scratch.plain, self.role, &self.settings, out);
+                scratch.plain.zeroize();
+                self.follow(now, progress);
+            }
+            Stage::Streaming(streaming) => {
+                let (plain, inbound) = (&scratch.plain, &mut scratch.inbound);
+                streaming.handle_bytes(now.instant, plain, inbound, self.transmit.plain(), &mut self.effects);
+            }
+            Stage::Admission(waiting) => waiting.1.extend_from_slice(&scratch.plain),
+            Stage::Lingering(_) | Stage::Over => {}
+        }
+    }
+
+    pub(super) fn follow(&mut self, now: Now, progress: Progress) {
+        match progress {
+            Progress::Wait => {}
+            Progress::Do(effect) => self.effects.push_back(effect),
+            Progress::Upgrade(upgrade, key, early) => {
+                self.stage = Stage::Admission(Box::new((upgrade, early)));
+                self.effects.push_back(Effect::Admit(key));
+            }
+            Progress::Close(end) => self.linger(now, end),
+        }
+    }
+
+    /// The socket took nothing for the write deadline.
+    pub(super) fn handle_stall(&mut self, now: Now) {
+        let end = match &mut self.stage {
+            Stage::Streaming(streaming) => {
+                streaming.close(now.instant, CloseReason::SlowConsumer, &mut self.effects);
+                End::Closed(streaming.reason().unwrap_or(CloseReason::SlowConsumer))
+            }
+            Stage::Lingering(lingering) => lingering.end(),
+            Stage::Exchange(_) | Stage::Admission(_) | Stage::Over => End::Stalled,
+        };
+        self.end(end);
+    }
+
+    /// Everything is in the socket: a connection that has said all takes the next step to its end.
+    pub(super) fn handle_drained(&mut self, now: Now, scratch: &mut Scratch) {
+        if let Stage::Streaming(streaming) = &self.stage
+            && streaming.is_finished()
+        {
+            let reason = streaming.reason().unwrap_or(CloseReason::GatewayGone);
+            self.linger(now, End::Closed(reason));
+        }
+        if let Stage::Lingering(lingering) = &mut self.stage {
+            lingering.handle_drained(now.instant, &mut self.security, &mut scratch.wire, &mut self.effects);
+            if lingering.is_complete() {
+                let end = lingering.end();
+                self.end(end);
+            }
+        }
+    }
+
+    pub(super) fn linger(&mut self, now: Now, end: End) {
+        let end = match &mut self.stage {
+            Stage::Over | Stage::Lingering(_) => return,
+            // Whatever ends a gateway's connection, its events end with one reason.
+            Stage::Streaming(streaming) => {
+                let fault =
+                    if matches!(end, End::Tls(_)) { CloseReason::ProtocolError } else { CloseReason::GatewayGone };
+                streaming.close(now.instant, fault, &mut self.effects);
+                End::Closed(streaming.reason().unwrap_or(fault))
+            }
+            Stage::Exchange(_) | Stage::Admission(_) => end,
+        };
+        self.stage = Stage::Lingering(Lingering::new(now.instant, end));
+    }
+
+    pub(super) fn end(&mut self, end: End) {
+        if !self.is_over() {
+            self.stage = Stage::Over;
+            self.effects.push_back(Effect::Over(end));
+        }
+    }
+}
