@@ -33,6 +33,8 @@ pub struct Tls {
     partial: Vec<u8>,
     handshaking: bool,
     peer_closed: bool,
+    /// TLS has failed, and the peer was told: what it still sends is not looked at.
+    failed: bool,
 }
 
 impl Security {
@@ -42,7 +44,8 @@ impl Security {
     /// Where rustls refuses the configuration.
     pub fn tls(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
         let connection = UnbufferedServerConnection::new(config)?;
-        Ok(Self::Tls(Box::new(Tls { connection, partial: Vec::new(), handshaking: true, peer_closed: false })))
+        let tls = Tls { connection, partial: Vec::new(), handshaking: true, peer_closed: false, failed: false };
+        Ok(Self::Tls(Box::new(tls)))
     }
 
     /// Whether plain bytes can be sent.
@@ -61,14 +64,19 @@ impl Security {
     /// Takes what came from the socket; appends plain bytes to `plain` and what TLS itself has to say to `wire`.
     ///
     /// # Errors
-    /// A broken record or handshake. An alert for the peer is in `wire` then.
+    /// A broken record or handshake, once. An alert for the peer is in `wire` then, and nothing more is opened.
     pub fn open(&mut self, received: &mut [u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), TlsError> {
         match self {
             Self::Plain => {
                 plain.extend_from_slice(received);
                 Ok(())
             }
-            Self::Tls(tls) => tls.open(received, plain, wire),
+            Self::Tls(tls) if tls.failed => Ok(()),
+            Self::Tls(tls) => {
+                let opened = tls.open(received, plain, wire);
+                tls.failed = opened.is_err();
+                opened
+            }
         }
     }
 
@@ -90,6 +98,7 @@ impl Security {
     pub fn close(&mut self, wire: &mut Vec<u8>) {
         if let Self::Tls(tls) = self
             && !tls.handshaking
+            && !tls.failed
         {
             // A connection that cannot say goodbye any more is closed without.
             let _ = tls.write(wire, 0, |traffic, room| traffic.queue_close_notify(room));
