@@ -25,13 +25,13 @@ pub(crate) mod mesh;
 mod pump;
 mod quiet;
 pub(crate) mod shared;
-mod slots;
+pub(crate) mod slots;
 mod socket;
 mod tasks;
 pub(crate) mod tls_config;
 mod turn;
 pub(crate) mod watchdog;
-mod wheel;
+pub(crate) mod wheel;
 pub(crate) mod worker;
 
 #[cfg(test)]

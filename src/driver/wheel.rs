@@ -3,29 +3,29 @@
 use crate::model::Instant;
 
 /// Entries by the tick that they are due in. One beyond the horizon is due at the horizon, and is put back then.
-pub(super) struct Wheel<T> {
+pub(crate) struct Wheel<T> {
     slots: Vec<Vec<T>>,
     /// The next tick to be looked at.
     next: u64,
 }
 
 /// Microseconds of one tick: an entry is due up to so much late.
-pub(super) const TICK: u64 = 50_000;
+pub(crate) const TICK: u64 = 50_000;
 const SLOTS: u64 = 1024;
 
 impl<T> Wheel<T> {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), next: now.0 / TICK }
     }
 
     /// Puts an entry in; it comes out of [`Wheel::advance`] not before `at` or the horizon.
-    pub(super) fn insert(&mut self, at: Instant, entry: T) {
+    pub(crate) fn insert(&mut self, at: Instant, entry: T) {
         let tick = at.0.div_ceil(TICK).clamp(self.next, self.next + SLOTS - 1);
         self.slots[(tick % SLOTS) as usize].push(entry);
     }
 
     /// Moves everything that is due by `now` into `due`.
-    pub(super) fn advance(&mut self, now: Instant, due: &mut Vec<T>) {
+    pub(crate) fn advance(&mut self, now: Instant, due: &mut Vec<T>) {
         while self.next <= now.0 / TICK {
             due.append(&mut self.slots[(self.next % SLOTS) as usize]);
             self.next += 1;
