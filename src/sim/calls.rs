@@ -192,6 +192,6 @@ fn view<'a>(hub: &'a Hub, directory: &'a Directory) -> View<'a> {
         now: hub.now,
         phase: hub.phase,
         connections_max: hub.scenario.connections_max,
-        admin_token: ADMIN,
+        admin_token: crate::model::KeyHash::of(ADMIN.as_bytes()),
     }
 }

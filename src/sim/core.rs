@@ -138,11 +138,11 @@ impl Core {
                 hub.oracle.received(hub.now.instant, line, streaming);
                 link.session.handle_received(hub.now, &mut bytes, &mut self.scratch);
             }
-            Read::End => link.session.handle_end(),
+            Read::End => link.session.handle_end(hub.now),
             Read::Nothing if link.session.backlog().is_empty() => return,
             Read::Nothing => match hub.write(line, link.session.backlog()) {
                 Write::Took(bytes) => link.session.handle_backlog_sent(hub.now, bytes),
-                Write::Broken => link.session.handle_end(),
+                Write::Broken => link.session.handle_broken(),
                 Write::Full => return,
             },
         }

@@ -55,7 +55,7 @@ fn write(
         Write::Took(bytes) => bytes,
         Write::Full => 0,
         Write::Broken => {
-            session.handle_end();
+            session.handle_broken();
             return ControlFlow::Break(());
         }
     };
