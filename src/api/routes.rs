@@ -14,6 +14,9 @@ use std::fmt;
 pub(super) struct Route {
     method: &'static str,
     path: &'static str,
+    /// What a path of this row begins with, and how many slashes it has: most rows are left out by these alone.
+    prefix: &'static str,
+    slashes: usize,
     auth: Auth,
     when: When,
     /// The largest body that is read for it.
@@ -70,7 +73,18 @@ const fn route(
     body_bytes_max: usize,
     handler: fn(&Call<'_>, &View<'_>, Params<'_>) -> Handled,
 ) -> Route {
-    Route { method, path, auth, when, body_bytes_max, handler }
+    let bytes = path.as_bytes();
+    let (mut slashes, mut literal, mut at) = (0, bytes.len(), 0);
+    while at < bytes.len() {
+        if bytes[at] == b'/' {
+            slashes += 1;
+        } else if bytes[at] == b'{' && literal > at {
+            literal = at;
+        }
+        at += 1;
+    }
+    let prefix = path.split_at(literal).0;
+    Route { method, path, prefix, slashes, auth, when, body_bytes_max, handler }
 }
 
 /// The segments of the path that stood for `{}`, as they came.
@@ -116,7 +130,8 @@ pub(super) fn admit<'a>(call: &Call<'a>, view: &View<'_>) -> Result<(&'static Ro
 fn find<'a>(method: &str, path: &'a str) -> Result<(&'static Route, Params<'a>), Response> {
     let wanted = if method == "HEAD" { "GET" } else { method };
     let mut allowed = Vec::new();
-    for route in ROUTES {
+    let slashes = path.bytes().filter(|byte| *byte == b'/').count();
+    for route in ROUTES.iter().filter(|route| route.slashes == slashes && path.starts_with(route.prefix)) {
         let Some(params) = params_of(route.path, path) else { continue };
         if route.method == wanted {
             return Ok((route, params));

@@ -75,7 +75,7 @@ impl Worker {
         let mut scratch = self.scratch.borrow_mut();
         let mut session = link.session.borrow_mut();
         session.handle_received(self.now(), &mut received[..bytes], &mut scratch);
-        if !session.is_streaming() {
+        if session.had_secret() {
             // Without TLS there may have been a key in it.
             received[..bytes].zeroize();
         }

@@ -1,5 +1,6 @@
 //! Time as a value: read once by the driver, passed to everything else.
 
+use jiff::tz::TimeZone;
 use serde::{Serialize, Serializer};
 use std::{fmt, ops::Add, time::Duration};
 
@@ -25,10 +26,33 @@ impl Add<Duration> for Instant {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
 pub struct Timestamp(pub i64);
 
+impl Timestamp {
+    /// Appends what `Display` shows: the envelope of every event has it, so it goes around the formatter where it can.
+    pub fn append_to(self, out: &mut Vec<u8>) {
+        let at = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let at = TimeZone::UTC.to_datetime(at);
+        if !(0..10_000).contains(&at.year()) {
+            // Such years have a form of their own (ISO 8601), and no clock shows them.
+            return out.extend_from_slice(format!("{at}Z").as_bytes());
+        }
+        let digit = |n: i16| b'0' + u8::try_from(n % 10).expect("a digit");
+        let two = |n: i8| [digit(i16::from(n) / 10), digit(i16::from(n))];
+        let (year, millis) = (at.year(), at.millisecond());
+        out.extend_from_slice(&[digit(year / 1_000), digit(year / 100), digit(year / 10), digit(year), b'-']);
+        let parts = [(at.month(), b'-'), (at.day(), b'T'), (at.hour(), b':'), (at.minute(), b':'), (at.second(), b'.')];
+        for (part, mark) in parts {
+            out.extend_from_slice(&two(part));
+            out.push(mark);
+        }
+        out.extend_from_slice(&[digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        write!(f, "{at:.3}")
+        let mut text = Vec::with_capacity(24);
+        self.append_to(&mut text);
+        f.write_str(&String::from_utf8_lossy(&text))
     }
 }
 

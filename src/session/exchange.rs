@@ -35,6 +35,8 @@ pub(super) struct Exchange {
     /// The peer sends no more, or the hub goes away: this answer is the last.
     last: bool,
     served: bool,
+    /// There may be a gateway's key in the bytes that came last.
+    secret: bool,
     /// The next request waits until the answers before it are in the socket.
     held: bool,
 }
@@ -67,6 +69,7 @@ impl Exchange {
             deadline: Some(deadline),
             last: false,
             served: false,
+            secret: false,
             held: false,
         }
     }
@@ -76,6 +79,11 @@ impl Exchange {
             State::Preflight(request) | State::Answering(request) => Some(request),
             State::Head | State::Body(..) => None,
         }
+    }
+
+    /// Whether the bytes that came last have to be overwritten where else they are.
+    pub(super) fn is_secret(&self) -> bool {
+        self.secret
     }
 
     pub(super) fn wants_read(&self) -> bool {
@@ -103,6 +111,7 @@ impl Exchange {
         if self.served && self.input.is_empty() && matches!(self.state, State::Head) {
             self.deadline = Some(now.instant + settings.handshake_deadline);
         }
+        self.secret = false;
         self.input.extend_from_slice(plain);
         self.advance(now, role, settings, out)
     }
@@ -214,12 +223,20 @@ impl Exchange {
         }
         let (head, used) = match self.parser.parse(&self.input) {
             Ok(Some(found)) => found,
-            Ok(None) => return Progress::Wait,
+            Ok(None) => {
+                self.secret = true;
+                return Progress::Wait;
+            }
             Err(refusal) => {
+                self.secret = true;
                 self.input.zeroize();
                 return refuse(now, refusal, out);
             }
         };
+        if head.field("api-key").is_some() {
+            self.secret = true;
+            self.input[..used].zeroize();
+        }
         self.consume(used);
         if role == Role::Platform || head.path() != CONNECT_PATH {
             self.state = State::Preflight(Request { head, body: Vec::new() });
@@ -263,9 +280,8 @@ impl Exchange {
         }
     }
 
-    /// Forgets input that was used; there may have been a key in it.
+    /// Forgets input that was used.
     fn consume(&mut self, used: usize) {
-        self.input[..used].zeroize();
         self.input.drain(..used);
         if self.input.is_empty() {
             self.input = Vec::new();

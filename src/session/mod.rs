@@ -43,6 +43,8 @@ pub struct Session {
     transmit: Transmit,
     stage: Stage,
     effects: VecDeque<Effect>,
+    /// There may be a gateway's key in the bytes that came last.
+    secret: bool,
 }
 
 enum Stage {
@@ -73,7 +75,16 @@ impl Session {
     /// A connection that was accepted at `now`.
     pub fn new(now: Now, settings: Arc<Settings>, security: Security, peer: SocketAddr, role: Role) -> Self {
         let stage = Stage::Exchange(Box::new(Exchange::new(now.instant + settings.handshake_deadline)));
-        Self { settings, peer, role, security, transmit: Transmit::default(), stage, effects: VecDeque::new() }
+        Self {
+            settings,
+            peer,
+            role,
+            security,
+            transmit: Transmit::default(),
+            stage,
+            effects: VecDeque::new(),
+            secret: false,
+        }
     }
 
     /// The other end.
@@ -84,6 +95,11 @@ impl Session {
     /// Who is served here.
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// Whether there may be a gateway's key in the bytes that came last, which must not stay in anybody's buffer.
+    pub fn had_secret(&self) -> bool {
+        self.secret
     }
 
     /// Whether a gateway's events go over it.
@@ -271,6 +287,7 @@ impl Session {
             transmit: Transmit::default(),
             stage: Stage::Over,
             effects: VecDeque::new(),
+            secret: false,
         };
         std::mem::replace(self, stays)
     }

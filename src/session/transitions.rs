@@ -10,7 +10,10 @@ impl Session {
             Stage::Exchange(exchange) => {
                 let out = self.transmit.plain();
                 let progress = exchange.handle_bytes(now, &scratch.plain, self.role, &self.settings, out);
-                scratch.plain.zeroize();
+                self.secret = exchange.is_secret();
+                if self.secret {
+                    scratch.plain.zeroize();
+                }
                 self.follow(now, progress);
             }
             Stage::Streaming(streaming) => {

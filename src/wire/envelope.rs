@@ -13,8 +13,13 @@ pub fn event_prefix(event: &Event, out: &mut Vec<u8>) {
 
 /// What stands after the payload.
 pub fn event_suffix(event: &Event, position: Position, at: Timestamp, out: &mut Vec<u8>) {
-    put(out, format_args!(",\"gatewayId\":\"{}\",\"timestamp\":\"{at}\"", event.gateway));
-    put(out, format_args!(",\"correlationId\":\"{}\",\"position\":\"{position}\"", event.correlation));
+    out.extend_from_slice(b",\"gatewayId\":\"");
+    put_uuid(event.gateway.0, out);
+    out.extend_from_slice(b"\",\"timestamp\":\"");
+    at.append_to(out);
+    out.extend_from_slice(b"\",\"correlationId\":\"");
+    put_uuid(event.correlation.0, out);
+    put(out, format_args!("\",\"position\":\"{position}\""));
     if let Some(user_id) = &event.user_id {
         out.extend_from_slice(b",\"userId\":");
         serde_json::to_writer(&mut *out, user_id).expect("a string serializes into memory");
@@ -31,6 +36,10 @@ pub fn connection_ack(gateway: GatewayId, connection: ConnectionId, position: Po
         format_args!(",\"connectionId\":\"{connection}\",\"timestamp\":\"{at}\",\"position\":\"{position}\"}}"),
     );
     out
+}
+
+fn put_uuid(id: uuid::Uuid, out: &mut Vec<u8>) {
+    out.extend_from_slice(id.as_hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes());
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

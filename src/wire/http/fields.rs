@@ -83,7 +83,43 @@ pub(super) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// `tchar` of RFC 9110 section 5.6.2.
 pub(super) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    TOKEN_BYTE[usize::from(byte)]
+}
+
+const TOKEN_BYTE: [bool; 256] = including(b"!#$%&'*+-.^_`|~");
+/// `reg-name` of RFC 3986 section 3.2.2.
+const HOST_BYTE: [bool; 256] = including(b"-._~%!$&'()*+;=");
+
+/// A table of letters, digits and `others`.
+const fn including(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+}
+
+/// A table of what can be seen in ASCII, without `others`.
+pub(super) const fn graphic_without(others: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_graphic();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = false;
+        at += 1;
+    }
+    table
 }
 
 /// Without blanks and tabs around it; no other white space is optional in HTTP.
@@ -109,8 +145,8 @@ pub(super) fn check_host(fields: &Fields, version: Version) -> Result<(), Refusa
 
 /// A name or an address, and perhaps a port.
 fn is_host(host: &[u8]) -> bool {
-    let is_name_byte = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte);
-    let is_address_byte = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
+    let is_name_byte = |byte: &u8| HOST_BYTE[usize::from(*byte)];
+    let is_address_byte = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
     let after = if let Some(rest) = host.strip_prefix(b"[") {
         let Some(end) = memchr::memchr(b']', rest).filter(|end| *end > 0) else { return false };
         if !rest[..end].iter().all(is_address_byte) {

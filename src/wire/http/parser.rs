@@ -27,8 +27,8 @@ pub struct HeadParser {
     line_start: usize,
     /// Up to where there is no line end from `line_start` on.
     scanned: usize,
-    /// Where the request line is, once it has been checked.
-    request_line: Option<(usize, usize)>,
+    /// The request line, once it has been checked: method, where the target is, version.
+    request_line: Option<(Method, (usize, usize), Version)>,
     fields: usize,
     empty_line_seen: bool,
 }
@@ -80,8 +80,9 @@ impl HeadParser {
             (None, []) => return Err(LINE_END),
             (None, line) => {
                 check_line_length(line, TARGET_TOO_LONG)?;
-                request_line::parse(line)?;
-                self.request_line = Some((self.line_start, self.line_start + line.len()));
+                let (method, target, version) = request_line::parse(line)?;
+                let start = self.line_start + method.as_str().len() + 1;
+                self.request_line = Some((method, (start, start + target.len()), version));
             }
             (Some(_), line) => {
                 check_line_length(line, FIELD_TOO_LONG)?;
@@ -111,12 +112,11 @@ impl HeadParser {
 
     /// Makes the head out of all its bytes.
     fn finish(&self, bytes: &[u8]) -> Result<Head, Refusal> {
-        let (start, end) = self.request_line.expect("a head ends after its request line");
-        let (method, target, version) = request_line::parse(&bytes[start..end])?;
-        let fields = Fields::new(bytes, spans(bytes, start)?);
+        let (method, (start, end), version) = self.request_line.expect("a head ends after its request line");
+        let line_start = start - method.as_str().len() - 1;
+        let fields = Fields::new(bytes, spans(bytes, line_start)?);
         fields::check_host(&fields, version)?;
-        let target_start = start + method.as_str().len() + 1;
-        head(method, version, fields, target, target_start)
+        head(method, version, fields, &bytes[start..end], start)
     }
 }
 

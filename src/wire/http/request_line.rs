@@ -1,6 +1,9 @@
 //! The first line of a request: method, target, version (RFC 9112 section 3).
 
-use super::{Method, Refusal, Version, fields::is_token_byte};
+use super::{
+    Method, Refusal, Version,
+    fields::{graphic_without, is_token_byte},
+};
 use crate::limits::LINE_BYTES_MAX;
 
 /// No method that is registered comes near it.
@@ -66,10 +69,10 @@ fn check_target(target: &[u8]) -> Result<(), Refusal> {
     if target[0] != b'/' {
         return Err(refuse("The request target does not begin with a slash."));
     }
-    if !target.iter().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\#".contains(byte)) {
+    if !target.iter().all(|byte| TARGET_BYTE[usize::from(*byte)]) {
         return Err(refuse("The request target has a character that must be escaped."));
     }
-    let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
+    let path = &target[..memchr::memchr(b'?', target).unwrap_or(target.len())];
     for at in memchr::memchr_iter(b'%', target) {
         match unescape(&target[at..]) {
             None => return Err(refuse("The request target has a percent sign that escapes nothing.")),
@@ -78,14 +81,19 @@ fn check_target(target: &[u8]) -> Result<(), Refusal> {
             Some(_) => {}
         }
     }
-    if memchr::memmem::find(path, b"//").is_some() {
+    if path.windows(2).any(|pair| pair == b"//") {
         return Err(refuse("The path has an empty segment."));
     }
-    if path.split(|byte| *byte == b'/').any(is_dots) {
+    // Only a segment that begins so can be one, and few do.
+    let suspicious = path.windows(2).any(|pair| matches!(pair, [b'/', b'.' | b'%']));
+    if suspicious && path.split(|byte| *byte == b'/').any(is_dots) {
         return Err(refuse("The path has a dot segment."));
     }
     Ok(())
 }
+
+/// The bytes that may stand in a target as they are.
+const TARGET_BYTE: [bool; 256] = graphic_without(b"\"<>\\#");
 
 /// The byte that an escape at the beginning of `text` stands for.
 fn unescape(text: &[u8]) -> Option<u8> {

@@ -3,7 +3,7 @@
 use crate::model::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use serde::Serialize;
-use std::{cell::RefCell, fmt};
+use std::{cell::RefCell, fmt, io::Write};
 
 /// The interim answer to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -63,25 +63,27 @@ impl Response {
     /// Appends the response as it goes over the wire. `head_only` answers `HEAD`: the length is told, the body is not
     /// sent. `keep_alive` is the request's; the connection ends all the same where the response says so.
     pub fn encode(&self, now: Timestamp, head_only: bool, keep_alive: bool, out: &mut Vec<u8>) {
-        let mut line = |parts: &[&str]| {
-            parts.iter().for_each(|part| push_text(part, out));
-            out.extend_from_slice(b"\r\n");
-        };
-        line(&["HTTP/1.1 ", &self.status.to_string(), " ", reason_phrase(self.status)]);
-        DATE.with_borrow_mut(|date| line(&["Date: ", date.at(now)]));
-        line(&["Connection: ", if self.close || !keep_alive { "close" } else { "keep-alive" }]);
-        line(&["Cache-Control: no-store"]);
-        line(&["X-Content-Type-Options: nosniff"]);
+        let number = |n: usize, out: &mut Vec<u8>| write!(out, "{n}").expect("memory takes everything");
+        out.extend_from_slice(b"HTTP/1.1 ");
+        number(usize::from(self.status), out);
+        out.push(b' ');
+        out.extend_from_slice(reason_phrase(self.status).as_bytes());
+        out.extend_from_slice(b"\r\nDate: ");
+        DATE.with_borrow_mut(|date| out.extend_from_slice(date.at(now).as_bytes()));
+        out.extend_from_slice(if self.close || !keep_alive { CLOSE } else { KEEP_ALIVE });
+        out.extend_from_slice(b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
         if let Some(content_type) = self.content_type {
-            line(&["Content-Type: ", content_type]);
+            push_field("Content-Type", content_type, out);
         }
         for (name, value) in &self.fields {
-            line(&[name, ": ", value]);
+            push_field(name, value, out);
         }
         if self.may_have_body() {
-            line(&["Content-Length: ", &self.body.len().to_string()]);
+            out.extend_from_slice(b"Content-Length: ");
+            number(self.body.len(), out);
+            out.extend_from_slice(b"\r\n");
         }
-        line(&[]);
+        out.extend_from_slice(b"\r\n");
         if self.may_have_body() && !head_only {
             out.extend_from_slice(&self.body);
         }
@@ -93,9 +95,16 @@ impl Response {
     }
 }
 
-/// Appends text that must stay in its line: whatever a value was made of, it adds no field and no second response.
-fn push_text(text: &str, out: &mut Vec<u8>) {
-    out.extend(text.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
+const CLOSE: &[u8] = b"\r\nConnection: close\r\n";
+const KEEP_ALIVE: &[u8] = b"\r\nConnection: keep-alive\r\n";
+
+/// Appends a field whose text must stay in its line: whatever it was made of, it adds no field and no second response.
+fn push_field(name: &str, value: &str, out: &mut Vec<u8>) {
+    let mut text = |text: &str| out.extend(text.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
+    text(name);
+    text(": ");
+    text(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 thread_local! {
