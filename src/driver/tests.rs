@@ -141,7 +141,8 @@ fn a_port_is_free_again_once_the_hub_has_ended() {
 }
 
 /// A million messages there and back between two executors set up as the hub's, with somebody else on their processor.
-/// A message that is lost to a sleeping executor would stall its lane until a heartbeat; none may take 200 ms.
+/// A message that is lost to a sleeping executor would stall its lane until a heartbeat; none may take 200 ms more than a
+/// plain thread, which sleeps and wakes beside them, was late itself: a machine that runs nobody proves nothing.
 #[test]
 fn a_million_messages_cross_between_cores_under_a_hog_without_a_stall() {
     const MESSAGES: u64 = 1_000_000;
@@ -158,6 +159,18 @@ fn a_million_messages_cross_between_cores_under_a_hog_without_a_stall() {
                 }
                 thread::sleep(Duration::from_micros(300));
             }
+        })
+    };
+    let control = {
+        let stop = Arc::clone(&stop);
+        thread::spawn(move || {
+            let mut latest = Duration::ZERO;
+            while !stop.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                thread::sleep(Duration::from_millis(1));
+                latest = latest.max(began.elapsed());
+            }
+            latest.as_millis() as u64
         })
     };
     let (there, there_in) = flume::bounded::<u64>(WINDOW as usize);
@@ -194,7 +207,8 @@ fn a_million_messages_cross_between_cores_under_a_hog_without_a_stall() {
     echo.join().expect("an orderly end");
     stop.store(true, Ordering::Relaxed);
     hog.join().expect("the hog ends");
-    assert!(worst.load(Ordering::Relaxed) < 200, "one took {worst:?} ms");
+    let (worst, late) = (worst.load(Ordering::Relaxed), control.join().expect("the control ends"));
+    assert!(worst < 200 + 3 * late, "one took {worst} ms, and a plain thread was {late} ms late at most");
 }
 
 /// An executor as the hub's, heartbeats included; the future ends it.
