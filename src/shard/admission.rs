@@ -6,7 +6,7 @@ use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 /// What counts as one address: IPv4 whole, IPv6 by its /64 (contract section 1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Prefix(u64);
+pub(super) struct Prefix(u64);
 
 impl From<IpAddr> for Prefix {
     fn from(address: IpAddr) -> Self {

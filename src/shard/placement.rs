@@ -1,5 +1,6 @@
 //! Which shard owns a gateway: a pure function of id, shard count and a seed, the same for the life of the process.
 
+use super::admission::Prefix;
 use crate::model::{GatewayId, ShardId};
 use ahash::RandomState;
 use std::net::IpAddr;
@@ -31,9 +32,10 @@ impl Placement {
         self.pick(self.state.hash_one(gateway))
     }
 
-    /// The keeper of an address's connection attempts, which makes the rate limit exact over all shards.
+    /// The keeper of an address's connection attempts, which makes the rate limit exact over all shards. What counts as one
+    /// address there has one keeper.
     pub fn of_address(&self, address: IpAddr) -> ShardId {
-        self.pick(self.state.hash_one(address))
+        self.pick(self.state.hash_one(Prefix::from(address)))
     }
 
     fn pick(&self, hash: u64) -> ShardId {
@@ -58,5 +60,15 @@ mod tests {
             counts[owner.index()] += 1;
         }
         assert!(counts.iter().all(|n| (800..1200).contains(n)), "{counts:?}");
+    }
+
+    #[test]
+    fn what_the_rate_limit_counts_as_one_address_has_one_keeper() {
+        let placement = Placement::new(7, 42);
+        let keeper = |text: &str| placement.of_address(text.parse().unwrap());
+        for host in 0..100 {
+            assert_eq!(keeper(&format!("2001:db8:0:1::{host:x}")), keeper("2001:db8:0:1:ffff::"), "host {host}");
+            assert_eq!(keeper(&format!("::ffff:10.0.0.{host}")), keeper(&format!("10.0.0.{host}")), "host {host}");
+        }
     }
 }
