@@ -1,14 +1,12 @@
 //! One connection as its core holds it: the socket, the session, and who wakes whom.
 
-use super::slots::Slot;
-use crate::{session::Session, shard::ConnectionKey};
+use super::{slots::Slot, wheel::Alarm};
+use crate::{model::Now, session::Session, shard::ConnectionKey};
 use glommio::net::TcpStream;
 use std::{
     cell::{Cell, RefCell},
     task::Waker,
 };
-
-use crate::model::{Instant, Now};
 
 /// A link's place among its worker's; the serial tells it from one that had the same place before.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,8 +28,8 @@ pub(super) struct Link {
     pub(super) accepted: Now,
     /// It is on the worker's agenda.
     pub(super) queued: Cell<bool>,
-    /// The earliest entry that the wheel has for it.
-    pub(super) armed: Cell<Instant>,
+    /// Its entry in the wheel.
+    pub(super) alarm: Alarm,
     waker: RefCell<Option<Waker>>,
     /// Its pump runs, and will look by itself.
     pumping: Cell<bool>,
@@ -49,7 +47,7 @@ impl Link {
             slot: RefCell::new(None),
             accepted,
             queued: Cell::new(false),
-            armed: Cell::new(NEVER),
+            alarm: Alarm::new(),
             waker: RefCell::new(None),
             pumping: Cell::new(false),
             waits_read: Cell::new(false),
@@ -89,6 +87,3 @@ impl Link {
         }
     }
 }
-
-/// No entry in the wheel.
-pub(super) const NEVER: Instant = Instant(u64::MAX);

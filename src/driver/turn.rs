@@ -1,10 +1,6 @@
 //! The turn: everything that is due on this core is done, a batch at a time, and one connection's panic ends that one.
 
-use super::{
-    flush::Flushed,
-    link::{Link, NEVER},
-    worker::Worker,
-};
+use super::{flush::Flushed, link::Link, worker::Worker};
 use crate::{
     limits,
     model::{CloseReason, Now},
@@ -100,10 +96,8 @@ impl Worker {
 
     /// Makes sure that the wheel brings the connection up when it wants to be looked at.
     pub(super) fn arm(&self, link: &Link) {
-        let Some(at) = link.session.borrow().poll_timeout() else { return };
-        if at < link.armed.get() {
-            link.armed.set(at);
-            self.wheel.borrow_mut().insert(at, link.key);
+        if let Some(at) = link.session.borrow().poll_timeout() {
+            link.alarm.set(&mut self.wheel.borrow_mut(), at, link.key);
         }
     }
 
@@ -129,7 +123,9 @@ impl Worker {
     }
 
     fn handle_due(&self, link: &Rc<Link>, now: Now) {
-        link.armed.set(NEVER);
+        if !link.alarm.ring(now.instant) {
+            return;
+        }
         let due = link.session.borrow().poll_timeout().is_some_and(|at| at <= now.instant);
         if due {
             link.session.borrow_mut().handle_timeout(now);

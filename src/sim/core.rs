@@ -6,9 +6,12 @@ use super::{
     pipe::{Read, Write},
 };
 use crate::{
-    driver::{slots::Slot, wheel::Wheel},
+    driver::{
+        slots::Slot,
+        wheel::{Alarm, Wheel},
+    },
     limits,
-    model::{CloseReason, Instant, KeyHash, Now, ShardId},
+    model::{CloseReason, KeyHash, Now, ShardId},
     session::{Effect, End, Scratch, Session, message::Message},
     shard::{self, ConnectionKey, Directory, RequestKey, Shard},
 };
@@ -37,7 +40,7 @@ pub(super) struct Link {
     pub(super) member: Option<ConnectionKey>,
     pub(super) slot: Option<Slot>,
     queued: bool,
-    armed: Instant,
+    alarm: Alarm,
 }
 
 /// The core.
@@ -59,8 +62,6 @@ pub(super) struct Core {
     pub(super) draining: Vec<LinkKey>,
     stopped: bool,
 }
-
-const NEVER: Instant = Instant(u64::MAX);
 
 impl Core {
     pub(super) fn new(id: ShardId, settings: shard::Settings, directory: Directory, now: Now) -> Self {
@@ -92,7 +93,15 @@ impl Core {
         self.serial += 1;
         let entry = self.links.vacant_entry();
         let key = LinkKey { index: entry.key(), serial: self.serial };
-        entry.insert(Link { key, line: Some(line), session, member: None, slot: None, queued: false, armed: NEVER });
+        entry.insert(Link {
+            key,
+            line: Some(line),
+            session,
+            member: None,
+            slot: None,
+            queued: false,
+            alarm: Alarm::new(),
+        });
         hub.lines[line].owner = Some((self.id.index(), key));
         self.arm(key);
         self.ready.push(key);
@@ -275,10 +284,8 @@ impl Core {
 
     fn arm(&mut self, key: LinkKey) {
         let Some(link) = self.links.get_mut(key.index).filter(|link| link.key == key) else { return };
-        let Some(at) = link.session.poll_timeout() else { return };
-        if at < link.armed {
-            link.armed = at;
-            self.wheel.insert(at, key);
+        if let Some(at) = link.session.poll_timeout() {
+            link.alarm.set(&mut self.wheel, at, key);
         }
     }
 
@@ -289,7 +296,9 @@ impl Core {
         self.wheel.advance(now.instant, &mut due);
         for key in due {
             let Some(link) = self.link(key) else { continue };
-            link.armed = NEVER;
+            if !link.alarm.ring(now.instant) {
+                continue;
+            }
             if link.session.poll_timeout().is_some_and(|at| at <= now.instant) {
                 link.session.handle_timeout(now);
                 self.enqueue(key);
