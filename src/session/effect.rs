@@ -2,7 +2,7 @@
 
 use crate::model::{CloseReason, KeyHash};
 use bytes::Bytes;
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 /// Something for the driver to carry out.
 #[derive(Debug)]
@@ -49,4 +49,27 @@ pub enum End {
     Stalled,
     /// A gateway's connection came to its end.
     Closed(CloseReason),
+}
+
+/// Takes the next effect. A burst of small messages makes the queue grow; once it is empty, it gives the memory back.
+pub(super) fn pop(effects: &mut VecDeque<Effect>) -> Option<Effect> {
+    let effect = effects.pop_front();
+    if effect.is_none() && effects.capacity() > ROOM_KEPT {
+        *effects = VecDeque::new();
+    }
+    effect
+}
+
+const ROOM_KEPT: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_leaves_no_memory_behind() {
+        let mut effects: VecDeque<_> = (0..10_000).map(|_| Effect::Ignored).collect();
+        while pop(&mut effects).is_some() {}
+        assert!(effects.capacity() <= ROOM_KEPT, "{} places", effects.capacity());
+    }
 }

@@ -269,7 +269,7 @@ impl Session {
 
     /// The next thing for the caller to carry out.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        effect::pop(&mut self.effects)
     }
 
     /// Whether [`Session::poll_effect`] has something.
