@@ -51,6 +51,8 @@ pub(super) async fn run(worker: Rc<Worker>, link: Rc<Link>) {
             glommio::timer::sleep(Duration::from_micros(1)).await;
         }
     }
+    // The turn may have been over before this connection's place in it: what it still asks for holds its reason.
+    worker.guard(&link, |worker| worker.carry_out_session(&link));
     worker.forget(&link);
 }
 
