@@ -92,6 +92,11 @@ impl Asks {
         None
     }
 
+    /// Whether somebody waits for an answer.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.in_flight > 0
+    }
+
     fn close(&mut self, index: usize) -> Complete {
         let question = self.questions.remove(index);
         self.in_flight -= question.answers.len();

@@ -2,7 +2,7 @@
 
 use super::{clock, listener, socket, worker::Worker};
 use crate::model::{CloseReason, Instant};
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
 
 /// After the window, this long for the last closes to be answered.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -26,11 +26,20 @@ pub(super) async fn run(worker: Rc<Worker>) {
         worker.turn();
     }
     let deadline = began + window + PATIENCE;
-    // Until the last core is done: meanwhile this one goes on saying 503 and answering the others.
-    while worker.shared.slots.taken() > 0 && clock::now().instant < deadline {
+    let shared = &worker.shared;
+    let busy = || shared.slots.taken() > 0 || worker.asks.borrow().is_waiting();
+    wait(deadline, busy).await;
+    // Until the last core has its answers: meanwhile this one goes on saying 503 and answering the others.
+    shared.settled.fetch_add(1, Ordering::AcqRel);
+    wait(deadline, || shared.settled.load(Ordering::Acquire) < usize::from(shared.placement.shards())).await;
+    end(&worker).await;
+}
+
+/// Until `busy` is over, or the deadline has come.
+async fn wait(deadline: Instant, busy: impl Fn() -> bool) {
+    while busy() && clock::now().instant < deadline {
         glommio::timer::sleep(STEP).await;
     }
-    end(&worker).await;
 }
 
 /// Ends what is left by force.

@@ -11,7 +11,7 @@ use crate::{
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) panics: AtomicU64,
     /// Shards that the watchdog found stalled.
     pub(crate) stalls: AtomicU64,
+    /// Workers that have nothing left to wait for in the drain.
+    pub(crate) settled: AtomicUsize,
     /// Every worker has ended.
     pub(crate) ended: AtomicBool,
     phase: AtomicU8,
@@ -60,6 +62,7 @@ impl Shared {
             drain_window: config.drain_window,
             panics: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
+            settled: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             phase: AtomicU8::new(0),
         }

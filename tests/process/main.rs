@@ -74,6 +74,30 @@ fn two_thousand_see_their_close_at_shutdown() {
 }
 
 #[test]
+fn what_is_done_at_shutdown_is_answered() {
+    let data = tempfile::tempdir().unwrap();
+    let mut program = Program::start_in(data.path(), &[]);
+    // Who asks for the whole time has one request on its way when the signal comes.
+    let mut acknowledged = thread::scope(|scope| {
+        let program = &program;
+        let ask = move |asker: u32| {
+            let mut platform = TcpStream::connect(program.address).unwrap();
+            let names = (0..).map(|number| format!("a{asker}n{number}"));
+            names.take_while(|name| program.create_over(&mut platform, name).is_some()).collect::<Vec<_>>()
+        };
+        let askers: Vec<_> = (0..8).map(|asker| scope.spawn(move || ask(asker))).collect();
+        thread::sleep(Duration::from_millis(300));
+        program.signal(rustix::process::Signal::TERM);
+        askers.into_iter().flat_map(|asker| asker.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(program.wait(), Some(0));
+    let mut known = Program::start_in(data.path(), &[]).gateway_names();
+    known.sort();
+    acknowledged.sort();
+    assert_eq!(known, acknowledged, "what was done was answered, and the other way round");
+}
+
+#[test]
 fn a_second_signal_ends_it_at_once() {
     let mut program = Program::start(&["--set", "drain.window=60s"]);
     let peers: Vec<_> = (0..20).map(|_| program.connect()).collect();
