@@ -3,12 +3,12 @@
 use super::{
     asks::Then,
     core::{Core, LinkKey},
-    hub::{Entrant, Handoff, Hub, Request, What},
+    hub::{Control, Entrant, Handoff, Hub, Request, What},
 };
 use crate::{
     api::{self, Answer, Ask, Call, Pending, Phase, Step, View},
     driver::slots::Slot,
-    model::{CloseReason, ConnectionId, KeyHash, Refused},
+    model::{Change, CloseReason, ConnectionId, KeyHash, Refused},
     session::{Admitted, Session},
     shard::{Command, Directory, Join, Reply},
 };
@@ -86,6 +86,11 @@ impl Core {
         let Some(line) = link.line.take() else { return };
         let handoff = Box::new(Handoff { line, session: link.session.depart(), entrant, slot });
         hub.lines[line].owner = None;
+        if hub.dice.chance(20) {
+            // By chance alone this race is too rare to be met in every run.
+            let Entrant { gateway, token, key } = entrant;
+            hub.tell(Control::Change(Change::TokenRevoked { gateway, token, hash: key }));
+        }
         if let Err(Request::Handoff(handoff)) = hub.request(owner, Request::Handoff(handoff))
             && let Some(link) = self.link(key)
         {
