@@ -155,6 +155,7 @@ impl Config {
         };
         let config = draft.finish().map_err(certificate)?;
         config.check_heartbeat(origin)?;
+        config.check_addresses(origin)?;
         Ok(config)
     }
 
@@ -168,6 +169,20 @@ impl Config {
             origin("heartbeat.timeout"),
             kind::show_duration(self.heartbeat_interval),
             origin("heartbeat.interval"),
+        )))
+    }
+
+    /// Two sockets on one address would be refused as taken by another program, which is not true.
+    fn check_addresses<'a>(&self, origin: impl Fn(&'static str) -> &'a Origin) -> Result<(), ConfigError> {
+        let (listen, Some(admin)) = (self.listen, self.admin_listen) else { return Ok(()) };
+        let any_ip = listen.ip().is_unspecified() || admin.ip().is_unspecified();
+        if listen.port() != admin.port() || listen.port() == 0 || !(any_ip || listen.ip() == admin.ip()) {
+            return Ok(());
+        }
+        Err(ConfigError::Conflict(format!(
+            "admin.listen = \"{admin}\" ({}) meets listen = \"{listen}\" ({}): give it another port, or leave it out",
+            origin("admin.listen"),
+            origin("listen"),
         )))
     }
 

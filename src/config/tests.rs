@@ -158,6 +158,16 @@ fn nonsense_in_a_file_is_refused_with_key_value_place_and_remedy() {
         "[heartbeat]\ntimeout = \"20s\"",
         "heartbeat.timeout = \"20s\" (gatecast.toml:2) must be longer than heartbeat.interval = \"20s\" (the default)",
     );
+    for (listen, admin) in [("127.0.0.1:9", "127.0.0.1:9"), ("0.0.0.0:9", "127.0.0.1:9"), ("127.0.0.1:9", "0.0.0.0:9")]
+    {
+        check(
+            &format!("listen = \"{listen}\"\n[admin]\nlisten = \"{admin}\""),
+            &format!(
+                "admin.listen = \"{admin}\" (gatecast.toml:3) meets listen = \"{listen}\" (gatecast.toml:1): \
+                 give it another port, or leave it out"
+            ),
+        );
+    }
     check("[tls]\ncert = \"c\"", "tls.cert is set but tls.key is not: set both, or neither (gatecast.toml:2)");
     check("[tls]\nmode = \"files\"", "tls.mode is \"files\" but tls.cert and tls.key are not set (gatecast.toml:2)");
     assert!(matches!(load("listen = ", &[], &[]), Err(ConfigError::NotToml { .. })));
