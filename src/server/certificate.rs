@@ -47,8 +47,9 @@ impl Certificate {
             tracing::warn!(certificate = %cert.display(), "no certificate is configured: using a self-signed one");
         }
         let ticketer = tls_config::ticketer()?;
-        let loaded = load(&cert, &key, &ticketer)?;
-        Ok(Some(Self { cert, key, ticketer, current: Mutex::new(loaded) }))
+        let changed = changed(&cert, &key);
+        let config = tls_config::load(&cert, &key, Arc::clone(&ticketer))?;
+        Ok(Some(Self { cert, key, ticketer, current: Mutex::new(Loaded { config, changed }) }))
     }
 
     /// What new connections get.
@@ -58,16 +59,17 @@ impl Certificate {
 
     /// Reads the files again; `None`, and an ERROR in the log, where they are no good: the old one stays in force.
     pub(super) fn reload(&self) -> Option<Arc<ServerConfig>> {
-        match load(&self.cert, &self.key, &self.ticketer) {
-            Ok(loaded) => {
+        // The times first: a file that changes while it is read is read again.
+        let changed = changed(&self.cert, &self.key);
+        match tls_config::load(&self.cert, &self.key, Arc::clone(&self.ticketer)) {
+            Ok(config) => {
                 tracing::info!(certificate = %self.cert.display(), "certificate loaded");
-                let config = Arc::clone(&loaded.config);
-                *self.lock() = loaded;
+                *self.lock() = Loaded { config: Arc::clone(&config), changed };
                 Some(config)
             }
             Err(sentence) => {
                 // Not again until the files change once more.
-                self.lock().changed = changed(&self.cert, &self.key);
+                self.lock().changed = changed;
                 tracing::error!("{sentence}; the old certificate stays in force");
                 None
             }
@@ -94,12 +96,6 @@ pub(super) fn watch(hub: HubHandle) -> std::io::Result<()> {
         }
     };
     thread::Builder::new().name("certificate".to_owned()).spawn(watch).map(drop)
-}
-
-fn load(cert: &PathBuf, key: &PathBuf, ticketer: &Arc<dyn ProducesTickets>) -> Result<Loaded, String> {
-    // The times first: a file that changes while it is read is read again.
-    let changed = changed(cert, key);
-    Ok(Loaded { config: tls_config::load(cert, key, Arc::clone(ticketer))?, changed })
 }
 
 fn changed(cert: &PathBuf, key: &PathBuf) -> [Option<SystemTime>; 2] {
