@@ -68,8 +68,7 @@ impl Answer {
             Outcome::Conflict(what) => Err(Response::error(409, &what)),
             // What exactly fails may name a file; the operator reads it in the store's log.
             Outcome::Unavailable(_) => {
-                Err(Response::error(503, "the store cannot do this now and has changed nothing")
-                    .with("Retry-After", RETRY_SOON))
+                Err(Response::error(503, "the store cannot do this now").with("Retry-After", RETRY_SOON))
             }
             done => Ok(done),
         }

@@ -108,7 +108,7 @@ pub enum Outcome {
     NotFound(&'static str),
     /// It would break a rule; the text says which.
     Conflict(String),
-    /// The store cannot do it now: busy, full, read-only or failing. Nothing was changed.
+    /// The store cannot do it now: busy, full, read-only or failing. What was in doubt may still come as a change.
     Unavailable(String),
 }
 

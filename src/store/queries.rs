@@ -134,7 +134,7 @@ fn revoke_token(connection: &Connection, gateway: GatewayId, token: TokenId) -> 
         .query_row([token.0.as_bytes(), gateway.0.as_bytes()], |row| row.get(0))
         .optional()?;
     Ok(match hash {
-        None => (Outcome::NotFound("token"), None),
+        None => (Outcome::NotFound("there is no such token"), None),
         Some(hash) => (Outcome::Done, Some(Change::TokenRevoked { gateway, token, hash: KeyHash(hash) })),
     })
 }
@@ -176,5 +176,5 @@ fn token_exists(connection: &Connection, id: TokenId) -> Result<bool> {
 }
 
 fn no_gateway() -> Outcome {
-    Outcome::NotFound("gateway")
+    Outcome::NotFound("there is no such gateway")
 }

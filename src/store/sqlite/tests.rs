@@ -101,7 +101,7 @@ fn gateways_come_back_as_they_were_created() {
     for record in [&bare, &full] {
         bench.check(Op::Gateway(record.id), &Outcome::Gateway(record.clone(), None));
     }
-    bench.check(Op::Gateway(GatewayId::random()), &Outcome::NotFound("gateway"));
+    bench.check(Op::Gateway(GatewayId::random()), &Outcome::NotFound("there is no such gateway"));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn an_id_is_free_again_once_its_gateway_is_deleted() {
     let second = GatewayRecord { id: first.id, ..record("second", None) };
     bench.check(Op::CreateGateway(second.clone()), &conflict("a gateway with this id exists"));
     bench.check(Op::DeleteGateway(first.id), &Outcome::Done);
-    bench.check(Op::DeleteGateway(first.id), &Outcome::NotFound("gateway"));
+    bench.check(Op::DeleteGateway(first.id), &Outcome::NotFound("there is no such gateway"));
     bench.check(Op::CreateGateway(second.clone()), &Outcome::Gateway(second, None));
 }
 
@@ -175,7 +175,7 @@ fn a_deleted_gateway_takes_tokens_and_manifest_with_it() {
 fn a_gateway_has_two_live_tokens_at_most() {
     let mut bench = Bench::new();
     let (gateway, other) = (bench.gateway("g"), bench.gateway("h"));
-    bench.check(create_token(GatewayId::random(), "none"), &Outcome::NotFound("gateway"));
+    bench.check(create_token(GatewayId::random(), "none"), &Outcome::NotFound("there is no such gateway"));
     let op = create_token(gateway, "one");
     let Op::CreateToken { token: one, hash, created_at, .. } = op else { unreachable!() };
     let created = bench.store.execute(op);
@@ -199,13 +199,14 @@ fn only_a_gateways_own_token_can_be_revoked() {
     let mut bench = Bench::new();
     let (gateway, other) = (bench.gateway("g"), bench.gateway("h"));
     let token = bench.token(gateway, "key");
-    bench.check(Op::RevokeToken { gateway: other, token }, &Outcome::NotFound("token"));
-    bench.check(Op::RevokeToken { gateway: GatewayId::random(), token }, &Outcome::NotFound("gateway"));
+    bench.check(Op::RevokeToken { gateway: other, token }, &Outcome::NotFound("there is no such token"));
+    bench
+        .check(Op::RevokeToken { gateway: GatewayId::random(), token }, &Outcome::NotFound("there is no such gateway"));
     let revoked = bench.store.execute(Op::RevokeToken { gateway, token });
     let change = Change::TokenRevoked { gateway, token, hash: KeyHash::of(b"key") };
     assert_eq!(revoked, (Outcome::Done, Some(change)));
-    bench.check(Op::RevokeToken { gateway, token }, &Outcome::NotFound("token"));
-    bench.check(Op::Tokens(GatewayId::random()), &Outcome::NotFound("gateway"));
+    bench.check(Op::RevokeToken { gateway, token }, &Outcome::NotFound("there is no such token"));
+    bench.check(Op::Tokens(GatewayId::random()), &Outcome::NotFound("there is no such gateway"));
 }
 
 #[test]
@@ -215,7 +216,7 @@ fn the_latest_manifest_is_kept() {
     bench.check(Op::CreateGateway(gateway.clone()), &Outcome::Gateway(gateway.clone(), None));
     let put =
         |gateway, text: &str, at| Op::PutManifest { gateway, manifest: text.to_owned(), received_at: Timestamp(at) };
-    bench.check(put(GatewayId::random(), "{}", 1), &Outcome::NotFound("gateway"));
+    bench.check(put(GatewayId::random(), "{}", 1), &Outcome::NotFound("there is no such gateway"));
     let large = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
     for (text, at) in [("{}", 1), ("{}", 2), (large.as_str(), 3), ("{ \"b\": 1e400 }", 2)] {
         assert_eq!(bench.store.execute(put(gateway.id, text, at)), (Outcome::Done, None));
