@@ -14,11 +14,11 @@ pub(super) fn handle_health(_: &Call<'_>, _: &View<'_>, _: Params<'_>) -> Handle
     Ok(Step::Respond(Response::json(200, &Health { status: "alive" })))
 }
 
-/// Ready to take connections, or 503.
+/// Ready to take connections, or 503. A hub whose store cannot write takes them too, and says that it is degraded.
 pub(super) fn handle_ready(_: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
     Ok(Step::Respond(match view.phase {
         Phase::Starting => starting(),
-        Phase::Ready => Response::json(200, &Health { status: "ready" }),
+        Phase::Ready => Response::json(200, &Health { status: if view.degraded { "degraded" } else { "ready" } }),
         Phase::Draining => draining(),
     }))
 }

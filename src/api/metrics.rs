@@ -40,6 +40,7 @@ fn exposition(totals: &[Totals], view: &View<'_>) -> String {
     let mut text = String::new();
     let hub = [
         ("gatecast_ready", "Whether the hub takes connections.", usize::from(view.phase == Phase::Ready)),
+        ("gatecast_store_degraded", "Whether the store cannot write.", usize::from(view.degraded)),
         ("gatecast_connections_max", "Connections that gateways may hold.", view.connections_max),
         ("gatecast_gateways", "Gateways that are registered.", view.directory.gateways()),
     ];

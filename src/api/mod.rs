@@ -83,6 +83,8 @@ pub struct View<'a> {
     pub phase: Phase,
     /// For the statistics.
     pub connections_max: usize,
+    /// Whether the store cannot write now; gateways connect and events flow all the same.
+    pub degraded: bool,
     /// The hash of the admin token in force.
     pub admin_token: KeyHash,
 }

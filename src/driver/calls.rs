@@ -130,6 +130,7 @@ impl Worker {
             now: self.now(),
             phase: self.shared.phase(),
             connections_max: self.shared.connections_max,
+            degraded: self.shared.store.is_degraded(),
             admin_token: self.shared.admin_hash,
         }
     }

@@ -197,6 +197,7 @@ fn view<'a>(hub: &'a Hub, directory: &'a Directory) -> View<'a> {
         now: hub.now,
         phase: hub.phase,
         connections_max: hub.scenario.connections_max,
+        degraded: false,
         admin_token: crate::model::KeyHash::of(ADMIN.as_bytes()),
     }
 }

@@ -14,6 +14,7 @@ fn every_sample_has_its_help_and_its_type() {
     let text = String::from_utf8(response.body).unwrap();
     for line in [
         "gatecast_ready 1",
+        "gatecast_store_degraded 0",
         "gatecast_connections_max 1000",
         "gatecast_gateways 2",
         "gatecast_connections{shard=\"0\"} 2",

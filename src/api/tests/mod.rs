@@ -28,6 +28,7 @@ struct World {
     directory: Directory,
     placement: Placement,
     phase: Phase,
+    degraded: bool,
     gateway: GatewayId,
     other: GatewayId,
 }
@@ -39,7 +40,7 @@ impl World {
         directory.apply(Change::GatewayCreated(gateway));
         directory.apply(Change::GatewayCreated(other));
         directory.apply(Change::TokenCreated { gateway, token: TokenId::random(), hash: KeyHash::of(KEY.as_bytes()) });
-        Self { directory, placement: Placement::new(3, 7), phase: Phase::Ready, gateway, other }
+        Self { directory, placement: Placement::new(3, 7), phase: Phase::Ready, degraded: false, gateway, other }
     }
 
     fn in_phase(phase: Phase) -> Self {
@@ -53,6 +54,7 @@ impl World {
             now: Now { instant: Default::default(), wall: Timestamp(1_700_000_000_000) },
             phase: self.phase,
             connections_max: 1000,
+            degraded: self.degraded,
             admin_token: crate::model::KeyHash::of(ADMIN.as_bytes()),
         }
     }

@@ -116,3 +116,12 @@ fn liveness_is_told_in_every_phase_and_readiness_only_when_ready() {
         check(&world.respond(&Request::new("GET", "/ready").authorization(None)), ready);
     }
 }
+
+#[test]
+fn a_hub_whose_store_cannot_write_is_ready_and_says_that_it_is_degraded() {
+    for (degraded, status) in [(false, "ready"), (true, "degraded")] {
+        let world = World { degraded, ..World::new() };
+        let response = world.respond(&Request::new("GET", "/ready").authorization(None));
+        assert_eq!((response.status, response.body), (200, format!(r#"{{"status":"{status}"}}"#).into_bytes()));
+    }
+}
