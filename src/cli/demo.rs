@@ -62,7 +62,9 @@ impl Demo {
         narrator.title("Gatecast: one hub, three gateways, one deployment")?;
         narrator.step("Start a hub on this machine")?;
         let hub = serve::start(&config)?;
-        signals::steer(hub.handle()).map_err(|error| Failure::Failed(format!("signals cannot be taken: {error}")))?;
+        signals::prepare()
+            .and_then(|signals| signals::steer(signals, hub.handle()))
+            .map_err(|error| Failure::Failed(format!("signals cannot be taken: {error}")))?;
 
         let (heard, hears) = mpsc::channel();
         let told = started(&narrator, &config, &hub, port_free)

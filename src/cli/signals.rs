@@ -10,9 +10,15 @@ use std::{io, thread};
 /// The exit code of a process that was told twice to end: 128 and the number of SIGINT.
 const EXIT_AT_ONCE: i32 = 130;
 
+/// Takes SIGHUP, which must not end a hub that is still starting. SIGTERM and SIGINT go on to end it.
+pub fn prepare() -> io::Result<Signals> {
+    Signals::new([SIGHUP])
+}
+
 /// Listens on a thread of its own for as long as the process lives.
-pub fn steer(hub: HubHandle) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+pub fn steer(mut signals: Signals, hub: HubHandle) -> io::Result<()> {
+    signals.add_signal(SIGTERM)?;
+    signals.add_signal(SIGINT)?;
     let listen = move || {
         let mut draining = false;
         for signal in signals.forever() {

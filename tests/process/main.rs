@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 
 mod program;
+mod starting;
 
 use program::{Program, read_to_end, read_until};
 use rustix::process::{Resource, Rlimit};

@@ -1,0 +1,65 @@
+//! Claims about the start of the program: what may go wrong around it without harm.
+
+use super::program::Program;
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+fn serve(data: &Path, stdout: Stdio, stderr: Stdio) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gatecast"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--tls", "off", "--data"]).arg(data);
+    command.stdout(stdout).stderr(stderr).spawn().expect("the program starts")
+}
+
+fn first_line(from: impl std::io::Read, has: &str) -> String {
+    BufReader::new(from).lines().map_while(Result::ok).find(|line| line.contains(has)).expect("it says so")
+}
+
+/// Whether the process has a handler for SIGHUP, which is the first bit.
+fn takes_hangup(child: &Child) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a line").trim().to_owned();
+    u64::from_str_radix(&caught, 16).expect("a mask") & 1 == 1
+}
+
+#[test]
+fn a_hub_whose_standard_output_is_full_serves() {
+    let data = tempfile::tempdir().unwrap();
+    let full = File::options().write(true).open("/dev/full").expect("there is one");
+    let mut child = serve(data.path(), full.into(), Stdio::piped());
+    let line = first_line(child.stderr.take().expect("piped"), "standard output does not take");
+    let address = line.split("http://").nth(1).expect("an address").trim_end_matches('"');
+    TcpStream::connect(address).expect("it serves");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    assert_eq!(child.wait().expect("it was started").code(), Some(0));
+}
+
+#[test]
+fn a_hangup_does_not_end_a_hub_that_is_starting() {
+    let data = tempfile::tempdir().unwrap();
+    let mut before = Program::start_in(data.path(), &[]);
+    before.signal(Signal::TERM);
+    before.wait();
+
+    // The store waits for this lock, so the hub is held in its start.
+    let file = rusqlite::Connection::open(data.path().join("gatecast.db")).unwrap();
+    file.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let mut child = serve(data.path(), Stdio::piped(), Stdio::null());
+    let began = Instant::now();
+    while !takes_hangup(&child) {
+        assert!(began.elapsed() < Duration::from_secs(2), "it takes no SIGHUP while it starts");
+        thread::yield_now();
+    }
+    kill_process(Pid::from_child(&child), Signal::HUP).expect("it runs");
+    file.execute_batch("ROLLBACK").unwrap();
+    first_line(child.stdout.take().expect("piped"), "listening");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    assert_eq!(child.wait().expect("it was started").code(), Some(0));
+}
