@@ -1,5 +1,6 @@
 //! The certificate and the rules of TLS, made into what rustls wants; the same on every core.
 
+use crate::store::validity;
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -25,6 +26,7 @@ pub(crate) fn load(cert: &Path, key: &Path, ticketer: Arc<dyn ProducesTickets>) 
     if chain.is_empty() {
         return Err(format!("{} holds no certificate in PEM form", show(cert)));
     }
+    validity::check(&chain[0]).map_err(|why| format!("the certificate {} {why}", show(cert)))?;
     let key_der = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| format!("the private key {} cannot be read: {error}", show(key)))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -1,5 +1,6 @@
 //! The certificate that the hub makes for itself where none is configured.
 
+use super::validity;
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
     SanType, date_time_ymd,
@@ -22,7 +23,7 @@ pub const CERT_FILE: &str = "cert.pem";
 /// The private key's file in the data directory.
 pub const KEY_FILE: &str = "key.pem";
 
-/// Makes `cert.pem` and `key.pem` in `dir` unless both are there and belong together; `dir` exists.
+/// Makes `cert.pem` and `key.pem` in `dir` unless both are there, belong together and are valid; `dir` exists.
 ///
 /// # Errors
 /// A sentence that names the file that cannot be read or written.
@@ -36,12 +37,12 @@ pub fn self_signed(dir: &Path) -> Result<(PathBuf, PathBuf), String> {
     Ok(paths)
 }
 
-/// Whether both files hold what they should and belong together.
+/// Whether both files hold what they should, belong together and are still valid.
 fn present(cert: &Path, key: &Path) -> bool {
     let (Ok(cert), Ok(key)) = (CertificateDer::from_pem_file(cert), PrivateKeyDer::from_pem_file(key)) else {
         return false;
     };
-    CertifiedKey::from_der(vec![cert], key, &ring::default_provider()).is_ok()
+    validity::check(&cert).is_ok() && CertifiedKey::from_der(vec![cert], key, &ring::default_provider()).is_ok()
 }
 
 fn generate() -> Result<(String, String), rcgen::Error> {

@@ -10,6 +10,7 @@ mod secret;
 mod sqlite;
 mod thread;
 mod trouble;
+pub mod validity;
 
 pub use secret::{Secret, admin_token};
 pub use sqlite::Sqlite;

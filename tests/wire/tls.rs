@@ -140,7 +140,11 @@ fn a_certificate_that_cannot_be_used_keeps_the_old_one_in_force() {
     let client = Arc::clone(hub.tls().unwrap());
     let other = files.path().join("other.pem");
     write_certificate(&other, &files.path().join("other-key.pem"));
-    for bad in [b"junk".to_vec(), Vec::new(), fs::read(&other).unwrap()] {
+    let mut expired = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    expired.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let pair = rcgen::KeyPair::from_pem(&fs::read_to_string(&key).unwrap()).unwrap();
+    let expired = expired.self_signed(&pair).unwrap().pem().into_bytes();
+    for bad in [b"junk".to_vec(), Vec::new(), fs::read(&other).unwrap(), expired] {
         fs::write(&cert, bad).unwrap();
         hub.reload();
         for _ in 0..8 {

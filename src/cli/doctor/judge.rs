@@ -1,7 +1,7 @@
 //! Whether what was found will do, and the remedy where it will not; pure, so that every verdict is tested.
 
 use super::Check;
-use crate::config::Tls;
+use crate::{config::Tls, store::validity};
 use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -125,7 +125,7 @@ pub fn data(dir: &Path, writable: Result<(), String>) -> Check {
 
 pub fn certificate(tls: &Tls) -> Check {
     let name = "certificate";
-    let remedy = "set tls.cert and tls.key to PEM files that this user can read and that belong together";
+    let remedy = "set tls.cert and tls.key to PEM files that this user can read, that are valid and belong together";
     match tls {
         Tls::Off => Check::ok(name, "none: TLS is off"),
         Tls::SelfSigned => Check::ok(name, "the hub's own, in its data directory"),
@@ -142,6 +142,7 @@ fn load(cert: &Path, key: &Path) -> Result<(), String> {
     if chain.is_empty() {
         return Err(format!("{} holds no certificate", cert.display()));
     }
+    validity::check(&chain[0]).map_err(|why| format!("{} {why}", cert.display()))?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: {error}", key.display()))?;
     let pair = CertifiedKey::from_der(chain, private, &ring::default_provider());
     pair.map(drop).map_err(|error| format!("{} and {}: {error}", cert.display(), key.display()))
@@ -223,6 +224,14 @@ mod tests {
         fails(&files(&cert, Path::new("/nowhere/key.pem")), "/nowhere/key.pem");
         fails(&files(&key, &key), "holds no certificate");
         fails(&files(&cert, &other_key), "belong together");
+
+        let mut params = rcgen::CertificateParams::new(vec!["hub".to_owned()]).expect("a name");
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+        let pair = rcgen::KeyPair::from_pem(&std::fs::read_to_string(&key).expect("it is there")).expect("a key");
+        std::fs::write(&cert, params.self_signed(&pair).expect("it can be made").pem()).expect("it can be written");
+        fails(&files(&cert, &key), "has expired at 2021-01-01");
+        self_signed(first.path()).expect("it can be made");
+        assert!(files(&cert, &key).ok, "the hub's own is made again");
     }
 
     #[test]

@@ -1,0 +1,105 @@
+//! Until when a certificate is valid: the one thing in X.509 (RFC 5280 section 4.1) that is read here.
+
+use crate::model::Timestamp;
+use jiff::{civil::DateTime, tz::TimeZone};
+
+const EXPLICIT_VERSION: u8 = 0xa0;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+
+/// Refuses a certificate in DER form whose time is over. One that cannot be read is left to whoever uses it.
+///
+/// # Errors
+/// What is wrong, to be put behind the certificate's name.
+pub fn check(certificate: &[u8]) -> Result<(), String> {
+    let now = Timestamp(jiff::Timestamp::now().as_millisecond());
+    match not_after(certificate).filter(|end| *end < now) {
+        Some(end) => Err(format!("has expired at {end}")),
+        None => Ok(()),
+    }
+}
+
+fn not_after(certificate: &[u8]) -> Option<Timestamp> {
+    let certificate = element(certificate)?.1;
+    let mut fields = element(certificate)?.1;
+    if fields.first() == Some(&EXPLICIT_VERSION) {
+        fields = element(fields)?.2;
+    }
+    for _before_validity in ["serial number", "signature", "issuer"] {
+        fields = element(fields)?.2;
+    }
+    let validity = element(fields)?.1;
+    let (tag, text, _) = element(element(validity)?.2)?;
+    time(tag, std::str::from_utf8(text).ok()?)
+}
+
+/// Tag, content and what follows of one element of DER (X.690 section 8.1).
+fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = bytes.split_first()?;
+    let (first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(*first), rest),
+        0x81..=0x83 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((*tag, content, rest))
+}
+
+/// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ` (RFC 5280 section 4.1.2.5).
+fn time(tag: u8, text: &str) -> Option<Timestamp> {
+    let digits = text.strip_suffix('Z').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let (year, rest) = digits.split_at_checked(match tag {
+        UTC_TIME => 2,
+        GENERALIZED_TIME => 4,
+        _ => return None,
+    })?;
+    let year: i16 = year.parse().ok()?;
+    let year = match tag {
+        UTC_TIME if year < 50 => 2_000 + year,
+        UTC_TIME => 1_900 + year,
+        _ => year,
+    };
+    let part = |at: usize| rest.get(at..at + 2)?.parse().ok();
+    let at = DateTime::new(year, part(0)?, part(2)?, part(4)?, part(6)?, part(8)?, 0).ok()?;
+    Some(Timestamp(at.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    fn until(year: i32) -> Vec<u8> {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, 2, 3);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn only_a_certificate_whose_time_is_over_is_refused() {
+        assert_eq!(check(&until(2021)), Err("has expired at 2021-02-03T00:00:00.000Z".to_owned()));
+        assert_eq!(check(&until(1999)), Err("has expired at 1999-02-03T00:00:00.000Z".to_owned()));
+        for year in [2049, 2050, 9999] {
+            assert_eq!(check(&until(year)), Ok(()), "{year}");
+            assert_eq!(
+                not_after(&until(year)).map(|end| end.to_string()[..10].to_owned()),
+                Some(format!("{year}-02-03"))
+            );
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_certificate_are_never_a_panic() {
+        let whole = until(2021);
+        for length in 0..whole.len() {
+            let _ = check(&whole[..length]);
+            let mut flipped = whole.clone();
+            flipped[length] ^= 0xff;
+            let _ = check(&flipped);
+        }
+    }
+}
