@@ -58,6 +58,11 @@ impl Client {
         self.tls.is_some()
     }
 
+    /// Whether nothing is begun that has no end: where a FIN may stand.
+    pub(super) fn is_whole(&self) -> bool {
+        self.input.is_empty() && (self.closed || !self.upgraded)
+    }
+
     /// Takes bytes of the hub; returns what TLS answers by itself.
     pub(super) fn feed(&mut self, mut bytes: &[u8], seen: &mut Vec<Seen>) -> Vec<u8> {
         let mut answer = Vec::new();

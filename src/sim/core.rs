@@ -240,7 +240,12 @@ impl Core {
                 }
                 link.session.handle_peer_state(now, reachable);
             }
-            Effect::ShutdownWrite => hub.lines[line].pipe.hub_shut = true,
+            Effect::ShutdownWrite => {
+                hub.lines[line].pipe.hub_shut = true;
+                if !hub.lines[line].client.is_whole() {
+                    hub.oracle.fail("a FIN stands behind a whole close frame", Some(line), String::new());
+                }
+            }
             Effect::Over(end) => {
                 hub.story.tell(now.instant, Some(line), || format!("over: {end:?}"));
                 hub.oracle.over(now.instant, line, &end);

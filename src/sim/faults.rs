@@ -125,6 +125,7 @@ impl Faults {
         let slow = [Reading::Slow(dice.piece(400)), Reading::Never, Reading::Bursts];
         let cut = dice.chance(self.cuts);
         let stalls = dice.chance(self.stalls);
+        let capacity = dice.pick(&[300, 1_000, 5_000, 20_000]);
         let platform = dice.chance(self.platform);
         Manner {
             platform,
@@ -139,7 +140,7 @@ impl Faults {
             arrives: Duration::from_micros(arrives),
             leaves: Duration::from_micros(leaves),
             mood: Mood {
-                capacity: if dice.chance(self.small_buffers) { dice.within(200..=20_000) as usize } else { AMPLE },
+                capacity: if dice.chance(self.small_buffers) { dice.within(200..=capacity) as usize } else { AMPLE },
                 write_max: if cut { dice.piece(2_000) } else { usize::MAX >> 1 },
                 read_max: if dice.chance(self.cuts) { dice.piece(100) } else { 16_384 },
                 stall: if stalls { dice.within(1..=200) } else { 0 },

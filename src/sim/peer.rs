@@ -25,6 +25,8 @@ pub(super) struct Peer {
     /// A FIN follows what is to be sent.
     fin: bool,
     pranked: bool,
+    /// Pings that it may still send.
+    pings: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -58,6 +60,7 @@ impl Peer {
             stage: Stage::New,
             fin: false,
             pranked: false,
+            pings: 50,
         }
     }
 
@@ -97,6 +100,10 @@ impl Peer {
         if self.stage == Stage::Upgraded && !self.pranked {
             self.pranked = true;
             self.prank(line, dice);
+        }
+        if stirred && self.stage == Stage::Upgraded && self.manner.acks && self.pings > 0 && dice.chance(200) {
+            self.pings -= 1;
+            self.say_frame(0x89, b"there?", line, dice);
         }
         if now >= self.leaves && self.stage < Stage::Leaving {
             stirred |= self.leave(index, line, dice, oracle);

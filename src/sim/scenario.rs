@@ -51,7 +51,7 @@ impl Scenario {
         let heartbeat = heartbeat(dice_ref);
         let long = dice_ref.chance(60);
         let active = Duration::from_millis(if long { 70_000 } else { dice_ref.within(500..=6_000) });
-        let large = dice_ref.chance(80);
+        let large = dice_ref.chance(150);
         let payload_max = if large { dice_ref.within(40_000..=120_000) } else { dice_ref.within(10..=3_000) };
         let peers = dice_ref.within(2..=16) as usize;
         let often = |dice: &mut Dice, per_mille, value: u64, other: u64| {
@@ -70,7 +70,7 @@ impl Scenario {
             connections_max: often(dice_ref, 150, few, 1_000) as usize,
             connections_per_gateway_max: often(dice_ref, 100, 2, 0) as usize,
             rate_per_window: often(dice_ref, 100, few, 0) as u32,
-            outbox_bytes_max: dice_ref.within(1_024..=16_384) as usize,
+            outbox_bytes_max: dice_ref.within(1_024..=if large { 200_000 } else { 16_384 }) as usize,
             publish_timeout: Duration::from_millis(dice_ref.pick(&[2_000, 2_000, 300])),
             inbox_max: dice_ref.pick(&[limits::INBOX_MAX, 64, 3, 1]),
             mesh_delay_max: dice_ref.pick(&[0, 50, 2_000, 200_000]),

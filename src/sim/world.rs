@@ -290,8 +290,14 @@ fn plan(hub: &mut Hub, end: Instant) {
         hub.schedule(Instant(START + at), What::Publish);
     }
     for _ in 0..hub.scenario.changes {
-        let at = Instant(START + hub.dice.below(active));
-        hub.schedule(at, What::Change);
+        // Half of them meet somebody who is about to be let in.
+        let at = if hub.dice.chance(500) {
+            let arrival = hub.dice.below(hub.scenario.manners.len() as u64) as usize;
+            hub.scenario.manners[arrival].arrives.as_micros() as u64 + hub.dice.below(20_000)
+        } else {
+            hub.dice.below(active)
+        };
+        hub.schedule(Instant(START + at), What::Change);
     }
     if hub.scenario.drain {
         let at = Instant(START + hub.dice.within(active / 2..=active));
@@ -317,9 +323,15 @@ fn event(gateway: GatewayId, payload_max: usize, dice: &mut Dice) -> Event {
     let most = if dice.chance(300) { payload_max } else { payload_max.min(200) };
     let length = dice.below(most as u64);
     // Each byte of a payload depends on its place, so that no two pieces of it are the same.
-    let letters = b"abcdefghijklmnopqrstuvwxyz0123456789".iter().cycle().skip(dice.below(36) as usize);
-    let text = (0..length as usize).zip(letters).map(|(at, letter)| if at % 61 == 60 { b' ' } else { *letter });
-    let payload: Vec<u8> = [b'"'].into_iter().chain(text).chain([b'"']).collect();
+    let from = dice.below(36) as usize;
+    let mut payload = Vec::with_capacity(length as usize + 80);
+    payload.push(b'"');
+    while payload.len() <= length as usize {
+        payload.extend_from_slice(&LETTERS[from..]);
+        payload.extend_from_slice(format!("{:x}", payload.len()).as_bytes());
+    }
+    payload.truncate(length as usize + 1);
+    payload.push(b'"');
     Event {
         gateway,
         kind: EventType::parse(dice.pick(&kind)).expect("a valid type"),
@@ -378,3 +390,5 @@ fn requests(line: usize, gateways: &[GatewayId], scenario: &Scenario, dice: &mut
 const LAST_CALL: Duration = Duration::from_secs(40);
 /// Silence, a stalled write, a lingering close and an idle HTTP connection have all ended after this.
 const PATIENCE: Duration = Duration::from_secs(130);
+
+const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz 0123456789 ABCDEFGHIJKLMNOPQRSTUVWXYZ";
