@@ -74,8 +74,14 @@ pub const INBOUND_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const INBOUND_FRAGMENTS_MAX: u32 = 1_024;
 /// Control frames that a gateway may send in one second, on average over ten. Over it: close 1008.
 pub const INBOUND_CONTROL_PER_SECOND_MAX: u32 = 100;
+/// Messages that a gateway may send in one second. Over it: its reading pauses, and they wait in its kernel.
+pub const INBOUND_MESSAGES_PER_SECOND_MAX: u32 = 2_000;
+/// Bytes read from a gateway at once: few of its messages are longer, and thousands would fit into more.
+pub const INBOUND_READ_BYTES: usize = 16 * 1024;
 /// Bytes that wait for one socket above the event in flight. Over it: close 1013.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+/// The same for a socket that has refused nothing yet: a whole batch fits, so that nobody is slow before being asked.
+pub const UNOFFERED_BYTES_MAX: usize = OUTBOX_BYTES_MAX + 2 * BATCH_BODY_BYTES_MAX;
 /// A socket that has taken nothing for so long while bytes wait. Over it: close 1013.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// From our close frame until the socket is closed whatever the peer does.

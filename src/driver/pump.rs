@@ -45,7 +45,7 @@ pub(super) async fn run(worker: Rc<Worker>, link: Rc<Link>) {
         }
         worker.enqueue(&link);
         worker.turn();
-        if read >= limits::READ_BATCH_BYTES {
+        if read >= limits::INBOUND_READ_BYTES {
             read = 0;
             // The one way on this runtime that lets I/O of others in.
             glommio::timer::sleep(Duration::from_micros(1)).await;
@@ -66,7 +66,8 @@ fn poll(worker: &Worker, link: &Link, cx: &mut Context<'_>) -> Poll<Ready> {
     let reading = session.wants_read();
     if reading {
         let mut buffer = worker.received.borrow_mut();
-        match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+        let room = if session.is_streaming() { limits::INBOUND_READ_BYTES } else { limits::READ_BATCH_BYTES };
+        match Pin::new(&mut *stream).poll_read(cx, &mut buffer[..room]) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Ready::End),
             Poll::Ready(Err(_)) => return Poll::Ready(Ready::Broken),
             Poll::Ready(Ok(bytes)) => return Poll::Ready(Ready::Received(bytes)),

@@ -74,6 +74,13 @@ impl Hub {
         executors::prepare();
         let cpus = executors::cpus()?;
         let shards = config.cores.unwrap_or(u16::try_from(cpus.len()).unwrap_or(u16::MAX));
+        if usize::from(shards) > cpus.len() * SHARDS_PER_CPU_MAX {
+            return Err(format!(
+                "cores = {shards} on {} processors: {SHARDS_PER_CPU_MAX} for each are the most",
+                cpus.len()
+            )
+            .into());
+        }
         let mut store = Sqlite::open(&config.data.join(STORE_FILE))?;
         let directory = store::Store::snapshot(&mut store)?;
         let admin_token = store::admin_token(&config.data)?;
@@ -213,6 +220,8 @@ impl HubHandle {
     }
 }
 
+/// More would only take turns; what is asked for then is a mistake.
+const SHARDS_PER_CPU_MAX: usize = 16;
 const STORE_FILE: &str = "gatecast.db";
 /// Where the client commands find a hub of this machine.
 const ADDRESS_FILE: &str = "address";

@@ -30,6 +30,8 @@ pub struct Request {
 pub(super) struct Exchange {
     parser: HeadParser,
     input: Vec<u8>,
+    /// So much of the input is done with.
+    used: usize,
     state: State,
     deadline: Option<Instant>,
     /// The peer sends no more, or the hub goes away: this answer is the last.
@@ -65,6 +67,7 @@ impl Exchange {
         Self {
             parser: HeadParser::new(),
             input: Vec::new(),
+            used: 0,
             state: State::Head,
             deadline: Some(deadline),
             last: false,
@@ -108,10 +111,11 @@ impl Exchange {
         settings: &Settings,
         out: &mut Vec<u8>,
     ) -> Progress {
-        if self.served && self.input.is_empty() && matches!(self.state, State::Head) {
+        if self.served && self.pending().is_empty() && matches!(self.state, State::Head) {
             self.deadline = Some(now.instant + settings.handshake_deadline);
         }
         self.secret = false;
+        self.input.drain(..std::mem::take(&mut self.used));
         self.input.extend_from_slice(plain);
         self.advance(now, role, settings, out)
     }
@@ -144,7 +148,7 @@ impl Exchange {
             self.deadline = None;
             return Progress::Do(Effect::Call);
         }
-        if request.head.expects_continue && self.input.is_empty() {
+        if request.head.expects_continue && self.pending().is_empty() {
             out.extend_from_slice(http::CONTINUE);
         }
         self.deadline = Some(now.instant + limits::BODY_DEADLINE);
@@ -169,7 +173,7 @@ impl Exchange {
         }
         self.served = true;
         self.parser = HeadParser::new();
-        let patience = if self.input.is_empty() { limits::HTTP_IDLE_DEADLINE } else { settings.handshake_deadline };
+        let patience = if self.pending().is_empty() { limits::HTTP_IDLE_DEADLINE } else { settings.handshake_deadline };
         self.deadline = Some(now.instant + patience);
         self.advance(now, role, settings, out)
     }
@@ -193,7 +197,7 @@ impl Exchange {
             return Progress::Wait;
         }
         self.deadline = None;
-        let idle = self.served && self.input.is_empty() && matches!(self.state, State::Head);
+        let idle = self.served && self.pending().is_empty() && matches!(self.state, State::Head);
         if established && !idle {
             Response::error(408, "The request did not arrive in time.").closing().encode(now.wall, false, false, out);
         }
@@ -212,7 +216,7 @@ impl Exchange {
     }
 
     fn advance_head(&mut self, now: Now, role: Role, settings: &Settings, out: &mut Vec<u8>) -> Progress {
-        if self.input.is_empty() {
+        if self.pending().is_empty() {
             return Progress::Wait;
         }
         // Many requests fit into one read, and each can ask for a long answer that the peer never takes.
@@ -221,7 +225,7 @@ impl Exchange {
             self.deadline = None;
             return Progress::Wait;
         }
-        let (head, used) = match self.parser.parse(&self.input) {
+        let (head, used) = match self.parser.parse(&self.input[self.used..]) {
             Ok(Some(found)) => found,
             Ok(None) => {
                 self.secret = true;
@@ -235,7 +239,7 @@ impl Exchange {
         };
         if head.field("api-key").is_some() {
             self.secret = true;
-            self.input[..used].zeroize();
+            self.input[self.used..self.used + used].zeroize();
         }
         self.consume(used);
         if role == Role::Platform || head.path() != CONNECT_PATH {
@@ -245,7 +249,7 @@ impl Exchange {
         match upgrade::check(&head, &settings.origins) {
             Ok(upgrade) => {
                 let key = head.only_field("api-key").filter(|key| !key.is_empty()).map(KeyHash::of);
-                Progress::Upgrade(upgrade, key, std::mem::take(&mut self.input))
+                Progress::Upgrade(upgrade, key, self.input.split_off(self.used))
             }
             Err(response) => {
                 response.encode(now.wall, head.method == Method::Head, false, out);
@@ -261,7 +265,7 @@ impl Exchange {
         mut decoder: BodyDecoder,
         out: &mut Vec<u8>,
     ) -> Progress {
-        match decoder.decode(&self.input, &mut request.body) {
+        match decoder.decode(&self.input[self.used..], &mut request.body) {
             Ok((used, done)) => {
                 self.consume(used);
                 if done {
@@ -280,11 +284,17 @@ impl Exchange {
         }
     }
 
-    /// Forgets input that was used.
+    /// What came and was not used yet.
+    fn pending(&self) -> &[u8] {
+        &self.input[self.used..]
+    }
+
+    /// Forgets input that was used, in one go when all is: many requests come in one reading.
     fn consume(&mut self, used: usize) {
-        self.input.drain(..used);
-        if self.input.is_empty() {
+        self.used += used;
+        if self.pending().is_empty() {
             self.input = Vec::new();
+            self.used = 0;
         }
     }
 }

@@ -119,7 +119,7 @@ impl Session {
     pub fn wants_read(&self) -> bool {
         match &self.stage {
             Stage::Exchange(exchange) => exchange.wants_read() && !self.transmit.is_congested(),
-            Stage::Streaming(_) => !self.transmit.is_congested(),
+            Stage::Streaming(streaming) => streaming.wants_read() && !self.transmit.is_congested(),
             Stage::Lingering(lingering) => !lingering.has_ended(),
             Stage::Admission(_) | Stage::Over => false,
         }

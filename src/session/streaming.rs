@@ -19,7 +19,10 @@ use std::{collections::VecDeque, time::Duration};
 pub(super) struct Streaming {
     transport: WebSocket,
     heartbeat: Heartbeat,
-    flood: Flood,
+    controls: Budget,
+    messages: Budget,
+    /// Nothing is read until then: it sends more than it may.
+    paused_until: Option<Instant>,
     closing: Option<Closing>,
 }
 
@@ -41,7 +44,9 @@ impl Streaming {
         Self {
             transport,
             heartbeat: Heartbeat::new(settings.heartbeat, now.instant, admitted.connection),
-            flood: Flood::default(),
+            controls: Budget::default(),
+            messages: Budget::default(),
+            paused_until: None,
             closing: None,
         }
     }
@@ -66,6 +71,8 @@ impl Streaming {
         self.heartbeat.handle_life(now);
         let result = self.transport.handle_bytes(plain, inbound, out);
         let mut round_trip = None;
+        let messages = inbound.iter().filter(|it| matches!(it, Inbound::Text(_) | Inbound::Binary)).count();
+        self.pace(now, u32::try_from(messages).unwrap_or(u32::MAX));
         for message in inbound.drain(..) {
             match message {
                 Inbound::Pong => round_trip = self.heartbeat.handle_pong(now).or(round_trip),
@@ -78,9 +85,18 @@ impl Streaming {
         effects.push_back(Effect::Life(round_trip));
         match result {
             Err(reason) => self.refuse(now, reason, effects),
-            Ok(controls) if self.flood.is_over(now, controls) => self.refuse(now, CloseReason::Flood, effects),
-            Ok(_) => {}
+            Ok(controls) => {
+                let ahead = self.controls.spend(now, controls, limits::INBOUND_CONTROL_PER_SECOND_MAX);
+                if ahead > FLOOD_AHEAD {
+                    self.refuse(now, CloseReason::Flood, effects);
+                }
+            }
         }
+    }
+
+    /// Whether bytes from the gateway are welcome.
+    pub(super) fn wants_read(&self) -> bool {
+        self.paused_until.is_none()
     }
 
     /// Begins to close. The first reason stays, but for a shutdown that still waits for its events: whatever else ends the
@@ -115,6 +131,7 @@ impl Streaming {
         out: &mut Vec<u8>,
         effects: &mut VecDeque<Effect>,
     ) -> Option<CloseReason> {
+        self.paused_until = self.paused_until.filter(|until| now < *until);
         if let Some(closing) = &self.closing {
             return (now >= closing.deadline).then_some(closing.reason);
         }
@@ -129,7 +146,8 @@ impl Streaming {
 
     /// When [`Streaming::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Instant {
-        self.closing.as_ref().map_or_else(|| self.heartbeat.poll_timeout(), |closing| closing.deadline)
+        let due = self.closing.as_ref().map_or_else(|| self.heartbeat.poll_timeout(), |closing| closing.deadline);
+        self.paused_until.map_or(due, |until| until.min(due))
     }
 
     /// Puts the close frame behind the last event that is to go out.
@@ -166,6 +184,14 @@ impl Streaming {
         }
     }
 
+    /// Lets a gateway that sends more messages than it may wait, so that those who share its core do not.
+    fn pace(&mut self, now: Instant, messages: u32) {
+        let ahead = self.messages.spend(now, messages, limits::INBOUND_MESSAGES_PER_SECOND_MAX);
+        if ahead > BURST_AHEAD {
+            self.paused_until = Some(now + (ahead - BURST_AHEAD));
+        }
+    }
+
     /// The gateway broke a rule: it is told so, and not listened to any more.
     fn refuse(&mut self, now: Instant, reason: CloseReason, effects: &mut VecDeque<Effect>) {
         self.close(now, reason, effects);
@@ -175,75 +201,22 @@ impl Streaming {
     }
 }
 
-/// How many control frames a gateway may still send: each uses up some time of its own, and it may be ten seconds ahead.
+/// What a gateway may send: each thing uses up some time of its own, and it may be so much ahead of the clock.
 #[derive(Default)]
-struct Flood {
+struct Budget {
     used_until: Instant,
 }
 
-impl Flood {
-    fn is_over(&mut self, now: Instant, controls: u32) -> bool {
-        let cost = 1_000_000 / u64::from(limits::INBOUND_CONTROL_PER_SECOND_MAX) * u64::from(controls);
+impl Budget {
+    /// Uses up `count` things' time; returns how far ahead it is now.
+    fn spend(&mut self, now: Instant, count: u32, per_second: u32) -> Duration {
+        let cost = u64::from(count) * 1_000_000 / u64::from(per_second);
         self.used_until = self.used_until.max(now) + Duration::from_micros(cost);
-        self.used_until.since(now) > FLOOD_WINDOW
+        self.used_until.since(now)
     }
 }
 
-const FLOOD_WINDOW: Duration = Duration::from_secs(10);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        limits,
-        model::{ConnectionId, GatewayId, Position},
-        session::settings,
-    };
-
-    fn settings() -> Settings {
-        Settings {
-            origins: Vec::new(),
-            handshake_deadline: limits::HANDSHAKE_DEADLINE,
-            heartbeat: settings::Heartbeat {
-                interval: limits::HEARTBEAT_INTERVAL,
-                timeout: limits::HEARTBEAT_TIMEOUT,
-                busy_grace: Duration::ZERO,
-            },
-            write_deadline: limits::WRITE_DEADLINE,
-            inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
-        }
-    }
-
-    /// A connection whose shutdown waits for its events.
-    fn waiting() -> Streaming {
-        let (gateway, connection) = (GatewayId::random(), ConnectionId::random());
-        let admitted = Admitted { gateway, connection, position: Position { epoch: 0, offset: 0 } };
-        let mut effects = VecDeque::new();
-        let mut streaming = Streaming::open(Now::default(), &settings(), admitted, &mut Vec::new());
-        streaming.close(Instant(1), CloseReason::Shutdown, &mut effects);
-        assert!(effects.is_empty(), "a shutdown lets the queued events out first");
-        streaming
-    }
-
-    #[test]
-    fn a_gateway_that_closes_during_a_drain_gets_no_more_events() {
-        let mut streaming = waiting();
-        let (mut out, mut effects) = (Vec::new(), VecDeque::new());
-        let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
-        streaming.handle_bytes(Instant(2), &close, &mut Vec::new(), &mut out, &mut effects);
-        assert_eq!(out, [0x88, 0x02, 0x03, 0xe8], "it is answered at once");
-        let closing = |effect: &&Effect| matches!(effect, Effect::Closing(CloseReason::GatewayAsked(1000)));
-        assert_eq!(effects.iter().filter(closing).count(), 1, "nothing may follow the answer");
-        assert!(streaming.is_finished());
-    }
-
-    #[test]
-    fn a_key_that_is_revoked_during_a_drain_ends_the_events() {
-        let mut streaming = waiting();
-        let mut effects = VecDeque::new();
-        streaming.close(Instant(2), CloseReason::KeyRevoked, &mut effects);
-        streaming.close(Instant(3), CloseReason::Shutdown, &mut effects);
-        assert!(matches!(effects.make_contiguous(), [Effect::Closing(CloseReason::KeyRevoked)]));
-        assert_eq!(streaming.reason(), Some(CloseReason::KeyRevoked));
-    }
-}
+/// Control frames: so far ahead is a flood.
+const FLOOD_AHEAD: Duration = Duration::from_secs(10);
+/// Messages: so far ahead is a burst, and beyond it reading pauses.
+const BURST_AHEAD: Duration = Duration::from_secs(1);

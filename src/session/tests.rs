@@ -5,6 +5,7 @@ use crate::{limits, model::Timestamp, transport::Transport, transport::WebSocket
 use std::time::Duration;
 
 mod answers;
+mod inbound;
 
 const CONNECT: &str = "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: k\r\n\r\n";
@@ -57,6 +58,8 @@ impl Source for Events {
     }
 
     fn handle_written(&mut self) {}
+
+    fn handle_blocked(&mut self) {}
 }
 
 impl World {
@@ -309,39 +312,6 @@ fn a_close_is_echoed_and_the_connection_ends() {
     world.session.handle_end(world.now);
     world.settle();
     assert_eq!(world.take_effects(), "Over(Closed(GatewayAsked(4123)))");
-}
-
-#[test]
-fn a_fault_of_the_gateway_is_answered_with_its_code() {
-    for (input, code, label) in [
-        (vec![0x81, 0x01, b'x'], 1002_u16, "protocol error"),
-        (masked(0x81, &[0xff]), 1007, "invalid utf-8"),
-        (vec![0x81, 0xff, 0, 0, 0, 0, 0, 1, 0, 1], 1009, "message too big"),
-    ] {
-        // A declared length is judged with its mask, which ends the header.
-        let input = if code == 1009 { [input, vec![0; 4]].concat() } else { input };
-        let mut world = World::streaming();
-        world.receive(&input);
-        assert_eq!(world.frames(), [(0x88, [&code.to_be_bytes()[..], label.as_bytes()].concat())]);
-        world.take_effects();
-        world.receive(&masked(0x81, b"not heard"));
-        assert_eq!(world.take_effects(), "");
-        assert_eq!(world.run(Duration::from_secs(60)), Some(Duration::from_secs(1)));
-    }
-}
-
-#[test]
-fn a_flood_of_pings_is_answered_and_then_refused() {
-    let mut world = World::streaming();
-    let ping = masked(0x89, b"p");
-    let mut sent = 0;
-    while !world.effects.iter().any(|effect| effect.contains("Closing(Flood)")) {
-        world.receive(&ping.repeat(100));
-        sent += 100;
-        assert!(sent <= 2_000, "never refused");
-    }
-    assert_eq!(sent, 1_100, "ten seconds' worth at once, and no more");
-    assert_eq!(world.frames().last().map(|frame| frame.1[2..].to_vec()), Some(b"flood".to_vec()));
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub trait Source {
     fn is_drained(&self) -> bool;
     /// The socket has everything that was taken.
     fn handle_written(&mut self);
+    /// The socket takes no more now.
+    fn handle_blocked(&mut self);
 }
 
 /// A source without events: an HTTP connection's.
@@ -53,6 +55,8 @@ impl Source for NoEvents {
     }
 
     fn handle_written(&mut self) {}
+
+    fn handle_blocked(&mut self) {}
 }
 
 /// The two queues of one connection, and since when the socket has taken nothing.
