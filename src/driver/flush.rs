@@ -58,7 +58,7 @@ fn write(
         return match socket::send(stream, session.backlog()) {
             Ok(sent) => {
                 session.handle_backlog_sent(now, sent.unwrap_or(0));
-                sent.map_or(ControlFlow::Break(()), ControlFlow::Continue)
+                wrote(sent, source)
             }
             Err(_) => broken(session),
         };
@@ -69,10 +69,18 @@ fn write(
     match socket::send(stream, &scratch.wire) {
         Ok(sent) => {
             session.handle_sent(now, sent.unwrap_or(0), scratch);
-            sent.map_or(ControlFlow::Break(()), ControlFlow::Continue)
+            wrote(sent, source)
         }
         Err(_) => broken(session),
     }
+}
+
+fn wrote(sent: Option<usize>, source: &mut dyn Source) -> ControlFlow<(), usize> {
+    let Some(sent) = sent else {
+        source.handle_blocked();
+        return ControlFlow::Break(());
+    };
+    ControlFlow::Continue(sent)
 }
 
 fn broken(session: &mut Session) -> ControlFlow<(), usize> {
@@ -102,5 +110,9 @@ impl Source for Events<'_> {
 
     fn handle_written(&mut self) {
         self.shard.borrow_mut().handle_written(self.now, self.key);
+    }
+
+    fn handle_blocked(&mut self) {
+        self.shard.borrow_mut().handle_blocked(self.now, self.key);
     }
 }

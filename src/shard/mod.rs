@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod command;
 pub mod directory;
+mod fanout;
 mod log;
 pub mod outbox;
 pub mod placement;
@@ -34,7 +35,7 @@ use command::DeliveryStats;
 use log::Log;
 use registry::Registry;
 use std::{collections::VecDeque, time::Duration};
-use tickets::{Outcome, TicketRef, Tickets};
+use tickets::{Outcome, Tickets};
 
 /// How an event becomes the bytes that every connection shares, and where other frames may stand among them.
 #[derive(Clone, Copy)]
@@ -227,9 +228,22 @@ impl Shard {
             }
         }
         connection.outbox.shrink();
+        connection.blocked = false;
         connection.stats.total_events_sent += sent;
         self.totals.total_events_sent += sent;
         debug_assert!(now.instant >= connection.connected);
+    }
+
+    /// The connection's socket takes no more now: whoever has more waiting than may wait is a slow consumer.
+    pub fn handle_blocked(&mut self, now: Now, key: ConnectionKey) {
+        let bytes_max = self.settings.outbox_bytes_max;
+        let Some(connection) = self.registry.connection_mut(key).filter(|connection| !connection.closing) else {
+            return;
+        };
+        connection.blocked = true;
+        if connection.outbox.is_over(bytes_max) {
+            self.close_slow(now, key);
+        }
     }
 
     /// Gateways or tokens changed: whoever came with what is gone now has to go, too.
@@ -298,83 +312,6 @@ impl Shard {
     /// Publishes that are not decided.
     pub fn undecided(&self) -> usize {
         self.tickets.len()
-    }
-
-    fn publish(
-        &mut self,
-        now: Now,
-        request: RequestKey,
-        events: impl Iterator<Item = Event>,
-        count: usize,
-        many: bool,
-    ) {
-        let ticket = self.tickets.open(request, count, many, now.instant + self.settings.publish_timeout);
-        for event in events {
-            self.accept(now, ticket, &event);
-        }
-        if let Some((request, reply)) = self.tickets.seal(ticket) {
-            self.effects.push_back(Effect::Reply(request, reply));
-        }
-    }
-
-    /// Gives one event its position and puts it into every outbox of its gateway.
-    fn accept(&mut self, now: Now, ticket: u32, event: &Event) {
-        let position = self.log.append(event.gateway);
-        let keys = self.registry.of(event.gateway);
-        let of = self.tickets.add(ticket, event, position, keys.len());
-        if keys.is_empty() {
-            self.tickets.unconnected(of);
-            self.fail(now, of, event.gateway, None, crate::model::Failure::NOT_CONNECTED);
-            return;
-        }
-        let frame = (self.settings.encoding.encode)(event, position, now.wall);
-        // By index: a connection that overflows is retired, and must not shift those behind it.
-        let mut slow = Vec::new();
-        for at in 0..self.registry.of(event.gateway).len() {
-            let key = self.registry.of(event.gateway)[at];
-            let Some(connection) = self.registry.connection_mut(key) else { continue };
-            let idle = connection.outbox.is_empty();
-            match connection.outbox.push(frame.clone(), of, self.settings.outbox_bytes_max) {
-                Ok(()) if idle => self.dirty.push_back(key),
-                Ok(()) => {}
-                Err(outbox::Full) => slow.push(key),
-            }
-        }
-        for key in slow {
-            self.decide(now, key, of, Outcome::Failed(CloseReason::SlowConsumer.label()));
-            self.handle_closing(now, key, CloseReason::SlowConsumer);
-            self.effects.push_back(Effect::Close(key, CloseReason::SlowConsumer));
-        }
-    }
-
-    fn decide(&mut self, now: Now, key: ConnectionKey, of: TicketRef, outcome: Outcome) {
-        let Some(connection) = self.registry.connection(key) else { return };
-        let (id, gateway) = (connection.id, connection.gateway);
-        if let Outcome::Failed(reason) = outcome {
-            self.fail(now, of, gateway, Some(key), reason);
-        }
-        if let Some((request, reply)) = self.tickets.decide(of, id, outcome) {
-            self.effects.push_back(Effect::Reply(request, reply));
-        }
-    }
-
-    /// Counts and reports a failed delivery.
-    fn fail(&mut self, now: Now, of: TicketRef, gateway: GatewayId, key: Option<ConnectionKey>, reason: &'static str) {
-        let failure = DeliveryStats {
-            total_events_sent: 0,
-            failed_deliveries: 1,
-            last_failure_time: Some(now.wall),
-            last_failure_reason: Some(reason),
-        };
-        self.totals.add(&failure);
-        let connection = key.and_then(|key| self.registry.connection_mut(key)).map(|connection| {
-            connection.stats.add(&failure);
-            connection.id
-        });
-        if let Some((kind, outcome)) = self.tickets.about(of) {
-            let (kind, correlation) = (kind.clone(), outcome.correlation_id);
-            self.effects.push_back(Effect::Failed(DeliveryFailure { gateway, connection, kind, correlation, reason }));
-        }
     }
 }
 

@@ -52,6 +52,12 @@ impl<T> Outbox<T> {
         Ok(())
     }
 
+    /// Whether more waits than may, beside the one event that always may.
+    pub fn is_over(&self, bytes_max: usize) -> bool {
+        let waiting = self.entries.len() - self.taken - usize::from(self.offset > 0);
+        waiting > 1 && self.waiting_bytes > bytes_max
+    }
+
     /// Appends up to `budget` bytes of what comes next to `out`. With `stop`, stays within the frame that is begun, whose
     /// end is `boundary(length of the event, offset)`.
     pub fn take(&mut self, budget: usize, stop: bool, boundary: fn(usize, usize) -> usize, out: &mut Vec<u8>) {

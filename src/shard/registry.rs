@@ -39,6 +39,8 @@ pub struct Connection {
     pub closing: bool,
     /// Messages of it that were none.
     pub malformed: u32,
+    /// Its socket has refused bytes: what waits for it counts against the bound.
+    pub blocked: bool,
     /// What waits for it.
     pub outbox: Outbox<TicketRef>,
     /// What it got and what not.
@@ -82,6 +84,7 @@ impl Registry {
             round_trip_us: 0,
             stale: false,
             closing: false,
+            blocked: false,
             malformed: 0,
             outbox: Outbox::default(),
             stats: DeliveryStats::default(),

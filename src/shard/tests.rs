@@ -112,6 +112,7 @@ fn an_outbox_over_its_bound_closes_that_connection_and_no_other() {
     let gateway = GatewayId::random();
     let slow = shard.handle_join(at(0), join(gateway)).unwrap().0;
     let good = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    shard.handle_blocked(at(1), slow);
     for n in 0..4 {
         shard.handle_command(at(1), n, Command::Publish(event(gateway, &"x".repeat(40))));
         assert!(write_all(&mut shard, at(1), good).len() > 40);
@@ -124,6 +125,21 @@ fn an_outbox_over_its_bound_closes_that_connection_and_no_other() {
     assert_eq!(shard.undecided(), 0);
     let totals = shard.totals(None).deliveries;
     assert_eq!((totals.total_events_sent, totals.failed_deliveries), (4, 3));
+}
+
+#[test]
+fn nobody_is_slow_before_being_asked() {
+    let mut shard = shard();
+    let gateway = GatewayId::random();
+    let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    let batch = || Command::PublishMany(vec![event(gateway, &"x".repeat(40)); 10]);
+    shard.handle_command(at(1), 1, batch());
+    assert_eq!(write_all(&mut shard, at(1), key).len(), 10 * 43 + 1, "ten times the bound, and taken at once");
+    assert_eq!(replies(&mut shard).len(), 1);
+    shard.handle_command(at(2), 2, batch());
+    shard.handle_blocked(at(2), key);
+    let effects: Vec<_> = std::iter::from_fn(|| shard.poll_effect()).collect();
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Close(_, CloseReason::SlowConsumer))));
 }
 
 #[test]
@@ -196,7 +212,8 @@ fn a_batch_is_answered_in_its_order() {
 fn a_batch_that_overflows_its_only_connection_is_answered_whole() {
     let mut shard = shard();
     let gateway = GatewayId::random();
-    shard.handle_join(at(0), join(gateway)).unwrap();
+    let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    shard.handle_blocked(at(0), key);
     shard.handle_command(at(1), 1, Command::Publish(event(gateway, &"x".repeat(90))));
     let events = vec![event(gateway, &"y".repeat(90)), event(gateway, "z"), event(gateway, "z")];
     shard.handle_command(at(1), 2, Command::PublishMany(events));

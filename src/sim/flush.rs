@@ -64,7 +64,11 @@ fn write(
     } else {
         session.handle_sent(hub.now, sent, scratch)
     }
-    if let Write::Took(bytes) = result { ControlFlow::Continue(bytes) } else { ControlFlow::Break(()) }
+    if let Write::Took(bytes) = result {
+        return ControlFlow::Continue(bytes);
+    }
+    source.handle_blocked();
+    ControlFlow::Break(())
 }
 
 /// A connection's events, in its shard's outbox.
@@ -89,5 +93,9 @@ impl Source for Events<'_> {
 
     fn handle_written(&mut self) {
         self.shard.handle_written(self.now, self.key);
+    }
+
+    fn handle_blocked(&mut self) {
+        self.shard.handle_blocked(self.now, self.key);
     }
 }

@@ -1,0 +1,98 @@
+//! From an accepted event to decided deliveries: position, outboxes, tickets, failures.
+
+use super::{
+    ConnectionKey, DeliveryFailure, Effect, RequestKey, Shard,
+    command::DeliveryStats,
+    outbox,
+    tickets::{Outcome, TicketRef},
+};
+use crate::{
+    limits,
+    model::{CloseReason, Event, GatewayId, Now},
+};
+
+impl Shard {
+    pub(super) fn publish(
+        &mut self,
+        now: Now,
+        request: RequestKey,
+        events: impl Iterator<Item = Event>,
+        count: usize,
+        many: bool,
+    ) {
+        let ticket = self.tickets.open(request, count, many, now.instant + self.settings.publish_timeout);
+        for event in events {
+            self.accept(now, ticket, &event);
+        }
+        if let Some((request, reply)) = self.tickets.seal(ticket) {
+            self.effects.push_back(Effect::Reply(request, reply));
+        }
+    }
+
+    /// Gives one event its position and puts it into every outbox of its gateway.
+    fn accept(&mut self, now: Now, ticket: u32, event: &Event) {
+        let position = self.log.append(event.gateway);
+        let keys = self.registry.of(event.gateway);
+        let of = self.tickets.add(ticket, event, position, keys.len());
+        if keys.is_empty() {
+            self.tickets.unconnected(of);
+            self.fail(now, of, event.gateway, None, crate::model::Failure::NOT_CONNECTED);
+            return;
+        }
+        let frame = (self.settings.encoding.encode)(event, position, now.wall);
+        // By index: a connection that overflows is retired, and must not shift those behind it.
+        let mut slow = Vec::new();
+        let bytes_max = self.settings.outbox_bytes_max;
+        for at in 0..self.registry.of(event.gateway).len() {
+            let key = self.registry.of(event.gateway)[at];
+            let Some(connection) = self.registry.connection_mut(key) else { continue };
+            let idle = connection.outbox.is_empty();
+            // A socket that was not offered what waits cannot be called slow.
+            let bytes_max = if connection.blocked { bytes_max } else { limits::UNOFFERED_BYTES_MAX };
+            match connection.outbox.push(frame.clone(), of, bytes_max) {
+                Ok(()) if idle => self.dirty.push_back(key),
+                Ok(()) => {}
+                Err(outbox::Full) => slow.push(key),
+            }
+        }
+        for key in slow {
+            self.decide(now, key, of, Outcome::Failed(CloseReason::SlowConsumer.label()));
+            self.close_slow(now, key);
+        }
+    }
+
+    pub(super) fn close_slow(&mut self, now: Now, key: ConnectionKey) {
+        self.handle_closing(now, key, CloseReason::SlowConsumer);
+        self.effects.push_back(Effect::Close(key, CloseReason::SlowConsumer));
+    }
+
+    pub(super) fn decide(&mut self, now: Now, key: ConnectionKey, of: TicketRef, outcome: Outcome) {
+        let Some(connection) = self.registry.connection(key) else { return };
+        let (id, gateway) = (connection.id, connection.gateway);
+        if let Outcome::Failed(reason) = outcome {
+            self.fail(now, of, gateway, Some(key), reason);
+        }
+        if let Some((request, reply)) = self.tickets.decide(of, id, outcome) {
+            self.effects.push_back(Effect::Reply(request, reply));
+        }
+    }
+
+    /// Counts and reports a failed delivery.
+    fn fail(&mut self, now: Now, of: TicketRef, gateway: GatewayId, key: Option<ConnectionKey>, reason: &'static str) {
+        let failure = DeliveryStats {
+            total_events_sent: 0,
+            failed_deliveries: 1,
+            last_failure_time: Some(now.wall),
+            last_failure_reason: Some(reason),
+        };
+        self.totals.add(&failure);
+        let connection = key.and_then(|key| self.registry.connection_mut(key)).map(|connection| {
+            connection.stats.add(&failure);
+            connection.id
+        });
+        if let Some((kind, outcome)) = self.tickets.about(of) {
+            let (kind, correlation) = (kind.clone(), outcome.correlation_id);
+            self.effects.push_back(Effect::Failed(DeliveryFailure { gateway, connection, kind, correlation, reason }));
+        }
+    }
+}
