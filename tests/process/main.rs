@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 
+mod locked;
 mod program;
 mod starting;
 
@@ -59,6 +60,18 @@ fn ten_thousand_that_come_and_go_leave_nothing_behind() {
     program.eventually("descriptors are back", |program| program.descriptors() <= descriptors + 5);
     let now = program.resident_kib();
     assert!(now <= memory + memory / 10, "resident memory went from {memory} to {now} KiB");
+}
+
+#[test]
+fn with_nothing_configured_the_thousandth_gets_in_and_the_next_does_not() {
+    let program = Program::start(&[]);
+    let mut peers: Vec<_> = (0..1_000).map(|_| program.connect()).collect();
+    let mut next = program.knock("k");
+    let answer = String::from_utf8(read_to_end(&mut next)).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("capacity exceeded"), "{answer}");
+    peers.pop();
+    program.eventually("a slot is free", |program| program.live_connections() == 999);
+    peers.push(program.connect());
 }
 
 #[test]

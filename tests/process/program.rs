@@ -129,6 +129,19 @@ impl Program {
         self.exchange(stream, &request).filter(|answer| answer.starts_with("HTTP/1.1 201 ")).map(drop)
     }
 
+    /// Registers a gateway with a key.
+    pub fn register_over(&self, stream: &mut TcpStream, name: &str, key: &str) {
+        use sha2::Digest;
+        let created =
+            self.exchange(stream, &self.request("POST", "/api/v1/gateways", &format!(r#"{{"name":"{name}"}}"#)));
+        let created = created.expect("an answer");
+        let id = created.split("\"id\":\"").nth(1).map(|rest| &rest[..36]).expect("an id");
+        let hash: String = sha2::Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+        let tokens = format!("/api/v1/gateways/{id}/tokens");
+        let answer = self.exchange(stream, &self.request("POST", &tokens, &format!(r#"{{"sha256":"{hash}"}}"#)));
+        assert!(answer.expect("an answer").starts_with("HTTP/1.1 201 "));
+    }
+
     pub fn gateway_names(&self) -> Vec<String> {
         let mut names = Vec::new();
         loop {
@@ -149,15 +162,25 @@ impl Program {
 
     /// A connected gateway that has read its ack.
     pub fn connect(&self) -> TcpStream {
+        self.connect_with("k")
+    }
+
+    /// The same with a key of its own.
+    pub fn connect_with(&self, key: &str) -> TcpStream {
+        let mut stream = self.knock(key);
+        read_until(&mut stream, b"connection.ack");
+        stream
+    }
+
+    /// Asks to be let in; the answer is yet to be read.
+    pub fn knock(&self, key: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        stream
-            .write_all(
-                b"GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: k\r\n\r\n",
-            )
-            .expect("sent");
-        read_until(&mut stream, b"connection.ack");
+        let request = format!(
+            "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: {key}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
         stream
     }
 
