@@ -1,0 +1,52 @@
+//! What the hub's own code costs per delivery: an event through shard and sessions, without sockets and runtime.
+//!
+//! `cargo bench --bench fanout_pure`. One round is a publish to a gateway's connections and, for each of them, what the
+//! driver does: take, frame, seal, confirm. The throughput is in deliveries. With TLS nearly all of it is encryption.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by panicking")]
+
+#[allow(dead_code, reason = "tests use more of it")]
+#[path = "../tests/fleet/mod.rs"]
+mod fleet;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fleet::{Fleet, Tls};
+use std::time::Duration;
+
+fn fan_out(c: &mut Criterion) {
+    let tls = Tls::new();
+    for (name, tls) in [("plain", None), ("tls", Some(&tls))] {
+        let mut group = c.benchmark_group(format!("fan-out without sockets, {name}"));
+        group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(20);
+        for connections in [1, 1_000] {
+            let mut fleet = Fleet::new(connections, tls);
+            for (size, bytes) in [("300 B", 300), ("10 KB", 10_240)] {
+                let event = fleet.event(bytes);
+                group.throughput(Throughput::Elements(connections as u64));
+                group.bench_function(format!("{connections} x {size}"), |b| {
+                    b.iter(|| {
+                        fleet.publish(event.clone());
+                        let moved = fleet.deliver();
+                        assert_eq!((moved.writes, fleet.answers()), (connections, connections));
+                    });
+                });
+            }
+        }
+        group.finish();
+    }
+}
+
+fn ping(c: &mut Criterion) {
+    let tls = Tls::new();
+    let mut group = c.benchmark_group("ping");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(20);
+    for (name, tls) in [("plain", None), ("tls", Some(&tls))] {
+        let mut fleet = Fleet::new(1_000, tls);
+        group.throughput(Throughput::Elements(1_000));
+        group.bench_function(format!("1000, {name}"), |b| b.iter(|| assert_eq!(fleet.ping().writes, 1_000)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, fan_out, ping);
+criterion_main!(benches);

@@ -1,0 +1,170 @@
+//! What a publish costs between socket and shard: head, body, route and checks, answer.
+//!
+//! `cargo bench --bench http`. The requests are what a platform's client sends to publish one event; `publish` is all of it but
+//! TLS and the shard, from the bytes of the request to the bytes of the answer.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by panicking")]
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use gatecast::{
+    api::{self, Answer, Ask, Call, Phase, Step, View},
+    limits,
+    model::{Change, GatewayId, Instant, KeyHash, Now, Position, PublishOutcome, Timestamp},
+    shard::{Command, Directory, Placement, Reply},
+    wire::http::{BodyDecoder, Framing, HeadParser, Response},
+};
+use std::{hint::black_box, time::Duration};
+
+const ADMIN_TOKEN: &str = "an-admin-token-of-the-usual-length-0123456789";
+const NOW: Now = Now { instant: Instant(1), wall: Timestamp(1_700_000_000_123) };
+const SIZES: [(&str, usize); 2] = [("300 B", 300), ("10 KB", 10_240)];
+
+/// What a core knows when a call comes.
+struct World {
+    directory: Directory,
+    placement: Placement,
+    gateway: GatewayId,
+}
+
+impl World {
+    fn new() -> Self {
+        let gateway = GatewayId::random();
+        let mut directory = Directory::default();
+        directory.apply(Change::GatewayCreated(gateway));
+        Self { directory, placement: Placement::new(8, 42), gateway }
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            directory: &self.directory,
+            placement: &self.placement,
+            now: NOW,
+            phase: Phase::Ready,
+            connections_max: limits::CONNECTIONS_MAX,
+            degraded: false,
+            admin_token: KeyHash::of(ADMIN_TOKEN.as_bytes()),
+        }
+    }
+
+    fn head(&self, body: &str, framing: &str) -> Vec<u8> {
+        assert!(!body.is_empty());
+        format!(
+            "POST /api/v1/gateways/{}/events HTTP/1.1\r\nHost: hub.example:9243\r\nUser-Agent: platform/1.0\r\n\
+             Accept: */*\r\nContent-Type: application/json\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n{framing}\r\n\r\n",
+            self.gateway
+        )
+        .into_bytes()
+    }
+
+    fn request(&self, body: &str) -> Vec<u8> {
+        let mut bytes = self.head(body, &format!("Content-Length: {}", body.len()));
+        bytes.extend_from_slice(body.as_bytes());
+        bytes
+    }
+}
+
+fn body(payload_bytes: usize) -> String {
+    format!(r#"{{"type":"api.deployed","payload":"{}"}}"#, "x".repeat(payload_bytes - 2))
+}
+
+fn outcome(ask: &Ask) -> PublishOutcome {
+    let Ask::Shard(_, Command::Publish(event)) = ask else { panic!("not a publish: {ask:?}") };
+    let position = Position { epoch: 1, offset: 1 };
+    let (connections, delivered) = (3, 3);
+    let correlation_id = event.correlation;
+    PublishOutcome { correlation_id, position, connections, delivered, failed: 0, pending: 0, failures: Vec::new() }
+}
+
+/// A call from its head on, to the answer's bytes.
+fn serve(world: &World, view: &View<'_>, request: &[u8], out: &mut Vec<u8>) {
+    let (head, used) = HeadParser::new().parse(request).expect("it is right").expect("it is whole");
+    let mut body = Vec::new();
+    let call = |body| Call {
+        method: head.method.as_str(),
+        path: head.path(),
+        query: head.query(),
+        authorization: head.only_field("authorization"),
+        api_key: None,
+        body,
+    };
+    let bytes_max = api::preflight(&call(&[]), view).expect("it may go on");
+    let decoded = BodyDecoder::new(head.framing, bytes_max).decode(&request[used..], &mut body);
+    assert!(decoded.expect("it is right").1);
+    let Step::Ask(asks, pending) = api::handle(&call(&body), view) else { panic!("answered unasked") };
+    let answers = asks.iter().map(|ask| Answer::Shard(Reply::Published(outcome(ask)))).collect();
+    let Step::Respond(response) = pending.handle_answers(answers, &world.view()) else { panic!("asks again") };
+    response.encode(NOW.wall, false, head.keep_alive, out);
+}
+
+fn parts(c: &mut Criterion) {
+    let world = World::new();
+    let mut group = c.benchmark_group("http");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(30);
+    let head = world.head("-", "Content-Length: 300");
+    group.bench_function("head", |b| b.iter(|| HeadParser::new().parse(black_box(&head)).expect("it is right")));
+    for (name, bytes) in SIZES {
+        let plain = body(bytes).into_bytes();
+        let chunked = [format!("{:x}\r\n", plain.len()).as_bytes(), &plain, b"\r\n0\r\n\r\n"].concat();
+        let framings =
+            [("length", Framing::Length(plain.len() as u64), &plain), ("chunked", Framing::Chunked, &chunked)];
+        group.throughput(Throughput::Bytes(bytes as u64));
+        for (framing_name, framing, input) in framings {
+            let mut out = Vec::with_capacity(2 * bytes);
+            group.bench_function(format!("body of {name}, {framing_name}"), |b| {
+                b.iter(|| {
+                    out.clear();
+                    let mut decoder = BodyDecoder::new(framing, limits::PUBLISH_BODY_BYTES_MAX);
+                    assert!(decoder.decode(black_box(input), &mut out).expect("it is right").1);
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn answers(c: &mut Criterion) {
+    let mut group = c.benchmark_group("http");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(30);
+    let mut out = Vec::with_capacity(1_024);
+    let response = Response::json(200, &serde_json::json!({ "correlationId": "x".repeat(36), "connections": 3 }));
+    group.bench_function("answer", |b| {
+        b.iter(|| {
+            out.clear();
+            black_box(&response).encode(NOW.wall, false, true, &mut out);
+        });
+    });
+    group.finish();
+}
+
+fn publish(c: &mut Criterion) {
+    let world = World::new();
+    let view = world.view();
+    let mut group = c.benchmark_group("publish");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(30);
+    for (name, bytes) in SIZES {
+        let request = world.request(&body(bytes));
+        let mut out = Vec::with_capacity(1_024);
+        group.bench_function(format!("request of {name} to answer"), |b| {
+            b.iter(|| {
+                out.clear();
+                serve(&world, &view, black_box(&request), &mut out);
+            });
+        });
+        let (path, body) = (format!("/api/v1/gateways/{}/events", world.gateway), body(bytes));
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let call = Call {
+            method: "POST",
+            path: &path,
+            query: None,
+            authorization: Some(bearer.as_bytes()),
+            api_key: None,
+            body: body.as_bytes(),
+        };
+        group.bench_function(format!("preflight of {name}"), |b| b.iter(|| api::preflight(black_box(&call), &view)));
+        group.bench_function(format!("handle of {name}"), |b| b.iter(|| api::handle(black_box(&call), &view)));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, parts, answers, publish);
+criterion_main!(benches);
