@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 /// The queue of one connection; `T` is what an entry stands for.
 #[derive(Debug)]
 pub struct Outbox<T> {
-    entries: VecDeque<Entry<T>>,
+    entries: Entries<T>,
     /// Entries at the front whose bytes have all been taken.
     taken: usize,
     /// Bytes taken of the entry after those.
@@ -34,7 +34,7 @@ pub struct Full;
 
 impl<T> Default for Outbox<T> {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), taken: 0, offset: 0, waiting_bytes: 0 }
+        Self { entries: Entries::default(), taken: 0, offset: 0, waiting_bytes: 0 }
     }
 }
 
@@ -99,15 +99,16 @@ impl<T> Outbox<T> {
 
     /// All that was taken is in the socket: forgets it and returns what it stood for, in order.
     pub fn confirm(&mut self) -> impl Iterator<Item = T> {
-        let done = std::mem::take(&mut self.taken);
-        self.entries.drain(..done).filter_map(|entry| entry.tag)
+        std::iter::from_fn(move || {
+            self.taken = self.taken.checked_sub(1)?;
+            self.entries.pop_front()
+        })
+        .filter_map(|entry| entry.tag)
     }
 
-    /// Gives the memory of a long queue back, once it is empty.
+    /// Gives the memory of a queue back, once it is empty.
     pub fn shrink(&mut self) {
-        if self.entries.is_empty() && self.entries.capacity() > 0 {
-            self.entries = VecDeque::new();
-        }
+        self.entries.shrink();
     }
 
     /// No event is to be written any more: returns what the unconfirmed ones stood for, in order. The frame that is begun
@@ -135,6 +136,67 @@ impl<T> Outbox<T> {
     /// Bytes that are not confirmed yet.
     pub fn queued_bytes(&self) -> usize {
         self.entries.iter().map(|entry| entry.frame.len()).sum()
+    }
+}
+
+/// Entries in order. The first has its place here: a connection that keeps up has one at the most, and asks the allocator for
+/// nothing.
+#[derive(Debug)]
+struct Entries<T> {
+    first: Option<Entry<T>>,
+    /// What came while there was another.
+    behind: VecDeque<Entry<T>>,
+}
+
+impl<T> Default for Entries<T> {
+    fn default() -> Self {
+        Self { first: None, behind: VecDeque::new() }
+    }
+}
+
+impl<T> Entries<T> {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.behind.len()
+    }
+
+    fn push_back(&mut self, entry: Entry<T>) {
+        if self.len() == 0 {
+            self.first = Some(entry);
+        } else {
+            self.behind.push_back(entry);
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Entry<T>> {
+        self.first.take().or_else(|| self.behind.pop_front())
+    }
+
+    fn get(&self, index: usize) -> Option<&Entry<T>> {
+        match (&self.first, index) {
+            (None, index) => self.behind.get(index),
+            (first, 0) => first.as_ref(),
+            (_, index) => self.behind.get(index - 1),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Entry<T>> {
+        self.first.iter().chain(&self.behind)
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry<T>> {
+        self.first.iter_mut().chain(&mut self.behind)
+    }
+
+    fn clear(&mut self) {
+        self.first = None;
+        self.behind.clear();
+    }
+
+    /// Gives back what no entry is in.
+    fn shrink(&mut self) {
+        if self.behind.is_empty() && self.behind.capacity() > 0 {
+            self.behind = VecDeque::new();
+        }
     }
 }
 
