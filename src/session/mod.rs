@@ -242,7 +242,7 @@ impl Session {
                 self.follow(now, progress);
             }
             Stage::Streaming(streaming) => {
-                let over = streaming.handle_timeout(now.instant, self.transmit.plain(), &mut self.effects);
+                let over = streaming.handle_timeout(now.instant, &mut self.effects);
                 if let Some(reason) = over {
                     self.end(End::Closed(reason));
                 }
@@ -313,6 +313,7 @@ impl Session {
         }
         let events = match &mut self.stage {
             Stage::Streaming(streaming) => {
+                streaming.send_ping(source, self.transmit.plain(), &mut scratch.plain);
                 streaming.before_transmit(now, source, self.transmit.plain(), &mut self.effects);
                 Some(source)
             }

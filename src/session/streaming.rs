@@ -24,6 +24,8 @@ pub(super) struct Streaming {
     /// Nothing is read until then: it sends more than it may.
     paused_until: Option<Instant>,
     closing: Option<Closing>,
+    /// A ping is due and not yet on its way.
+    ping: bool,
 }
 
 struct Closing {
@@ -48,6 +50,7 @@ impl Streaming {
             messages: Budget::default(),
             paused_until: None,
             closing: None,
+            ping: false,
         }
     }
 
@@ -125,19 +128,14 @@ impl Streaming {
     }
 
     /// Deadlines. Returns the reason once the socket is to be closed as it is.
-    pub(super) fn handle_timeout(
-        &mut self,
-        now: Instant,
-        out: &mut Vec<u8>,
-        effects: &mut VecDeque<Effect>,
-    ) -> Option<CloseReason> {
+    pub(super) fn handle_timeout(&mut self, now: Instant, effects: &mut VecDeque<Effect>) -> Option<CloseReason> {
         self.paused_until = self.paused_until.filter(|until| now < *until);
         if let Some(closing) = &self.closing {
             return (now >= closing.deadline).then_some(closing.reason);
         }
         match self.heartbeat.handle_timeout(now) {
             Beat::Nothing => {}
-            Beat::Ping => self.transport.ping(out),
+            Beat::Ping => self.ping = true,
             Beat::Probe => effects.push_back(Effect::Probe),
             Beat::Dead => self.close(now, CloseReason::HeartbeatTimeout, effects),
         }
@@ -148,6 +146,15 @@ impl Streaming {
     pub(super) fn poll_timeout(&self) -> Instant {
         let due = self.closing.as_ref().map_or_else(|| self.heartbeat.poll_timeout(), |closing| closing.deadline);
         self.paused_until.map_or(due, |until| until.min(due))
+    }
+
+    /// Sends a ping that is due. Nearly always nothing waits that it would have to stay behind, and it goes into `next`, which
+    /// costs no memory; else into `waiting`, what waits for the next frame boundary.
+    pub(super) fn send_ping(&mut self, source: &dyn Source, waiting: &mut Vec<u8>, next: &mut Vec<u8>) {
+        // Behind a close frame nothing may follow.
+        if std::mem::take(&mut self.ping) && self.closing.is_none() {
+            self.transport.ping(if waiting.is_empty() && source.at_boundary() { next } else { waiting });
+        }
     }
 
     /// Puts the close frame behind the last event that is to go out.
