@@ -1,0 +1,54 @@
+//! Two runs side by side, with ratios.
+
+use crate::{outcome::Outcome, table::number};
+use std::{fmt::Write, path::Path};
+
+/// Prints the comparison of two files.
+///
+/// # Errors
+/// One of them cannot be read.
+pub fn show(before: &Path, after: &Path) -> Result<(), String> {
+    print!("{}", compare(&Outcome::load(before)?, &Outcome::load(after)?));
+    Ok(())
+}
+
+fn compare(before: &Outcome, after: &Outcome) -> String {
+    let mut out = String::new();
+    if before.scenario != after.scenario {
+        let _ = writeln!(out, "These are different scenarios: {} and {}.\n", before.scenario, after.scenario);
+    }
+    for (what, one, other) in
+        [("parameter", &before.parameters, &after.parameters), ("machine", &before.machine, &after.machine)]
+    {
+        for (name, value) in one.iter().filter(|(name, value)| other.get(*name) != Some(value)) {
+            let there = other.get(name).map_or("-", String::as_str);
+            let _ = writeln!(out, "{what} {name} differs: {value} and {there}");
+        }
+    }
+    let _ = writeln!(out, "{:<74} {:>12} {:>12} {:>7}", "", "A", "B", "B / A");
+    for figure in &before.figures {
+        let there = after.figures.iter().find(|it| it.name == figure.name).map(|it| it.value);
+        let name = format!("{} {}", figure.name, figure.unit);
+        line(&mut out, name.trim_end(), figure.value, there);
+    }
+    for times in &before.times {
+        let there = after.times.iter().find(|it| it.name == times.name);
+        for (label, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+            line(&mut out, &format!("{}, {label} µs", times.name), times.at(quantile), there.map(|it| it.at(quantile)));
+        }
+    }
+    for (name, outcome) in [("A", before), ("B", after)] {
+        let said = if outcome.is_well() { "all events as they should be" } else { "EVENTS WERE WRONG" };
+        let _ = writeln!(out, "{name}: {said}");
+    }
+    out
+}
+
+fn line(out: &mut String, name: &str, here: f64, there: Option<f64>) {
+    let (shown, ratio) = match there {
+        Some(there) if here != 0.0 => (number(there), format!("{:.2}", there / here)),
+        Some(there) => (number(there), "-".to_owned()),
+        None => ("-".to_owned(), "-".to_owned()),
+    };
+    let _ = writeln!(out, "{name:<74} {:>12} {shown:>12} {ratio:>7}", number(here));
+}

@@ -1,0 +1,135 @@
+//! Makes the gateways of a run through the hub's API, over several connections, and takes them away again.
+
+use crate::target::Endpoint;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+use ureq::{
+    Agent,
+    http::Request,
+    tls::{Certificate, RootCerts, TlsConfig},
+};
+use uuid::Uuid;
+
+/// A gateway that the hub knows.
+pub struct Known {
+    /// Its id.
+    pub id: String,
+    /// What it shows when it connects.
+    pub key: String,
+}
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// A busy store is asked again so often.
+const TRIES: usize = 20;
+
+/// Makes so many gateways with a token each. `progress` hears how many are there.
+///
+/// # Errors
+/// What the hub says against it.
+pub fn fill(
+    endpoint: &Endpoint,
+    gateways: usize,
+    connections: usize,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Vec<Known>, String> {
+    let run = Uuid::new_v4().simple().to_string();
+    let new = |index: usize| Known { id: Uuid::new_v4().to_string(), key: format!("{run}-{index}-{}", Uuid::new_v4()) };
+    let known: Vec<Known> = (0..gateways).map(new).collect();
+    in_parallel(endpoint, gateways, connections, &|api, index| {
+        let Known { id, key } = &known[index];
+        api.call(
+            "POST",
+            "/api/v1/gateways",
+            &json!({"id": id, "name": format!("loadtest-{run}-{index}")}).to_string(),
+        )?;
+        let hash: String = Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect();
+        api.call("POST", &format!("/api/v1/gateways/{id}/tokens"), &json!({ "sha256": hash }).to_string())?;
+        progress(index);
+        Ok(())
+    })?;
+    Ok(known)
+}
+
+/// Takes them away.
+///
+/// # Errors
+/// What the hub says against it.
+pub fn empty(endpoint: &Endpoint, ids: &[String], connections: usize) -> Result<(), String> {
+    in_parallel(endpoint, ids.len(), connections, &|api, index| {
+        api.call("DELETE", &format!("/api/v1/gateways/{}", ids[index]), "").map(drop)
+    })
+}
+
+type Job<'a> = &'a (dyn Fn(&Api, usize) -> Result<(), String> + Sync);
+
+/// Does jobs 0 to `count` on so many connections; the first that fails ends it.
+fn in_parallel(endpoint: &Endpoint, count: usize, connections: usize, job: Job<'_>) -> Result<(), String> {
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(None);
+    let work = || {
+        let api = Api::new(endpoint);
+        while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < count) {
+            if let Err(error) = job(&api, index) {
+                next.store(count, Ordering::Relaxed);
+                *failed.lock().expect("nobody panics with it") = Some(error);
+            }
+        }
+    };
+    thread::scope(|scope| (0..connections.clamp(1, count.max(1))).for_each(|_| drop(scope.spawn(work))));
+    failed.into_inner().expect("nobody panics with it").map_or(Ok(()), Err)
+}
+
+/// Calls the platform side of a hub.
+pub struct Api {
+    agent: Agent,
+    base: String,
+    authorization: String,
+}
+
+impl Api {
+    /// With a connection of its own.
+    pub fn new(endpoint: &Endpoint) -> Self {
+        let roots = endpoint.trusted.as_ref().map_or(RootCerts::WebPki, |trusted| {
+            RootCerts::from(trusted.iter().map(|certificate| Certificate::from_der(certificate).to_owned()))
+        });
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .proxy(None)
+            .timeout_global(Some(TIMEOUT))
+            .tls_config(TlsConfig::builder().root_certs(roots).build());
+        let authorization = format!("Bearer {}", endpoint.admin_token);
+        Self { agent: config.build().new_agent(), base: endpoint.url.clone(), authorization }
+    }
+
+    /// Calls, and again while the hub is busy.
+    ///
+    /// # Errors
+    /// The hub cannot be reached or says no.
+    pub fn call(&self, method: &str, path: &str, body: &str) -> Result<String, String> {
+        let mut said = String::new();
+        for _ in 0..TRIES {
+            let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+            let request =
+                request.header("authorization", &self.authorization).header("content-type", "application/json");
+            let request = request.body(body.to_owned()).map_err(|error| error.to_string())?;
+            let answer = if body.is_empty() { self.agent.run(request.map(drop)) } else { self.agent.run(request) };
+            let mut answer = answer.map_err(|error| format!("{} cannot be reached: {error}", self.base))?;
+            let text = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
+            match answer.status().as_u16() {
+                200..300 => return Ok(text),
+                503 => thread::sleep(Duration::from_millis(200)),
+                status => return Err(format!("{method} {path}: {status} {text}")),
+            }
+            said = text;
+        }
+        Err(format!("{method} {path}: the hub stays busy: {said}"))
+    }
+}

@@ -1,0 +1,248 @@
+//! Thousands of simulated gateways and the platform that publishes to them, driven by one thread with epoll.
+
+use crate::{
+    clock::{Clock, MILLISECOND, Nanos, SECOND},
+    link::{Link, Manner},
+    peer::{Peer, Reading, Stage},
+    publisher::{Due, Form, Publisher},
+    tally::Tally,
+    target::Endpoint,
+    verify::Verifier,
+};
+use rustix::{
+    buffer::spare_capacity,
+    event::epoll::{self, EventData, EventFlags},
+    time::Timespec,
+};
+use rustls::ClientConfig;
+use slab::Slab;
+use std::{collections::VecDeque, net::Ipv4Addr, os::fd::OwnedFd, sync::Arc};
+
+mod gateways;
+mod platform;
+
+/// One instance of a gateway, connected or not.
+pub struct Place {
+    /// Its gateway, by number.
+    pub gateway: usize,
+    /// How it treats what comes.
+    pub reading: Reading,
+    /// Whether its deliveries are in the times.
+    pub is_measured: bool,
+    /// Whether it comes back when it has lost its connection.
+    pub is_wanted: bool,
+    from: Option<Ipv4Addr>,
+    tls: Option<Arc<ClientConfig>>,
+    slot: Option<usize>,
+}
+
+/// Events at a fixed rate, to each gateway in turn.
+struct Schedule {
+    next: Nanos,
+    interval: Nanos,
+    gateways: Vec<usize>,
+    turn: usize,
+}
+
+/// What a fleet is made of.
+pub struct Plan {
+    /// Connections of each gateway, all of which read.
+    pub layout: Vec<usize>,
+    /// Further connections: of which gateway, and how they read.
+    pub slow: Vec<(usize, Reading)>,
+    /// Connections of the platform.
+    pub publishers: usize,
+    /// Handshakes in flight.
+    pub window: usize,
+    /// Whether deployments are acknowledged.
+    pub answers_events: bool,
+    /// Whether TLS goes on from the connection before, for each place.
+    pub resumes: bool,
+}
+
+impl Plan {
+    /// Connections of the whole fleet.
+    pub fn connections(&self) -> usize {
+        self.layout.iter().sum::<usize>() + self.slow.len()
+    }
+
+    /// Each connection's gateway and way to read; gateways take turns, and those that are slow come last.
+    fn readings(&self) -> impl Iterator<Item = (usize, Reading)> {
+        let rows = self.layout.iter().copied().max().unwrap_or(0);
+        let row = move |row: usize| (0..self.layout.len()).filter(move |gateway| self.layout[*gateway] > row);
+        let good = (0..rows).flat_map(row).map(|gateway| (gateway, Reading::All));
+        good.chain(self.slow.iter().copied())
+    }
+}
+
+/// The fleet.
+pub struct Fleet {
+    /// Its clock.
+    pub clock: Clock,
+    /// Its judge.
+    pub verifier: Verifier,
+    /// Its counts.
+    pub tally: Tally,
+    /// Every instance of every gateway.
+    pub places: Vec<Place>,
+    /// Handshakes in flight.
+    pub window: usize,
+    plan: Plan,
+    form: Form,
+    keys: Vec<String>,
+    endpoint: Endpoint,
+    shared_tls: Option<Arc<ClientConfig>>,
+    epoll: OwnedFd,
+    ready: Vec<epoll::Event>,
+    peers: Slab<Peer>,
+    publishers: Vec<Publisher>,
+    to_open: VecDeque<usize>,
+    to_retry: VecDeque<(Nanos, usize)>,
+    opening: usize,
+    live: usize,
+    schedule: Option<Schedule>,
+    closed_loop: Option<Vec<usize>>,
+    trickled: Nanos,
+    has_trickle: bool,
+    scratch: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+const SCRATCH_BYTES: usize = 256 * 1024;
+const READY_MAX: usize = 1_024;
+/// How long after a refusal a gateway tries again.
+const RETRY_DELAY: Nanos = 100 * MILLISECOND;
+/// How often, and how much, a trickle reads.
+const TRICKLE_INTERVAL: Nanos = 50 * MILLISECOND;
+const TRICKLE_BYTES: usize = 256;
+const PUBLISHER_BIT: u64 = 1 << 63;
+/// A sleep is never longer, so that the progress is shown.
+const SLEEP_MAX: Nanos = 50 * MILLISECOND;
+
+impl Fleet {
+    /// A fleet of which nobody is connected yet. `keys` and `form.ids` are those of its gateways.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn new(clock: Clock, endpoint: Endpoint, plan: Plan, form: Form, keys: Vec<String>) -> Result<Self, String> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
+        let shared_tls = endpoint.tls.clone().map(Arc::new);
+        let places = plan.readings().enumerate().map(|(index, (gateway, reading))| Place {
+            gateway,
+            reading,
+            is_measured: reading == Reading::All,
+            is_wanted: false,
+            from: endpoint.is_loopback().then(|| own_address(index)),
+            tls: endpoint.tls.as_ref().filter(|_| plan.resumes).map(resuming),
+            slot: None,
+        });
+        Ok(Self {
+            clock,
+            verifier: Verifier::new(keys.len()),
+            tally: Tally::default(),
+            places: places.collect(),
+            window: plan.window,
+            form,
+            keys,
+            shared_tls,
+            epoll,
+            ready: Vec::with_capacity(READY_MAX),
+            peers: Slab::new(),
+            publishers: (0..plan.publishers).map(|_| Publisher::default()).collect(),
+            to_open: VecDeque::new(),
+            to_retry: VecDeque::new(),
+            opening: 0,
+            live: 0,
+            schedule: None,
+            closed_loop: None,
+            trickled: 0,
+            has_trickle: plan.slow.iter().any(|(_, reading)| *reading == Reading::Trickle),
+            scratch: vec![0; SCRATCH_BYTES],
+            plain: Vec::new(),
+            plan,
+            endpoint,
+        })
+    }
+
+    /// Connections that have their ack.
+    pub fn live(&self) -> usize {
+        self.live
+    }
+
+    /// How the hub is reached.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The gateways' ids.
+    pub fn ids(&self) -> &[String] {
+        &self.form.ids
+    }
+
+    /// Does what is due and what has become possible; waits for it until then at the latest.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn turn(&mut self, until: Nanos) -> Result<(), String> {
+        let now = self.clock.now();
+        self.publish_due(now);
+        self.open_due(now);
+        self.trickle_due(now);
+        let due = self.schedule.as_ref().map_or(u64::MAX, |schedule| schedule.next);
+        let retry = self.to_retry.front().map_or(u64::MAX, |(due, _)| *due);
+        let trickle = if self.has_trickle { self.trickled + TRICKLE_INTERVAL } else { u64::MAX };
+        let wait = until.min(due).min(retry).min(trickle).saturating_sub(self.clock.now()).min(SLEEP_MAX);
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(wait % SECOND).unwrap_or(0) };
+        self.ready.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(format!("epoll: {error}")),
+        }
+        let ready = std::mem::take(&mut self.ready);
+        for event in &ready {
+            let data = event.data.u64();
+            let index = usize::try_from(data & !PUBLISHER_BIT).unwrap_or(usize::MAX);
+            if data & PUBLISHER_BIT == 0 {
+                self.handle_peer(index, event.flags);
+            } else {
+                self.handle_publisher(index);
+            }
+        }
+        self.ready = ready;
+        Ok(())
+    }
+
+    fn manner<'a>(endpoint: &'a Endpoint, tls: Option<&'a Arc<ClientConfig>>) -> Manner<'a> {
+        Manner { to: endpoint.addr, from: None, tls, name: &endpoint.name, narrow: false }
+    }
+
+    fn watch(&self, link: &Link, data: u64) -> Result<(), String> {
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&self.epoll, link, EventData::new_u64(data), flags).map_err(|error| error.to_string())
+    }
+}
+
+/// A loopback address for each place, so that none shares its rate limit with another.
+fn own_address(place: usize) -> Ipv4Addr {
+    let place = u32::try_from(place % 0x00F0_0000).unwrap_or(0);
+    Ipv4Addr::from(0x7F01_0001 + place)
+}
+
+/// A configuration with a memory for tickets of its own.
+fn resuming(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.resumption = rustls::client::Resumption::in_memory_sessions(1);
+    Arc::new(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_place_has_an_address_of_its_own() {
+        assert_eq!(own_address(0), Ipv4Addr::new(127, 1, 0, 1));
+        assert_eq!(own_address(1_000_000), Ipv4Addr::from(0x7F01_0001 + 1_000_000));
+        assert!(own_address(usize::MAX).is_loopback());
+    }
+}

@@ -1,0 +1,241 @@
+//! The gateways' side of a fleet: connect, read, lose the connection, come back.
+
+use super::*;
+use crate::{
+    frames,
+    marker::Marker,
+    peer::Came,
+    verify::{Sight, Wrong},
+};
+use std::{io, ops::Range};
+
+/// Why a connection is over.
+enum End {
+    Refused(u16),
+    Closed(u16),
+    Gone,
+    Broken(String),
+}
+
+impl Fleet {
+    /// Connects these places, as many at a time as the window is wide.
+    pub fn connect(&mut self, places: Range<usize>) {
+        for place in places {
+            if !self.places[place].is_wanted {
+                self.places[place].is_wanted = true;
+                self.to_open.push_back(place);
+            }
+        }
+    }
+
+    /// Cuts a connection, with a close frame or without a word; it comes back at once, as today's gateway does.
+    pub fn cut(&mut self, place: usize, politely: bool) {
+        let Some(slot) = self.places[place].slot else { return };
+        if let Some(peer) = self.peers.get_mut(slot).filter(|_| politely) {
+            peer.close();
+        }
+        self.forget(slot);
+        if self.places[place].is_wanted {
+            self.to_open.push_back(place);
+        }
+    }
+
+    /// Those that did not read take what is there for them, and are judged.
+    pub fn open_eyes(&mut self) {
+        for place in 0..self.places.len() {
+            if self.places[place].reading != Reading::All {
+                self.places[place].is_wanted = false;
+                if let Some(slot) = self.places[place].slot {
+                    self.read_peer(slot, usize::MAX);
+                }
+            }
+        }
+    }
+
+    /// Whether every connection that reads has seen all that it must.
+    pub fn is_complete(&self) -> bool {
+        let judged = |peer: &Peer| peer.stage == Stage::Live && self.places[peer.place].reading == Reading::All;
+        self.peers.iter().all(|(_, peer)| !judged(peer) || self.verifier.is_complete(&peer.sight))
+    }
+
+    /// Ends the run: what has not come now is lost.
+    pub fn judge(&mut self) {
+        for peer in self.peers.drain().filter(|peer| peer.stage == Stage::Live) {
+            match self.places[peer.place].reading {
+                Reading::All => self.verifier.close(peer.sight),
+                Reading::Never | Reading::Trickle => self.verifier.end(peer.sight),
+            }
+        }
+        self.live = 0;
+    }
+
+    pub(super) fn open_due(&mut self, now: Nanos) {
+        while let Some((_, place)) = self.to_retry.pop_front_if(|(due, _)| *due <= now) {
+            self.to_open.push_back(place);
+        }
+        while self.opening < self.window {
+            let Some(place) = self.to_open.pop_front() else { break };
+            if let Err(error) = self.open(place) {
+                *self.tally.refused.entry(error).or_default() += 1;
+                self.to_retry.push_back((now + RETRY_DELAY, place));
+            }
+        }
+    }
+
+    fn open(&mut self, index: usize) -> Result<(), String> {
+        let place = &self.places[index];
+        let tls = place.tls.as_ref().or(self.shared_tls.as_ref());
+        let narrow = place.reading != Reading::All;
+        let manner = Manner { from: place.from, narrow, ..Self::manner(&self.endpoint, tls) };
+        let begun = self.clock.now();
+        let link = Link::open(&manner).map_err(|error| error.to_string())?;
+        let sight = self.verifier.begin(place.gateway);
+        let key = &self.keys[place.gateway];
+        let peer =
+            Peer::begin(link, index, sight, begun, &self.endpoint.host, key).map_err(|error| error.to_string())?;
+        let slot = self.peers.vacant_key();
+        self.watch(&peer.link, slot as u64)?;
+        self.peers.insert(peer);
+        self.places[index].slot = Some(slot);
+        self.opening += 1;
+        Ok(())
+    }
+
+    pub(super) fn handle_peer(&mut self, slot: usize, flags: EventFlags) {
+        let Some(peer) = self.peers.get(slot) else { return };
+        let reads = self.places[peer.place].reading == Reading::All || peer.stage != Stage::Live;
+        // Who does not read does not learn that it was closed, either; only a reset is no secret.
+        if reads {
+            self.read_peer(slot, usize::MAX);
+        } else if flags.contains(EventFlags::ERR) {
+            self.lose(slot, &End::Gone);
+        }
+    }
+
+    pub(super) fn trickle_due(&mut self, now: Nanos) {
+        if !self.has_trickle || now < self.trickled + TRICKLE_INTERVAL {
+            return;
+        }
+        self.trickled = now;
+        let is_trickle = |place: &Place| place.reading == Reading::Trickle;
+        let slots: Vec<usize> = self.places.iter().filter(|it| is_trickle(it)).filter_map(|it| it.slot).collect();
+        slots.into_iter().for_each(|slot| self.read_peer(slot, TRICKLE_BYTES));
+    }
+
+    fn read_peer(&mut self, slot: usize, most: usize) {
+        let Self { peers, places, scratch, plain, verifier, tally, clock, form, live, opening, .. } = self;
+        let Some(peer) = peers.get_mut(slot) else { return };
+        let place = &places[peer.place];
+        let (begun, gateway, is_measured) = (peer.begun, place.gateway, place.is_measured);
+        let (mut end, mut acked, mut events) = (None, false, 0);
+        let more = peer.read(scratch, plain, most, |sight, came| match came {
+            Came::Ack => {
+                acked = true;
+                *live += 1;
+                *opening -= 1;
+                tally.opened += 1;
+                tally.connecting.saturating_record(clock.now() - begun);
+                verifier.acknowledge(sight);
+            }
+            Came::Event(message) => {
+                events += 1;
+                let now = clock.now();
+                if let Some(intended) = see(verifier, sight, gateway, message, form.size) {
+                    tally.deliveries += 1;
+                    if is_measured {
+                        tally.deliver(now.saturating_sub(intended));
+                    }
+                }
+            }
+            Came::Ping => tally.pings += 1,
+            Came::Close(code) => end = Some(End::Closed(code)),
+            Came::Refused(status) => end = Some(End::Refused(status)),
+            Came::Wrong(detail) => {
+                verifier.find(Wrong::Protocol, gateway, 0, detail.clone());
+                end = Some(End::Broken(detail));
+            }
+        });
+        if acked && peer.link.is_resumed() {
+            tally.resumed += 1;
+        }
+        if self.plan.answers_events && events > 0 {
+            answer(peer, events);
+        }
+        match (end, more) {
+            (Some(end), _) => self.lose(slot, &end),
+            (None, Ok(true)) => {}
+            (None, Ok(false)) => self.lose(slot, &End::Gone),
+            (None, Err(error)) => self.lose(slot, &broken(&error)),
+        }
+    }
+
+    fn lose(&mut self, slot: usize, end: &End) {
+        let Some(peer) = self.peers.get(slot) else { return };
+        let (index, was_live) = (peer.place, peer.stage == Stage::Live);
+        let place = &self.places[index];
+        let (gateway, reads, is_wanted) = (place.gateway, place.reading == Reading::All, place.is_wanted);
+        let said = match end {
+            End::Refused(status) => status.to_string(),
+            End::Closed(code) => format!("close {code}"),
+            End::Gone => "gone without a close".to_owned(),
+            End::Broken(error) => error.clone(),
+        };
+        self.forget(slot);
+        let counts = if was_live { &mut self.tally.ended } else { &mut self.tally.refused };
+        *counts.entry(said.clone()).or_default() += 1;
+        if was_live && reads {
+            self.verifier.find(Wrong::Ended, gateway, 0, said);
+        }
+        if is_wanted {
+            let delay = if was_live { 0 } else { RETRY_DELAY };
+            self.to_retry.push_back((self.clock.now() + delay, index));
+        }
+    }
+
+    fn forget(&mut self, slot: usize) {
+        let peer = self.peers.remove(slot);
+        self.places[peer.place].slot = None;
+        if peer.stage == Stage::Live {
+            self.live -= 1;
+            self.verifier.end(peer.sight);
+        } else {
+            self.opening -= 1;
+        }
+    }
+}
+
+/// Judges one event; when it was meant to be sent, if it is one of ours.
+fn see(verifier: &mut Verifier, sight: &mut Sight, gateway: usize, message: &[u8], size: usize) -> Option<Nanos> {
+    let Some(marker) = Marker::find(message, size) else {
+        verifier.find(
+            Wrong::Garbled,
+            gateway,
+            0,
+            format!("{} bytes without the payload that was published", message.len()),
+        );
+        return None;
+    };
+    if marker.gateway == gateway {
+        verifier.see(sight, marker.sequence);
+    } else {
+        verifier.find(Wrong::Foreign, gateway, marker.sequence, format!("it is of gateway {}", marker.gateway));
+    }
+    Some(marker.intended)
+}
+
+/// Acknowledges so many deployments.
+fn answer(peer: &mut Peer, events: usize) {
+    let mut out = Vec::new();
+    (0..events).for_each(|_| frames::push(frames::TEXT, DEPLOYMENT_ACK, &mut out));
+    // A connection that is broken says so at the next read.
+    let _ = peer.link.write(&out);
+}
+
+fn broken(error: &io::Error) -> End {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => End::Gone,
+        _ => End::Broken(error.to_string()),
+    }
+}
+
+const DEPLOYMENT_ACK: &[u8] = br#"{"type":"deployment.ack","payload":{"deploymentId":"d","artifactId":"a","resourceType":"api","action":"deploy","status":"success","performedAt":"2025-01-01T00:00:00Z"}}"#;

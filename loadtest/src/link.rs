@@ -1,0 +1,173 @@
+//! One nonblocking TCP connection to the hub, with TLS or without: bytes in, bytes out.
+
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, pki_types::ServerName};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
+
+/// Where a connection comes from and how it speaks.
+pub struct Manner<'a> {
+    /// The hub.
+    pub to: SocketAddr,
+    /// An own address, or the one that the system takes.
+    pub from: Option<Ipv4Addr>,
+    /// How the hub is trusted; `None` is plain text.
+    pub tls: Option<&'a Arc<ClientConfig>>,
+    /// The name in its certificate.
+    pub name: &'a ServerName<'static>,
+    /// Whether the kernel is to hold little for it: for those that do not read.
+    pub narrow: bool,
+}
+
+/// A connection.
+pub struct Link {
+    stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
+    out: Vec<u8>,
+}
+
+/// Receive buffer of a narrow connection.
+const NARROW_BYTES: usize = 16 * 1024;
+
+impl Link {
+    /// Begins to connect; what is written before it stands is kept.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn open(manner: &Manner) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(manner.to), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        if manner.narrow {
+            socket.set_recv_buffer_size(NARROW_BYTES)?;
+        }
+        if let Some(from) = manner.from {
+            socket.bind(&SocketAddr::from((from, 0)).into())?;
+        }
+        match socket.connect(&manner.to.into()) {
+            Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+                return Err(error);
+            }
+            _ => {}
+        }
+        let tls = manner.tls.map(|config| tls(config, manner.name)).transpose()?;
+        Ok(Self { stream: socket.into(), tls, out: Vec::new() })
+    }
+
+    /// Appends to `plain` what has come, until the socket is empty or `most` bytes were taken from it; says whether more may
+    /// come.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn read(&mut self, scratch: &mut [u8], plain: &mut Vec<u8>, most: usize) -> io::Result<bool> {
+        let mut taken = 0;
+        while taken < most {
+            let room = scratch.len().min(most - taken);
+            let read = match self.stream.read(&mut scratch[..room]) {
+                Ok(0) => return Ok(false),
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            taken += read;
+            match &mut self.tls {
+                None => plain.extend_from_slice(&scratch[..read]),
+                Some(tls) => open_records(tls, &scratch[..read], plain)?,
+            }
+            if read < room {
+                break;
+            }
+        }
+        self.flush()?;
+        Ok(true)
+    }
+
+    /// Sends, and keeps what the socket does not take.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.tls {
+            None => self.out.extend_from_slice(bytes),
+            Some(tls) => tls.writer().write_all(bytes)?,
+        }
+        self.flush()
+    }
+
+    /// Goes on sending what was kept.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let done = match &mut self.tls {
+            None => self.flush_plain(),
+            Some(tls) => flush_tls(tls, &mut self.stream),
+        };
+        match done {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Whether TLS went on from an earlier connection.
+    pub fn is_resumed(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
+    }
+
+    /// Says that no more is sent.
+    pub fn finish(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            // It goes anyway; the farewell is a courtesy.
+            let _ = flush_tls(tls, &mut self.stream);
+        }
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    fn flush_plain(&mut self) -> io::Result<()> {
+        while !self.out.is_empty() {
+            let written = self.stream.write(&self.out)?;
+            self.out.drain(..written);
+        }
+        self.out.shrink_to(0);
+        Ok(())
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn tls(config: &Arc<ClientConfig>, name: &ServerName<'static>) -> io::Result<Box<ClientConnection>> {
+    let mut tls = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
+    tls.set_buffer_limit(None);
+    Ok(Box::new(tls))
+}
+
+fn flush_tls(tls: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<()> {
+    while tls.wants_write() {
+        tls.write_tls(stream)?;
+    }
+    Ok(())
+}
+
+fn open_records(tls: &mut ClientConnection, mut records: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
+    while !records.is_empty() {
+        tls.read_tls(&mut records)?;
+        let state = tls.process_new_packets().map_err(io::Error::other)?;
+        let waiting = state.plaintext_bytes_to_read();
+        if waiting > 0 {
+            let start = plain.len();
+            plain.resize(start + waiting, 0);
+            tls.reader().read_exact(&mut plain[start..])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! The machine: what it is, and what it allows.
+
+use rustix::{
+    process::{Resource, getrlimit, setrlimit},
+    system::uname,
+};
+use std::{
+    collections::BTreeMap,
+    fs, thread,
+    time::{Duration, SystemTime},
+};
+
+/// Descriptors beside those of the connections.
+const SPARE: usize = 256;
+
+/// Takes as many descriptors as this process may have. A hub in the same process needs as many again.
+///
+/// # Errors
+/// They are not enough.
+pub fn allow_descriptors(connections: usize, hub_is_here: bool) -> Result<(), String> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let allowed = limit.maximum.unwrap_or(u64::MAX);
+    setrlimit(Resource::Nofile, limit).map_err(|error| format!("descriptors: {error}"))?;
+    let needed = (connections * if hub_is_here { 2 } else { 1 } + SPARE) as u64;
+    if allowed < needed {
+        return Err(format!(
+            "{needed} descriptors are needed and {allowed} allowed: raise the hard limit (ulimit -Hn)"
+        ));
+    }
+    Ok(())
+}
+
+/// Seconds since 1970.
+pub fn seconds_since_1970() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since: Duration| since.as_secs())
+}
+
+/// Processor, cores, memory, kernel and the version of this tool.
+pub fn describe() -> BTreeMap<String, String> {
+    let field = |path: &str, name: &str| {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+        line.split_once(':').map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
+    };
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+    let entries = [
+        ("processor", field("/proc/cpuinfo", "model name")),
+        ("cores", cores.to_string()),
+        ("memory", field("/proc/meminfo", "MemTotal")),
+        ("kernel", uname().release().to_string_lossy().into_owned()),
+        ("loadtest", env!("CARGO_PKG_VERSION").to_owned()),
+        ("build", if cfg!(debug_assertions) { "debug: times mean nothing" } else { "release" }.to_owned()),
+    ];
+    entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}

@@ -1,0 +1,202 @@
+//! One connection of a simulated gateway: upgrade, ack, events, pings, close.
+
+use crate::{
+    frames::{self, Frame},
+    http,
+    link::Link,
+    verify::Sight,
+};
+use std::io;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// How it treats what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// At once, as a gateway should.
+    All,
+    /// Not at all after its ack.
+    Never,
+    /// A few bytes now and then.
+    Trickle,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Waits for the 101.
+    Upgrading,
+    /// Waits for the ack.
+    Acking,
+    /// Gets events.
+    Live,
+}
+
+/// Something that has come.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Came<'a> {
+    /// The ack.
+    Ack,
+    /// A whole event.
+    Event(&'a [u8]),
+    /// A ping, which is answered already.
+    Ping,
+    /// The hub closes, with this code.
+    Close(u16),
+    /// The upgrade was refused.
+    Refused(u16),
+    /// What must not come.
+    Wrong(String),
+}
+
+/// A connection.
+pub struct Peer {
+    /// Its bytes.
+    pub link: Link,
+    /// Whose it is, by its number among the connections.
+    pub place: usize,
+    /// Its stage.
+    pub stage: Stage,
+    /// What it has seen.
+    pub sight: Sight,
+    /// When it began.
+    pub begun: u64,
+    rest: Vec<u8>,
+    message: Vec<u8>,
+    message_is_text: bool,
+}
+
+impl Peer {
+    /// Begins: the request is sent as soon as the connection stands.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn begin(mut link: Link, place: usize, sight: Sight, begun: u64, host: &str, key: &str) -> io::Result<Self> {
+        let request = format!(
+            "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\napi-key: {key}\r\n\r\n"
+        );
+        link.write(request.as_bytes())?;
+        let (rest, message) = (Vec::new(), Vec::new());
+        Ok(Self { link, place, stage: Stage::Upgrading, sight, begun, rest, message, message_is_text: false })
+    }
+
+    /// Reads at most `most` bytes and tells what has come. `false` says that the hub has ended the connection.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn read(
+        &mut self,
+        scratch: &mut [u8],
+        plain: &mut Vec<u8>,
+        most: usize,
+        mut tell: impl FnMut(&mut Sight, Came<'_>),
+    ) -> io::Result<bool> {
+        plain.clear();
+        plain.append(&mut self.rest);
+        // What came before the end counts, whatever the end is.
+        let more = self.link.read(scratch, plain, most);
+        let mut at = 0;
+        while let Some(taken) = self.step(&plain[at..], &mut tell) {
+            at += taken;
+        }
+        self.rest = plain[at..].to_vec();
+        more
+    }
+
+    /// Says good-bye.
+    pub fn close(&mut self) {
+        let mut out = Vec::new();
+        frames::push(frames::CLOSE, &1000u16.to_be_bytes(), &mut out);
+        // Whether it arrives makes no difference to a connection that ends.
+        let _ = self.link.write(&out);
+        self.link.finish();
+    }
+
+    /// Takes one answer or frame; how many bytes it had, or `None` while it is not whole.
+    fn step(&mut self, bytes: &[u8], tell: &mut impl FnMut(&mut Sight, Came<'_>)) -> Option<usize> {
+        if bytes.is_empty() {
+            return None;
+        }
+        if self.stage == Stage::Upgrading {
+            return self.upgrade(bytes, tell);
+        }
+        match frames::next(bytes) {
+            Ok(frame) => frame.map(|frame| self.take(&frame, tell)),
+            Err(error) => {
+                tell(&mut self.sight, Came::Wrong(error));
+                None
+            }
+        }
+    }
+
+    fn upgrade(&mut self, bytes: &[u8], tell: &mut impl FnMut(&mut Sight, Came<'_>)) -> Option<usize> {
+        match http::answer(bytes) {
+            Ok(None) => None,
+            Ok(Some(answer)) if answer.status == 101 => {
+                self.stage = Stage::Acking;
+                Some(answer.length)
+            }
+            Ok(Some(answer)) => {
+                tell(&mut self.sight, Came::Refused(answer.status));
+                None
+            }
+            Err(error) => {
+                tell(&mut self.sight, Came::Wrong(error));
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, frame: &Frame, tell: &mut impl FnMut(&mut Sight, Came<'_>)) -> usize {
+        match frame.opcode {
+            OpCode::Control(Control::Ping) => {
+                let mut out = Vec::new();
+                frames::push(frames::PONG, frame.payload, &mut out);
+                // A connection that is broken says so at the next read.
+                let _ = self.link.write(&out);
+                tell(&mut self.sight, Came::Ping);
+            }
+            OpCode::Control(Control::Close) => {
+                let code = frame.payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+                let mut out = Vec::new();
+                frames::push(frames::CLOSE, frame.payload.get(..2).unwrap_or_default(), &mut out);
+                let _ = self.link.write(&out);
+                tell(&mut self.sight, Came::Close(code));
+            }
+            OpCode::Control(_) => {}
+            OpCode::Data(kind) => self.data(kind, frame, tell),
+        }
+        frame.length
+    }
+
+    fn data(&mut self, kind: Data, frame: &Frame, tell: &mut impl FnMut(&mut Sight, Came<'_>)) {
+        if kind != Data::Continue {
+            self.message_is_text = kind == Data::Text;
+        }
+        if frame.last && self.message.is_empty() {
+            return self.message(frame.payload, tell);
+        }
+        self.message.extend_from_slice(frame.payload);
+        if frame.last {
+            let message = std::mem::take(&mut self.message);
+            self.message(&message, tell);
+        }
+    }
+
+    fn message(&mut self, message: &[u8], tell: &mut impl FnMut(&mut Sight, Came<'_>)) {
+        let came = match self.stage {
+            _ if !self.message_is_text => Came::Wrong("a message that is not text".to_owned()),
+            Stage::Live => Came::Event(message),
+            _ if memchr::memmem::find(message, ACK).is_some() => {
+                self.stage = Stage::Live;
+                Came::Ack
+            }
+            _ => Came::Wrong("the first message is not the ack".to_owned()),
+        };
+        tell(&mut self.sight, came);
+    }
+}
+
+/// Any 16 bytes in base64 (RFC 6455 section 4.1); that the hub hashes them rightly is what its tests show.
+const KEY: &str = "bG9hZHRlc3QtZ2F0ZXdheQ==";
+const ACK: &[u8] = b"\"type\":\"connection.ack\"";

@@ -1,0 +1,72 @@
+//! The scenarios: what each asks, what fleet it needs, and what it does with it.
+
+mod company;
+mod connect;
+mod fanout;
+mod storm;
+mod stream;
+
+use crate::{
+    args::{Command, Common},
+    peer::Reading,
+    run::Run,
+};
+
+/// What one scenario needs, and does.
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What it answers.
+    pub question: String,
+    /// What every scenario takes.
+    pub common: Common,
+    /// Connections of each gateway.
+    pub layout: Vec<usize>,
+    /// Further connections that do not read as they should.
+    pub slow: Vec<(usize, Reading)>,
+    /// Events in one request.
+    pub batch: usize,
+    /// Whether TLS goes on from the connection before.
+    pub resumes: bool,
+    /// Its own parameters.
+    pub parameters: Vec<(&'static str, String)>,
+    /// What it does.
+    pub act: Act,
+}
+
+/// What a scenario does with its fleet.
+pub type Act = Box<dyn FnOnce(&mut Run) -> Result<(), String>>;
+
+impl Scenario {
+    /// The scenario of a command; `None` for what is none.
+    pub fn of(command: Command) -> Option<Self> {
+        Some(match command {
+            Command::Connect(args) => connect::connect(args),
+            Command::Idle(args) => connect::idle(args),
+            Command::Fanout(args) => fanout::fanout(args),
+            Command::Throughput(args) => stream::throughput(args),
+            Command::Storm(args) => storm::storm(args),
+            Command::Slow(args) => company::slow(args),
+            Command::Churn(args) => company::churn(args),
+            Command::Mixed(args) => company::mixed(args),
+            Command::Compare { .. } => return None,
+        })
+    }
+
+    fn new(name: &'static str, question: String, common: Common, act: Act) -> Self {
+        let layout = vec![common.fleet.per_gateway; common.fleet.gateways];
+        let (slow, parameters) = (Vec::new(), Vec::new());
+        Self { name, question, common, layout, slow, batch: 1, resumes: false, parameters, act }
+    }
+
+    fn with(mut self, parameters: &[(&'static str, &dyn ToString)]) -> Self {
+        self.parameters.extend(parameters.iter().map(|(name, value)| (*name, value.to_string())));
+        self
+    }
+}
+
+/// Slow connections for the gateways in turn: so many that never read, and so many that read a trickle.
+fn slow_ones(gateways: usize, never: usize, trickle: usize) -> Vec<(usize, Reading)> {
+    let readings = std::iter::repeat_n(Reading::Never, never).chain(std::iter::repeat_n(Reading::Trickle, trickle));
+    readings.enumerate().map(|(index, reading)| (index % gateways, reading)).collect()
+}

@@ -1,0 +1,169 @@
+//! `slow`, `churn` and `mixed`: what goes on beside the events, and what it costs them.
+
+use super::{Scenario, slow_ones, stream::measure_stream};
+use crate::{
+    args::{Churn, Mixed, Slow, Stream},
+    clock::{Clock, Nanos, SECOND},
+    fill::Api,
+    run::{Run, span},
+    tally,
+};
+use hdrhistogram::Histogram;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+/// `slow`.
+pub fn slow(args: Slow) -> Scenario {
+    let Slow { common, stream, never_read, trickle } = args;
+    let question = format!(
+        "What do {never_read} connections that never read and {trickle} that read a trickle cost the others of their gateways?"
+    );
+    let slow = slow_ones(common.fleet.gateways, never_read, trickle);
+    let act = move |run: &mut Run| act_slow(run, stream, never_read + trickle);
+    let scenario = Scenario::new("slow", question, common, Box::new(act)).with(&stream_parameters(&stream));
+    Scenario { slow, ..scenario }.with(&[("never-read", &never_read), ("trickle", &trickle)])
+}
+
+fn act_slow(run: &mut Run, stream: Stream, slow: usize) -> Result<(), String> {
+    let (all, gateways) = (run.fleet.places.len(), run.fleet.ids().len());
+    run.say("connecting");
+    run.connect(0..all - slow)?;
+    run.fleet.publish_at(stream.rate, (0..gateways).collect());
+    measure_stream(run, "alone", stream.seconds)?;
+    run.connect(all - slow..all)?;
+    let before = run.meter.read().hub_memory;
+    measure_stream(run, "with slow ones", stream.seconds)?;
+    memory(run, before);
+    run.settle()?;
+    run.fleet.open_eyes();
+    let ended: u64 = run.fleet.tally.ended.values().sum();
+    run.figure("slow connections that the hub has ended", ended as f64, "");
+    Ok(())
+}
+
+fn memory(run: &mut Run, before: Option<u64>) {
+    let after = run.meter.read().hub_memory;
+    if let Some((before, after)) = before.zip(after).filter(|_| run.meter.sees_memory()) {
+        run.figure("hub's memory more than before", (after as f64 - before as f64) / f64::from(1 << 20), "MiB");
+    }
+}
+
+/// `churn`.
+pub fn churn(args: Churn) -> Scenario {
+    let Churn { common, stream, cuts } = args;
+    let question = format!("Does anything go missing while {cuts} connections a second are cut and come back?");
+    let act = move |run: &mut Run| {
+        let all = run.fleet.places.len();
+        run.say("connecting");
+        run.connect(0..all)?;
+        act_churn(run, stream, cuts, all)
+    };
+    Scenario::new("churn", question, common, Box::new(act)).with(&stream_parameters(&stream)).with(&[("cuts", &cuts)])
+}
+
+/// Publishes, and cuts the first `places` in turn.
+fn act_churn(run: &mut Run, stream: Stream, cuts: f64, places: usize) -> Result<(), String> {
+    let gateways = run.fleet.ids().len();
+    run.fleet.publish_at(stream.rate, (0..gateways).collect());
+    run.fleet.tally.restart();
+    let opened = run.fleet.tally.opened;
+    let phase = run.measure("churn", |run| {
+        let mut next = Cuts { due: run.fleet.clock.now(), interval: span(1.0 / cuts), turn: 0 };
+        let deadline = next.due + span(stream.seconds);
+        run.until(deadline, |fleet| {
+            while let Some(turn) = next.take(fleet.clock.now()) {
+                // A step that shares no factor with most fleets, so that neighbours are not cut in a row.
+                fleet.cut(turn * 7_919 % places, turn % 2 == 0);
+            }
+            false
+        })
+        .map(drop)
+    })?;
+    let tally = &run.fleet.tally;
+    let (delivery, publishing, connecting) =
+        (tally.delivery.clone(), tally.publishing.clone(), tally.connecting.clone());
+    let (opened, published) = (tally.opened - opened, publishing.len());
+    run.figure("churn: connections a second", opened as f64 / phase.seconds, "/s");
+    run.figure("churn: events", published as f64 / phase.seconds, "/s");
+    run.distribution("churn: delivery, from the intended send", &delivery);
+    run.distribution("churn: publish answered, from the intended send", &publishing);
+    run.distribution("churn: TCP connect to ack", &connecting);
+    let all = run.fleet.live().max(places);
+    run.fleet.publish_at(0.0, Vec::new());
+    run.wait_for(all)?;
+    run.settle()
+}
+
+/// When the next connection is cut.
+struct Cuts {
+    due: Nanos,
+    interval: Nanos,
+    turn: usize,
+}
+
+impl Cuts {
+    fn take(&mut self, now: Nanos) -> Option<usize> {
+        if now < self.due {
+            return None;
+        }
+        self.due += self.interval.max(1);
+        self.turn += 1;
+        Some(self.turn - 1)
+    }
+}
+
+/// `mixed`.
+pub fn mixed(args: Mixed) -> Scenario {
+    let Mixed { common, stream, cuts, never_read, trickle } = args;
+    let question =
+        "Does everything hold at once: events, churn, slow connections, and statistics every second?".to_owned();
+    let slow = slow_ones(common.fleet.gateways, never_read, trickle);
+    let act = move |run: &mut Run| act_mixed(run, stream, cuts, never_read + trickle);
+    let scenario = Scenario::new("mixed", question, common, Box::new(act)).with(&stream_parameters(&stream));
+    Scenario { slow, ..scenario }.with(&[("cuts", &cuts), ("never-read", &never_read), ("trickle", &trickle)])
+}
+
+fn act_mixed(run: &mut Run, stream: Stream, cuts: f64, slow: usize) -> Result<(), String> {
+    let all = run.fleet.places.len();
+    run.say("connecting");
+    run.connect(0..all)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asking = {
+        let (api, clock, stop) = (Api::new(run.fleet.endpoint()), run.fleet.clock, Arc::clone(&stop));
+        thread::spawn(move || ask_statistics(&api, clock, &stop))
+    };
+    let done = act_churn(run, stream, cuts, all - slow);
+    stop.store(true, Ordering::Relaxed);
+    let statistics = asking.join().map_err(|_| "the statistics' thread has failed".to_owned())?;
+    done?;
+    run.fleet.open_eyes();
+    let ended: u64 = run.fleet.tally.ended.values().sum();
+    run.figure("slow connections that the hub has ended", ended as f64, "");
+    run.distribution("statistics answered", &statistics?);
+    Ok(())
+}
+
+/// Asks for a page of statistics every second.
+fn ask_statistics(api: &Api, clock: Clock, stop: &AtomicBool) -> Result<Histogram<u64>, String> {
+    let (mut took, mut next) = (tally::times(), clock.now());
+    while !stop.load(Ordering::Relaxed) {
+        if clock.now() >= next {
+            let begun = clock.now();
+            api.call("GET", "/api/internal/v1/stats?limit=1000", "")?;
+            took.saturating_record(clock.now() - begun);
+            next += SECOND;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(took)
+}
+
+fn stream_parameters(stream: &Stream) -> [(&'static str, &dyn ToString); 2] {
+    [("rate", &stream.rate), ("seconds", &stream.seconds)]
+}
