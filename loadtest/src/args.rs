@@ -291,7 +291,7 @@ mod tests {
             assert!(error.contains(expected), "{line}: {error}");
         };
         check("connect --gateways 0", "a number from 1 on");
-        check("throughput --rate -1", "--rate");
+        check("throughput --rate=-1", "a number above 0");
         check("throughput --rate NaN", "a number above 0");
         check("fanout --size 10", "an event carries what verifies it");
         check("storm --stay 100", "100 is not in 1..100");

@@ -52,3 +52,36 @@ fn line(out: &mut String, name: &str, here: f64, there: Option<f64>) {
     };
     let _ = writeln!(out, "{name:<74} {:>12} {shown:>12} {ratio:>7}", number(here));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{outcome::Figure, verify::Verdict};
+
+    fn outcome(figures: &[(&str, f64)], rate: &str) -> Outcome {
+        let figure =
+            |(name, value): &(&str, f64)| Figure { name: (*name).to_owned(), value: *value, unit: "µs".to_owned() };
+        Outcome {
+            scenario: "connect".to_owned(),
+            question: String::new(),
+            began: 0,
+            target: String::new(),
+            machine: [].into(),
+            parameters: [("rate".to_owned(), rate.to_owned())].into(),
+            figures: figures.iter().map(figure).collect(),
+            times: Vec::new(),
+            line: Vec::new(),
+            verdict: Verdict::default(),
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn ratios_and_differences_are_shown() {
+        let text = compare(&outcome(&[("cost", 100.0), ("gone", 1.0)], "5"), &outcome(&[("cost", 150.0)], "6"));
+        let has = |parts: &[&str]| text.lines().any(|line| line.split_whitespace().collect::<Vec<_>>() == parts);
+        assert!(has(&["cost", "µs", "100", "150", "1.50"]), "{text}");
+        assert!(has(&["gone", "µs", "1", "-", "-"]), "{text}");
+        assert!(text.contains("parameter rate differs: 5 and 6"));
+    }
+}

@@ -7,6 +7,7 @@
 //! ```
 
 mod args;
+mod chart;
 mod clock;
 mod compare;
 mod fill;

@@ -73,8 +73,7 @@ mod tests {
             let changed = message.iter().rposition(|byte| *byte == b'}').unwrap() - 20;
             message[changed] ^= 1;
             assert_eq!(Marker::find(&message, size), None);
-            assert!(serde_json::from_slice::<serde_json::Value>(b"{}").is_ok());
         };
-        [0, PAYLOAD_BYTES_MIN, 300, 10_000].map(check);
+        [0, PAYLOAD_BYTES_MIN, 300, 10_000].into_iter().for_each(check);
     }
 }

@@ -49,11 +49,12 @@ pub struct Target {
     pub running: Running,
 }
 
-/// What has to live as long as the hub.
-pub enum Running {
-    Here(Option<Hub>, TempDir),
-    Child(Child, TempDir),
-    Elsewhere,
+/// What has to live as long as the hub, and ends with it.
+#[derive(Default)]
+pub struct Running {
+    hub: Option<Hub>,
+    child: Option<Child>,
+    _data: Option<TempDir>,
 }
 
 impl Target {
@@ -86,7 +87,13 @@ impl Target {
         let endpoint = Endpoint::new(&config.url(hub.addr()), hub.admin_token(), Some(&data.path().join("cert.pem")))?;
         let what =
             format!("a hub in this process with {cores} shard(s): it shares memory and cores with the generator");
-        Ok(Self { endpoint, meter: Meter::Here, what, is_kept: true, running: Running::Here(Some(hub), data) })
+        Ok(Self {
+            endpoint,
+            meter: Meter::Here,
+            what,
+            is_kept: true,
+            running: Running { hub: Some(hub), child: None, _data: Some(data) },
+        })
     }
 
     fn spawn(args: &TargetArgs, program: &Path, connections: usize) -> Result<Self, String> {
@@ -102,41 +109,38 @@ impl Target {
         let mut line = String::new();
         let out = child.stdout.take().ok_or("its output was asked for")?;
         BufReader::new(out).read_line(&mut line).map_err(|error| error.to_string())?;
-        let running = Running::Child(child, data);
-        let Running::Child(child, data) = &running else { return Err("it was just made".to_owned()) };
+        let pid = child.id();
+        let admin_token = data.path().join("admin-token");
+        let ca = data.path().join("cert.pem");
+        let running = Running { hub: None, child: Some(child), _data: Some(data) };
         let url =
             line.split_whitespace().find(|word| word.starts_with("http")).ok_or(format!("{shown} does not serve"))?;
-        let token = read(&data.path().join("admin-token"))?;
-        let endpoint = Endpoint::new(url, token.trim(), Some(&data.path().join("cert.pem")))?;
+        let token = read(&admin_token)?;
+        let endpoint = Endpoint::new(url, token.trim(), Some(&ca))?;
         let what = format!("{shown} with {cores} shard(s)");
-        let meter = Meter::Process(child.id());
-        Ok(Self { endpoint, meter, what, is_kept: true, running: running })
+        let meter = Meter::Process(pid);
+        Ok(Self { endpoint, meter, what, is_kept: true, running })
     }
 
     fn elsewhere(args: &TargetArgs, url: &str) -> Result<Self, String> {
         let token = args.admin_token.as_deref().ok_or("--server needs --admin-token")?;
         let endpoint = Endpoint::new(url, token, args.ca.as_deref())?;
         let meter = args.pid.map_or(Meter::Nothing, Meter::Process);
-        Ok(Self { endpoint, meter, what: url.to_owned(), is_kept: args.keep, running: Running::Elsewhere })
+        Ok(Self { endpoint, meter, what: url.to_owned(), is_kept: args.keep, running: Running::default() })
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        match self {
-            Self::Here(hub, _) => {
-                if let Some(hub) = hub.take() {
-                    hub.drain();
-                    // Its end is not what is measured.
-                    let _ = hub.join();
-                }
-            }
-            Self::Child(child, _) => {
-                // It may have ended by itself.
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-            Self::Elsewhere => {}
+        if let Some(hub) = self.hub.take() {
+            hub.drain();
+            // Its end is not what is measured.
+            let _ = hub.join();
+        }
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }

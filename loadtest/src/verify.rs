@@ -188,6 +188,10 @@ impl Verifier {
 mod tests {
     use super::*;
 
+    fn write(verifier: &mut Verifier, events: usize) {
+        (0..events).for_each(|_| assert!(verifier.write(0) > 0));
+    }
+
     /// A connection that is there before `published` events, and sees `seen` of them.
     fn check(published: u64, seen: &[u64], expected: &[(Wrong, u64)]) {
         let mut verifier = Verifier::new(1);
@@ -223,12 +227,12 @@ mod tests {
     /// Three events settled before it began, two under way at its ack, two after.
     fn check_late(seen: &[u64], expected: &[(Wrong, u64)]) {
         let mut verifier = Verifier::new(1);
-        (0..3).for_each(|_| drop(verifier.write(0)));
+        write(&mut verifier, 3);
         (1..=3).for_each(|sequence| verifier.settle(0, sequence, true));
         let mut sight = verifier.begin(0);
-        (0..2).for_each(|_| drop(verifier.write(0)));
+        write(&mut verifier, 2);
         verifier.acknowledge(&mut sight);
-        (0..2).for_each(|_| drop(verifier.write(0)));
+        write(&mut verifier, 2);
         (4..=7).for_each(|sequence| verifier.settle(0, sequence, true));
         seen.iter().for_each(|sequence| verifier.see(&mut sight, *sequence));
         verifier.close(sight);
@@ -251,7 +255,7 @@ mod tests {
         let mut verifier = Verifier::new(1);
         let mut sight = verifier.begin(0);
         verifier.acknowledge(&mut sight);
-        (0..3).for_each(|_| drop(verifier.write(0)));
+        write(&mut verifier, 3);
         verifier.settle(0, 2, false);
         verifier.see(&mut sight, 1);
         assert!(!verifier.is_complete(&sight));
@@ -266,7 +270,7 @@ mod tests {
         let mut verifier = Verifier::new(1);
         let mut sight = verifier.begin(0);
         verifier.acknowledge(&mut sight);
-        (0..4).for_each(|_| drop(verifier.write(0)));
+        write(&mut verifier, 4);
         [1, 3].iter().for_each(|sequence| verifier.see(&mut sight, *sequence));
         verifier.end(sight);
         assert_eq!(verifier.verdict().counts.into_iter().collect::<Vec<_>>(), [(Wrong::Lost, 1)]);

@@ -70,8 +70,8 @@ impl Fleet {
     }
 
     pub(super) fn open_due(&mut self, now: Nanos) {
-        while let Some((_, place)) = self.to_retry.pop_front_if(|(due, _)| *due <= now) {
-            self.to_open.push_back(place);
+        while self.to_retry.front().is_some_and(|(due, _)| *due <= now) {
+            self.to_open.extend(self.to_retry.pop_front().map(|(_, place)| place));
         }
         while self.opening < self.window {
             let Some(place) = self.to_open.pop_front() else { break };
