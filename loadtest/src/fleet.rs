@@ -9,6 +9,7 @@ use crate::{
     target::Endpoint,
     verify::Verifier,
 };
+use platform::Gate;
 use rustix::{
     buffer::spare_capacity,
     event::epoll::{self, EventData, EventFlags},
@@ -96,6 +97,10 @@ pub struct Fleet {
     ready: Vec<epoll::Event>,
     peers: Slab<Peer>,
     publishers: Vec<Publisher>,
+    idle: Vec<usize>,
+    gates: Vec<Gate>,
+    eager: VecDeque<usize>,
+    turn: usize,
     to_open: VecDeque<usize>,
     to_retry: VecDeque<(Nanos, usize)>,
     opening: usize,
@@ -142,13 +147,16 @@ impl Fleet {
             tally: Tally::default(),
             places: places.collect(),
             window: plan.window,
-            form,
             keys,
             shared_tls,
             epoll,
             ready: Vec::with_capacity(READY_MAX),
             peers: Slab::new(),
             publishers: (0..plan.publishers).map(|_| Publisher::default()).collect(),
+            idle: (0..plan.publishers).rev().collect(),
+            gates: (0..form.ids.len()).map(|_| Gate::default()).collect(),
+            eager: VecDeque::new(),
+            turn: 0,
             to_open: VecDeque::new(),
             to_retry: VecDeque::new(),
             opening: 0,
@@ -159,6 +167,7 @@ impl Fleet {
             has_trickle: plan.slow.iter().any(|(_, reading)| *reading == Reading::Trickle),
             scratch: vec![0; SCRATCH_BYTES],
             plain: Vec::new(),
+            form,
             plan,
             endpoint,
         })
@@ -186,6 +195,7 @@ impl Fleet {
     pub fn turn(&mut self, until: Nanos) -> Result<(), String> {
         let now = self.clock.now();
         self.publish_due(now);
+        self.dispatch();
         self.open_due(now);
         self.trickle_due(now);
         let due = self.schedule.as_ref().map_or(u64::MAX, |schedule| schedule.next);

@@ -18,6 +18,8 @@ pub enum Reading {
     Never,
     /// A few bytes now and then.
     Trickle,
+    /// All that is there, after it was one of those.
+    Late,
 }
 
 /// How far it is.

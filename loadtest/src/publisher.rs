@@ -2,7 +2,7 @@
 
 use crate::{clock::Nanos, http, link::Link, marker::Marker};
 use serde::Deserialize;
-use std::{collections::VecDeque, io};
+use std::io;
 
 /// An event that is to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,26 +52,21 @@ pub struct Form {
 pub struct Publisher {
     /// Its bytes, while it stands.
     pub link: Option<Link>,
-    /// What waits.
-    pub waiting: VecDeque<Due>,
     /// What was sent and is not answered.
     pub under_way: Vec<Marker>,
     rest: Vec<u8>,
 }
 
 impl Publisher {
-    /// Sends the next request if none is under way. `number` gives an event its sequence.
+    /// Sends these events in one request; none may be under way. `number` gives an event its sequence.
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn send(&mut self, form: &Form, mut number: impl FnMut(usize) -> u64) -> io::Result<()> {
-        let Some(link) = self.link.as_mut().filter(|_| self.under_way.is_empty()) else { return Ok(()) };
-        let count = self.waiting.len().min(form.batch);
-        if count == 0 {
-            return Ok(());
-        }
-        let mark = |due: Due| Marker { gateway: due.gateway, sequence: number(due.gateway), intended: due.intended };
-        self.under_way.extend(self.waiting.drain(..count).map(mark));
+    pub fn send(&mut self, form: &Form, events: &[Due], mut number: impl FnMut(usize) -> u64) -> io::Result<()> {
+        debug_assert!(self.is_idle(), "one request at a time");
+        let mark = |due: &Due| Marker { gateway: due.gateway, sequence: number(due.gateway), intended: due.intended };
+        self.under_way.extend(events.iter().map(mark));
+        let link = self.link.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         link.write(&form.request(&self.under_way))
     }
 
@@ -109,9 +104,9 @@ impl Publisher {
         std::mem::take(&mut self.under_way)
     }
 
-    /// Whether nothing is left to do.
+    /// Whether it waits for no answer.
     pub fn is_idle(&self) -> bool {
-        self.under_way.is_empty() && self.waiting.is_empty()
+        self.under_way.is_empty()
     }
 }
 

@@ -40,16 +40,26 @@ impl Fleet {
         }
     }
 
-    /// Those that did not read take what is there for them, and are judged.
+    /// Those that did not read begin to, so that they are judged and learn that they were closed.
     pub fn open_eyes(&mut self) {
         for place in 0..self.places.len() {
             if self.places[place].reading != Reading::All {
+                self.places[place].reading = Reading::Late;
                 self.places[place].is_wanted = false;
                 if let Some(slot) = self.places[place].slot {
                     self.read_peer(slot, usize::MAX);
                 }
             }
         }
+    }
+
+    /// Whether each of those has ended or has all that it must.
+    pub fn are_late_ones_done(&self) -> bool {
+        let done = |place: &Place| match place.slot.and_then(|slot| self.peers.get(slot)) {
+            Some(peer) => self.verifier.is_complete(&peer.sight),
+            None => true,
+        };
+        self.places.iter().filter(|place| place.reading == Reading::Late).all(done)
     }
 
     /// Whether every connection that reads has seen all that it must.
@@ -63,7 +73,7 @@ impl Fleet {
         for peer in self.peers.drain().filter(|peer| peer.stage == Stage::Live) {
             match self.places[peer.place].reading {
                 Reading::All => self.verifier.close(peer.sight),
-                Reading::Never | Reading::Trickle => self.verifier.end(peer.sight),
+                Reading::Never | Reading::Trickle | Reading::Late => self.verifier.end(peer.sight),
             }
         }
         self.live = 0;
@@ -103,7 +113,8 @@ impl Fleet {
 
     pub(super) fn handle_peer(&mut self, slot: usize, flags: EventFlags) {
         let Some(peer) = self.peers.get(slot) else { return };
-        let reads = self.places[peer.place].reading == Reading::All || peer.stage != Stage::Live;
+        let reading = self.places[peer.place].reading;
+        let reads = matches!(reading, Reading::All | Reading::Late) || peer.stage != Stage::Live;
         // Who does not read does not learn that it was closed, either; only a reset is no secret.
         if reads {
             self.read_peer(slot, usize::MAX);
@@ -123,7 +134,8 @@ impl Fleet {
     }
 
     fn read_peer(&mut self, slot: usize, most: usize) {
-        let Self { peers, places, scratch, plain, verifier, tally, clock, form, live, opening, .. } = self;
+        let Self { peers, places, scratch, plain, verifier, tally, clock, form, live, opening, gates, eager, .. } =
+            self;
         let Some(peer) = peers.get_mut(slot) else { return };
         let place = &places[peer.place];
         let (begun, gateway, is_measured) = (peer.begun, place.gateway, place.is_measured);
@@ -140,10 +152,13 @@ impl Fleet {
             Came::Event(message) => {
                 events += 1;
                 let now = clock.now();
-                if let Some(intended) = see(verifier, sight, gateway, message, form.size) {
+                if let Some(marker) = see(verifier, sight, gateway, message, form.size) {
                     tally.deliveries += 1;
                     if is_measured {
-                        tally.deliver(now.saturating_sub(intended));
+                        tally.deliver(now.saturating_sub(marker.intended));
+                    }
+                    if gates[gateway].pass(marker.sequence) {
+                        eager.push_back(gateway);
                     }
                 }
             }
@@ -204,8 +219,8 @@ impl Fleet {
     }
 }
 
-/// Judges one event; when it was meant to be sent, if it is one of ours.
-fn see(verifier: &mut Verifier, sight: &mut Sight, gateway: usize, message: &[u8], size: usize) -> Option<Nanos> {
+/// Judges one event; what it carries, if it is one of this gateway's.
+fn see(verifier: &mut Verifier, sight: &mut Sight, gateway: usize, message: &[u8], size: usize) -> Option<Marker> {
     let Some(marker) = Marker::find(message, size) else {
         verifier.find(
             Wrong::Garbled,
@@ -217,10 +232,11 @@ fn see(verifier: &mut Verifier, sight: &mut Sight, gateway: usize, message: &[u8
     };
     if marker.gateway == gateway {
         verifier.see(sight, marker.sequence);
+        Some(marker)
     } else {
         verifier.find(Wrong::Foreign, gateway, marker.sequence, format!("it is of gateway {}", marker.gateway));
+        None
     }
-    Some(marker.intended)
 }
 
 /// Acknowledges so many deployments.

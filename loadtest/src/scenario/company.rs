@@ -18,6 +18,9 @@ use std::{
     time::Duration,
 };
 
+/// For those that did not read to find out what has become of them: the hub's close deadline, and a little.
+const WAKING: Nanos = 7 * SECOND;
+
 /// `slow`.
 pub fn slow(args: Slow) -> Scenario {
     let Slow { common, stream, never_read, trickle } = args;
@@ -41,7 +44,15 @@ fn act_slow(run: &mut Run, stream: Stream, slow: usize) -> Result<(), String> {
     measure_stream(run, "with slow ones", stream.seconds)?;
     memory(run, before);
     run.settle()?;
+    wake_slow_ones(run)?;
+    Ok(())
+}
+
+/// Lets the slow ones read what is there for them; counts those that the hub has closed.
+fn wake_slow_ones(run: &mut Run) -> Result<(), String> {
     run.fleet.open_eyes();
+    let deadline = run.fleet.clock.now() + WAKING;
+    run.until(deadline, |fleet| fleet.are_late_ones_done())?;
     let ended: u64 = run.fleet.tally.ended.values().sum();
     run.figure("slow connections that the hub has ended", ended as f64, "");
     Ok(())
@@ -142,9 +153,7 @@ fn act_mixed(run: &mut Run, stream: Stream, cuts: f64, slow: usize) -> Result<()
     stop.store(true, Ordering::Relaxed);
     let statistics = asking.join().map_err(|_| "the statistics' thread has failed".to_owned())?;
     done?;
-    run.fleet.open_eyes();
-    let ended: u64 = run.fleet.tally.ended.values().sum();
-    run.figure("slow connections that the hub has ended", ended as f64, "");
+    wake_slow_ones(run)?;
     run.distribution("statistics answered", &statistics?);
     Ok(())
 }
