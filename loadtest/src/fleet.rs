@@ -11,7 +11,6 @@ use crate::{
 };
 use platform::Gate;
 use rustix::{
-    buffer::spare_capacity,
     event::epoll::{self, EventData, EventFlags},
     time::Timespec,
 };
@@ -94,6 +93,7 @@ pub struct Fleet {
     endpoint: Endpoint,
     shared_tls: Option<Arc<ClientConfig>>,
     epoll: OwnedFd,
+    handshakes: OwnedFd,
     ready: Vec<epoll::Event>,
     peers: Slab<Peer>,
     publishers: Vec<Publisher>,
@@ -121,6 +121,10 @@ const RETRY_DELAY: Nanos = 100 * MILLISECOND;
 const TRICKLE_INTERVAL: Nanos = 50 * MILLISECOND;
 const TRICKLE_BYTES: usize = 256;
 const PUBLISHER_BIT: u64 = 1 << 63;
+/// Of the epoll of the handshakes within the other.
+const HANDSHAKES: u64 = u64::MAX;
+/// Handshakes that are gone on with, or begun, before events are looked at again: they cost the generator much more.
+const HANDSHAKE_BATCH: usize = 8;
 /// A sleep is never longer, so that the progress is shown.
 const SLEEP_MAX: Nanos = 50 * MILLISECOND;
 
@@ -131,6 +135,9 @@ impl Fleet {
     /// What the system refuses.
     pub fn new(clock: Clock, endpoint: Endpoint, plan: Plan, form: Form, keys: Vec<String>) -> Result<Self, String> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
+        let handshakes = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
+        epoll::add(&epoll, &handshakes, EventData::new_u64(HANDSHAKES), EventFlags::IN)
+            .map_err(|error| error.to_string())?;
         let shared_tls = endpoint.tls.clone().map(Arc::new);
         let places = plan.readings().enumerate().map(|(index, (gateway, reading))| Place {
             gateway,
@@ -150,6 +157,7 @@ impl Fleet {
             keys,
             shared_tls,
             epoll,
+            handshakes,
             ready: Vec::with_capacity(READY_MAX),
             peers: Slab::new(),
             publishers: (0..plan.publishers).map(|_| Publisher::default()).collect(),
@@ -202,34 +210,52 @@ impl Fleet {
         let retry = self.to_retry.front().map_or(u64::MAX, |(due, _)| *due);
         let trickle = if self.has_trickle { self.trickled + TRICKLE_INTERVAL } else { u64::MAX };
         let wait = until.min(due).min(retry).min(trickle).saturating_sub(self.clock.now()).min(SLEEP_MAX);
-        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(wait % SECOND).unwrap_or(0) };
-        self.ready.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(format!("epoll: {error}")),
-        }
-        let ready = std::mem::take(&mut self.ready);
+        // Where more can be opened, the next turn is now.
+        let wait = if self.opening < self.window && !self.to_open.is_empty() { 0 } else { wait };
+        let ready = self.wait(false, READY_MAX, wait)?;
+        let mut handshakes = false;
         for event in &ready {
-            let data = event.data.u64();
-            let index = usize::try_from(data & !PUBLISHER_BIT).unwrap_or(usize::MAX);
-            if data & PUBLISHER_BIT == 0 {
-                self.handle_peer(index, event.flags);
-            } else {
-                self.handle_publisher(index);
+            match event.data.u64() {
+                HANDSHAKES => handshakes = true,
+                data if data & PUBLISHER_BIT == 0 => self.handle_peer(index_of(data), event.flags),
+                data => self.handle_publisher(index_of(data & !PUBLISHER_BIT)),
             }
         }
         self.ready = ready;
+        if handshakes {
+            let ready = self.wait(true, HANDSHAKE_BATCH, 0)?;
+            ready.iter().for_each(|event| self.handle_peer(index_of(event.data.u64()), event.flags));
+            self.ready = ready;
+        }
         Ok(())
+    }
+
+    /// What is ready, up to so many.
+    fn wait(&mut self, of_handshakes: bool, most: usize, nanos: Nanos) -> Result<Vec<epoll::Event>, String> {
+        let epoll = if of_handshakes { &self.handshakes } else { &self.epoll };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(nanos % SECOND).unwrap_or(0) };
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.resize(most, epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) });
+        match epoll::wait(epoll, &mut ready[..], Some(&timeout)) {
+            Ok(count) => ready.truncate(count),
+            Err(rustix::io::Errno::INTR) => ready.clear(),
+            Err(error) => return Err(format!("epoll: {error}")),
+        }
+        Ok(ready)
     }
 
     fn manner<'a>(endpoint: &'a Endpoint, tls: Option<&'a Arc<ClientConfig>>) -> Manner<'a> {
         Manner { to: endpoint.addr, from: None, tls, name: &endpoint.name, narrow: false }
     }
+}
 
-    fn watch(&self, link: &Link, data: u64) -> Result<(), String> {
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        epoll::add(&self.epoll, link, EventData::new_u64(data), flags).map_err(|error| error.to_string())
-    }
+fn watch(epoll: &OwnedFd, link: &Link, data: u64) -> Result<(), String> {
+    let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+    epoll::add(epoll, link, EventData::new_u64(data), flags).map_err(|error| error.to_string())
+}
+
+fn index_of(data: u64) -> usize {
+    usize::try_from(data).unwrap_or(usize::MAX)
 }
 
 /// A loopback address for each place, so that none shares its rate limit with another.

@@ -83,7 +83,7 @@ impl Fleet {
         while self.to_retry.front().is_some_and(|(due, _)| *due <= now) {
             self.to_open.extend(self.to_retry.pop_front().map(|(_, place)| place));
         }
-        while self.opening < self.window {
+        for _ in 0..HANDSHAKE_BATCH.min(self.window.saturating_sub(self.opening)) {
             let Some(place) = self.to_open.pop_front() else { break };
             if let Err(error) = self.open(place) {
                 *self.tally.refused.entry(error).or_default() += 1;
@@ -104,7 +104,7 @@ impl Fleet {
         let peer =
             Peer::begin(link, index, sight, begun, &self.endpoint.host, key).map_err(|error| error.to_string())?;
         let slot = self.peers.vacant_key();
-        self.watch(&peer.link, slot as u64)?;
+        watch(&self.handshakes, &peer.link, slot as u64)?;
         self.peers.insert(peer);
         self.places[index].slot = Some(slot);
         self.opening += 1;
@@ -170,8 +170,15 @@ impl Fleet {
                 end = Some(End::Broken(detail));
             }
         });
-        if acked && peer.link.is_resumed() {
-            tally.resumed += 1;
+        if acked {
+            tally.resumed += u64::from(peer.link.is_resumed());
+            // From now on its events go before the handshakes of others.
+            let moved = epoll::delete(&self.handshakes, &peer.link)
+                .map_err(|error| error.to_string())
+                .and_then(|()| watch(&self.epoll, &peer.link, slot as u64));
+            if let Err(error) = moved {
+                end = Some(End::Broken(error));
+            }
         }
         if self.plan.answers_events && events > 0 {
             answer(peer, events);

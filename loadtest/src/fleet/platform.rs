@@ -131,7 +131,8 @@ impl Fleet {
             let manner = Self::manner(&self.endpoint, self.shared_tls.as_ref());
             // Where it cannot connect, the events count as not accepted.
             let link = Link::open(&manner).ok();
-            self.publishers[index].link = link.filter(|link| self.watch(link, PUBLISHER_BIT | index as u64).is_ok());
+            self.publishers[index].link =
+                link.filter(|link| watch(&self.epoll, link, PUBLISHER_BIT | index as u64).is_ok());
         }
         let (verifier, gates) = (&mut self.verifier, &mut self.gates);
         let number = |gateway: usize| {

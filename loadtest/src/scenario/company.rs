@@ -55,6 +55,13 @@ fn wake_slow_ones(run: &mut Run) -> Result<(), String> {
     run.until(deadline, |fleet| fleet.are_late_ones_done())?;
     let ended: u64 = run.fleet.tally.ended.values().sum();
     run.figure("slow connections that the hub has ended", ended as f64, "");
+    if ended == 0 {
+        run.notes.push(
+            "no slow connection was closed: what went to each fits the kernel's buffers, which hold some megabytes; raise \
+             --size, --rate or --seconds, or lower --gateways"
+                .to_owned(),
+        );
+    }
     Ok(())
 }
 

@@ -3,6 +3,9 @@
 use super::{Scenario, stream::measure_stream};
 use crate::{args::Storm, run::Run};
 
+/// Connections cut in one turn of the generator.
+const CUT_BATCH: usize = 20;
+
 /// `storm`.
 pub fn storm(args: Storm) -> Scenario {
     let Storm { common, rate, seconds, stay, resume } = args;
@@ -28,7 +31,12 @@ fn act(run: &mut Run, rate: f64, seconds: f64, stay: u8) -> Result<(), String> {
     run.fleet.window = usize::MAX;
     run.fleet.tally.restart();
     let phase = run.measure("storm", |run| {
-        leaving.iter().for_each(|place| run.fleet.cut(*place, false));
+        let mut leaving = leaving.into_iter();
+        // A few at a time: the moment is long enough for those that stay to be served.
+        run.until(u64::MAX, |fleet| {
+            leaving.by_ref().take(CUT_BATCH).for_each(|place| fleet.cut(place, false));
+            leaving.len() == 0
+        })?;
         run.wait_for(all)
     })?;
     let tally = &run.fleet.tally;
