@@ -50,6 +50,9 @@ pub struct Common {
     /// The fleet.
     #[command(flatten)]
     pub fleet: FleetArgs,
+    /// How long events may still come at the end before they count as lost
+    #[arg(long, value_name = "SECONDS", default_value_t = 15.0, value_parser = positive, help_heading = "Fleet")]
+    pub patience: f64,
     /// Write figures, times and the time line as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,

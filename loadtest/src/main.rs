@@ -84,7 +84,7 @@ fn perform(scenario: Scenario) -> Result<bool, String> {
     ];
     given.extend(parameters);
     let fleet = Fleet::new(Clock::start(), endpoint, plan, form, keys)?;
-    let mut run = Run::new(fleet, meter, common.quiet);
+    let mut run = Run::new(fleet, meter, run::span(common.patience), common.quiet);
     let acted = act(&mut run);
     run.fleet.judge();
     run.finish();

@@ -24,6 +24,7 @@ pub struct Run {
     pub line: Vec<Sample>,
     /// What a reader must know.
     pub notes: Vec<String>,
+    patience: Nanos,
     bar: ProgressBar,
     last: Point,
 }
@@ -50,18 +51,18 @@ pub struct Phase {
 const SAMPLE_INTERVAL: Nanos = 200 * MILLISECOND;
 /// The generator's share of its core from which on it may be what is measured.
 const BUSY: f64 = 0.9;
-/// How long the last events of a run may take.
+/// How long it may take until one more connection is there.
 const PATIENCE: Nanos = 15 * SECOND;
 
 impl Run {
-    /// A run with this fleet.
-    pub fn new(fleet: Fleet, meter: Meter, quiet: bool) -> Self {
+    /// A run with this fleet, whose last events may take so long.
+    pub fn new(fleet: Fleet, meter: Meter, patience: Nanos, quiet: bool) -> Self {
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         bar.set_style(
             ProgressStyle::with_template("{spinner} {elapsed_precise} {prefix:>12}  {msg}").expect("it is valid"),
         );
         let (figures, times, line, notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut run = Self { fleet, meter, figures, times, line, notes, bar, last: Point::default() };
+        let mut run = Self { fleet, meter, figures, times, line, notes, patience, bar, last: Point::default() };
         run.last = run.point();
         run
     }
@@ -129,7 +130,7 @@ impl Run {
     pub fn settle(&mut self) -> Result<(), String> {
         self.fleet.publish_at(0.0, Vec::new());
         self.fleet.publish_closed(None);
-        let deadline = self.fleet.clock.now() + PATIENCE;
+        let deadline = self.fleet.clock.now() + self.patience;
         let mut next = 0;
         // To look at all connections is work; now and then is enough.
         self.until(deadline, |fleet| {
