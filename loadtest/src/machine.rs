@@ -12,6 +12,8 @@ use std::{
 
 /// Descriptors beside those of the connections.
 const SPARE: usize = 256;
+/// Descriptors that a hub wants beside those of its connections.
+const HUB_SPARE: usize = 1_024;
 
 /// Takes as many descriptors as this process may have. A hub in the same process needs as many again.
 ///
@@ -29,6 +31,19 @@ pub fn allow_descriptors(connections: usize, hub_is_here: bool) -> Result<(), St
         ));
     }
     Ok(())
+}
+
+/// The cap of a hub that is started for so many connections: twice as many, as far as descriptors allow.
+pub fn room_for(connections: usize) -> usize {
+    let allowed =
+        getrlimit(Resource::Nofile).maximum.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    room(connections, allowed)
+}
+
+/// A hub wants a tenth more descriptors than connections, and [`HUB_SPARE`] beside them.
+fn room(connections: usize, descriptors: usize) -> usize {
+    let possible = descriptors.saturating_sub(HUB_SPARE) / 11 * 10;
+    (connections * 2 + 64).min(possible).max(connections + 1)
 }
 
 /// Seconds since 1970.
@@ -53,4 +68,17 @@ pub fn describe() -> BTreeMap<String, String> {
         ("build", if cfg!(debug_assertions) { "debug: times mean nothing" } else { "release" }.to_owned()),
     ];
     entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_gets_room_for_a_storm_as_far_as_there_are_descriptors() {
+        let check = |connections, descriptors, expected| assert_eq!(room(connections, descriptors), expected);
+        check(1_000, 1_000_000, 2_064);
+        check(10_000, 20_000, 17_250);
+        check(10_000, 1_000, 10_001);
+    }
 }

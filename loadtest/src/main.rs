@@ -66,7 +66,7 @@ fn perform(scenario: Scenario) -> Result<bool, String> {
     machine::allow_descriptors(plan.connections(), common.target.server.is_none() && common.target.spawn.is_none())?;
     // In a storm the hub may hold an old connection for a moment while the new one is there.
     let Target { endpoint, meter, what, is_kept, running: _running } =
-        Target::open(&common.target, plan.connections() * 2 + 64)?;
+        Target::open(&common.target, machine::room_for(plan.connections()))?;
     println!("Hub: {what}\n");
     let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::new(plan.layout.len() as u64) };
     let known = fill::fill(&endpoint, plan.layout.len(), args.fill_connections, &|_| bar.inc(1))?;
