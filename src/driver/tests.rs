@@ -224,7 +224,7 @@ fn executor<F: Future<Output = ()> + 'static>(
         .preempt_timer(Duration::from_secs(1))
         .spawn(move || async move {
             let stop = std::rc::Rc::new(std::cell::Cell::new(false));
-            for period in [50, 70] {
+            for period in [100, 140] {
                 let stop = std::rc::Rc::clone(&stop);
                 glommio::spawn_local(async move {
                     while !stop.get() {

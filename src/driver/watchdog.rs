@@ -8,7 +8,7 @@ use std::{
 };
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// A shard beats every 50 ms; without a beat for so long it is stalled.
+/// A shard beats every tick of its wheel; without a beat for so long it is stalled.
 const STALLED_AFTER: Duration = Duration::from_millis(700);
 
 /// Starts the thread; it ends with the hub.

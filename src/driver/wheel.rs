@@ -11,7 +11,7 @@ pub(crate) struct Wheel<T> {
 }
 
 /// Microseconds of one tick: an entry is due up to so much late.
-pub(crate) const TICK: u64 = 50_000;
+pub(crate) const TICK: u64 = 100_000;
 const SLOTS: u64 = 1024;
 
 impl<T> Wheel<T> {

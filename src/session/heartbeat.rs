@@ -7,6 +7,9 @@ use std::time::Duration;
 /// How often a silent peer in its grace is looked at.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Moments of an interval at which pings go out.
+const GRID: u64 = 40;
+
 /// The heartbeat of one connection.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
@@ -28,14 +31,18 @@ pub(super) enum Beat {
 
 impl Heartbeat {
     /// The first ping is within one interval, at a moment of the connection's own, so that connections that came together do
-    /// not ping together.
+    /// not ping together. Moments lie on a common grid, a fortieth of the interval: a core that has woken for one ping sends
+    /// those of its neighbours, and finds their answers together, too.
     pub(super) fn new(settings: Settings, now: Instant, connection: ConnectionId) -> Self {
         let spread = u64::from(u32::try_from(connection.0.as_u128() >> 96).unwrap_or(0));
         let interval = u64::try_from(settings.interval.as_micros()).unwrap_or(u64::MAX);
+        let grid = (interval / GRID).max(1);
         // From a twentieth of the interval to all of it.
         let least = interval / 20;
         let phase = least + ((u128::from(interval - least) * u128::from(spread)) >> 32) as u64;
-        Self { settings, next_ping: now + Duration::from_micros(phase), last_life: now, pinged: None, probe: None }
+        let first = now + Duration::from_micros(phase);
+        let next_ping = Instant(first.0 - first.0 % grid);
+        Self { settings, next_ping, last_life: now, pinged: None, probe: None }
     }
 
     /// Something came from the peer.
