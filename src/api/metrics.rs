@@ -29,11 +29,16 @@ impl Waiting {
 /// One sample of each shard.
 type PerShard = (&'static str, &'static str, &'static str, fn(&Totals) -> u64);
 
-const PER_SHARD: [PerShard; 4] = [
+const PER_SHARD: [PerShard; 7] = [
     ("gatecast_connections", "gauge", "Live connections of gateways.", |t| t.connections as u64),
     ("gatecast_gateways_connected", "gauge", "Gateways with a live connection.", |t| t.gateways as u64),
     ("gatecast_events_sent_total", "counter", "Events written whole to a socket.", |t| t.deliveries.total_events_sent),
     ("gatecast_deliveries_failed_total", "counter", "Deliveries that failed.", |t| t.deliveries.failed_deliveries),
+    ("gatecast_deployments_acknowledged_total", "counter", "Deployments that gateways said went well.", |t| {
+        t.inbound.acknowledged
+    }),
+    ("gatecast_deployments_refused_total", "counter", "Deployments that gateways said did not.", |t| t.inbound.refused),
+    ("gatecast_malformed_messages_total", "counter", "Messages of gateways that were none.", |t| t.inbound.malformed),
 ];
 
 fn exposition(totals: &[Totals], view: &View<'_>) -> String {

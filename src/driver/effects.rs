@@ -64,11 +64,13 @@ impl Worker {
                 let text = |field: &Option<String>| field.clone().unwrap_or_default();
                 tracing::info!(%gateway, connection = %id, deployment = text(&ack.deployment_id), artifact = text(&ack.artifact_id),
                     action = text(&ack.action), status = text(&ack.status), error = text(&ack.error_code), "deployment acknowledged");
+                drop(shard);
+                self.shard.borrow_mut().handle_ack(ack.status.as_deref() == Some("success"));
             }
             Message::Unknown => tracing::debug!(%gateway, connection = %id, "message of an unknown type ignored"),
             Message::Malformed => {
                 drop(shard);
-                self.shard.borrow_mut().handle_malformed(key);
+                self.shard.borrow_mut().handle_malformed();
                 let address = link.session.borrow().peer().ip();
                 if let Some(left_out) = self.quiet.borrow_mut().allow(self.now().instant, address, "malformed message")
                 {

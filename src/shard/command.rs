@@ -58,6 +58,20 @@ pub struct Totals {
     /// What was delivered and what was not.
     #[serde(flatten)]
     pub deliveries: DeliveryStats,
+    /// What gateways said; for the metrics.
+    #[serde(skip)]
+    pub inbound: InboundStats,
+}
+
+/// Messages that came from gateways.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub struct InboundStats {
+    /// `deployment.ack` of a deployment that went well.
+    pub acknowledged: u64,
+    /// `deployment.ack` of one that did not.
+    pub refused: u64,
+    /// Text that is no JSON object with a type.
+    pub malformed: u64,
 }
 
 /// Deliveries of one connection, one shard or the whole hub.

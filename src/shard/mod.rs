@@ -19,7 +19,7 @@ pub mod registry;
 mod stats;
 mod tickets;
 
-pub use command::{Command, Reply};
+pub use command::{Command, InboundStats, Reply};
 pub use directory::Directory;
 pub use placement::Placement;
 pub use registry::{Connection, ConnectionKey, Join};
@@ -103,7 +103,7 @@ pub struct Shard {
     tickets: Tickets,
     rate: RateLimit,
     totals: DeliveryStats,
-    malformed: u64,
+    inbound: InboundStats,
     dirty: VecDeque<ConnectionKey>,
     effects: VecDeque<Effect>,
 }
@@ -117,7 +117,7 @@ impl Shard {
             tickets: Tickets::default(),
             rate: RateLimit::new(settings.rate_per_window, settings.rate_window, settings.rate_addresses_max),
             totals: DeliveryStats::default(),
-            malformed: 0,
+            inbound: InboundStats::default(),
             dirty: VecDeque::new(),
             effects: VecDeque::new(),
             settings,
@@ -182,12 +182,15 @@ impl Shard {
         }
     }
 
-    /// The gateway sent what is no message.
-    pub fn handle_malformed(&mut self, key: ConnectionKey) {
-        if let Some(connection) = self.registry.connection_mut(key) {
-            connection.malformed += 1;
-        }
-        self.malformed += 1;
+    /// A gateway says how a deployment went.
+    pub fn handle_ack(&mut self, went_well: bool) {
+        let count = if went_well { &mut self.inbound.acknowledged } else { &mut self.inbound.refused };
+        *count += 1;
+    }
+
+    /// A gateway sent what is no message.
+    pub fn handle_malformed(&mut self) {
+        self.inbound.malformed += 1;
     }
 
     /// The peer has been silent for the timeout, but has a grace.

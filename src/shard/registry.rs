@@ -37,8 +37,6 @@ pub struct Connection {
     pub stale: bool,
     /// It gets no more events.
     pub closing: bool,
-    /// Messages of it that were none.
-    pub malformed: u32,
     /// Its socket has refused bytes: what waits for it counts against the bound.
     pub blocked: bool,
     /// What waits for it.
@@ -85,7 +83,6 @@ impl Registry {
             stale: false,
             closing: false,
             blocked: false,
-            malformed: 0,
             outbox: Outbox::default(),
             stats: DeliveryStats::default(),
             serial: self.serial,

@@ -16,7 +16,7 @@ impl Shard {
                 (connections, usize::from(connections > 0))
             }
         };
-        Totals { shard: self.settings.id, connections, gateways, deliveries: self.totals }
+        Totals { shard: self.settings.id, connections, gateways, deliveries: self.totals, inbound: self.inbound }
     }
 
     /// Connections in a stable order.

@@ -221,8 +221,8 @@ impl Core {
                 }
             }
             Effect::Message(text) => {
-                if let (Some(member), Message::Malformed) = (member, Message::parse(&text)) {
-                    self.shard.handle_malformed(member);
+                if let (Some(_), Message::Malformed) = (member, Message::parse(&text)) {
+                    self.shard.handle_malformed();
                 }
             }
             Effect::Ignored => {}

@@ -1,7 +1,7 @@
 //! What gateways send (contract section 1 and "Closing", acceptance list F): what is taken, and what ends a connection.
 
 use crate::{
-    harness::on_one_and_four,
+    harness::{eventually, on_one_and_four, on_own_one_and_four},
     peer::{BINARY, CLOSE, PING, PONG, Peer, Seen, TEXT, frame, unmasked},
     socket::PATIENCE,
 };
@@ -226,4 +226,28 @@ fn pongs_until_close(peer: &mut Peer) -> usize {
             other => panic!("instead of a close frame after {pongs} pongs: {other:?}"),
         }
     }
+}
+
+#[test]
+fn acknowledgements_and_what_is_no_message_are_counted() {
+    on_own_one_and_four(
+        |_| {},
+        |hub| {
+            let (_, mut peer) = hub.connect_new();
+            for status in ["success", "success", "failed"] {
+                peer.text(&format!(
+                    r#"{{"type":"deployment.ack","payload":{{"deploymentId":"d","status":"{status}"}}}}"#
+                ));
+            }
+            peer.text("not JSON");
+            let counted = |name: &str| -> u64 {
+                let text = hub.call("GET", "/metrics", "").text();
+                let rows = text.lines().filter(|line| line.starts_with(name));
+                rows.map(|row| row.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+            };
+            eventually("all were heard", || counted("gatecast_malformed_messages_total") == 1);
+            assert_eq!(counted("gatecast_deployments_acknowledged_total"), 2);
+            assert_eq!(counted("gatecast_deployments_refused_total"), 1);
+        },
+    );
 }
