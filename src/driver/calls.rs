@@ -136,7 +136,8 @@ impl Worker {
     }
 }
 
-fn call(session: &Session) -> Option<Call<'_>> {
+/// The request that a session has, as the calls see it.
+pub(crate) fn call(session: &Session) -> Option<Call<'_>> {
     let request = session.request()?;
     Some(Call {
         method: request.head.method.as_str(),

@@ -11,7 +11,7 @@
 
 mod admit;
 mod asks;
-mod calls;
+pub(crate) mod calls;
 pub(crate) mod clock;
 mod drain;
 mod effects;

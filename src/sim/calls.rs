@@ -6,10 +6,10 @@ use super::{
     hub::{Control, Entrant, Handoff, Hub, Request, What},
 };
 use crate::{
-    api::{self, Answer, Ask, Call, Pending, Phase, Step, View},
-    driver::slots::Slot,
+    api::{self, Answer, Ask, Pending, Phase, Step, View},
+    driver::{calls::call, slots::Slot},
     model::{Change, CloseReason, ConnectionId, KeyHash, Refused},
-    session::{Admitted, Session},
+    session::Admitted,
     shard::{Command, Directory, Join, Reply},
 };
 use std::time::Duration;
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Core {
     pub(super) fn preflight(&mut self, hub: &mut Hub, key: LinkKey) {
-        let Some(call) = self.linked(key).and_then(|link| call_of(&link.session)) else { return };
+        let Some(call) = self.linked(key).and_then(|link| call(&link.session)) else { return };
         let verdict = api::preflight(&call, &view(hub, &self.directory));
         if let Some(link) = self.link(key) {
             link.session.handle_preflight(hub.now, verdict);
@@ -28,7 +28,7 @@ impl Core {
     }
 
     pub(super) fn call(&mut self, hub: &mut Hub, key: LinkKey) {
-        let Some(call) = self.linked(key).and_then(|link| call_of(&link.session)) else { return };
+        let Some(call) = self.linked(key).and_then(|link| call(&link.session)) else { return };
         let step = api::handle(&call, &view(hub, &self.directory));
         self.step(hub, key, step);
     }
@@ -176,18 +176,6 @@ impl Core {
             }
         }
     }
-}
-
-fn call_of(session: &Session) -> Option<Call<'_>> {
-    let request = session.request()?;
-    Some(Call {
-        method: request.head.method.as_str(),
-        path: request.head.path(),
-        query: request.head.query(),
-        authorization: request.head.only_field("authorization"),
-        api_key: request.head.only_field("api-key"),
-        body: &request.body,
-    })
 }
 
 fn view<'a>(hub: &'a Hub, directory: &'a Directory) -> View<'a> {

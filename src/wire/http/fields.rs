@@ -98,12 +98,7 @@ const fn including(others: &[u8]) -> [bool; 256] {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let mut at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = true;
-        at += 1;
-    }
-    table
+    mark(table, others, true)
 }
 
 /// A table of what can be seen in ASCII, without `others`.
@@ -114,9 +109,13 @@ pub(super) const fn graphic_without(others: &[u8]) -> [bool; 256] {
         table[byte] = (byte as u8).is_ascii_graphic();
         byte += 1;
     }
+    mark(table, others, false)
+}
+
+const fn mark(mut table: [bool; 256], bytes: &[u8], member: bool) -> [bool; 256] {
     let mut at = 0;
-    while at < others.len() {
-        table[others[at] as usize] = false;
+    while at < bytes.len() {
+        table[bytes[at] as usize] = member;
         at += 1;
     }
     table
