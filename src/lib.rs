@@ -11,13 +11,12 @@ pub mod api;
 pub mod cli;
 pub mod config;
 mod driver;
+pub mod engine;
 pub mod limits;
 pub mod model;
 pub mod server;
 pub mod session;
 pub mod shard;
-#[cfg(test)]
-mod sim;
 pub mod store;
 #[cfg(test)]
 mod tidy;

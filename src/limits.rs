@@ -49,6 +49,10 @@ pub const EVENT_TYPE_BYTES_MAX: usize = 128;
 pub const USER_ID_BYTES_MAX: usize = 256;
 /// A gateway's name, display name or organization id.
 pub const NAME_BYTES_MAX: usize = 128;
+/// Lines of a batch that are read, published or answered before others have their turn.
+pub const BATCH_SLICE_LINES: usize = 64;
+/// The same in bytes; one line always fits.
+pub const BATCH_SLICE_BYTES: usize = 256 * 1024;
 /// Gateways named in one call of the deployment hook. Over it: 400.
 pub const DEPLOY_TARGETS_MAX: usize = 1_000;
 /// The body of a call of the deployment hook. Over it: 413.
@@ -59,6 +63,8 @@ pub const VHOST_BYTES_MAX: usize = 253;
 pub const FAILURES_LISTED_MAX: usize = 100;
 /// Failures listed in one batch answer, over all of its lines; the counts are always exact.
 pub const BATCH_FAILURES_LISTED_MAX: usize = BATCH_LINES_MAX;
+/// Failed deliveries of one shard that wait to be logged. Over it: counted, and the count is logged.
+pub const FAILURES_QUEUED_MAX: usize = 65_536;
 /// Rows in one page of a list.
 pub const PAGE_ROWS_MAX: usize = 1_000;
 /// Rows in a page where none is asked for.
@@ -80,8 +86,10 @@ pub const INBOUND_MESSAGES_PER_SECOND_MAX: u32 = 2_000;
 pub const INBOUND_READ_BYTES: usize = 16 * 1024;
 /// Bytes that wait for one socket above the event in flight. Over it: close 1013.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
-/// The same for a socket that has refused nothing yet: a whole batch fits, so that nobody is slow before being asked.
-pub const UNOFFERED_BYTES_MAX: usize = OUTBOX_BYTES_MAX + 2 * BATCH_BODY_BYTES_MAX;
+/// The same for a socket that takes bytes, or was offered none yet: a whole batch fits, so that it closes nobody who reads.
+pub const MOVING_OUTBOX_BYTES_MAX: usize = OUTBOX_BYTES_MAX + 2 * BATCH_BODY_BYTES_MAX;
+/// A socket that has taken nothing for this long has to keep within [`OUTBOX_BYTES_MAX`].
+pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(1);
 /// A socket that has taken nothing for so long while bytes wait. Over it: close 1013.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// From our close frame until the socket is closed whatever the peer does.
@@ -127,8 +135,6 @@ pub const STORE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 pub const ADMIN_TOKEN_BYTES: std::ops::RangeInclusive<usize> = 22..=512;
 /// Over how long a drain spreads its closes.
 pub const DRAIN_WINDOW: Duration = Duration::from_secs(5);
-/// Deliveries that one flush writes before it lets I/O in.
-pub const FLUSH_BATCH: usize = 64;
 /// Bytes read from one socket before others have their turn.
 pub const READ_BATCH_BYTES: usize = 64 * 1024;
 

@@ -1,10 +1,13 @@
 //! Publishing many events: `POST /api/v1/events`, one JSON object a line in, one result a line out, in the same order.
+//!
+//! A batch is read, published and answered in slices, so that nobody else on its core waits for the whole of it.
 
 use super::{
-    Answer, Call, Handled, Pending, Step, View, body,
+    Answer, Ask, Call, Handled, Pending, Step, View,
+    answer::Unanswered,
+    body,
     publish::{Draft, Rejected},
     routes::Params,
-    spread::{Asked, Spread},
 };
 use crate::{
     limits,
@@ -13,14 +16,15 @@ use crate::{
     wire::http::Response,
 };
 use serde::Serialize;
+use std::vec;
 
 const CONTENT_TYPE: &str = "application/x-ndjson";
 
 /// What became of one line of the request.
 #[derive(Debug)]
 enum Line {
-    /// It went to this shard.
-    Sent(ShardId),
+    /// It went out with this question, counted over all slices.
+    Sent(usize),
     /// It failed alone.
     Rejected(u16, String),
 }
@@ -42,26 +46,18 @@ enum Row<'a> {
 
 /// Many events to many gateways.
 pub(super) fn handle(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
-    let text = call.body.strip_suffix(b"\n").unwrap_or(call.body);
+    let text = lines_of(call.body);
     if text.is_empty() {
         return Err(Response::error(400, "the body has no lines"));
     }
-    if text.iter().filter(|b| **b == b'\n').count() >= limits::BATCH_LINES_MAX {
+    if memchr::memchr_iter(b'\n', text).count() >= limits::BATCH_LINES_MAX {
         return Err(Response::error(413, &format!("a batch has at most {} lines", limits::BATCH_LINES_MAX)));
     }
-    let mut spread = Spread::over(view.placement);
-    let lines = text.split(|b| *b == b'\n').map(|line| match read(line, view) {
-        Ok(event) => {
-            let owner = view.placement.of_gateway(event.gateway);
-            spread.push(owner, event);
-            Line::Sent(owner)
-        }
-        Err(Rejected(status, error)) => Line::Rejected(status, error),
-    });
-    let lines = lines.collect();
-    let (asks, asked) = spread.into_asks(Command::PublishMany);
-    let waiting = Waiting { lines, asked };
-    if asks.is_empty() { waiting.handle_answers(Vec::new()) } else { Ok(Step::Ask(asks, Pending::Batch(waiting))) }
+    Ok(Waiting(Stage::Reading(Reading::default())).handle_more(call, view))
+}
+
+fn lines_of(body: &[u8]) -> &[u8] {
+    body.strip_suffix(b"\n").unwrap_or(body)
 }
 
 fn read(line: &[u8], view: &View<'_>) -> Result<Event, Rejected> {
@@ -72,43 +68,143 @@ fn read(line: &[u8], view: &View<'_>) -> Result<Event, Rejected> {
     if !view.directory.knows(gateway) {
         return Err(Rejected(404, "there is no such gateway".to_owned()));
     }
-    draft.into_event(gateway)
+    draft.into_event(gateway, view)
 }
 
-/// The owners have the events.
+/// A batch on its way.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct Waiting(Stage);
+
+#[derive(Debug)]
+enum Stage {
+    /// Lines are read and handed to the owners of their gateways.
+    Reading(Reading),
+    /// The owners have answered: lines of the answer are written.
+    Writing(Writing),
+}
+
+#[derive(Default, Debug)]
+struct Reading {
+    /// Where the next line begins.
+    at: usize,
     lines: Vec<Line>,
-    asked: Asked,
+    /// Questions that were asked by all slices so far.
+    asked: usize,
+}
+
+#[derive(Debug)]
+struct Writing {
+    lines: vec::IntoIter<Line>,
+    /// By question: its outcomes that no line has taken yet.
+    outcomes: Vec<Result<vec::IntoIter<PublishOutcome>, Unanswered>>,
+    body: Vec<u8>,
+    failures_left: usize,
 }
 
 impl Waiting {
-    pub(super) fn handle_answers(self, answers: Vec<Answer>) -> Handled {
-        let mut outcomes = self.asked.gather(answers, |reply| match reply {
-            Reply::PublishedMany(outcomes) => Some(outcomes),
-            _ => None,
+    pub(super) fn handle_more(self, call: &Call<'_>, view: &View<'_>) -> Step {
+        match self.0 {
+            Stage::Reading(reading) => reading.read_slice(lines_of(call.body), view),
+            Stage::Writing(writing) => writing.write_slice(),
+        }
+    }
+
+    pub(super) fn handle_answers(self, answers: Vec<Answer>) -> Step {
+        let Stage::Reading(Reading { lines, .. }) = self.0 else {
+            debug_assert!(false, "nothing is asked while the answer is written");
+            return Step::Respond(Unanswered::Mismatched.into());
+        };
+        let outcomes = answers.into_iter().map(|answer| match answer.shard()? {
+            Reply::PublishedMany(outcomes) => Ok(outcomes.into_iter()),
+            _ => Err(Unanswered::Mismatched),
         });
-        let mut body = Vec::new();
-        let mut failures_left = limits::BATCH_FAILURES_LISTED_MAX;
-        for line in self.lines {
-            let sent = match line {
-                Line::Sent(owner) => outcomes.next_of(owner),
-                Line::Rejected(status, error) => {
-                    write_row(&mut body, &Row::Failed { status, error: &error });
-                    continue;
-                }
+        let writing = Writing {
+            lines: lines.into_iter(),
+            outcomes: outcomes.collect(),
+            body: Vec::new(),
+            failures_left: limits::BATCH_FAILURES_LISTED_MAX,
+        };
+        writing.write_slice()
+    }
+}
+
+impl Reading {
+    /// Reads the next lines, and asks each owner to publish those of its gateways.
+    fn read_slice(mut self, text: &[u8], view: &View<'_>) -> Step {
+        let end = (self.at + limits::BATCH_SLICE_BYTES).min(text.len() + 1);
+        let mut groups: Vec<(ShardId, Vec<Event>)> = Vec::new();
+        for _ in 0..limits::BATCH_SLICE_LINES {
+            if self.at >= end {
+                break;
+            }
+            let rest = &text[self.at..];
+            let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            self.at += length + 1;
+            let line = match read(&rest[..length], view) {
+                Ok(event) => Line::Sent(self.asked + group(&mut groups, event, view)),
+                Err(Rejected(status, error)) => Line::Rejected(status, error),
             };
-            match sent {
-                Ok(mut outcome) => {
-                    outcome.failures.truncate(failures_left);
-                    failures_left -= outcome.failures.len();
-                    write_row(&mut body, &Row::Published { status: 200, outcome });
-                }
-                Err(why) => write_row(&mut body, &Row::Failed { status: why.status(), error: why.description() }),
+            self.lines.push(line);
+        }
+        self.asked += groups.len();
+        let asks = groups.into_iter().map(|(owner, events)| Ask::Shard(owner, Command::PublishMany(events))).collect();
+        let whole = self.at > text.len();
+        let asked = self.asked;
+        let pending = Pending::Batch(Waiting(Stage::Reading(self)));
+        match whole {
+            false => Step::Slice(asks, pending),
+            true if asked == 0 => pending.handle_answers(Vec::new(), view),
+            true => Step::Ask(asks, pending),
+        }
+    }
+}
+
+/// Puts an event to the others of its owner; returns the place of that group in this slice.
+fn group(groups: &mut Vec<(ShardId, Vec<Event>)>, event: Event, view: &View<'_>) -> usize {
+    let owner = view.placement.of_gateway(event.gateway);
+    let place = groups.iter().position(|(shard, _)| *shard == owner).unwrap_or_else(|| {
+        groups.push((owner, Vec::new()));
+        groups.len() - 1
+    });
+    groups[place].1.push(event);
+    place
+}
+
+impl Writing {
+    /// Writes the next lines of the answer; gives it once all are written.
+    fn write_slice(mut self) -> Step {
+        for _ in 0..limits::BATCH_SLICE_LINES {
+            let Some(line) = self.lines.next() else { break };
+            self.write(line);
+        }
+        if self.lines.len() > 0 {
+            return Step::Slice(Vec::new(), Pending::Batch(Waiting(Stage::Writing(self))));
+        }
+        Step::Respond(Response { body: self.body, content_type: Some(CONTENT_TYPE), ..Response::empty(200) })
+    }
+
+    fn write(&mut self, line: Line) {
+        let question = match line {
+            Line::Sent(question) => question,
+            Line::Rejected(status, error) => {
+                return write_row(&mut self.body, &Row::Failed { status, error: &error });
+            }
+        };
+        let outcome = match self.outcomes.get_mut(question) {
+            Some(Ok(outcomes)) => outcomes.next().ok_or(Unanswered::Mismatched),
+            Some(Err(unanswered)) => Err(*unanswered),
+            None => Err(Unanswered::Mismatched),
+        };
+        match outcome {
+            Ok(mut outcome) => {
+                outcome.failures.truncate(self.failures_left);
+                self.failures_left -= outcome.failures.len();
+                write_row(&mut self.body, &Row::Published { status: 200, outcome });
+            }
+            Err(why) => {
+                write_row(&mut self.body, &Row::Failed { status: why.status(), error: why.description() });
             }
         }
-        let response = Response { body, content_type: Some(CONTENT_TYPE), ..Response::empty(200) };
-        Ok(Step::Respond(response))
     }
 }
 

@@ -71,7 +71,7 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     let mut sent = Vec::new();
     for (gateway, vhost, environment) in read_targets(call.body)? {
         let payload = ApiDeployed { api_uuid: api.to_string(), revision_id: revision_id.clone(), vhost, environment };
-        let event = deployed_event(gateway, &payload);
+        let event = deployed_event(gateway, &payload, view);
         let owner = view.directory.knows(gateway).then(|| view.placement.of_gateway(gateway));
         sent.push(Sent { gateway, correlation: event.correlation, owner });
         if let Some(owner) = owner {
@@ -104,12 +104,12 @@ fn read_target(text: &str) -> Result<(GatewayId, String, String), String> {
     Ok((gateway, vhost, environment))
 }
 
-fn deployed_event(gateway: GatewayId, payload: &ApiDeployed) -> Event {
+fn deployed_event(gateway: GatewayId, payload: &ApiDeployed, view: &View<'_>) -> Event {
     Event {
         gateway,
         kind: EventType::parse(EventType::API_DEPLOYED).expect("our own event type follows the rule"),
         payload: serde_json::to_vec(payload).expect("a structure of strings serializes").into(),
-        correlation: CorrelationId::random(),
+        correlation: CorrelationId::from_random((view.random)()),
         user_id: None,
     }
 }

@@ -97,7 +97,7 @@ impl Draft {
         }
         let id = match &self.id {
             Some(text) => GatewayId::parse(text).ok_or("`id` is not a UUID")?,
-            None => GatewayId::random(),
+            None => GatewayId::from_random((view.random)()),
         };
         Ok(GatewayRecord {
             id,

@@ -1,9 +1,10 @@
 //! HTTP calls to commands, replies to answers; pure, so that every row of the route table is tested without a socket.
 //!
 //! ```text
-//! head ── preflight ──> bound of the body, or the refusal
+//! head ── route_request ──> a WebSocket, or a call with the bound of its body, or the refusal
 //! call ── handle ─────> Respond
 //!                  └──> Ask + Pending ── handle_answers ──> Respond, or one more Ask
+//!                  └──> Slice + Pending ── handle_more ───> the next slice of something long, or Ask
 //! ```
 
 mod answer;
@@ -22,6 +23,8 @@ mod spread;
 mod stats;
 mod tokens;
 
+pub use routes::{CONNECT_PATH, Matched, Routed, route_request};
+
 #[cfg(test)]
 mod tests;
 
@@ -32,26 +35,16 @@ use crate::{
     wire::http::Response,
 };
 
-/// Decides from the head alone: where the call goes, whether the caller may make it, and how many bytes of body are to
-/// be read for it. `call.body` is not looked at. Nobody who is not let in can make the hub read a large body.
-///
-/// # Errors
-/// The answer to give at once: 404, 405 with `Allow`, 401, or 503 while the hub starts or drains.
-pub fn preflight(call: &Call<'_>, view: &View<'_>) -> Result<usize, Response> {
-    routes::admit(call, view).map(|(route, _)| route.body_bytes_max)
-}
-
-/// Answers a call, or says what must be asked first. Checks all that [`preflight`] checks once more, because keys and
-/// the phase may have changed while the body came in.
-pub fn handle(call: &Call<'_>, view: &View<'_>) -> Step {
-    let (route, params) = match routes::admit(call, view) {
-        Ok(admitted) => admitted,
+/// Answers a call that [`route_request`] has let in, or says what must be asked first.
+pub fn handle(matched: &Matched, call: &Call<'_>, view: &View<'_>) -> Step {
+    let (handler, params) = match routes::resume(matched, call, view) {
+        Ok(resumed) => resumed,
         Err(refusal) => return Step::Respond(refusal),
     };
-    if call.body.len() > route.body_bytes_max {
-        return Step::Respond(body::too_large(route.body_bytes_max));
+    if call.body.len() > matched.body_bytes_max() {
+        return Step::Respond(body::too_large(matched.body_bytes_max()));
     }
-    (route.handler)(call, view, params).unwrap_or_else(Step::Respond)
+    handler(call, view, params).unwrap_or_else(Step::Respond)
 }
 
 /// A request with its body, ready to be routed.
@@ -87,6 +80,8 @@ pub struct View<'a> {
     pub degraded: bool,
     /// The hash of the admin token in force.
     pub admin_token: KeyHash,
+    /// 128 random bits, for new ids.
+    pub random: &'a dyn Fn() -> u128,
 }
 
 /// Where the hub is in its life.
@@ -127,11 +122,15 @@ pub enum Answer {
 pub enum Step {
     /// This is the answer.
     Respond(Response),
-    /// Ask all of these, and bring the answers in the same order to [`Pending::handle_answers`].
+    /// Ask all of these. Once they and what earlier slices asked are answered, bring all answers in the order of the asks to
+    /// [`Pending::handle_answers`].
     Ask(Vec<Ask>, Pending),
+    /// Ask all of these, let others have their turn, and go on by [`Pending::handle_more`]: there is more to do than fits
+    /// into one turn.
+    Slice(Vec<Ask>, Pending),
 }
 
-/// A call that waits for answers: one variant for each that does.
+/// A call that waits for answers or for its next turn: one variant for each that does.
 #[derive(Debug)]
 pub enum Pending {
     /// One event is on its way.
@@ -153,11 +152,19 @@ pub enum Pending {
 }
 
 impl Pending {
+    /// Goes on with something long, a slice at a time.
+    pub fn handle_more(self, call: &Call<'_>, view: &View<'_>) -> Step {
+        match self {
+            Self::Batch(waiting) => waiting.handle_more(call, view),
+            other => other.handle_answers(Vec::new(), view),
+        }
+    }
+
     /// Goes on with the answers, one for each [`Ask`], in the order of the asks.
     pub fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Step {
         let handled = match self {
             Self::Publish(waiting) => waiting.handle_answers(answers),
-            Self::Batch(waiting) => waiting.handle_answers(answers),
+            Self::Batch(waiting) => Ok(waiting.handle_answers(answers)),
             Self::Deploy(waiting) => waiting.handle_answers(answers),
             Self::Gateways(waiting) => waiting.handle_answers(answers, view),
             Self::Tokens(waiting) => waiting.handle_answers(answers),

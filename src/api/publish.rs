@@ -49,7 +49,7 @@ impl Draft<'_> {
     }
 
     /// Checks everything but the gateway.
-    pub fn into_event(self, gateway: GatewayId) -> Result<Event, Rejected> {
+    pub fn into_event(self, gateway: GatewayId, view: &View<'_>) -> Result<Event, Rejected> {
         let payload = self.payload.get();
         if payload.len() > limits::PAYLOAD_BYTES_MAX {
             return Err(Rejected(413, format!("`payload` is larger than {} bytes", limits::PAYLOAD_BYTES_MAX)));
@@ -62,7 +62,7 @@ impl Draft<'_> {
             Some(text) => {
                 CorrelationId::parse(text).ok_or_else(|| reject("`correlationId` is not a UUID".to_owned()))?
             }
-            None => CorrelationId::random(),
+            None => CorrelationId::from_random((view.random)()),
         };
         if self.user_id.as_ref().is_some_and(|user| user.len() > limits::USER_ID_BYTES_MAX) {
             return Err(reject(format!("`userId` is longer than {} bytes", limits::USER_ID_BYTES_MAX)));
@@ -82,7 +82,7 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     if draft.gateway()?.is_some_and(|named| named != gateway) {
         return Err(Response::error(400, "`gatewayId` names another gateway than the path"));
     }
-    let event = draft.into_event(gateway)?;
+    let event = draft.into_event(gateway, view)?;
     let ask = Ask::Shard(view.placement.of_gateway(gateway), Command::Publish(event));
     Ok(Step::Ask(vec![ask], Pending::Publish(Waiting)))
 }

@@ -56,7 +56,7 @@ pub(super) fn handle_create(call: &Call<'_>, view: &View<'_>, params: Params<'_>
             (Some(secret), hash)
         }
     };
-    let op = Op::CreateToken { gateway, token: TokenId::random(), hash, created_at: view.now.wall };
+    let op = Op::CreateToken { gateway, token: TokenId::from_random((view.random)()), hash, created_at: view.now.wall };
     Ok(Step::Ask(vec![Ask::Store(op)], Pending::Tokens(Waiting(Stage::Create(secret)))))
 }
 

@@ -1,38 +1,30 @@
-//! The only code that knows glommio, flume, sockets and the clock: it carries out what the pure machines ask for.
+//! The only code that knows glommio, flume, sockets and the clock: a thin shell around each core's [`Engine`].
 //!
 //! ```text
-//!   socket ─▶ pump ─▶ Session ─▶ effects ─┐                       ┌─▶ socket
-//!   other cores ─▶ mesh ─▶ ───────────────┼─▶ worker: turn ─▶ serve ─▶ flush
-//!   wheel (timeouts) ─▶ ──────────────────┘      ▲    │
-//!                                  Shard effects ┘    └─▶ asks: to shards and to the store
+//!   sockets, listeners ──▶ ┌───────────┐ ──▶ Engine::handle_ready ─▶ ┌────────┐
+//!   doorbell ────────────▶ │ epoll set │                             │ Engine │ ──▶ CoreIo: send, mesh, store, notices
+//!   timerfd ─────────────▶ └───────────┘     core_loop: harvest, pass, wait ▶└────────┘
+//!                               │ watched by glommio only while the core is idle
 //! ```
 //!
-//! One [`worker`] per core, single-threaded: `RefCell`s are borrowed for one step and never across another's.
+//! One future a core owns engine and I/O; there is no task per connection, and nothing is shared with another core but the
+//! lanes of [`mesh`] and the counters of the engine's hub state.
+//!
+//! [`Engine`]: crate::engine::Engine
 
-mod admit;
-mod asks;
-pub(crate) mod calls;
 pub(crate) mod clock;
-mod drain;
-mod effects;
-#[cfg(test)]
-mod faults;
-mod flush;
-mod handoff;
-mod link;
+mod core_io;
+pub(crate) mod core_loop;
+mod epoll_set;
 pub(crate) mod listener;
+mod log_limit;
 pub(crate) mod mesh;
-mod pump;
-mod quiet;
-pub(crate) mod shared;
-pub(crate) mod slots;
+mod notices;
+mod pace;
+mod raw;
 mod socket;
-mod tasks;
 pub(crate) mod tls_config;
-mod turn;
 pub(crate) mod watchdog;
-pub(crate) mod wheel;
-pub(crate) mod worker;
 
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,24 @@
 //! Claims about the runtime below a real hub: panics, stalls, messages between cores under pressure.
 
-use super::faults::{self, Fault};
-use crate::{Config, Hub, config::Tls, session::CONNECT_PATH};
+use super::{
+    epoll_set::EpollSet,
+    mesh::{self, Address, Inbox},
+    raw::Watch,
+};
+use crate::{
+    Config, Hub,
+    api::CONNECT_PATH,
+    config::Tls,
+    engine::{
+        Incoming, Lane, Request,
+        faults::{self, Fault},
+    },
+    model::ShardId,
+    shard::{Command, Origin, Reply},
+};
 use glommio::{LocalExecutorBuilder, Placement};
 use std::{
+    future::poll_fn,
     io::{Read, Write},
     net::TcpStream,
     sync::{
@@ -173,33 +188,41 @@ fn a_million_messages_cross_between_cores_under_a_hog_without_a_stall() {
             latest.as_millis() as u64
         })
     };
-    let (there, there_in) = flume::bounded::<u64>(WINDOW as usize);
-    let (back, back_in) = flume::bounded::<u64>(WINDOW as usize);
+    let (addresses, inboxes) = mesh::build(2).expect("descriptors");
+    let [asking, echoing] = <[Address; 2]>::try_from(addresses).ok().expect("two cores");
+    let [asking_in, echoing_in] = <[Inbox; 2]>::try_from(inboxes).ok().expect("two cores");
     let worst = Arc::new(AtomicU64::new(0));
     let echo = executor(0, move || async move {
-        while let Ok(message) = there_in.recv_async().await {
-            for message in std::iter::once(message).chain(there_in.try_iter()) {
-                back.try_send(message).expect("the window bounds what is on its way");
+        let mut core = Core::new(echoing_in);
+        let mut echoed = 0;
+        while echoed < MESSAGES {
+            match core.next(Lane::Requests).await {
+                Incoming::Request(Request::Command(origin, _)) => {
+                    assert!(asking.reply(origin.key, Reply::Attempt(Ok(()))), "the window bounds what is on its way");
+                }
+                _ => panic!("only commands are sent"),
             }
+            echoed += 1;
         }
     });
     let asker = {
         let worst = Arc::clone(&worst);
         executor(1, move || async move {
+            let mut core = Core::new(asking_in);
             let (mut sent, mut received) = (0, 0);
             while received < MESSAGES {
                 while sent < MESSAGES && sent - received < WINDOW {
-                    there.try_send(sent).expect("the window bounds what is on its way");
+                    let origin = Origin { shard: ShardId(0), key: sent };
+                    let request = Request::Command(origin, Command::Totals(None));
+                    assert!(echoing.request(request).is_ok(), "the window bounds what is on its way");
                     sent += 1;
                 }
                 let asked = Instant::now();
-                let first = back_in.recv_async().await.expect("the other side lives");
+                let Incoming::Reply(key, _) = core.next(Lane::Replies).await else { panic!("only replies are sent") };
                 let waited = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
                 worst.fetch_max(waited, Ordering::Relaxed);
-                for message in std::iter::once(first).chain(back_in.try_iter()) {
-                    assert_eq!(message, received, "in order, none missing");
-                    received += 1;
-                }
+                assert_eq!(key, received, "in order, none missing");
+                received += 1;
             }
         })
     };
@@ -209,6 +232,66 @@ fn a_million_messages_cross_between_cores_under_a_hog_without_a_stall() {
     hog.join().expect("the hog ends");
     let (worst, late) = (worst.load(Ordering::Relaxed), control.join().expect("the control ends"));
     assert!(worst < 200 + 3 * late, "one took {worst} ms, and a plain thread was {late} ms late at most");
+}
+
+/// What a core's loop has to wait with.
+struct Core {
+    inbox: Inbox,
+    set: EpollSet,
+    watch: Watch,
+}
+
+impl Core {
+    fn new(inbox: Inbox) -> Self {
+        let set = EpollSet::new(Arc::clone(&inbox.bell)).expect("descriptors");
+        let watch = Watch::new(set.descriptor());
+        Self { inbox, set, watch }
+    }
+
+    /// The next message of a lane; waits as the loop does, parked in the runtime.
+    async fn next(&mut self, lane: Lane) -> mesh::Message {
+        loop {
+            if let Some(message) = self.inbox.take(lane) {
+                return message;
+            }
+            if self.set.bell().may_sleep() {
+                poll_fn(|cx| self.watch.poll_ready(cx)).await;
+                self.set.bell().awake();
+            }
+            self.set.harvest(Duration::ZERO, |_| {});
+        }
+    }
+}
+
+/// What [`Watch`] depends on: that a poll is armed when a stream is made, and that the read of what is no socket fails.
+#[test]
+fn a_watch_sleeps_until_its_descriptor_is_readable_and_leaves_nothing_behind() {
+    let descriptors = || std::fs::read_dir("/proc/self/fd").expect("a list").count();
+    executor(0, move || async move {
+        let (_, mut inboxes) = mesh::build(1).expect("descriptors");
+        let inbox = inboxes.pop().expect("one core");
+        let bell = Arc::clone(&inbox.bell);
+        let mut core = Core::new(inbox);
+        let before = descriptors();
+        for _ in 0..10_000 {
+            let mut pending = 0;
+            poll_fn(|cx| {
+                let ready = core.watch.poll_ready(cx);
+                if ready.is_pending() {
+                    pending += 1;
+                    bell.wake();
+                }
+                ready
+            })
+            .await;
+            assert!(pending > 0, "it was not ready before it was woken");
+            assert_eq!(core.set.harvest(Duration::ZERO, |_| {}), 1);
+            assert!(!core.watch.is_armed());
+        }
+        assert!(descriptors() <= before + 2, "descriptors are left behind");
+    })
+    .join()
+    .expect("an orderly end");
 }
 
 /// An executor as the hub's, heartbeats included; the future ends it.
@@ -238,14 +321,4 @@ fn executor<F: Future<Output = ()> + 'static>(
             glommio::timer::sleep(Duration::from_millis(100)).await;
         })
         .expect("an executor")
-}
-
-#[test]
-fn an_idle_connection_stays_small() {
-    // What one connection holds of ours; rustls and glommio hold the rest (docs/PERFORMANCE.md).
-    let link = size_of::<super::link::Link>();
-    let connection = size_of::<crate::shard::Connection>();
-    assert!(link <= 512, "a link has {link} bytes");
-    assert!(connection <= 320, "a connection in the registry has {connection} bytes");
-    println!("link {link}, registry {connection}, session {}", size_of::<crate::session::Session>());
 }

@@ -17,6 +17,11 @@ macro_rules! uuid_id {
                 Self(Uuid::new_v4())
             }
 
+            /// The identity that 128 random bits make (UUID version 4, RFC 9562 section 5.4).
+            pub fn from_random(bits: u128) -> Self {
+                Self(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
+            }
+
             /// Reads any textual form of a UUID; `None` where it is none.
             pub fn parse(text: &str) -> Option<Self> {
                 Uuid::try_parse(text).ok().map(Self)

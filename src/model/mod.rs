@@ -6,6 +6,7 @@ mod delivery;
 mod event;
 mod id;
 mod position;
+mod side;
 mod time;
 mod verdict;
 
@@ -15,5 +16,6 @@ pub use delivery::{Failure, PublishOutcome};
 pub use event::{ApiDeployed, ApiUndeployed, Event, EventType, GatewayConfigUpdated};
 pub use id::{ConnectionId, CorrelationId, GatewayId, ShardId, TokenId};
 pub use position::Position;
+pub use side::Side;
 pub use time::{Instant, Now, Timestamp};
 pub use verdict::{KeyHash, Refused, Verdict};

@@ -10,7 +10,7 @@ use rustls::{ServerConfig, server::ProducesTickets};
 use std::{
     fs,
     path::PathBuf,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, SystemTime},
 };
@@ -88,7 +88,7 @@ impl Certificate {
 /// Looks after the files from a thread of its own, which ends with the hub.
 pub(super) fn watch(hub: HubHandle) -> std::io::Result<()> {
     let watch = move || {
-        while !hub.shared.ended.load(Ordering::Acquire) {
+        while !hub.state.has_ended() {
             thread::sleep(LOOK_INTERVAL);
             if hub.certificate.as_ref().is_some_and(|certificate| certificate.is_changed()) {
                 hub.reload();

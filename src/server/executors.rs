@@ -1,30 +1,28 @@
 //! One executor a shard: how it is set up for this work, how it begins, how it ends.
 //!
 //! What the runtime needs from us: no `Latency::Matters` and a large preempt timer, because it can park with work to do
-//! otherwise; rings that grow with the connections, because each pass searches a table of that size; a handshake when it is
-//! up, because errors come only with the join.
+//! otherwise; a handshake when it is up, because errors come only with the join. Its rings stay small: sockets are in an
+//! epoll set of ours, and all that the runtime polls for us is the set.
 
 use super::HubHandle;
 use crate::{
     driver::{
-        mesh::{Address, Control},
-        worker::{self, Seat},
+        core_loop::{self, Seat},
+        mesh::Address,
     },
+    engine::Incoming,
     model::ShardId,
 };
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
-use rustix::{
-    process::{Resource, geteuid, getrlimit},
-    thread::{MembarrierCommand, membarrier, sched_getaffinity},
-};
+use rustix::thread::{MembarrierCommand, membarrier, sched_getaffinity};
 use std::{
-    sync::atomic::Ordering,
+    io,
     time::{Duration, Instant},
 };
 
 /// The executors of a hub.
 pub(super) struct Executors {
-    handles: Vec<ExecutorJoinHandle<()>>,
+    handles: Vec<ExecutorJoinHandle<io::Result<()>>>,
     ended: flume::Receiver<ShardId>,
 }
 
@@ -53,25 +51,24 @@ pub(super) fn cpus() -> Result<Vec<usize>, String> {
 
 impl Executors {
     /// Starts a worker on each seat, and waits until all are up.
-    pub(super) fn start(seats: Vec<Seat>, cpus: &[usize], connections_max: usize) -> Result<Self, String> {
+    pub(super) fn start(seats: Vec<Seat>, cpus: &[usize]) -> Result<Self, String> {
         let shards = seats.len();
         let workers = seats.first().map(|seat| seat.peers.clone()).unwrap_or_default();
         let (ready, ready_in) = flume::bounded(shards);
         let (ended_out, ended) = flume::bounded(shards);
-        let depth = ring_depth(shards, connections_max);
         let mut handles = Vec::with_capacity(shards);
         for (seat, cpu) in seats.into_iter().zip(cpus.iter().cycle()) {
-            let notice = Notice { shard: seat.id, ended: ended_out.clone() };
+            let notice = Notice { shard: seat.engine.id, ended: ended_out.clone() };
             let ready = ready.clone();
             let handle = LocalExecutorBuilder::new(Placement::Fixed(*cpu))
-                .name(&format!("shard-{}", seat.id))
+                .name(&format!("shard-{}", seat.engine.id))
                 .io_memory(IO_MEMORY)
-                .ring_depth(depth)
+                .ring_depth(RING_DEPTH)
                 .preempt_timer(PREEMPT_TIMER)
                 .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
                 .spawn(move || async move {
                     let _notice = notice;
-                    worker::run(seat, ready).await;
+                    core_loop::run(seat, ready).await
                 })
                 .map_err(|error| format!("an executor cannot be started: {error}"))?;
             handles.push(handle);
@@ -94,39 +91,45 @@ impl Executors {
         let mut failed = None;
         let mut left = self.handles.len();
         while left > 0 {
-            let drained = hub.shared.phase() == crate::api::Phase::Draining;
-            let patience = hub.shared.drain_window + END_PATIENCE;
+            let drained = hub.state.phase() == crate::api::Phase::Draining;
+            let patience = hub.state.drain_window() + END_PATIENCE;
             let ended = if drained { self.ended.recv_timeout(patience).ok() } else { self.ended.recv().ok() };
             let Some(shard) = ended else {
                 failed = Some("a shard did not end in time".to_owned());
                 break;
             };
             left -= 1;
-            if hub.shared.phase() != crate::api::Phase::Draining {
+            if hub.state.phase() != crate::api::Phase::Draining {
                 failed = Some(format!("shard {shard} ended by itself"));
                 hub.drain();
             }
         }
         if left == 0 {
             for handle in self.handles {
-                if let Err(error) = handle.join() {
-                    failed = Some(format!("a shard failed: {error}"));
+                match handle.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => failed = Some(format!("a shard failed: {error}")),
+                    Err(error) => failed = Some(format!("a shard failed: {error}")),
                 }
             }
         }
-        hub.shared.store.join();
-        hub.shared.ended.store(true, Ordering::Release);
+        hub.store.join();
+        hub.state.end();
         failed.map_or(Ok(()), Err)
     }
 
     /// Why a worker did not begin. Those that did are told to end: each holds the others' addresses, and would wait for ever.
-    fn why(handles: Vec<ExecutorJoinHandle<()>>, workers: &[Address]) -> String {
+    fn why(handles: Vec<ExecutorJoinHandle<io::Result<()>>>, workers: &[Address]) -> String {
         for worker in workers {
             // One that did not begin takes no message.
-            let _ = worker.control.try_send(Control::Drain);
+            worker.try_tell(Incoming::Drain);
         }
-        let errors = handles.into_iter().filter_map(|handle| handle.join().err());
-        let errors: Vec<_> = errors.map(|error| error.to_string()).collect();
+        let errors = handles.into_iter().filter_map(|handle| match handle.join() {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        });
+        let errors: Vec<_> = errors.collect();
         match errors.first() {
             Some(error) if error.contains(OUT_OF_LOCKED_MEMORY) => {
                 "a shard cannot begin: this user's locked memory is \
@@ -142,27 +145,9 @@ impl Executors {
 /// What the kernel says where the rings of an executor find no room (ENOMEM); the runtime gives it as text only.
 const OUT_OF_LOCKED_MEMORY: &str = "os error 12";
 
-/// Entries of each ring. Each pass of the runtime searches a table of about this size, so it grows with the connections of a
-/// shard; each entry locks memory, of which a user has only so much for all hubs together.
-fn ring_depth(shards: usize, connections_max: usize) -> usize {
-    let wanted = (connections_max / shards).next_power_of_two().clamp(RING_DEPTH_MIN, RING_DEPTH_MAX);
-    let limit = if geteuid().is_root() { None } else { getrlimit(Resource::Memlock).current };
-    depth_within(wanted, limit.unwrap_or(u64::MAX), shards)
-}
-
-/// Measured: with 18,000 connections a deeper one gains nothing.
-const RING_DEPTH_MAX: usize = 4_096;
-const RING_DEPTH_MIN: usize = 256;
-
-fn depth_within(wanted: usize, locked_bytes: u64, shards: usize) -> usize {
-    // Measured: 1.4 MiB for an executor at a depth of 4,096, of which 192 KiB do not depend on it.
-    let needed = |depth: usize| (200 * 1024 + depth as u64 * 310) * shards as u64;
-    let mut depth = wanted;
-    while depth > RING_DEPTH_MIN && needed(depth) > locked_bytes / 10 * 9 {
-        depth /= 2;
-    }
-    depth
-}
+/// Entries of each ring. The runtime has a poll of the epoll set and two timers at a time; each entry locks memory, of which
+/// a user has only so much for all hubs together.
+const RING_DEPTH: usize = 128;
 
 /// Tells on drop that a worker has ended, however it did.
 struct Notice {
@@ -173,25 +158,5 @@ struct Notice {
 impl Drop for Notice {
     fn drop(&mut self) {
         let _ = self.ended.send(self.shard);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rings_fit_the_connections_and_the_locked_memory() {
-        let check = |connections: usize, limit_mib: u64, shards: usize, expected| {
-            let wanted = (connections / shards).next_power_of_two().clamp(RING_DEPTH_MIN, RING_DEPTH_MAX);
-            let depth = depth_within(wanted, limit_mib << 20, shards);
-            assert_eq!(depth, expected, "{connections} connections, {limit_mib} MiB, {shards} shards");
-        };
-        check(1_000, 8, 4, 256);
-        check(1_000, 8, 1, 1_024);
-        check(100_000, 8, 2, 4_096);
-        check(100_000, 8, 8, 2_048);
-        check(100_000, 8, 16, 512);
-        check(100_000, 1, 2, 512);
     }
 }

@@ -7,28 +7,22 @@ use crate::{
     api::Phase,
     config::{Config, Tls},
     driver::{
+        core_loop::Seat,
         listener,
-        mesh::{self, Address, Control},
-        shared::Shared,
+        mesh::{self, Address},
         watchdog,
-        worker::Seat,
     },
+    engine::{EngineSettings, HubSettings, HubState, Incoming},
     limits,
-    model::{Change, ShardId},
-    session::{self, Role},
+    model::{Change, KeyHash, ShardId, Side},
+    session,
     shard::{self, Encoding, Placement},
     store::{self, Settled, Sqlite, StoreHandle, StoreThread},
     transport::{Transport, WebSocket},
 };
 use certificate::Certificate;
 use executors::Executors;
-use std::{
-    fmt, fs,
-    net::SocketAddr,
-    os::fd::OwnedFd,
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fmt, fs, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 /// Why a hub did not start, or how it failed: one sentence that names what is wrong and what to do.
 #[derive(Debug)]
@@ -60,8 +54,10 @@ pub struct Hub {
 /// Steers a running hub from another thread.
 #[derive(Clone)]
 pub struct HubHandle {
-    shared: Arc<Shared>,
-    workers: Arc<[Address]>,
+    state: Arc<HubState>,
+    admin_token: Arc<str>,
+    store: StoreHandle,
+    cores: Arc<[Address]>,
     certificate: Option<Arc<Certificate>>,
 }
 
@@ -90,32 +86,30 @@ impl Hub {
             Some(admin) => bind(admin, shards).map(|(addr, sockets)| (addr, Some(sockets)))?,
             None => (addr, None),
         };
-        let role = if admin_listening.is_some() { Role::Gateways } else { Role::Both };
+        let side = if admin_listening.is_some() { Side::Gateways } else { Side::Both };
         let mut admin_listening = admin_listening.unwrap_or_default();
-        let (workers, inboxes) = mesh::build(shards);
-        let workers: Arc<[Address]> = workers.into();
-        let store = start_store(store, &workers)?;
-        let placement = Placement::new(shards, random()?);
-        let shared = Arc::new(Shared::new(session_settings(&config), placement, &config, admin_token, store.clone()));
+        let (cores, inboxes) =
+            mesh::build(shards).map_err(|error| format!("the system gives no descriptors: {error}"))?;
+        let cores: Arc<[Address]> = cores.into();
+        let store = start_store(store, &cores)?;
+        let state = Arc::new(HubState::new(hub_settings(&config, shards, &admin_token, &store)?));
         let epoch = random()?;
         let seats = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             let id = ShardId(u16::try_from(index).expect("there are at most 2^16 shards"));
-            let mut sockets: Vec<(OwnedFd, Role)> = listening.pop().map(|socket| (socket, role)).into_iter().collect();
-            sockets.extend(admin_listening.pop().map(|socket| (socket, Role::Platform)));
-            Seat {
+            let mut sockets: Vec<(OwnedFd, Side)> = listening.pop().map(|socket| (socket, side)).into_iter().collect();
+            sockets.extend(admin_listening.pop().map(|socket| (socket, Side::Platform)));
+            let engine = EngineSettings {
                 id,
+                hub: Arc::clone(&state),
                 shard: shard_settings(&config, id, epoch, shards),
-                shared: Arc::clone(&shared),
-                peers: workers.to_vec(),
-                inbox,
                 directory: directory.clone(),
                 tls: certificate.as_ref().map(|certificate| certificate.current()),
-                listening: sockets,
-            }
+            };
+            Seat { engine, inbox, peers: cores.to_vec(), store: store.clone(), listening: sockets }
         });
-        let executors =
-            Executors::start(seats.collect(), &cpus, config.connections_max).inspect_err(|_| store.stop())?;
-        let handle = HubHandle { shared, workers, certificate: certificate.map(Arc::new) };
+        let executors = Executors::start(seats.collect(), &cpus).inspect_err(|_| store.stop())?;
+        let handle =
+            HubHandle { state, admin_token: admin_token.into(), store, cores, certificate: certificate.map(Arc::new) };
         let address_file = config.data.join(ADDRESS_FILE);
         if let Err(sentence) = handle.open(&address_file, &config.url(admin_addr)) {
             handle.drain();
@@ -137,12 +131,12 @@ impl Hub {
 
     /// The admin token in force.
     pub fn admin_token(&self) -> &str {
-        &self.handle.shared.admin_token
+        &self.handle.admin_token
     }
 
     /// How many connections of gateways there are, over all shards.
     pub fn connections(&self) -> usize {
-        self.handle.shared.slots.taken()
+        self.handle.state.connections()
     }
 
     /// Reads the certificate files again (what SIGHUP does).
@@ -177,51 +171,47 @@ impl HubHandle {
     pub fn reload(&self) {
         let Some(certificate) = &self.certificate else { return };
         if let Some(config) = certificate.reload() {
-            self.tell(&Control::Tls(config));
+            self.cores.iter().for_each(|core| core.tell(Incoming::Tls(Arc::clone(&config))));
         }
     }
 
     /// See [`Hub::drain`].
     pub fn drain(&self) {
-        if self.shared.advance(Phase::Draining) {
+        if self.state.advance(Phase::Draining) {
             tracing::info!("draining");
-            self.tell(&Control::Drain);
+            self.cores.iter().for_each(|core| core.tell(Incoming::Drain));
         }
     }
 
     /// Connections whose code panicked; each has cost that connection only.
     pub fn panics(&self) -> u64 {
-        self.shared.panics.load(Ordering::Relaxed)
+        self.state.panics()
     }
 
     /// How often a shard was found to be stalled.
     pub fn stalls(&self) -> u64 {
-        self.shared.stalls.load(Ordering::Relaxed)
+        self.state.stalls()
     }
 
     /// Lets gateways in.
     fn open(&self, address_file: &PathBuf, url: &str) -> Result<(), String> {
         let thread = |error: std::io::Error| format!("the system gives no thread: {error}");
-        watchdog::start(Arc::clone(&self.shared)).map_err(thread)?;
+        let shards = u16::try_from(self.cores.len()).unwrap_or(u16::MAX);
+        watchdog::start(Arc::clone(&self.state), shards).map_err(thread)?;
         if self.certificate.is_some() {
             certificate::watch(self.clone()).map_err(thread)?;
         }
         fs::write(address_file, format!("{url}\n"))
             .map_err(|error| format!("{} cannot be written: {error}", address_file.display()))?;
-        self.shared.advance(Phase::Ready);
+        self.state.advance(Phase::Ready);
         Ok(())
-    }
-
-    fn tell(&self, control: &Control) {
-        for worker in self.workers.iter() {
-            // A worker that has ended needs to know nothing.
-            let _ = worker.control.send(control.clone());
-        }
     }
 }
 
 /// More would only take turns; what is asked for then is a mistake.
 const SHARDS_PER_CPU_MAX: usize = 16;
+/// How much longer than a publish its answer may take between two cores.
+const ANSWER_GRACE: Duration = Duration::from_secs(3);
 const STORE_FILE: &str = "gatecast.db";
 /// Where the client commands find a hub of this machine.
 const ADDRESS_FILE: &str = "address";
@@ -233,13 +223,23 @@ fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<OwnedFd>), 
     listener::bind(address, shards).map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
-fn start_store(store: Sqlite, workers: &Arc<[Address]>) -> Result<StoreHandle, String> {
-    let workers = Arc::clone(workers);
+fn start_store(store: Sqlite, cores: &Arc<[Address]>) -> Result<StoreHandle, String> {
+    let cores = Arc::clone(cores);
     StoreThread::start(Box::new(store), move |change: Change, settled: Settled| {
         let settled = Arc::new(settled);
-        for worker in workers.iter() {
-            let _ = worker.control.send(Control::Change(change, Arc::clone(&settled)));
-        }
+        cores.iter().for_each(|core| core.tell(Incoming::Change(change, Arc::clone(&settled))));
+    })
+}
+
+fn hub_settings(config: &Config, shards: u16, admin_token: &str, store: &StoreHandle) -> Result<HubSettings, String> {
+    Ok(HubSettings {
+        session: session_settings(config),
+        placement: Placement::new(shards, random()?),
+        connections_max: config.connections_max,
+        admin_token: KeyHash::of(admin_token.as_bytes()),
+        answer_timeout: config.publish_timeout + ANSWER_GRACE,
+        drain_window: config.drain_window,
+        degraded: store.degraded(),
     })
 }
 

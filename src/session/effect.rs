@@ -7,8 +7,9 @@ use std::{collections::VecDeque, time::Duration};
 /// Something for the driver to carry out.
 #[derive(Debug)]
 pub enum Effect {
-    /// A request's head is there: say whether it may go on, by [`super::Session::handle_preflight`].
-    Preflight,
+    /// A request's head is there: say what it becomes, by [`super::Session::handle_route`] or
+    /// [`super::Session::handle_upgrade`].
+    Route,
     /// A request is there: answer it, by [`super::Session::handle_response`].
     Call,
     /// A gateway wants to connect with this key: answer by [`super::Session::handle_admitted`] or
@@ -22,6 +23,9 @@ pub enum Effect {
     Ignored,
     /// The peer is silent: say by [`super::Session::handle_peer_state`] whether its kernel is there.
     Probe,
+    /// The socket has taken nothing for the write deadline: say by [`super::Session::handle_stall`] whether the peer has
+    /// acknowledged anything meanwhile.
+    Stalled,
     /// The connection gets no more events.
     Closing(CloseReason),
     /// Send a FIN; go on reading.

@@ -2,7 +2,7 @@
 
 use super::{
     effect::{Effect, End},
-    settings::{Role, Settings},
+    settings::Settings,
 };
 use crate::{
     limits,
@@ -13,9 +13,6 @@ use crate::{
     },
 };
 use zeroize::Zeroize;
-
-/// Where gateways connect (contract section 1).
-pub const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
 
 /// A request, with its body once it is there.
 #[derive(Debug)]
@@ -45,7 +42,8 @@ pub(super) struct Exchange {
 
 enum State {
     Head,
-    Preflight(Request),
+    /// The head is there; the route table decides what becomes of it.
+    Routing(Request),
     Body(Request, BodyDecoder),
     Answering(Request),
 }
@@ -79,7 +77,7 @@ impl Exchange {
 
     pub(super) fn request(&self) -> Option<&Request> {
         match &self.state {
-            State::Preflight(request) | State::Answering(request) => Some(request),
+            State::Routing(request) | State::Answering(request) => Some(request),
             State::Head | State::Body(..) => None,
         }
     }
@@ -95,7 +93,7 @@ impl Exchange {
 
     /// An answer is being made, or will be without another byte from the peer.
     pub(super) fn is_answering(&self) -> bool {
-        matches!(self.state, State::Preflight(_) | State::Answering(_)) || self.held
+        matches!(self.state, State::Routing(_) | State::Answering(_)) || self.held
     }
 
     /// The answer that is being made is the last one.
@@ -103,33 +101,25 @@ impl Exchange {
         self.last = true;
     }
 
-    pub(super) fn handle_bytes(
-        &mut self,
-        now: Now,
-        plain: &[u8],
-        role: Role,
-        settings: &Settings,
-        out: &mut Vec<u8>,
-    ) -> Progress {
+    pub(super) fn handle_bytes(&mut self, now: Now, plain: &[u8], settings: &Settings, out: &mut Vec<u8>) -> Progress {
         if self.served && self.pending().is_empty() && matches!(self.state, State::Head) {
             self.deadline = Some(now.instant + settings.handshake_deadline);
         }
         self.secret = false;
         self.input.drain(..std::mem::take(&mut self.used));
         self.input.extend_from_slice(plain);
-        self.advance(now, role, settings, out)
+        self.advance(now, out)
     }
 
-    /// Takes the driver's word about the head: the body's bound, or the answer already.
-    pub(super) fn handle_preflight(
+    /// The head's route: how large a body may come, or the answer already.
+    pub(super) fn handle_route(
         &mut self,
         now: Now,
         verdict: Result<usize, Response>,
-        role: Role,
         settings: &Settings,
         out: &mut Vec<u8>,
     ) -> Progress {
-        let State::Preflight(request) = std::mem::replace(&mut self.state, State::Head) else { return Progress::Wait };
+        let State::Routing(request) = std::mem::replace(&mut self.state, State::Head) else { return Progress::Wait };
         let framing = request.head.framing;
         let bound = match verdict {
             Ok(bound) => bound,
@@ -137,7 +127,7 @@ impl Exchange {
                 self.state = State::Answering(request);
                 // A body that was not read stands between this request and the next.
                 let response = if matches!(framing, Framing::None) { response } else { response.closing() };
-                return self.handle_response(now, &response, role, settings, out);
+                return self.handle_response(now, &response, settings, out);
             }
         };
         if let Err(refusal) = http::check_length(framing, bound) {
@@ -153,7 +143,24 @@ impl Exchange {
         }
         self.deadline = Some(now.instant + limits::BODY_DEADLINE);
         self.state = State::Body(request, BodyDecoder::new(framing, bound));
-        self.advance(now, role, settings, out)
+        self.advance(now, out)
+    }
+
+    /// The head's route is the connect path: the request becomes an upgrade, or is refused.
+    pub(super) fn handle_upgrade(&mut self, now: Now, settings: &Settings, out: &mut Vec<u8>) -> Progress {
+        let State::Routing(Request { head, .. }) = std::mem::replace(&mut self.state, State::Head) else {
+            return Progress::Wait;
+        };
+        match upgrade::check(&head, &settings.origins) {
+            Ok(upgrade) => {
+                let key = head.only_field("api-key").filter(|key| !key.is_empty()).map(KeyHash::of);
+                Progress::Upgrade(upgrade, key, self.input.split_off(self.used))
+            }
+            Err(response) => {
+                response.encode(now.wall, head.method == Method::Head, false, out);
+                Progress::Close(End::BadRequest("upgrade"))
+            }
+        }
     }
 
     /// Gives the answer, and goes on with what the peer has sent behind its request.
@@ -161,7 +168,6 @@ impl Exchange {
         &mut self,
         now: Now,
         response: &Response,
-        role: Role,
         settings: &Settings,
         out: &mut Vec<u8>,
     ) -> Progress {
@@ -175,16 +181,16 @@ impl Exchange {
         self.parser = HeadParser::new();
         let patience = if self.pending().is_empty() { limits::HTTP_IDLE_DEADLINE } else { settings.handshake_deadline };
         self.deadline = Some(now.instant + patience);
-        self.advance(now, role, settings, out)
+        self.advance(now, out)
     }
 
     /// All answers are in the socket: goes on with the request that waited for that.
-    pub(super) fn handle_drained(&mut self, now: Now, role: Role, settings: &Settings, out: &mut Vec<u8>) -> Progress {
+    pub(super) fn handle_drained(&mut self, now: Now, settings: &Settings, out: &mut Vec<u8>) -> Progress {
         if !std::mem::take(&mut self.held) {
             return Progress::Wait;
         }
         self.deadline = Some(now.instant + settings.handshake_deadline);
-        self.advance(now, role, settings, out)
+        self.advance(now, out)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -204,9 +210,9 @@ impl Exchange {
         Progress::Close(if idle { End::Answered } else { End::TimedOut })
     }
 
-    fn advance(&mut self, now: Now, role: Role, settings: &Settings, out: &mut Vec<u8>) -> Progress {
+    fn advance(&mut self, now: Now, out: &mut Vec<u8>) -> Progress {
         match std::mem::replace(&mut self.state, State::Head) {
-            State::Head => self.advance_head(now, role, settings, out),
+            State::Head => self.advance_head(now, out),
             State::Body(request, decoder) => self.advance_body(now, request, decoder, out),
             waiting => {
                 self.state = waiting;
@@ -215,7 +221,7 @@ impl Exchange {
         }
     }
 
-    fn advance_head(&mut self, now: Now, role: Role, settings: &Settings, out: &mut Vec<u8>) -> Progress {
+    fn advance_head(&mut self, now: Now, out: &mut Vec<u8>) -> Progress {
         if self.pending().is_empty() {
             return Progress::Wait;
         }
@@ -242,20 +248,8 @@ impl Exchange {
             self.input[self.used..self.used + used].zeroize();
         }
         self.consume(used);
-        if role == Role::Platform || head.path() != CONNECT_PATH {
-            self.state = State::Preflight(Request { head, body: Vec::new() });
-            return Progress::Do(Effect::Preflight);
-        }
-        match upgrade::check(&head, &settings.origins) {
-            Ok(upgrade) => {
-                let key = head.only_field("api-key").filter(|key| !key.is_empty()).map(KeyHash::of);
-                Progress::Upgrade(upgrade, key, self.input.split_off(self.used))
-            }
-            Err(response) => {
-                response.encode(now.wall, head.method == Method::Head, false, out);
-                Progress::Close(End::BadRequest("upgrade"))
-            }
-        }
+        self.state = State::Routing(Request { head, body: Vec::new() });
+        Progress::Do(Effect::Route)
     }
 
     fn advance_body(

@@ -20,9 +20,9 @@ mod transitions;
 mod transmit;
 
 pub use effect::{Effect, End};
-pub use exchange::{CONNECT_PATH, Request};
-pub use settings::{Heartbeat, Role, Settings};
-pub use transmit::{NoEvents, Scratch, Source};
+pub use exchange::Request;
+pub use settings::{Heartbeat, Settings};
+pub use transmit::{Filled, NoEvents, Scratch, Source};
 
 use crate::{
     model::{CloseReason, ConnectionId, GatewayId, Instant, Now, Position, Refused},
@@ -38,7 +38,6 @@ use transmit::Transmit;
 pub struct Session {
     settings: Arc<Settings>,
     peer: SocketAddr,
-    role: Role,
     security: Security,
     transmit: Transmit,
     stage: Stage,
@@ -73,28 +72,14 @@ pub struct Admitted {
 
 impl Session {
     /// A connection that was accepted at `now`.
-    pub fn new(now: Now, settings: Arc<Settings>, security: Security, peer: SocketAddr, role: Role) -> Self {
+    pub fn new(now: Now, settings: Arc<Settings>, security: Security, peer: SocketAddr) -> Self {
         let stage = Stage::Exchange(Box::new(Exchange::new(now.instant + settings.handshake_deadline)));
-        Self {
-            settings,
-            peer,
-            role,
-            security,
-            transmit: Transmit::default(),
-            stage,
-            effects: VecDeque::new(),
-            secret: false,
-        }
+        Self { settings, peer, security, transmit: Transmit::default(), stage, effects: VecDeque::new(), secret: false }
     }
 
     /// The other end.
     pub fn peer(&self) -> SocketAddr {
         self.peer
-    }
-
-    /// Who is served here.
-    pub fn role(&self) -> Role {
-        self.role
     }
 
     /// Whether there may be a gateway's key in the bytes that came last, which must not stay in anybody's buffer.
@@ -107,7 +92,12 @@ impl Session {
         matches!(self.stage, Stage::Streaming(_))
     }
 
-    /// The request that [`Effect::Preflight`] or [`Effect::Call`] is about.
+    /// Whether plain bytes can be sent: TLS has finished its handshake, or there is none.
+    pub fn is_established(&self) -> bool {
+        self.security.established()
+    }
+
+    /// The request that [`Effect::Route`] or [`Effect::Call`] is about.
     pub fn request(&self) -> Option<&Request> {
         match &self.stage {
             Stage::Exchange(exchange) => exchange.request(),
@@ -172,17 +162,24 @@ impl Session {
         }
     }
 
-    /// The head was looked at: the body's bound, or the answer already.
-    pub fn handle_preflight(&mut self, now: Now, verdict: Result<usize, Response>) {
+    /// The route of [`Effect::Route`]'s request: the bound of its body, or the answer already.
+    pub fn handle_route(&mut self, now: Now, verdict: Result<usize, Response>) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
-        let progress = exchange.handle_preflight(now, verdict, self.role, &self.settings, self.transmit.plain());
+        let progress = exchange.handle_route(now, verdict, &self.settings, self.transmit.plain());
+        self.follow(now, progress);
+    }
+
+    /// The route of [`Effect::Route`]'s request is the connect path.
+    pub fn handle_upgrade(&mut self, now: Now) {
+        let Stage::Exchange(exchange) = &mut self.stage else { return };
+        let progress = exchange.handle_upgrade(now, &self.settings, self.transmit.plain());
         self.follow(now, progress);
     }
 
     /// The answer to the call.
     pub fn handle_response(&mut self, now: Now, response: &Response) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
-        let progress = exchange.handle_response(now, response, self.role, &self.settings, self.transmit.plain());
+        let progress = exchange.handle_response(now, response, &self.settings, self.transmit.plain());
         self.follow(now, progress);
     }
 
@@ -213,6 +210,11 @@ impl Session {
         }
     }
 
+    /// Answers [`Effect::Stalled`]: whether the peer's kernel has acknowledged anything since the socket last took bytes.
+    pub fn handle_stall(&mut self, now: Now, acknowledged: bool) {
+        if acknowledged { self.transmit.restart_stall(now.instant) } else { self.end_stalled(now) }
+    }
+
     /// What the kernel knows about a silent peer: whether it still acknowledges our bytes.
     pub fn handle_peer_state(&mut self, now: Now, reachable: bool) {
         if let Stage::Streaming(streaming) = &mut self.stage {
@@ -234,7 +236,8 @@ impl Session {
     /// A deadline may have come.
     pub fn handle_timeout(&mut self, now: Now) {
         if self.transmit.poll_stall(self.settings.write_deadline).is_some_and(|deadline| now.instant >= deadline) {
-            return self.handle_stall(now);
+            self.effects.push_back(Effect::Stalled);
+            return;
         }
         match &mut self.stage {
             Stage::Exchange(exchange) => {
@@ -277,19 +280,10 @@ impl Session {
         !self.effects.is_empty()
     }
 
-    /// Takes the session out, to be carried to another core; what stays behind is over.
-    pub fn depart(&mut self) -> Session {
-        let stays = Session {
-            settings: Arc::clone(&self.settings),
-            peer: self.peer,
-            role: self.role,
-            security: Security::Plain,
-            transmit: Transmit::default(),
-            stage: Stage::Over,
-            effects: VecDeque::new(),
-            secret: false,
-        };
-        std::mem::replace(self, stays)
+    /// Ends it as it is, without a word to anybody: its own code cannot be trusted any more.
+    pub fn break_off(&mut self) {
+        self.stage = Stage::Over;
+        self.effects.clear();
     }
 
     /// Whether the socket can go.
@@ -298,37 +292,36 @@ impl Session {
     }
 
     /// Puts the next bytes for the socket into `scratch.wire`, unless the socket still owes the [`Session::backlog`].
-    /// Events come from `source`. Returns whether there is something; then [`Session::handle_sent`] has to follow.
-    pub fn poll_transmit(&mut self, now: Now, source: &mut dyn Source, scratch: &mut Scratch) -> bool {
+    /// Events are copied from `source`, which the caller then advances by [`Filled::event_bytes`]. `None` where there is
+    /// nothing to send; else [`Session::handle_sent`] has to follow.
+    pub fn poll_transmit(&mut self, now: Now, source: &impl Source, scratch: &mut Scratch) -> Option<Filled> {
         if !self.transmit.backlog().is_empty() || self.is_over() {
-            return false;
+            return None;
         }
-        source.handle_written();
         scratch.clear();
         if let Stage::Exchange(exchange) = &mut self.stage
             && self.transmit.is_empty()
         {
-            let progress = exchange.handle_drained(now, self.role, &self.settings, self.transmit.plain());
+            let progress = exchange.handle_drained(now, &self.settings, self.transmit.plain());
             self.follow(now, progress);
         }
-        let events = match &mut self.stage {
+        let event_bytes = match &mut self.stage {
             Stage::Streaming(streaming) => {
                 streaming.send_ping(source, self.transmit.plain(), &mut scratch.plain);
                 streaming.before_transmit(now, source, self.transmit.plain(), &mut self.effects);
-                Some(source)
+                self.transmit.fill(source, &mut scratch.plain)
             }
-            _ => None,
+            _ => self.transmit.fill_own(&mut scratch.plain),
         };
-        self.transmit.fill(events, &mut scratch.plain);
         if !scratch.plain.is_empty() {
             if let Err(error) = self.security.seal(&scratch.plain, &mut scratch.wire) {
                 self.end(End::Tls(error.0));
-                return false;
+                return None;
             }
-            return true;
+            return Some(Filled { event_bytes });
         }
         self.handle_drained(now, scratch);
-        !scratch.wire.is_empty()
+        (!scratch.wire.is_empty()).then_some(Filled { event_bytes: 0 })
     }
 
     /// The socket took the first `sent` bytes of `scratch.wire`; the rest is kept and goes out first.

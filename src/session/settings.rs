@@ -2,17 +2,6 @@
 
 use std::time::Duration;
 
-/// Who is served on the address that a connection came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
-    /// Gateways and the platform.
-    Both,
-    /// Gateways: the upgrade, their manifest, and whether the hub is alive.
-    Gateways,
-    /// The platform; gateways are not served.
-    Platform,
-}
-
 /// How signs of life are asked for (contract section 1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Heartbeat {

@@ -150,7 +150,7 @@ impl Streaming {
 
     /// Sends a ping that is due. Nearly always nothing waits that it would have to stay behind, and it goes into `next`, which
     /// costs no memory; else into `waiting`, what waits for the next frame boundary.
-    pub(super) fn send_ping(&mut self, source: &dyn Source, waiting: &mut Vec<u8>, next: &mut Vec<u8>) {
+    pub(super) fn send_ping(&mut self, source: &impl Source, waiting: &mut Vec<u8>, next: &mut Vec<u8>) {
         // Behind a close frame nothing may follow.
         if std::mem::take(&mut self.ping) && self.closing.is_none() {
             self.transport.ping(if waiting.is_empty() && source.at_boundary() { next } else { waiting });
@@ -161,7 +161,7 @@ impl Streaming {
     pub(super) fn before_transmit(
         &mut self,
         now: Now,
-        source: &dyn Source,
+        source: &impl Source,
         out: &mut Vec<u8>,
         effects: &mut VecDeque<Effect>,
     ) {

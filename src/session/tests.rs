@@ -7,6 +7,7 @@ use std::time::Duration;
 mod answers;
 mod inbound;
 
+const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
 const CONNECT: &str = "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: k\r\n\r\n";
 
@@ -20,6 +21,8 @@ struct World {
     effects: Vec<String>,
     /// Bytes that the socket still takes.
     room: usize,
+    /// Whether the peer's kernel acknowledges while the socket takes nothing.
+    acknowledges: bool,
 }
 
 /// Events as one stream of encoded bytes.
@@ -38,7 +41,7 @@ impl Events {
 }
 
 impl Source for Events {
-    fn take(&mut self, budget: usize, stop: bool, out: &mut Vec<u8>) {
+    fn copy(&self, budget: usize, stop: bool, out: &mut Vec<u8>) -> usize {
         let end = match stop {
             true if self.at_boundary() => self.at,
             true => WebSocket::boundary(self.bytes.len(), self.at),
@@ -46,7 +49,7 @@ impl Source for Events {
         };
         let end = end.min(self.at + budget);
         out.extend_from_slice(&self.bytes[self.at..end]);
-        self.at = end;
+        end - self.at
     }
 
     fn at_boundary(&self) -> bool {
@@ -56,10 +59,6 @@ impl Source for Events {
     fn is_drained(&self) -> bool {
         self.at == self.bytes.len()
     }
-
-    fn handle_written(&mut self) {}
-
-    fn handle_blocked(&mut self) {}
 }
 
 impl World {
@@ -78,13 +77,14 @@ impl World {
         let now = Now { instant: Instant(3_600_000_000), wall: Timestamp(0) };
         let peer = "127.0.0.1:1".parse().unwrap();
         Self {
-            session: Session::new(now, Arc::new(settings), Security::Plain, peer, Role::Both),
+            session: Session::new(now, Arc::new(settings), Security::Plain, peer),
             now,
             scratch: Scratch::default(),
             events: Events::default(),
             sent: Vec::new(),
             effects: Vec::new(),
             room: usize::MAX,
+            acknowledges: false,
         }
     }
 
@@ -120,8 +120,18 @@ impl World {
     fn settle(&mut self) {
         loop {
             while let Some(effect) = self.session.poll_effect() {
-                if let Effect::Closing(_) = effect {
-                    self.events.abort();
+                match effect {
+                    Effect::Closing(_) => self.events.abort(),
+                    // The route table of these tests: one path connects, the others are calls.
+                    Effect::Route if self.session.request().is_some_and(|it| it.head.path() == CONNECT_PATH) => {
+                        self.session.handle_upgrade(self.now);
+                        continue;
+                    }
+                    Effect::Stalled => {
+                        self.session.handle_stall(self.now, self.acknowledges);
+                        continue;
+                    }
+                    _ => {}
                 }
                 self.effects.push(format!("{effect:?}"));
             }
@@ -134,7 +144,8 @@ impl World {
                 if sent < backlog {
                     return;
                 }
-            } else if self.session.poll_transmit(self.now, &mut self.events, &mut self.scratch) {
+            } else if let Some(filled) = self.session.poll_transmit(self.now, &self.events, &mut self.scratch) {
+                self.events.at += filled.event_bytes;
                 let sent = self.scratch.wire.len().min(self.room);
                 self.sent.extend_from_slice(&self.scratch.wire[..sent]);
                 self.room -= sent;
@@ -287,6 +298,21 @@ fn a_socket_that_takes_nothing_is_a_slow_consumer_at_the_write_deadline() {
     world.settle();
     assert_eq!(world.run(Duration::from_secs(60)), Some(limits::WRITE_DEADLINE));
     assert!(world.take_effects().ends_with("Closing(SlowConsumer) Over(Closed(SlowConsumer))"));
+}
+
+#[test]
+fn a_peer_that_acknowledges_is_not_stalled() {
+    let mut world = World::streaming();
+    world.events.bytes = large_event();
+    world.room = 1_000;
+    world.settle();
+    world.acknowledges = true;
+    for _ in 0..6 {
+        assert_eq!(world.run(Duration::from_secs(9)), None);
+        world.receive(&masked(0x8a, b""));
+    }
+    world.acknowledges = false;
+    assert!(world.run(limits::WRITE_DEADLINE).is_some());
 }
 
 #[test]

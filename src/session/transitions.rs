@@ -9,7 +9,7 @@ impl Session {
         match &mut self.stage {
             Stage::Exchange(exchange) => {
                 let out = self.transmit.plain();
-                let progress = exchange.handle_bytes(now, &scratch.plain, self.role, &self.settings, out);
+                let progress = exchange.handle_bytes(now, &scratch.plain, &self.settings, out);
                 self.secret = exchange.is_secret();
                 if self.secret {
                     scratch.plain.zeroize();
@@ -37,8 +37,8 @@ impl Session {
         }
     }
 
-    /// The socket took nothing for the write deadline.
-    pub(super) fn handle_stall(&mut self, now: Now) {
+    /// The socket took nothing for the write deadline, and the peer acknowledged nothing.
+    pub(super) fn end_stalled(&mut self, now: Now) {
         let end = match &mut self.stage {
             Stage::Streaming(streaming) => {
                 streaming.close(now.instant, CloseReason::SlowConsumer, &mut self.effects);

@@ -26,25 +26,24 @@ impl Scratch {
 
 const SCRATCH_BYTES_KEPT: usize = 256 * 1024;
 
-/// Where a session's events come from.
+/// Where a session's events come from: a view, which the caller moves on once the bytes are sealed.
 pub trait Source {
-    /// Appends up to `budget` bytes; with `stop`, not beyond the end of the frame that is begun.
-    fn take(&mut self, budget: usize, stop: bool, out: &mut Vec<u8>);
+    /// Appends up to `budget` bytes of what comes next to `out`; with `stop`, not beyond the end of the frame that is begun.
+    /// Returns how many.
+    fn copy(&self, budget: usize, stop: bool, out: &mut Vec<u8>) -> usize;
     /// Whether another frame may stand before the next bytes.
     fn at_boundary(&self) -> bool;
-    /// Whether everything was taken.
+    /// Whether no event bytes are left.
     fn is_drained(&self) -> bool;
-    /// The socket has everything that was taken.
-    fn handle_written(&mut self);
-    /// The socket takes no more now.
-    fn handle_blocked(&mut self);
 }
 
 /// A source without events: an HTTP connection's.
 pub struct NoEvents;
 
 impl Source for NoEvents {
-    fn take(&mut self, _: usize, _: bool, _: &mut Vec<u8>) {}
+    fn copy(&self, _: usize, _: bool, _: &mut Vec<u8>) -> usize {
+        0
+    }
 
     fn at_boundary(&self) -> bool {
         true
@@ -53,10 +52,13 @@ impl Source for NoEvents {
     fn is_drained(&self) -> bool {
         true
     }
+}
 
-    fn handle_written(&mut self) {}
-
-    fn handle_blocked(&mut self) {}
+/// What [`super::Session::poll_transmit`] has put into the wire buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Filled {
+    /// Bytes of events among it.
+    pub event_bytes: usize,
 }
 
 /// The two queues of one connection, and since when the socket has taken nothing.
@@ -108,20 +110,23 @@ impl Transmit {
         self.plain.rest().len() + self.sealed.rest().len() > limits::READ_BATCH_BYTES
     }
 
-    /// Moves the next plain bytes into `out`: the protocol's own where a frame may begin, then events.
-    pub(super) fn fill(&mut self, events: Option<&mut dyn Source>, out: &mut Vec<u8>) {
+    /// Moves the next plain bytes into `out`: the protocol's own where a frame may begin, then events. Returns how many bytes
+    /// of events there are.
+    pub(super) fn fill(&mut self, events: &impl Source, out: &mut Vec<u8>) -> usize {
         let own = self.plain.rest().len();
-        let Some(events) = events else {
-            let step = own.min(limits::READ_BATCH_BYTES);
-            out.extend_from_slice(&self.plain.rest()[..step]);
-            self.plain.advance(step);
-            return;
-        };
         if own > 0 && events.at_boundary() {
             out.extend_from_slice(self.plain.rest());
             self.plain.advance(own);
         }
-        events.take(limits::WRITE_BATCH_BYTES.saturating_sub(out.len()), !self.plain.rest().is_empty(), out);
+        events.copy(limits::WRITE_BATCH_BYTES.saturating_sub(out.len()), !self.plain.rest().is_empty(), out)
+    }
+
+    /// Moves the next plain bytes of a connection without events into `out`.
+    pub(super) fn fill_own(&mut self, out: &mut Vec<u8>) -> usize {
+        let step = self.plain.rest().len().min(limits::READ_BATCH_BYTES);
+        out.extend_from_slice(&self.plain.rest()[..step]);
+        self.plain.advance(step);
+        0
     }
 
     /// Sealed bytes that the socket did not take.
@@ -143,6 +148,13 @@ impl Transmit {
         if self.sealed.rest().is_empty() {
             self.stalled_since = None;
         } else if sent > 0 || self.stalled_since.is_none() {
+            self.stalled_since = Some(now);
+        }
+    }
+
+    /// The peer has acknowledged something: the socket has its whole deadline once more.
+    pub(super) fn restart_stall(&mut self, now: Instant) {
+        if self.stalled_since.is_some() {
             self.stalled_since = Some(now);
         }
     }

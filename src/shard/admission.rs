@@ -52,6 +52,9 @@ impl RateLimit {
         self.forget(now);
         let prefix = Prefix::from(address);
         let attempts = self.attempts.entry(prefix).or_default();
+        while attempts.front().is_some_and(|at| now.since(*at) >= self.window) {
+            attempts.pop_front();
+        }
         if attempts.len() >= self.per_window {
             let oldest = attempts.front().copied().unwrap_or(now);
             let left = (oldest + self.window).since(now);
@@ -70,9 +73,12 @@ impl RateLimit {
         self.attempts.len()
     }
 
-    /// Forgets what is older than the window.
+    /// Forgets what is older than the window, a bounded number at a time: more than one attempt can add.
     pub fn forget(&mut self, now: Instant) {
-        while self.order.front().is_some_and(|(at, _)| now.since(*at) >= self.window) {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            if self.order.front().is_none_or(|(at, _)| now.since(*at) < self.window) {
+                break;
+            }
             self.forget_oldest();
         }
         if self.order.is_empty() && self.attempts.capacity() > SHRINK_ABOVE {
@@ -82,9 +88,12 @@ impl RateLimit {
     }
 
     fn forget_oldest(&mut self) {
-        let Some((_, prefix)) = self.order.pop_front() else { return };
+        let Some((at, prefix)) = self.order.pop_front() else { return };
         if let Some(attempts) = self.attempts.get_mut(&prefix) {
-            attempts.pop_front();
+            // The address itself may have dropped it when it tried again.
+            if attempts.front().is_some_and(|oldest| *oldest <= at) {
+                attempts.pop_front();
+            }
             if attempts.is_empty() {
                 self.attempts.remove(&prefix);
             }
@@ -93,6 +102,7 @@ impl RateLimit {
 }
 
 const SHRINK_ABOVE: usize = 4_096;
+const FORGOTTEN_AT_ONCE: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +150,9 @@ mod tests {
             assert!(limit.attempt(Instant(u64::from(i)), IpAddr::from(i.to_be_bytes())).is_ok());
         }
         assert_eq!(limit.addresses(), 1_000);
-        limit.forget(Instant(61 * SECOND));
+        for _ in 0..1_000 / FORGOTTEN_AT_ONCE + 1 {
+            limit.forget(Instant(61 * SECOND));
+        }
         assert_eq!(limit.addresses(), 0);
     }
 

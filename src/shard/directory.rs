@@ -8,11 +8,14 @@ use ahash::{HashMap, HashSet};
 pub struct Directory {
     gateways: HashSet<GatewayId>,
     keys: HashMap<KeyHash, (GatewayId, TokenId)>,
+    /// Changes that were applied.
+    version: u64,
 }
 
 impl Directory {
     /// Takes over one committed change. Changes arrive in commit order.
     pub fn apply(&mut self, change: Change) {
+        self.version += 1;
         match change {
             Change::GatewayCreated(gateway) => {
                 self.gateways.insert(gateway);
@@ -28,6 +31,11 @@ impl Directory {
                 self.keys.remove(&hash);
             }
         }
+    }
+
+    /// Changes with every change that is applied.
+    pub fn version(&self) -> u64 {
+        self.version
     }
 
     /// Whether there is such a gateway.

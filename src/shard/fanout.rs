@@ -1,37 +1,37 @@
 //! From an accepted event to decided deliveries: position, outboxes, tickets, failures.
 
 use super::{
-    ConnectionKey, DeliveryFailure, Effect, RequestKey, Shard,
+    ConnectionKey, DeliveryFailure, Effect, Shard,
     command::DeliveryStats,
     outbox,
-    tickets::{Outcome, TicketRef},
+    tickets::{Origin, Outcome, TicketRef},
 };
 use crate::{
     limits,
-    model::{CloseReason, Event, GatewayId, Now},
+    model::{CloseReason, Event, GatewayId, Instant, Now, Position},
 };
 
 impl Shard {
     pub(super) fn publish(
         &mut self,
         now: Now,
-        request: RequestKey,
+        origin: Origin,
         events: impl Iterator<Item = Event>,
         count: usize,
         many: bool,
     ) {
-        let ticket = self.tickets.open(request, count, many, now.instant + self.settings.publish_timeout);
+        let ticket = self.tickets.open(origin, count, many, now.instant + self.settings.publish_timeout);
         for event in events {
-            self.accept(now, ticket, &event);
+            let position = self.log.append(event.gateway);
+            self.deliver(now, ticket, &event, position);
         }
-        if let Some((request, reply)) = self.tickets.seal(ticket) {
-            self.effects.push_back(Effect::Reply(request, reply));
+        if let Some((origin, reply)) = self.tickets.seal(ticket) {
+            self.effects.push_back(Effect::Reply(origin, reply));
         }
     }
 
-    /// Gives one event its position and puts it into every outbox of its gateway.
-    fn accept(&mut self, now: Now, ticket: u32, event: &Event) {
-        let position = self.log.append(event.gateway);
+    /// Puts an event that has its position into every outbox of its gateway.
+    fn deliver(&mut self, now: Now, ticket: u32, event: &Event, position: Position) {
         let keys = self.registry.of(event.gateway);
         let of = self.tickets.add(ticket, event, position, keys.len());
         if keys.is_empty() {
@@ -42,13 +42,15 @@ impl Shard {
         let frame = (self.settings.encoding.encode)(event, position, now.wall);
         // By index: a connection that overflows is retired, and must not shift those behind it.
         let mut slow = Vec::new();
-        let bytes_max = self.settings.outbox_bytes_max;
         for at in 0..self.registry.of(event.gateway).len() {
             let key = self.registry.of(event.gateway)[at];
             let Some(connection) = self.registry.connection_mut(key) else { continue };
             let idle = connection.outbox.is_empty();
-            // A socket that was not offered what waits cannot be called slow.
-            let bytes_max = if connection.blocked { bytes_max } else { limits::UNOFFERED_BYTES_MAX };
+            let bytes_max = match connection.blocked_since {
+                Some(since) if is_slow(now.instant, since) => self.settings.outbox_bytes_max,
+                // A socket that takes bytes, or was offered none, is not slow; a whole batch may wait for it.
+                _ => self.settings.outbox_bytes_max.max(limits::MOVING_OUTBOX_BYTES_MAX),
+            };
             match connection.outbox.push(frame.clone(), of, bytes_max) {
                 Ok(()) if idle => self.dirty.push_back(key),
                 Ok(()) => {}
@@ -72,8 +74,8 @@ impl Shard {
         if let Outcome::Failed(reason) = outcome {
             self.fail(now, of, gateway, Some(key), reason);
         }
-        if let Some((request, reply)) = self.tickets.decide(of, id, outcome) {
-            self.effects.push_back(Effect::Reply(request, reply));
+        if let Some((origin, reply)) = self.tickets.decide(of, id, outcome) {
+            self.effects.push_back(Effect::Reply(origin, reply));
         }
     }
 
@@ -92,7 +94,12 @@ impl Shard {
         });
         if let Some((kind, outcome)) = self.tickets.about(of) {
             let (kind, correlation) = (kind.clone(), outcome.correlation_id);
-            self.effects.push_back(Effect::Failed(DeliveryFailure { gateway, connection, kind, correlation, reason }));
+            self.failures.push(DeliveryFailure { gateway, connection, kind, correlation, reason });
         }
     }
+}
+
+/// Whether a socket has taken nothing for so long that its outbox has to keep within the configured bound.
+fn is_slow(now: Instant, blocked_since: Instant) -> bool {
+    now.since(blocked_since) >= limits::OUTBOX_PATIENCE
 }

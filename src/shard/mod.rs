@@ -3,7 +3,7 @@
 //! ```text
 //!   Command ──▶ ┌─────────────────────────────────┐ ──▶ Effect (replies, closes, failures to log)
 //!   join/leave ▶│ log → registry → outbox → ticket │ ──▶ poll_dirty: connections with something to write
-//!   confirm ──▶ └─────────────────────────────────┘ ◀── take: bytes for a socket
+//!   confirm ──▶ └─────────────────────────────────┘ ◀── waiting: a view of the bytes for a socket, moved on by advance
 //! ```
 //!
 //! After each `handle_*` the caller drains `poll_effect` and `poll_dirty`; nothing in here calls out.
@@ -11,6 +11,7 @@
 pub mod admission;
 pub mod command;
 pub mod directory;
+mod failures;
 mod fanout;
 mod log;
 pub mod outbox;
@@ -18,23 +19,24 @@ pub mod placement;
 pub mod registry;
 mod stats;
 mod tickets;
+mod waiting;
 
 pub use command::{Command, InboundStats, Reply};
 pub use directory::Directory;
+pub use failures::{DeliveryFailure, Failed};
 pub use placement::Placement;
 pub use registry::{Connection, ConnectionKey, Join};
-pub use tickets::RequestKey;
+pub use tickets::{Origin, RequestKey};
+pub use waiting::Waiting;
 
-use crate::model::{
-    Change, CloseReason, ConnectionId, CorrelationId, Event, EventType, GatewayId, Instant, Now, Position, Refused,
-    ShardId, Timestamp,
-};
+use crate::model::{Change, CloseReason, Event, GatewayId, Instant, Now, Position, Refused, ShardId, Timestamp};
 use admission::RateLimit;
 use bytes::Bytes;
 use command::DeliveryStats;
+use failures::Failures;
 use log::Log;
 use registry::Registry;
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 use tickets::{Outcome, Tickets};
 
 /// How an event becomes the bytes that every connection shares, and where other frames may stand among them.
@@ -73,26 +75,9 @@ pub struct Settings {
 #[derive(Debug)]
 pub enum Effect {
     /// An answer to a command.
-    Reply(RequestKey, Reply),
+    Reply(Origin, Reply),
     /// End this connection.
     Close(ConnectionKey, CloseReason),
-    /// A delivery failed: log it.
-    Failed(DeliveryFailure),
-}
-
-/// A failed delivery, for the log (contract section 4).
-#[derive(Clone, Debug)]
-pub struct DeliveryFailure {
-    /// To which gateway.
-    pub gateway: GatewayId,
-    /// On which connection; `None` where there was none.
-    pub connection: Option<ConnectionId>,
-    /// What kind of event.
-    pub kind: EventType,
-    /// Which one.
-    pub correlation: CorrelationId,
-    /// Why.
-    pub reason: &'static str,
 }
 
 /// One core's gateways.
@@ -106,6 +91,7 @@ pub struct Shard {
     inbound: InboundStats,
     dirty: VecDeque<ConnectionKey>,
     effects: VecDeque<Effect>,
+    failures: Failures,
 }
 
 impl Shard {
@@ -120,27 +106,36 @@ impl Shard {
             inbound: InboundStats::default(),
             dirty: VecDeque::new(),
             effects: VecDeque::new(),
+            failures: Failures::default(),
             settings,
         }
     }
 
     /// Carries a command out. The reply comes as an effect, at once or later.
-    pub fn handle_command(&mut self, now: Now, request: RequestKey, command: Command) {
+    pub fn handle_command(&mut self, now: Now, origin: Origin, command: Command) {
         let reply = match command {
-            Command::Publish(event) => return self.publish(now, request, std::iter::once(event), 1, false),
+            Command::Publish(event) => return self.publish(now, origin, std::iter::once(event), 1, false),
             Command::PublishMany(events) => {
                 let count = events.len();
-                return self.publish(now, request, events.into_iter(), count, true);
+                return self.publish(now, origin, events.into_iter(), count, true);
             }
             Command::Totals(gateway) => Reply::Totals(self.totals(gateway)),
             Command::Connections { gateway, skip, take } => Reply::Connections(self.rows(gateway, skip, take)),
-            Command::Attempt(address) => Reply::Attempt(self.rate.attempt(now.instant, address)),
+            Command::Attempt(address) => Reply::Attempt(self.handle_attempt(now, address)),
             Command::Live(gateways) => {
                 let live = |gateway: &GatewayId| u32::try_from(self.registry.of(*gateway).len()).unwrap_or(u32::MAX);
                 Reply::Live(gateways.iter().map(live).collect())
             }
         };
-        self.effects.push_back(Effect::Reply(request, reply));
+        self.effects.push_back(Effect::Reply(origin, reply));
+    }
+
+    /// Counts an attempt to connect of an address that this shard keeps.
+    ///
+    /// # Errors
+    /// Seconds until the address may try again.
+    pub fn handle_attempt(&mut self, now: Now, address: IpAddr) -> Result<(), u32> {
+        self.rate.attempt(now.instant, address)
     }
 
     /// A connection joins its gateway; events published from now on are its events. Returns the position that it joins at.
@@ -200,52 +195,42 @@ impl Shard {
         }
     }
 
-    /// Appends up to `budget` bytes of the connection's events to `out`; see [`outbox::Outbox::take`].
-    pub fn take(&mut self, key: ConnectionKey, budget: usize, stop: bool, out: &mut Vec<u8>) {
-        let boundary = self.settings.encoding.boundary;
+    /// What waits for the connection: a view, which [`Shard::advance`] moves on.
+    pub fn waiting(&self, key: ConnectionKey) -> Waiting<'_> {
+        let outbox = self.registry.connection(key).map(|connection| &connection.outbox);
+        Waiting { outbox, boundary: self.settings.encoding.boundary }
+    }
+
+    /// The first `event_bytes` of what waits for the connection were handed to its socket.
+    pub fn advance(&mut self, key: ConnectionKey, event_bytes: usize) {
         if let Some(connection) = self.registry.connection_mut(key) {
-            connection.outbox.take(budget, stop, boundary, out);
+            connection.outbox.advance(event_bytes);
         }
     }
 
-    /// Whether another frame may go out before the connection's next event bytes.
-    pub fn at_boundary(&self, key: ConnectionKey) -> bool {
-        let boundary = self.settings.encoding.boundary;
-        self.registry.connection(key).is_none_or(|connection| connection.outbox.at_boundary(boundary))
-    }
-
-    /// Whether all events of the connection have been taken.
-    pub fn is_drained(&self, key: ConnectionKey) -> bool {
-        self.registry.connection(key).is_none_or(|connection| connection.outbox.is_empty())
-    }
-
-    /// Everything taken for this connection is in its socket: those events are delivered.
+    /// Everything handed to the connection's socket is in it: those events are delivered.
     pub fn handle_written(&mut self, now: Now, key: ConnectionKey) {
         let Some(connection) = self.registry.connection_mut(key) else { return };
         let id = connection.id;
         let mut sent = 0;
         for ticket in connection.outbox.confirm() {
             sent += 1;
-            if let Some((request, reply)) = self.tickets.decide(ticket, id, Outcome::Delivered) {
-                self.effects.push_back(Effect::Reply(request, reply));
+            if let Some((origin, reply)) = self.tickets.decide(ticket, id, Outcome::Delivered) {
+                self.effects.push_back(Effect::Reply(origin, reply));
             }
         }
         connection.outbox.shrink();
-        connection.blocked = false;
+        connection.blocked_since = None;
         connection.stats.total_events_sent += sent;
         self.totals.total_events_sent += sent;
         debug_assert!(now.instant >= connection.connected);
     }
 
-    /// The connection's socket takes no more now: whoever has more waiting than may wait is a slow consumer.
-    pub fn handle_blocked(&mut self, now: Now, key: ConnectionKey) {
-        let bytes_max = self.settings.outbox_bytes_max;
-        let Some(connection) = self.registry.connection_mut(key).filter(|connection| !connection.closing) else {
-            return;
-        };
-        connection.blocked = true;
-        if connection.outbox.is_over(bytes_max) {
-            self.close_slow(now, key);
+    /// The connection's socket takes no more now; `progress` where it took something before.
+    pub fn handle_blocked(&mut self, now: Now, key: ConnectionKey, progress: bool) {
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        if progress || connection.blocked_since.is_none() {
+            connection.blocked_since = Some(now.instant);
         }
     }
 
@@ -264,17 +249,29 @@ impl Shard {
         self.effects.extend(gone.into_iter().map(|(key, reason)| Effect::Close(key, reason)));
     }
 
-    /// Answers publishes whose time is up, and forgets what may be forgotten.
-    pub fn handle_timeout(&mut self, now: Now) {
-        while let Some((request, reply)) = self.tickets.expire(now.instant) {
-            self.effects.push_back(Effect::Reply(request, reply));
-        }
+    /// Answers up to `most` publishes whose time is up; returns how many.
+    pub fn handle_timeout(&mut self, now: Now, most: usize) -> usize {
         self.rate.forget(now.instant);
+        for answered in 0..most {
+            let Some((origin, reply)) = self.tickets.expire(now.instant) else { return answered };
+            self.effects.push_back(Effect::Reply(origin, reply));
+        }
+        most
     }
 
     /// When [`Shard::handle_timeout`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
         self.tickets.poll_timeout()
+    }
+
+    /// The next failed delivery to tell.
+    pub fn poll_failure(&mut self) -> Option<Failed> {
+        self.failures.pop()
+    }
+
+    /// Whether [`Shard::poll_effect`] or [`Shard::poll_failure`] has something.
+    pub fn has_effect(&self) -> bool {
+        !self.effects.is_empty() || !self.failures.is_empty()
     }
 
     /// The next thing to carry out.

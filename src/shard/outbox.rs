@@ -5,7 +5,8 @@
 //!                 └──── in flight ───────┴──────────────┘
 //! ```
 //!
-//! An event is *taken* when its bytes were handed over for writing, and *confirmed* when the socket has them all.
+//! An event's bytes are copied out first; the outbox moves on when they were handed over for writing. An event is *taken* then,
+//! and *confirmed* when the socket has it whole.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -52,25 +53,37 @@ impl<T> Outbox<T> {
         Ok(())
     }
 
-    /// Whether more waits than may, beside the one event that always may.
-    pub fn is_over(&self, bytes_max: usize) -> bool {
-        let waiting = self.entries.len() - self.taken - usize::from(self.offset > 0);
-        waiting > 1 && self.waiting_bytes > bytes_max
+    /// Appends up to `budget` bytes of what comes next to `out`, and returns how many. With `stop`, stays within the frame that
+    /// is begun, whose end is `boundary(length of the event, offset)`. Nothing moves on before [`Outbox::advance`].
+    pub fn copy(&self, budget: usize, stop: bool, boundary: fn(usize, usize) -> usize, out: &mut Vec<u8>) -> usize {
+        if stop {
+            let Some(entry) = self.entries.get(self.taken).filter(|_| !self.at_boundary(boundary)) else { return 0 };
+            let end = boundary(entry.frame.len(), self.offset).min(self.offset + budget);
+            out.extend_from_slice(&entry.frame[self.offset..end]);
+            return end - self.offset;
+        }
+        let (mut left, mut at, mut offset) = (budget, self.taken, self.offset);
+        while left > 0
+            && let Some(entry) = self.entries.get(at)
+        {
+            let step = (entry.frame.len() - offset).min(left);
+            out.extend_from_slice(&entry.frame[offset..offset + step]);
+            left -= step;
+            (at, offset) = (at + 1, 0);
+        }
+        budget - left
     }
 
-    /// Appends up to `budget` bytes of what comes next to `out`. With `stop`, stays within the frame that is begun, whose
-    /// end is `boundary(length of the event, offset)`.
-    pub fn take(&mut self, budget: usize, stop: bool, boundary: fn(usize, usize) -> usize, out: &mut Vec<u8>) {
-        let mut left = budget;
+    /// The first `bytes` of what comes next were handed over for writing.
+    pub fn advance(&mut self, bytes: usize) {
+        let mut left = bytes;
         while left > 0 {
-            let Some(entry) = self.entries.get(self.taken) else { return };
-            let length = entry.frame.len();
-            if stop && self.at_boundary(boundary) {
+            let Some(entry) = self.entries.get(self.taken) else {
+                debug_assert!(false, "{left} bytes were handed over that were not in the outbox");
                 return;
-            }
-            let end = if stop { boundary(length, self.offset) } else { length };
-            let step = (end - self.offset).min(left);
-            out.extend_from_slice(&entry.frame[self.offset..self.offset + step]);
+            };
+            let length = entry.frame.len();
+            let step = (length - self.offset).min(left);
             if self.offset == 0 {
                 self.waiting_bytes -= length;
             }
@@ -211,7 +224,9 @@ mod tests {
 
     fn take(outbox: &mut Outbox<u32>, budget: usize, stop: bool) -> Vec<u8> {
         let mut out = Vec::new();
-        outbox.take(budget, stop, tens, &mut out);
+        let copied = outbox.copy(budget, stop, tens, &mut out);
+        assert_eq!(copied, out.len());
+        outbox.advance(copied);
         out
     }
 

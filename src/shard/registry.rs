@@ -37,8 +37,8 @@ pub struct Connection {
     pub stale: bool,
     /// It gets no more events.
     pub closing: bool,
-    /// Its socket has refused bytes: what waits for it counts against the bound.
-    pub blocked: bool,
+    /// Since when its socket has taken nothing although something was offered to it.
+    pub blocked_since: Option<Instant>,
     /// What waits for it.
     pub outbox: Outbox<TicketRef>,
     /// What it got and what not.
@@ -82,7 +82,7 @@ impl Registry {
             round_trip_us: 0,
             stale: false,
             closing: false,
-            blocked: false,
+            blocked_since: None,
             outbox: Outbox::default(),
             stats: DeliveryStats::default(),
             serial: self.serial,

@@ -1,7 +1,10 @@
 //! Claims about one shard, in virtual time.
 
 use super::*;
-use crate::model::{Failure, TokenId};
+use crate::{
+    limits,
+    model::{ConnectionId, CorrelationId, EventType, Failure, TokenId},
+};
 
 fn encode(event: &Event, position: Position, _: Timestamp) -> Bytes {
     [event.payload.as_ref(), format!("#{};", position.offset).as_bytes()].concat().into()
@@ -44,10 +47,14 @@ fn event(gateway: GatewayId, payload: &str) -> Event {
     }
 }
 
+fn from(key: RequestKey) -> Origin {
+    Origin { shard: ShardId(0), key }
+}
+
 fn replies(shard: &mut Shard) -> Vec<(RequestKey, Reply)> {
     std::iter::from_fn(|| shard.poll_effect())
         .filter_map(|effect| match effect {
-            Effect::Reply(request, reply) => Some((request, reply)),
+            Effect::Reply(origin, reply) => Some((origin.key, reply)),
             _ => None,
         })
         .collect()
@@ -62,7 +69,8 @@ fn published(shard: &mut Shard) -> crate::model::PublishOutcome {
 
 fn write_all(shard: &mut Shard, now: Now, key: ConnectionKey) -> String {
     let mut out = Vec::new();
-    shard.take(key, 10_000, false, &mut out);
+    let copied = shard.waiting(key).copy(10_000, false, &mut out);
+    shard.advance(key, copied);
     shard.handle_written(now, key);
     String::from_utf8(out).unwrap()
 }
@@ -74,7 +82,7 @@ fn an_event_goes_to_every_connection_of_its_gateway_and_to_no_other() {
     let a = shard.handle_join(at(0), join(ours)).unwrap().0;
     let b = shard.handle_join(at(0), join(ours)).unwrap().0;
     let c = shard.handle_join(at(0), join(other)).unwrap().0;
-    shard.handle_command(at(1), 1, Command::Publish(event(ours, "x")));
+    shard.handle_command(at(1), from(1), Command::Publish(event(ours, "x")));
     assert_eq!(std::iter::from_fn(|| shard.poll_dirty()).collect::<Vec<_>>(), [a, b]);
     assert!(replies(&mut shard).is_empty(), "undecided until written");
     assert_eq!(write_all(&mut shard, at(1), a), "x#1;");
@@ -91,7 +99,7 @@ fn events_keep_the_order_in_which_they_were_accepted() {
     let gateway = GatewayId::random();
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
     for n in 0..5 {
-        shard.handle_command(at(1), n, Command::Publish(event(gateway, &n.to_string())));
+        shard.handle_command(at(1), from(n), Command::Publish(event(gateway, &n.to_string())));
     }
     assert_eq!(write_all(&mut shard, at(1), key), "0#1;1#2;2#3;3#4;4#5;");
     assert_eq!(replies(&mut shard).len(), 5);
@@ -100,22 +108,25 @@ fn events_keep_the_order_in_which_they_were_accepted() {
 #[test]
 fn a_gateway_that_is_away_is_a_failed_delivery_with_its_reason() {
     let mut shard = shard();
-    shard.handle_command(at(1), 1, Command::Publish(event(GatewayId::random(), "x")));
+    shard.handle_command(at(1), from(1), Command::Publish(event(GatewayId::random(), "x")));
     let outcome = published(&mut shard);
     assert_eq!((outcome.connections, outcome.delivered, outcome.failed), (0, 0, 1));
     assert_eq!(outcome.failures, [Failure { connection_id: None, reason: "gateway not connected" }]);
 }
 
 #[test]
-fn an_outbox_over_its_bound_closes_that_connection_and_no_other() {
+fn an_outbox_over_its_bound_closes_a_socket_that_has_taken_nothing_for_the_patience_and_no_other() {
     let mut shard = shard();
     let gateway = GatewayId::random();
     let slow = shard.handle_join(at(0), join(gateway)).unwrap().0;
     let good = shard.handle_join(at(0), join(gateway)).unwrap().0;
-    shard.handle_blocked(at(1), slow);
+    shard.handle_blocked(at(1), slow, false);
+    shard.handle_blocked(at(2), slow, false);
+    let later = at(1).instant + limits::OUTBOX_PATIENCE;
+    let later = Now { instant: later, ..at(1) };
     for n in 0..4 {
-        shard.handle_command(at(1), n, Command::Publish(event(gateway, &"x".repeat(40))));
-        assert!(write_all(&mut shard, at(1), good).len() > 40);
+        shard.handle_command(later, from(n), Command::Publish(event(gateway, &"x".repeat(40))));
+        assert!(write_all(&mut shard, later, good).len() > 40);
     }
     let effects: Vec<_> = std::iter::from_fn(|| shard.poll_effect()).collect();
     let closed = effects.iter().filter(|e| matches!(e, Effect::Close(key, CloseReason::SlowConsumer) if *key == slow));
@@ -125,21 +136,30 @@ fn an_outbox_over_its_bound_closes_that_connection_and_no_other() {
     assert_eq!(shard.undecided(), 0);
     let totals = shard.totals(None).deliveries;
     assert_eq!((totals.total_events_sent, totals.failed_deliveries), (4, 3));
+    assert_eq!(std::iter::from_fn(|| shard.poll_failure()).count(), 3);
 }
 
 #[test]
-fn nobody_is_slow_before_being_asked() {
+fn a_socket_that_takes_bytes_is_not_slow_whatever_waits_for_it() {
     let mut shard = shard();
     let gateway = GatewayId::random();
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
     let batch = || Command::PublishMany(vec![event(gateway, &"x".repeat(40)); 10]);
-    shard.handle_command(at(1), 1, batch());
+    shard.handle_command(at(1), from(1), batch());
     assert_eq!(write_all(&mut shard, at(1), key).len(), 10 * 43 + 1, "ten times the bound, and taken at once");
     assert_eq!(replies(&mut shard).len(), 1);
-    shard.handle_command(at(2), 2, batch());
-    shard.handle_blocked(at(2), key);
+    let mut now = at(2);
+    for n in 2..6 {
+        shard.handle_command(now, from(n), batch());
+        // It takes a little each time, and never all.
+        shard.handle_blocked(now, key, true);
+        now.instant = now.instant + (limits::OUTBOX_PATIENCE - Duration::from_micros(1));
+    }
+    assert!(std::iter::from_fn(|| shard.poll_effect()).next().is_none());
+    now.instant = now.instant + Duration::from_micros(1);
+    shard.handle_command(now, from(6), batch());
     let effects: Vec<_> = std::iter::from_fn(|| shard.poll_effect()).collect();
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Close(_, CloseReason::SlowConsumer))));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Close(_, CloseReason::SlowConsumer))), "{effects:?}");
 }
 
 #[test]
@@ -147,10 +167,10 @@ fn what_is_undecided_when_the_time_is_up_is_pending_and_counted_later() {
     let mut shard = shard();
     let gateway = GatewayId::random();
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
-    shard.handle_command(at(1), 1, Command::Publish(event(gateway, "x")));
-    shard.handle_timeout(at(2));
+    shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
+    assert_eq!(shard.handle_timeout(at(2), 9), 0);
     assert!(replies(&mut shard).is_empty());
-    shard.handle_timeout(at(3));
+    assert_eq!(shard.handle_timeout(at(3), 9), 1);
     assert_eq!(published(&mut shard).pending, 1);
     write_all(&mut shard, at(4), key);
     assert!(replies(&mut shard).is_empty(), "answered once");
@@ -162,7 +182,7 @@ fn leaving_decides_what_was_not_written_and_frees_the_place_once() {
     let mut shard = shard();
     let gateway = GatewayId::random();
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
-    shard.handle_command(at(1), 1, Command::Publish(event(gateway, "x")));
+    shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
     assert!(shard.handle_leave(at(1), key, CloseReason::GatewayGone).is_some());
     let outcome = published(&mut shard);
     assert_eq!((outcome.delivered, outcome.failed, outcome.failures[0].reason), (0, 1, "gateway gone"));
@@ -202,7 +222,7 @@ fn a_batch_is_answered_in_its_order() {
     let (here, away) = (GatewayId::random(), GatewayId::random());
     let key = shard.handle_join(at(0), join(here)).unwrap().0;
     let events = vec![event(here, "a"), event(away, "b"), event(here, "c")];
-    shard.handle_command(at(1), 9, Command::PublishMany(events));
+    shard.handle_command(at(1), from(9), Command::PublishMany(events));
     write_all(&mut shard, at(1), key);
     let Some((9, Reply::PublishedMany(outcomes))) = replies(&mut shard).pop() else { panic!("no answer") };
     assert_eq!(outcomes.iter().map(|o| (o.delivered, o.failed)).collect::<Vec<_>>(), [(1, 0), (0, 1), (1, 0)]);
@@ -213,10 +233,11 @@ fn a_batch_that_overflows_its_only_connection_is_answered_whole() {
     let mut shard = shard();
     let gateway = GatewayId::random();
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
-    shard.handle_blocked(at(0), key);
-    shard.handle_command(at(1), 1, Command::Publish(event(gateway, &"x".repeat(90))));
+    shard.handle_blocked(at(0), key, false);
+    let later = Now { instant: at(0).instant + limits::OUTBOX_PATIENCE, ..at(1) };
+    shard.handle_command(later, from(1), Command::Publish(event(gateway, &"x".repeat(90))));
     let events = vec![event(gateway, &"y".repeat(90)), event(gateway, "z"), event(gateway, "z")];
-    shard.handle_command(at(1), 2, Command::PublishMany(events));
+    shard.handle_command(later, from(2), Command::PublishMany(events));
     let replies = replies(&mut shard);
     let Some((2, Reply::PublishedMany(outcomes))) = replies.last() else { panic!("no answer") };
     let reasons: Vec<_> = outcomes.iter().map(|outcome| outcome.failures[0].reason).collect();

@@ -3,13 +3,22 @@
 use super::command::Reply;
 use crate::{
     limits,
-    model::{ConnectionId, Event, EventType, Failure, Instant, Position, PublishOutcome},
+    model::{ConnectionId, Event, EventType, Failure, Instant, Position, PublishOutcome, ShardId},
 };
 use slab::Slab;
 use std::collections::VecDeque;
 
 /// Which request an answer belongs to; the asker's business, opaque here.
 pub type RequestKey = u64;
+
+/// Who asked: the core, and what it knows the request by.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct Origin {
+    /// The asking core.
+    pub shard: ShardId,
+    /// Its key.
+    pub key: RequestKey,
+}
 
 /// One event of one undecided publish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,7 +38,7 @@ pub enum Outcome {
 
 #[derive(Debug)]
 struct Ticket {
-    request: RequestKey,
+    origin: Origin,
     serial: u64,
     many: bool,
     answered: bool,
@@ -53,10 +62,10 @@ pub struct Tickets {
 
 impl Tickets {
     /// Opens a ticket for so many events. Until [`Tickets::seal`] it stays, whatever is decided: more may be added.
-    pub fn open(&mut self, request: RequestKey, events: usize, many: bool, deadline: Instant) -> u32 {
+    pub fn open(&mut self, origin: Origin, events: usize, many: bool, deadline: Instant) -> u32 {
         self.serial += 1;
         let ticket = Ticket {
-            request,
+            origin,
             serial: self.serial,
             many,
             answered: false,
@@ -95,7 +104,7 @@ impl Tickets {
     }
 
     /// Decides one delivery; returns the answer where it was the last.
-    pub fn decide(&mut self, of: TicketRef, connection: ConnectionId, outcome: Outcome) -> Option<(RequestKey, Reply)> {
+    pub fn decide(&mut self, of: TicketRef, connection: ConnectionId, outcome: Outcome) -> Option<(Origin, Reply)> {
         let ticket = self.tickets.get_mut(of.ticket as usize)?;
         let result = &mut ticket.events[of.event as usize].outcome;
         result.pending -= 1;
@@ -113,27 +122,33 @@ impl Tickets {
     }
 
     /// All events were added; returns the answer where everything is decided already.
-    pub fn seal(&mut self, ticket: u32) -> Option<(RequestKey, Reply)> {
+    pub fn seal(&mut self, ticket: u32) -> Option<(Origin, Reply)> {
         self.tickets.get_mut(ticket as usize)?.undecided -= UNSEALED;
         self.settle(ticket)
     }
 
     /// Ends the ticket if nothing of it is undecided; returns the answer where it was not given yet.
-    fn settle(&mut self, ticket: u32) -> Option<(RequestKey, Reply)> {
+    fn settle(&mut self, ticket: u32) -> Option<(Origin, Reply)> {
         if self.tickets.get(ticket as usize)?.undecided > 0 {
             return None;
         }
         let mut ticket = self.tickets.remove(ticket as usize);
-        (!ticket.answered).then(|| (ticket.request, ticket.reply()))
+        (!ticket.answered).then(|| (ticket.origin, ticket.reply()))
     }
 
     /// When the next answer is due whatever is decided.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.front().map(|(deadline, ..)| *deadline)
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
+        while let Some((deadline, key, serial)) = self.deadlines.front().copied() {
+            if self.tickets.get(key as usize).is_some_and(|ticket| ticket.serial == serial) {
+                return Some(deadline);
+            }
+            self.deadlines.pop_front();
+        }
+        None
     }
 
     /// Answers one publish whose time is up; call until it returns `None`.
-    pub fn expire(&mut self, now: Instant) -> Option<(RequestKey, Reply)> {
+    pub fn expire(&mut self, now: Instant) -> Option<(Origin, Reply)> {
         while let Some((deadline, key, serial)) = self.deadlines.front().copied() {
             let live = self.tickets.get_mut(key as usize).filter(|ticket| ticket.serial == serial);
             if live.is_some() && deadline > now {
@@ -142,7 +157,7 @@ impl Tickets {
             self.deadlines.pop_front();
             if let Some(ticket) = live {
                 ticket.answered = true;
-                return Some((ticket.request, ticket.reply_so_far()));
+                return Some((ticket.origin, ticket.reply_so_far()));
             }
         }
         None

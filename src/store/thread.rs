@@ -113,6 +113,11 @@ impl StoreHandle {
         self.0.degraded.load(Ordering::Relaxed)
     }
 
+    /// The flag behind [`StoreHandle::is_degraded`].
+    pub fn degraded(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0.degraded)
+    }
+
     /// Takes no more jobs; those that wait are done, then the store is closed. Returns at once.
     pub fn stop(&self) {
         self.0.closed.store(true, Ordering::Release);

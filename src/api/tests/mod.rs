@@ -15,7 +15,7 @@ mod tokens;
 use super::*;
 use crate::{
     limits,
-    model::{Change, CorrelationId, GatewayId, KeyHash, Now, Position, PublishOutcome, Timestamp, TokenId},
+    model::{Change, CorrelationId, GatewayId, KeyHash, Now, Position, PublishOutcome, Side, Timestamp, TokenId},
     shard::command::{DeliveryStats, Totals},
 };
 use serde_json::Value;
@@ -56,6 +56,7 @@ impl World {
             connections_max: 1000,
             degraded: self.degraded,
             admin_token: crate::model::KeyHash::of(ADMIN.as_bytes()),
+            random: &|| uuid::Uuid::new_v4().as_u128(),
         }
     }
 
@@ -76,16 +77,38 @@ impl World {
         gateways
     }
 
+    /// The bound of the request's body, or the answer that its head gets.
+    fn preflight(&self, request: &Request) -> Result<usize, Response> {
+        match route_request(&request.call(), Side::Both, &self.view())? {
+            Routed::Call(matched) => Ok(matched.body_bytes_max()),
+            Routed::WebSocket => panic!("{request:?} connects"),
+        }
+    }
+
+    /// The first step of a call.
+    fn begin(&self, request: &Request) -> Step {
+        match route_request(&request.call(), Side::Both, &self.view()) {
+            Ok(Routed::Call(matched)) => handle(&matched, &request.call(), &self.view()),
+            Ok(Routed::WebSocket) => panic!("{request:?} connects"),
+            Err(refusal) => Step::Respond(refusal),
+        }
+    }
+
     /// Plays a call to its end; `hub` answers what is asked.
     fn run(&self, request: &Request, mut hub: impl FnMut(Ask) -> Answer) -> Response {
-        let mut step = handle(&request.call(), &self.view());
-        for _ in 0..3 {
+        let mut step = self.begin(request);
+        let mut answers = Vec::new();
+        for _ in 0..1_000 {
             match step {
                 Step::Respond(response) => return response,
                 Step::Ask(asks, pending) => {
-                    assert!(!asks.is_empty(), "a call that asks nothing would wait for ever");
-                    let answers = asks.into_iter().map(&mut hub).collect();
-                    step = pending.handle_answers(answers, &self.view());
+                    answers.extend(asks.into_iter().map(&mut hub));
+                    assert!(!answers.is_empty(), "a call that asks nothing would wait for ever");
+                    step = pending.handle_answers(std::mem::take(&mut answers), &self.view());
+                }
+                Step::Slice(asks, pending) => {
+                    answers.extend(asks.into_iter().map(&mut hub));
+                    step = pending.handle_more(&request.call(), &self.view());
                 }
             }
         }
@@ -99,8 +122,8 @@ impl World {
 
     /// What a call asks first.
     fn asks(&self, request: &Request) -> Vec<Ask> {
-        match handle(&request.call(), &self.view()) {
-            Step::Ask(asks, _) => asks,
+        match self.begin(request) {
+            Step::Ask(asks, _) | Step::Slice(asks, _) => asks,
             Step::Respond(response) => panic!("{request:?} was answered with {response:?}"),
         }
     }

@@ -88,8 +88,7 @@ fn head_is_routed_as_get_and_never_as_post() {
 #[test]
 fn the_bound_of_a_body_is_known_from_the_head() {
     let world = World::new();
-    let bounds: Vec<_> =
-        every_call(&world).iter().map(|request| preflight(&request.call(), &world.view()).unwrap()).collect();
+    let bounds: Vec<_> = every_call(&world).iter().map(|request| world.preflight(request).unwrap()).collect();
     let small = limits::BODY_BYTES_MAX;
     let expected = [
         [0, 0, 0, 0, limits::MANIFEST_BYTES_MAX].as_slice(),
@@ -103,7 +102,7 @@ fn the_bound_of_a_body_is_known_from_the_head() {
 fn a_body_over_its_bound_is_413_for_every_call() {
     let world = World::new();
     for request in every_call(&world) {
-        let bound = preflight(&request.call(), &world.view()).unwrap();
+        let bound = world.preflight(&request).unwrap();
         check(&world.respond(&request.body(vec![b' '; bound + 1])), 413);
     }
 }

@@ -9,8 +9,8 @@ impl World {
     /// Gives a long answer to the request that waits for one. False where none does.
     fn answer(&mut self) -> bool {
         let waits = self.take_effects();
-        if waits.contains("Preflight") {
-            self.session.handle_preflight(self.now, Ok(0));
+        if waits.contains("Route") {
+            self.session.handle_route(self.now, Ok(0));
             self.settle();
             assert_eq!(self.take_effects(), "Call");
             let response = Response { body: vec![b'x'; ANSWER_BYTES], ..Response::empty(200) };

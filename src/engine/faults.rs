@@ -8,7 +8,7 @@ use std::{
 
 /// What happens to the core that hears the peer.
 #[derive(Clone, Copy)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Its code panics.
     Panic,
     /// It does nothing else for so long.
@@ -18,12 +18,12 @@ pub(super) enum Fault {
 static ARMED: Mutex<Vec<(SocketAddr, Fault)>> = Mutex::new(Vec::new());
 
 /// Arms a fault for the next bytes of a peer.
-pub(super) fn arm(peer: SocketAddr, fault: Fault) {
+pub(crate) fn arm(peer: SocketAddr, fault: Fault) {
     ARMED.lock().unwrap_or_else(PoisonError::into_inner).push((peer, fault));
 }
 
 /// Strikes, if this peer's fault is armed.
-pub(super) fn strike(peer: SocketAddr) {
+pub(crate) fn strike(peer: SocketAddr) {
     let armed = {
         let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
         armed.iter().position(|(known, _)| *known == peer).map(|at| armed.swap_remove(at).1)

@@ -7,7 +7,7 @@ use std::sync::{
 
 /// The counter that all cores share; no lock.
 #[derive(Clone, Debug)]
-pub(crate) struct Slots {
+pub(super) struct Slots {
     taken: Arc<AtomicUsize>,
     max: usize,
 }
@@ -17,19 +17,19 @@ pub(crate) struct Slots {
 pub(crate) struct Slot(Arc<AtomicUsize>);
 
 impl Slots {
-    pub(crate) fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self { taken: Arc::default(), max }
     }
 
     /// A place, if there is one.
-    pub(crate) fn acquire(&self) -> Option<Slot> {
+    pub(super) fn acquire(&self) -> Option<Slot> {
         let take = |taken: usize| (taken < self.max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
         Some(Slot(Arc::clone(&self.taken)))
     }
 
     /// How many are taken.
-    pub(crate) fn taken(&self) -> usize {
+    pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Acquire)
     }
 }

@@ -1,0 +1,145 @@
+//! One core's I/O: what its engine asks for, carried out with system calls and channels.
+
+use super::{
+    clock,
+    epoll_set::{EpollSet, Woken},
+    mesh::{Address, Inbox},
+    notices::Notices,
+    socket,
+};
+use crate::{
+    engine::{Accepted, Engine, Incoming, Io, Lane, LinkKey, Notice, PeerState, Received, Request, Sent},
+    model::{Now, ShardId, Side},
+    shard::{Reply, RequestKey},
+    store::{Op, Settled, StoreHandle},
+};
+use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
+
+/// The I/O of one core.
+pub(super) struct CoreIo {
+    id: ShardId,
+    pub(super) set: EpollSet,
+    listeners: Vec<(OwnedFd, Side)>,
+    /// The listener that is asked first.
+    turn: usize,
+    inbox: Inbox,
+    peers: Vec<Address>,
+    store: StoreHandle,
+    notices: Notices,
+}
+
+impl CoreIo {
+    pub(super) fn new(
+        id: ShardId,
+        inbox: Inbox,
+        peers: Vec<Address>,
+        store: StoreHandle,
+        listeners: Vec<(OwnedFd, Side)>,
+    ) -> io::Result<Self> {
+        let set = EpollSet::new(Arc::clone(&inbox.bell))?;
+        for (listener, _) in &listeners {
+            set.add_listener(listener)?;
+        }
+        Ok(Self { id, set, listeners, turn: 0, inbox, peers, store, notices: Notices::new(id) })
+    }
+
+    /// Tells the engine what has become ready, after waiting for at most `wait`; returns how much that was.
+    pub(super) fn harvest(&mut self, engine: &mut Engine<Self>, wait: Duration) -> usize {
+        self.set.harvest(wait, |woken| match woken {
+            Woken::Link(key, ready) => engine.handle_ready(key, ready),
+            Woken::Acceptable => engine.handle_acceptable(),
+            Woken::Loop => {}
+        })
+    }
+}
+
+impl Io for CoreIo {
+    type Socket = OwnedFd;
+    type Detached = OwnedFd;
+    type Receipt = Arc<Settled>;
+
+    fn now(&mut self) -> Now {
+        clock::now()
+    }
+
+    fn random(&self) -> u128 {
+        uuid::Uuid::new_v4().as_u128()
+    }
+
+    fn notice(&mut self, now: Now, notice: Notice<'_>) {
+        self.notices.write(now, &notice);
+    }
+
+    fn accept(&mut self) -> Accepted<OwnedFd> {
+        for _ in 0..self.listeners.len() {
+            let (listener, side) = &self.listeners[self.turn % self.listeners.len()];
+            match socket::accept(listener) {
+                Ok(Some((socket, peer))) => return Accepted::Socket { socket, peer, side: *side },
+                Ok(None) => self.turn = self.turn.wrapping_add(1),
+                Err(error) => return Accepted::Failed(error),
+            }
+        }
+        Accepted::Blocked
+    }
+
+    fn stop_accepting(&mut self) {
+        for (listener, _) in self.listeners.drain(..) {
+            self.set.remove(&listener);
+        }
+    }
+
+    fn attach(&mut self, socket: &mut OwnedFd, key: LinkKey) -> bool {
+        self.set.add(&*socket, key).is_ok()
+    }
+
+    fn receive(&mut self, socket: &mut OwnedFd, room: &mut [u8]) -> Received {
+        socket::receive(socket, room)
+    }
+
+    fn send(&mut self, socket: &mut OwnedFd, bytes: &[u8]) -> Sent {
+        socket::send(socket, bytes)
+    }
+
+    fn shutdown_write(&mut self, socket: &mut OwnedFd) {
+        socket::shutdown_write(socket);
+    }
+
+    fn peer(&mut self, socket: &OwnedFd) -> PeerState {
+        socket::peer(socket)
+    }
+
+    /// Closing takes the socket out of the set as well: it is its only descriptor.
+    fn close(&mut self, socket: OwnedFd) {
+        drop(socket);
+    }
+
+    fn detach(&mut self, socket: OwnedFd) -> OwnedFd {
+        self.set.remove(&socket);
+        socket
+    }
+
+    fn adopt(&mut self, detached: OwnedFd) -> OwnedFd {
+        detached
+    }
+
+    fn request(&mut self, to: ShardId, request: Request<OwnedFd>) -> Result<(), Request<OwnedFd>> {
+        self.peers[to.index()].request(request)
+    }
+
+    fn reply(&mut self, to: ShardId, key: RequestKey, reply: Reply) -> bool {
+        self.peers[to.index()].reply(key, reply)
+    }
+
+    fn store(&mut self, op: Op, key: RequestKey) -> bool {
+        let me = self.peers[self.id.index()].clone();
+        let reply = move |outcome| {
+            // Only a core that has ended takes no answers.
+            let _ = me.stored(key, outcome);
+        };
+        self.store.submit(op, Box::new(reply)).is_ok()
+    }
+
+    fn take(&mut self, lane: Lane) -> Option<Incoming<OwnedFd, Arc<Settled>>> {
+        self.inbox.take(lane)
+    }
+}

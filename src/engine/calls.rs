@@ -1,0 +1,217 @@
+//! HTTP calls on this core: what a request becomes, the questions that it asks, the answers that it gets.
+
+use super::{
+    core::Engine,
+    guard::guarded,
+    io::{Io, Request},
+    link::LinkKey,
+    notice::Notice,
+    pending_requests::{Complete, QuestionKey, Then},
+    schedule::Visit,
+};
+use crate::{
+    api::{self, Answer, Ask, Call, Phase, Routed, Step, View},
+    model::{Now, ShardId},
+    session::Session,
+    shard::{Command, Origin, RequestKey},
+    wire::http::Response,
+};
+
+impl<I: Io> Engine<I> {
+    /// Decides by a request's head what it becomes.
+    pub(super) fn route(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let Some(link) = self.links.get(key) else { return };
+        let routed = guarded(|| {
+            let call = call_of(&link.session)?;
+            Some(self.with_view(io, now, |view| api::route_request(&call, link.side, view)))
+        });
+        let Some(routed) = routed else { return self.handle_panic(io, now, key) };
+        let verdict = match routed {
+            None => return,
+            Some(Ok(Routed::WebSocket)) => {
+                self.with_session(io, now, key, |session, _| session.handle_upgrade(now));
+                return;
+            }
+            Some(Ok(Routed::Call(matched))) => {
+                if let Some(link) = self.links.get_mut(key) {
+                    link.matched = Some(matched);
+                }
+                Ok(matched.body_bytes_max())
+            }
+            Some(Err(response)) => {
+                if response.status == 401 {
+                    let address = self.links.get(key).map(|link| link.session.peer());
+                    address.into_iter().for_each(|address| io.notice(now, Notice::Unauthorized { address, key: None }));
+                }
+                Err(response)
+            }
+        };
+        self.with_session(io, now, key, |session, _| session.handle_route(now, verdict));
+    }
+
+    /// Answers a whole request, at once or when its questions are answered.
+    pub(super) fn call(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let Some(link) = self.links.get(key) else { return };
+        let step = guarded(|| {
+            let (call, matched) = (call_of(&link.session)?, link.matched.as_ref()?);
+            Some(self.with_view(io, now, |view| api::handle(matched, &call, view)))
+        });
+        match step {
+            Some(Some(step)) => self.handle_step(io, now, key, step),
+            Some(None) => debug_assert!(false, "a call is made of a request that has a route"),
+            None => self.handle_panic(io, now, key),
+        }
+    }
+
+    fn handle_step(&mut self, io: &mut I, now: Now, key: LinkKey, step: Step) {
+        match step {
+            Step::Respond(response) => self.respond(io, now, key, response),
+            Step::Ask(asks, pending) => self.ask(io, now, key, asks, Then::Call(pending)),
+            Step::Slice(asks, pending) => {
+                let question = self.pending.open(key, Then::Call(pending));
+                self.ask_parts(io, now, question, asks);
+                self.pending.push_slice(question);
+            }
+        }
+    }
+
+    fn respond(&mut self, io: &mut I, now: Now, key: LinkKey, mut response: Response) {
+        response.close |= self.hub.phase() == Phase::Draining;
+        self.with_session(io, now, key, |session, _| session.handle_response(now, &response));
+        self.wake_writer(key);
+        self.settle(io, now, key);
+    }
+
+    /// Asks shards and the store; `then` goes on when all have answered.
+    pub(super) fn ask(&mut self, io: &mut I, now: Now, key: LinkKey, asks: Vec<Ask>, then: Then) {
+        let question = self.pending.open(key, then);
+        self.ask_parts(io, now, question, asks);
+        self.close_question(io, now, question);
+    }
+
+    /// All parts of the question were asked.
+    fn close_question(&mut self, io: &mut I, now: Now, question: QuestionKey) {
+        let complete = self.pending.close(question, now.instant + self.hub.answer_timeout);
+        if let Some(complete) = complete {
+            self.complete(io, now, complete);
+        }
+    }
+
+    /// Asks some more of a question that is open; what cannot be asked is answered as overloaded.
+    fn ask_parts(&mut self, io: &mut I, now: Now, question: QuestionKey, asks: Vec<Ask>) {
+        for ask in asks {
+            let Some(part) = self.pending.add_part(question) else { continue };
+            let asked = match ask {
+                Ask::Shard(shard, command) if shard == self.id => {
+                    self.shard.handle_command(now, Origin { shard, key: part }, command);
+                    self.wake_dirty();
+                    true
+                }
+                Ask::Shard(shard, command) => self.ask_core(io, shard, part, command),
+                Ask::Store(op) => io.store(op, part),
+            };
+            if !asked {
+                // The question is open, so this answer cannot be its last.
+                let complete = self.pending.answer(part, Answer::Overloaded);
+                debug_assert!(complete.is_none(), "an open question is not complete");
+            }
+        }
+    }
+
+    fn ask_core(&mut self, io: &mut I, shard: ShardId, key: RequestKey, command: Command) -> bool {
+        io.request(shard, Request::Command(Origin { shard: self.id, key }, command)).is_ok()
+    }
+
+    /// An answer has come.
+    pub(super) fn handle_answer(&mut self, io: &mut I, now: Now, key: RequestKey, answer: Answer) {
+        if let Some(complete) = self.pending.answer(key, answer) {
+            self.complete(io, now, complete);
+        }
+    }
+
+    /// All answers to a question are there.
+    pub(super) fn complete(&mut self, io: &mut I, now: Now, complete: Complete) {
+        let Complete { link: key, then, answers } = complete;
+        // The connection may have gone while its question was on the way.
+        if self.links.get(key).is_none_or(|link| link.session.is_over()) {
+            return;
+        }
+        match then {
+            Then::Call(pending) => {
+                let step = guarded(|| self.with_view(io, now, |view| pending.handle_answers(answers, view)));
+                match step {
+                    Some(step) => self.handle_step(io, now, key, step),
+                    None => self.handle_panic(io, now, key),
+                }
+            }
+            Then::Admit(presented) => self.handle_attempt_answer(io, now, key, presented, answers),
+        }
+        self.carry_out(io, now, key);
+        self.wake_writer(key);
+        self.settle(io, now, key);
+    }
+
+    /// Goes on with a call that is too long for one turn.
+    pub(super) fn slice_next(&mut self, io: &mut I, now: Now) -> Visit {
+        let Some((question, key, pending)) = self.pending.pop_slice() else { return Visit::Idle };
+        let Some(link) = self.links.get(key).filter(|link| !link.session.is_over()) else {
+            self.pending.forget(question);
+            return Visit::Small;
+        };
+        let step = guarded(|| {
+            let call = call_of(&link.session)?;
+            Some(self.with_view(io, now, |view| pending.handle_more(&call, view)))
+        });
+        match step {
+            Some(Some(Step::Slice(asks, pending))) => {
+                self.pending.put_back(question, pending);
+                self.ask_parts(io, now, question, asks);
+                self.pending.push_slice(question);
+            }
+            Some(Some(Step::Ask(asks, pending))) => {
+                self.pending.put_back(question, pending);
+                self.ask_parts(io, now, question, asks);
+                self.close_question(io, now, question);
+            }
+            Some(Some(Step::Respond(response))) => {
+                self.pending.forget(question);
+                self.respond(io, now, key, response);
+                self.carry_out(io, now, key);
+            }
+            Some(None) => self.pending.forget(question),
+            None => {
+                self.pending.forget(question);
+                self.handle_panic(io, now, key);
+            }
+        }
+        self.settle(io, now, key);
+        Visit::Large
+    }
+
+    /// Gives `what` the view that calls have of their core.
+    fn with_view<T>(&self, io: &I, now: Now, what: impl FnOnce(&View<'_>) -> T) -> T {
+        what(&View {
+            directory: &self.directory,
+            placement: &self.hub.placement,
+            now,
+            phase: self.hub.phase(),
+            connections_max: self.hub.connections_max,
+            degraded: self.hub.is_degraded(),
+            admin_token: self.hub.admin_token,
+            random: &|| io.random(),
+        })
+    }
+}
+
+/// The request that a session has, as the calls see it.
+fn call_of(session: &Session) -> Option<Call<'_>> {
+    let request = session.request()?;
+    Some(Call {
+        method: request.head.method.as_str(),
+        path: request.head.path(),
+        query: request.head.query(),
+        authorization: request.head.only_field("authorization"),
+        api_key: request.head.only_field("api-key"),
+        body: &request.body,
+    })
+}

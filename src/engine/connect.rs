@@ -1,0 +1,136 @@
+//! Whether a gateway may connect, in the order of the contract: address, key, slot; then to the core that owns it.
+
+use super::{
+    core::Engine,
+    io::{Entrant, Handoff, Io, Request},
+    link::{Link, LinkKey},
+    notice::Notice,
+    pending_requests::Then,
+    slots::Slot,
+};
+use crate::{
+    api::{Answer, Ask, Phase},
+    model::{ConnectionId, KeyHash, Now, Refused},
+    session::Admitted,
+    shard::{Command, Join, Reply},
+};
+
+impl<I: Io> Engine<I> {
+    /// Asks the shard that owns the peer's address whether it may try; that may be this one.
+    pub(super) fn admit(&mut self, io: &mut I, now: Now, key: LinkKey, presented: Option<KeyHash>) {
+        if self.hub.phase() != Phase::Ready {
+            return self.refuse(io, now, key, Refused::Draining);
+        }
+        let Some(link) = self.links.get(key) else { return };
+        let address = link.session.peer().ip();
+        let owner = self.hub.placement.of_address(address);
+        if owner == self.id {
+            let attempt = self.shard.handle_attempt(now, address);
+            return self.handle_attempt(io, now, key, presented, attempt);
+        }
+        self.ask(io, now, key, vec![Ask::Shard(owner, Command::Attempt(address))], Then::Admit(presented));
+    }
+
+    /// The core that owns the address has answered.
+    pub(super) fn handle_attempt_answer(
+        &mut self,
+        io: &mut I,
+        now: Now,
+        key: LinkKey,
+        presented: Option<KeyHash>,
+        answers: Vec<Answer>,
+    ) {
+        match answers.into_iter().next() {
+            Some(Answer::Shard(Reply::Attempt(attempt))) => self.handle_attempt(io, now, key, presented, attempt),
+            _ => self.refuse(io, now, key, Refused::Unavailable),
+        }
+    }
+
+    /// The address may try, or may not: then the key, and a slot.
+    fn handle_attempt(
+        &mut self,
+        io: &mut I,
+        now: Now,
+        key: LinkKey,
+        presented: Option<KeyHash>,
+        attempt: Result<(), u32>,
+    ) {
+        if let Err(retry_after) = attempt {
+            return self.refuse(io, now, key, Refused::RateLimited { retry_after });
+        }
+        let Some((presented, owned)) = presented.and_then(|it| Some((it, self.directory.owner_of(&it)?))) else {
+            return self.refuse_key(io, now, key, presented);
+        };
+        let Some(slot) = self.hub.slots.acquire() else {
+            return self.refuse(io, now, key, Refused::CapacityExceeded);
+        };
+        let entrant = Entrant { gateway: owned.0, token: owned.1, key: presented };
+        if self.hub.placement.of_gateway(entrant.gateway) == self.id {
+            return self.join(io, now, key, entrant, slot);
+        }
+        self.hand_off(io, now, key, entrant, slot);
+    }
+
+    /// Sends the connection to the core that owns its gateway.
+    fn hand_off(&mut self, io: &mut I, now: Now, key: LinkKey, entrant: Entrant, slot: Slot) {
+        let owner = self.hub.placement.of_gateway(entrant.gateway);
+        let Some(Link { session, socket, side, .. }) = self.links.remove(key) else { return };
+        let socket = io.detach(socket);
+        let handoff = Box::new(Handoff { socket, session, side, entrant, slot });
+        // The owner's lane is full: the connection stays here, and is told.
+        if let Err(Request::Handoff(handoff)) = io.request(owner, Request::Handoff(handoff)) {
+            let Handoff { socket, session, side, .. } = *handoff;
+            let socket = io.adopt(socket);
+            if let Some(key) = self.insert(io, Link::new(session, socket, side)) {
+                self.refuse(io, now, key, Refused::Unavailable);
+                self.wake_writer(key);
+            }
+        }
+    }
+
+    /// A connection arrives from another core.
+    pub(super) fn handle_handoff(&mut self, io: &mut I, now: Now, handoff: Handoff<I::Detached>) {
+        let Handoff { socket, session, side, entrant, slot } = handoff;
+        let socket = io.adopt(socket);
+        let Some(key) = self.insert(io, Link::new(session, socket, side)) else { return };
+        self.join(io, now, key, entrant, slot);
+        self.carry_out(io, now, key);
+        self.wake_writer(key);
+        self.settle(io, now, key);
+    }
+
+    /// The connection is on its owner's core: 101, ack, events.
+    fn join(&mut self, io: &mut I, now: Now, key: LinkKey, entrant: Entrant, slot: Slot) {
+        if self.hub.phase() != Phase::Ready {
+            return self.refuse(io, now, key, Refused::Draining);
+        }
+        if self.directory.owner_of(&entrant.key) != Some((entrant.gateway, entrant.token)) {
+            return self.refuse_key(io, now, key, Some(entrant.key));
+        }
+        let Some(link) = self.links.get_mut(key) else { return };
+        let (gateway, address) = (entrant.gateway, link.session.peer());
+        let connection = ConnectionId::from_random(io.random());
+        let join = Join { gateway, id: connection, token: entrant.token, address };
+        let (member, position) = match self.shard.handle_join(now, join) {
+            Err(refused) => return self.refuse(io, now, key, refused),
+            Ok(joined) => joined,
+        };
+        link.slot = Some(slot);
+        self.links.set_member(key, member);
+        let admitted = Admitted { gateway, connection, position };
+        self.with_session(io, now, key, |session, scratch| session.handle_admitted(now, admitted, scratch));
+        io.notice(now, Notice::Connected { gateway, connection, address });
+    }
+
+    fn refuse(&mut self, io: &mut I, now: Now, key: LinkKey, refused: Refused) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        io.notice(now, Notice::Refused { address: link.session.peer(), refused });
+        link.session.handle_refusal(now, refused);
+    }
+
+    fn refuse_key(&mut self, io: &mut I, now: Now, key: LinkKey, presented: Option<KeyHash>) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        io.notice(now, Notice::Unauthorized { address: link.session.peer(), key: presented });
+        link.session.handle_refusal(now, Refused::Unauthorized);
+    }
+}

@@ -1,0 +1,331 @@
+//! What one core owns, and the loop that gives each kind of work its share.
+
+use super::{
+    accept::Acceptor,
+    drain::Drain,
+    guard::guarded,
+    hub::HubState,
+    io::{Io, Lane, Ready},
+    link::{Link, LinkKey, Links},
+    notice::Notice,
+    pending_requests::PendingRequests,
+    schedule::{self, Share, Visit},
+    timer_wheel::TimerWheel,
+};
+use crate::{
+    limits,
+    model::{Change, CloseReason, Instant, Now, ShardId},
+    session::{Scratch, Session},
+    shard::{self, Directory, Shard},
+};
+use rustls::ServerConfig;
+use std::{collections::VecDeque, sync::Arc};
+
+/// What a core's engine is made with.
+pub struct EngineSettings {
+    /// Which core.
+    pub id: ShardId,
+    /// What all cores share.
+    pub hub: Arc<HubState>,
+    /// Its shard's settings.
+    pub shard: shard::Settings,
+    /// All gateways and tokens, as the changes that would make them.
+    pub directory: Vec<Change>,
+    /// The certificate; `None` where TLS is off.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// One core.
+pub struct Engine<I: Io> {
+    pub(super) id: ShardId,
+    pub(super) hub: Arc<HubState>,
+    pub(super) shard: Shard,
+    pub(super) directory: Directory,
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) links: Links<I::Socket>,
+    /// Links that a visit of the reader waits for: past their handshake, and in it.
+    readers: [VecDeque<LinkKey>; 2],
+    writers: VecDeque<LinkKey>,
+    pub(super) pending: PendingRequests,
+    timers: TimerWheel<LinkKey>,
+    /// Links whose time may have come.
+    due: VecDeque<LinkKey>,
+    pub(super) acceptor: Acceptor,
+    pub(super) drain: Option<Drain>,
+    pub(super) scratch: Scratch,
+    /// What the last read brought; every link of the core reads into it.
+    pub(super) received: Vec<u8>,
+}
+
+/// What the core does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// The pass is over before its work is: look at I/O, and begin another.
+    More,
+    /// Nothing is left to do before this moment; `None` where nothing is due at all.
+    Until(Option<Instant>),
+    /// The core has ended.
+    Ended,
+}
+
+const ESTABLISHED: usize = 0;
+const HANDSHAKING: usize = 1;
+
+impl<I: Io> Engine<I> {
+    /// A core without connections.
+    pub fn new(now: Now, settings: EngineSettings) -> Self {
+        let mut directory = Directory::default();
+        settings.directory.into_iter().for_each(|change| directory.apply(change));
+        Self {
+            id: settings.id,
+            hub: settings.hub,
+            shard: Shard::new(settings.shard),
+            directory,
+            tls: settings.tls,
+            links: Links::default(),
+            readers: Default::default(),
+            writers: VecDeque::new(),
+            pending: PendingRequests::default(),
+            timers: TimerWheel::new(now.instant),
+            due: VecDeque::new(),
+            acceptor: Acceptor::default(),
+            drain: None,
+            scratch: Scratch::default(),
+            received: vec![0; limits::READ_BATCH_BYTES],
+        }
+    }
+
+    /// A link's socket became ready. Marks it, and does no work; a link that has gone is nobody's.
+    pub fn handle_ready(&mut self, key: LinkKey, ready: Ready) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        link.readable |= ready.readable || ready.ended || ready.broken;
+        link.ended |= ready.ended || ready.broken;
+        link.broken |= ready.broken;
+        let was_writable = link.writable;
+        link.writable |= ready.writable;
+        if link.wants_visit() {
+            self.wake_reader(key);
+        }
+        if ready.writable && !was_writable {
+            self.wake_writer(key);
+        }
+    }
+
+    /// Connections wait to be accepted.
+    pub fn handle_acceptable(&mut self) {
+        self.acceptor.handle_ready();
+    }
+
+    /// Does what is to be done, up to [`schedule::PASS_TIME`].
+    pub fn pass(&mut self, io: &mut I) -> Rest {
+        let begun = io.now();
+        self.hub.beat(self.id);
+        let mut now = begun;
+        loop {
+            let done = self.round(io, &mut now);
+            if self.drain.as_ref().is_some_and(Drain::has_ended) {
+                return Rest::Ended;
+            }
+            if done == 0 {
+                return self.rest();
+            }
+            now = io.now();
+            if now.instant.since(begun.instant) >= schedule::PASS_TIME {
+                return Rest::More;
+            }
+        }
+    }
+
+    /// Gives each kind of work its share; returns how many visits had something to do.
+    fn round(&mut self, io: &mut I, now: &mut Now) -> usize {
+        self.timers.advance(now.instant, &mut self.due);
+        self.share(io, now, schedule::TIMERS, Self::fire_timer)
+            + self.share(io, now, schedule::CONTROL, |engine, io, now| engine.take(io, now, Lane::Control))
+            + self.share(io, now, schedule::REPLIES, |engine, io, now| engine.take(io, now, Lane::Replies))
+            + self.share(io, now, schedule::REQUESTS, |engine, io, now| engine.take(io, now, Lane::Requests))
+            + self.share(io, now, schedule::READ, |engine, io, now| engine.read_next(io, now, ESTABLISHED))
+            + self.share(io, now, schedule::SLICES, Self::slice_next)
+            + self.share(io, now, schedule::WRITE, Self::write_next)
+            + self.share(io, now, schedule::EFFECTS, Self::handle_shard_effect)
+            + self.share(io, now, schedule::FAILURES, Self::tell_failure)
+            + self.share(io, now, schedule::ACCEPT, Self::accept)
+            + self.share(io, now, schedule::HANDSHAKE, |engine, io, now| engine.read_next(io, now, HANDSHAKING))
+    }
+
+    fn share(
+        &mut self,
+        io: &mut I,
+        now: &mut Now,
+        share: Share,
+        visit: impl Fn(&mut Self, &mut I, Now) -> Visit,
+    ) -> usize {
+        let until = now.instant + share.time;
+        for visits in 0..share.visits {
+            match visit(self, io, *now) {
+                Visit::Idle => return visits,
+                Visit::Small if (visits + 1) % schedule::CLOCK_EVERY != 0 => {}
+                Visit::Small | Visit::Large => *now = io.now(),
+            }
+            if now.instant >= until {
+                return visits + 1;
+            }
+        }
+        share.visits
+    }
+
+    fn fire_timer(&mut self, io: &mut I, now: Now) -> Visit {
+        let Some(key) = self.due.pop_front() else { return self.fire_deadlines(io, now) };
+        let Some(link) = self.links.get_mut(key) else { return Visit::Small };
+        if !link.alarm.ring(now.instant) {
+            return Visit::Small;
+        }
+        match link.session.poll_timeout().filter(|at| *at <= now.instant) {
+            Some(due) => {
+                self.hub.served(self.id, due, now.instant);
+                self.with_session(io, now, key, |session, _| session.handle_timeout(now));
+                self.carry_out(io, now, key);
+                self.wake_writer(key);
+                self.settle(io, now, key);
+            }
+            None => self.arm(key),
+        }
+        Visit::Small
+    }
+
+    /// Deadlines that are not a link's: publishes, questions, the acceptor, the drain.
+    fn fire_deadlines(&mut self, io: &mut I, now: Now) -> Visit {
+        let answered = self.shard.handle_timeout(now, 1) > 0;
+        let expired = self.pending.expire(now.instant);
+        let fired = answered || expired.is_some();
+        if let Some(complete) = expired {
+            self.complete(io, now, complete);
+        }
+        self.acceptor.handle_timeout(now.instant);
+        let drained = self.drain_next(io, now);
+        if fired || drained { Visit::Small } else { Visit::Idle }
+    }
+
+    fn rest(&mut self) -> Rest {
+        debug_assert!(self.readers.iter().all(VecDeque::is_empty) && self.writers.is_empty(), "no work is left behind");
+        debug_assert!(!self.shard.has_effect() && !self.shard.is_dirty(), "no work is left behind");
+        let due = [
+            self.timers.next_due(),
+            self.shard.poll_timeout(),
+            self.pending.poll_timeout(),
+            self.acceptor.poll_timeout(),
+            self.drain.as_ref().and_then(Drain::poll_timeout),
+        ];
+        Rest::Until(due.into_iter().flatten().min())
+    }
+
+    fn read_next(&mut self, io: &mut I, now: Now, class: usize) -> Visit {
+        let Some(key) = self.readers[class].pop_front() else { return Visit::Idle };
+        self.read(io, now, key)
+    }
+
+    fn write_next(&mut self, io: &mut I, now: Now) -> Visit {
+        let Some(key) = self.writers.pop_front() else { return Visit::Idle };
+        self.write(io, now, key)
+    }
+
+    /// Takes a connection in.
+    pub(super) fn insert(&mut self, io: &mut I, link: Link<I::Socket>) -> Option<LinkKey> {
+        let key = self.links.insert(link);
+        let link = self.links.get_mut(key)?;
+        if !io.attach(&mut link.socket, key) {
+            let link = self.links.remove(key)?;
+            io.close(link.socket);
+            return None;
+        }
+        self.arm(key);
+        Some(key)
+    }
+
+    /// Puts the link into the queue of readers that is its own.
+    pub(super) fn wake_reader(&mut self, key: LinkKey) {
+        if let Some(link) = self.links.get_mut(key).filter(|link| !link.reading) {
+            link.reading = true;
+            let class = if link.session.is_established() { ESTABLISHED } else { HANDSHAKING };
+            self.readers[class].push_back(key);
+        }
+    }
+
+    /// Puts the link into the queue of writers, unless its socket takes nothing now.
+    pub(super) fn wake_writer(&mut self, key: LinkKey) {
+        if let Some(link) = self.links.get_mut(key).filter(|link| link.writable && !link.writing) {
+            link.writing = true;
+            self.writers.push_back(key);
+        }
+    }
+
+    /// Connections that have something new to write join the writers.
+    pub(super) fn wake_dirty(&mut self) {
+        while let Some(member) = self.shard.poll_dirty() {
+            if let Some(key) = self.links.of_member(member) {
+                self.wake_writer(key);
+            }
+        }
+    }
+
+    /// What every visit ends with: the link is over, or it is seen to that it will be visited when it has to be.
+    pub(super) fn settle(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if link.session.is_over() && !link.session.has_effect() {
+            return self.remove(io, now, key);
+        }
+        if link.wants_visit() {
+            self.wake_reader(key);
+        }
+        self.arm(key);
+    }
+
+    fn arm(&mut self, key: LinkKey) {
+        if let Some(link) = self.links.get_mut(key)
+            && let Some(at) = link.session.poll_timeout()
+        {
+            link.alarm.set(&mut self.timers, at, key);
+        }
+    }
+
+    fn remove(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        // A session that was a gateway's has said how it ended; one whose code panicked may not have.
+        self.leave(io, now, key, CloseReason::InternalError);
+        if let Some(link) = self.links.remove(key) {
+            debug_assert!(link.slot.is_none(), "a slot goes with its place in the shard");
+            io.close(link.socket);
+        }
+    }
+
+    /// Runs something that touches one session and nothing else; its panic ends that connection and no other.
+    pub(super) fn with_session<T>(
+        &mut self,
+        io: &mut I,
+        now: Now,
+        key: LinkKey,
+        what: impl FnOnce(&mut Session, &mut Scratch) -> T,
+    ) -> Option<T> {
+        let link = self.links.get_mut(key)?;
+        let (session, scratch) = (&mut link.session, &mut self.scratch);
+        let done = guarded(|| what(session, scratch));
+        if done.is_none() {
+            self.handle_panic(io, now, key);
+        }
+        done
+    }
+
+    /// The code of one connection has panicked.
+    pub(super) fn handle_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        self.hub.count_panic();
+        io.notice(now, Notice::Panicked { address: link.session.peer() });
+        if guarded(|| link.session.close(now, CloseReason::InternalError)).is_none() {
+            link.session.break_off();
+        }
+        self.wake_writer(key);
+    }
+
+    /// Connections that are not gateways': handshakes and HTTP.
+    pub(super) fn transients(&self) -> usize {
+        self.links.len().saturating_sub(self.shard.len())
+    }
+}

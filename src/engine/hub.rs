@@ -1,0 +1,180 @@
+//! What all cores of a hub share: settings, the phase, the slots, counters. Nothing in it is locked.
+
+use super::slots::Slots;
+use crate::{
+    api::Phase,
+    model::{Instant, KeyHash, ShardId},
+    session,
+    shard::Placement,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// What a hub's cores are told at the start.
+pub struct HubSettings {
+    /// For every session.
+    pub session: session::Settings,
+    /// Which core owns what.
+    pub placement: Placement,
+    /// Connections that gateways may hold.
+    pub connections_max: usize,
+    /// The SHA-256 of the admin token.
+    pub admin_token: KeyHash,
+    /// A core that was asked has to answer within this.
+    pub answer_timeout: Duration,
+    /// Over how long a drain spreads its closes.
+    pub drain_window: Duration,
+    /// Whether the store cannot write now; the store's own flag.
+    pub degraded: Arc<AtomicBool>,
+}
+
+/// One hub's, shared by its threads.
+pub struct HubState {
+    pub(super) session: Arc<session::Settings>,
+    pub(super) placement: Placement,
+    pub(super) slots: Slots,
+    pub(super) connections_max: usize,
+    pub(super) admin_token: KeyHash,
+    pub(super) answer_timeout: Duration,
+    pub(super) drain_window: Duration,
+    degraded: Arc<AtomicBool>,
+    beats: Vec<Beat>,
+    panics: AtomicU64,
+    stalls: AtomicU64,
+    /// Cores that have nothing left to wait for in the drain.
+    settled: AtomicUsize,
+    ended: AtomicBool,
+    phase: AtomicU8,
+}
+
+/// A core's sign of life, on a cache line of its own: it is written at each pass.
+#[derive(Default)]
+#[repr(align(128))]
+struct Beat {
+    passes: AtomicU64,
+    /// The latest that a deadline of a connection was served, in microseconds.
+    lateness: AtomicU64,
+}
+
+impl HubState {
+    /// The state of a hub that starts.
+    pub fn new(settings: HubSettings) -> Self {
+        Self {
+            session: Arc::new(settings.session),
+            beats: (0..settings.placement.shards()).map(|_| Beat::default()).collect(),
+            placement: settings.placement,
+            slots: Slots::new(settings.connections_max),
+            connections_max: settings.connections_max,
+            admin_token: settings.admin_token,
+            answer_timeout: settings.answer_timeout,
+            drain_window: settings.drain_window,
+            degraded: settings.degraded,
+            panics: AtomicU64::new(0),
+            stalls: AtomicU64::new(0),
+            settled: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+            phase: AtomicU8::new(0),
+        }
+    }
+
+    /// Where the hub is in its life.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// Phases only go forward; returns whether this call brought it there.
+    pub fn advance(&self, phase: Phase) -> bool {
+        let next = match phase {
+            Phase::Starting => 0,
+            Phase::Ready => 1,
+            Phase::Draining => 2,
+        };
+        self.phase.fetch_max(next, Ordering::AcqRel) < next
+    }
+
+    /// Gateways' connections, over all cores.
+    pub fn connections(&self) -> usize {
+        self.slots.taken()
+    }
+
+    /// How long a drain spreads its closes.
+    pub fn drain_window(&self) -> Duration {
+        self.drain_window
+    }
+
+    /// Whether the store cannot write now.
+    pub fn is_degraded(&self) -> bool {
+        self.degraded.load(Ordering::Relaxed)
+    }
+
+    /// Passes that a core's loop has begun; a core that lives raises it several times a second.
+    pub fn passes(&self, shard: ShardId) -> u64 {
+        self.beats[shard.index()].passes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn beat(&self, shard: ShardId) {
+        self.beats[shard.index()].passes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The latest that any deadline of a connection was served, over all cores, beyond the slot of the timer wheel.
+    pub fn lateness_max(&self) -> Duration {
+        let micros = self.beats.iter().map(|beat| beat.lateness.load(Ordering::Relaxed)).max();
+        Duration::from_micros(micros.unwrap_or(0))
+    }
+
+    /// A deadline was `due`, and is served `now`.
+    pub(super) fn served(&self, shard: ShardId, due: Instant, now: Instant) {
+        let late = u64::try_from(now.since(due).as_micros()).unwrap_or(u64::MAX);
+        let lateness = &self.beats[shard.index()].lateness;
+        if late > lateness.load(Ordering::Relaxed) {
+            lateness.store(late, Ordering::Relaxed);
+        }
+    }
+
+    /// Connections whose code panicked.
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a core was found to be stalled.
+    pub fn stalls(&self) -> u64 {
+        self.stalls.load(Ordering::Relaxed)
+    }
+
+    /// A core was found to be stalled.
+    pub fn count_stall(&self) {
+        self.stalls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A core has nothing left to wait for in the drain.
+    pub(super) fn settle(&self) {
+        self.settled.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn all_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire) >= usize::from(self.placement.shards())
+    }
+
+    /// Every core has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Says that every core has ended.
+    pub fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+}

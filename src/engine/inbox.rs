@@ -1,0 +1,37 @@
+//! What comes by the lanes: changes and orders, answers, requests of other cores.
+
+use super::{
+    core::Engine,
+    io::{Incoming, Io, Lane, Request},
+    schedule::Visit,
+};
+use crate::{api::Answer, model::Now};
+
+impl<I: Io> Engine<I> {
+    /// Takes one value from a lane.
+    pub(super) fn take(&mut self, io: &mut I, now: Now, lane: Lane) -> Visit {
+        match io.take(lane) {
+            None => return Visit::Idle,
+            Some(Incoming::Request(Request::Command(origin, command))) => {
+                debug_assert_ne!(origin.shard, self.id, "a core does not ask itself by a lane");
+                self.shard.handle_command(now, origin, command);
+                self.wake_dirty();
+                return Visit::Large;
+            }
+            Some(Incoming::Request(Request::Handoff(handoff))) => {
+                self.handle_handoff(io, now, *handoff);
+                return Visit::Large;
+            }
+            Some(Incoming::Reply(key, reply)) => self.handle_answer(io, now, key, Answer::Shard(reply)),
+            Some(Incoming::Stored(key, outcome)) => self.handle_answer(io, now, key, Answer::Store(outcome)),
+            Some(Incoming::Change(change, receipt)) => {
+                self.directory.apply(change);
+                self.shard.handle_change(change);
+                drop(receipt);
+            }
+            Some(Incoming::Tls(config)) => self.tls = Some(config),
+            Some(Incoming::Drain) => self.begin_drain(now),
+        }
+        Visit::Small
+    }
+}

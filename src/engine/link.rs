@@ -1,0 +1,158 @@
+//! The connections of one core: each with its socket, its session, and what the core knows about both.
+
+use super::{slots::Slot, timer_wheel::Alarm};
+use crate::{api::Matched, model::Side, session::Session, shard::ConnectionKey};
+use slab::Slab;
+
+/// A link's place among those of its core; the serial, which is never 0, tells it from one that had the same place before.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub struct LinkKey {
+    /// The place.
+    pub index: u32,
+    /// Which link that had the place.
+    pub serial: u32,
+}
+
+/// One connection.
+pub(super) struct Link<S> {
+    pub(super) session: Session,
+    pub(super) socket: S,
+    pub(super) side: Side,
+    /// Its place in the shard, once a gateway's events go over it.
+    pub(super) member: Option<ConnectionKey>,
+    /// Its place among all gateways' connections of the hub.
+    pub(super) slot: Option<Slot>,
+    /// The route of the request that is being read or answered.
+    pub(super) matched: Option<Matched>,
+    /// Its entry in the timer wheel.
+    pub(super) alarm: Alarm,
+    /// Bytes that the peer's kernel had acknowledged when the socket last refused some of ours.
+    pub(super) acknowledged_bytes: u64,
+    /// A read may bring something.
+    pub(super) readable: bool,
+    /// A write may be taken.
+    pub(super) writable: bool,
+    /// The peer has ended its side, so a short read does not mean that nothing is left.
+    pub(super) ended: bool,
+    /// The socket is broken.
+    pub(super) broken: bool,
+    /// It is in the queue of readers.
+    pub(super) reading: bool,
+    /// It is in the queue of writers.
+    pub(super) writing: bool,
+}
+
+impl<S> Link<S> {
+    pub(super) fn new(session: Session, socket: S, side: Side) -> Self {
+        Self {
+            session,
+            socket,
+            side,
+            member: None,
+            slot: None,
+            matched: None,
+            alarm: Alarm::default(),
+            acknowledged_bytes: 0,
+            readable: false,
+            writable: true,
+            ended: false,
+            broken: false,
+            reading: false,
+            writing: false,
+        }
+    }
+
+    /// Whether a visit of the reader has something to do.
+    pub(super) fn wants_visit(&self) -> bool {
+        self.session.has_effect() || self.broken || (self.readable && self.session.wants_read())
+    }
+}
+
+/// All of them.
+pub(super) struct Links<S> {
+    slab: Slab<(u32, Link<S>)>,
+    serial: u32,
+    /// Links by their place in the shard.
+    members: Vec<Option<LinkKey>>,
+}
+
+impl<S> Default for Links<S> {
+    fn default() -> Self {
+        Self { slab: Slab::new(), serial: 0, members: Vec::new() }
+    }
+}
+
+impl<S> Links<S> {
+    pub(super) fn insert(&mut self, link: Link<S>) -> LinkKey {
+        self.serial = self.serial.checked_add(1).unwrap_or(1);
+        let index = self.slab.insert((self.serial, link));
+        let index = u32::try_from(index).expect("descriptors are bounded far below 2^32");
+        LinkKey { index, serial: self.serial }
+    }
+
+    pub(super) fn get(&self, key: LinkKey) -> Option<&Link<S>> {
+        self.slab.get(key.index as usize).filter(|(serial, _)| *serial == key.serial).map(|(_, link)| link)
+    }
+
+    pub(super) fn get_mut(&mut self, key: LinkKey) -> Option<&mut Link<S>> {
+        self.slab.get_mut(key.index as usize).filter(|(serial, _)| *serial == key.serial).map(|(_, link)| link)
+    }
+
+    pub(super) fn remove(&mut self, key: LinkKey) -> Option<Link<S>> {
+        self.get(key)?;
+        Some(self.slab.remove(key.index as usize).1)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LinkKey, &Link<S>)> {
+        self.slab.iter().map(|(index, (serial, link))| {
+            let index = u32::try_from(index).expect("descriptors are bounded far below 2^32");
+            (LinkKey { index, serial: *serial }, link)
+        })
+    }
+
+    /// The shard knows the link by this key from now on.
+    pub(super) fn set_member(&mut self, key: LinkKey, member: ConnectionKey) {
+        let index = member.index as usize;
+        if self.members.len() <= index {
+            self.members.resize(index + 1, None);
+        }
+        debug_assert!(self.members[index].is_none(), "a place in the shard has one link");
+        self.members[index] = Some(key);
+        if let Some(link) = self.get_mut(key) {
+            link.member = Some(member);
+        }
+    }
+
+    /// The shard knows the link no more; returns what it knew it by.
+    pub(super) fn take_member(&mut self, key: LinkKey) -> Option<ConnectionKey> {
+        let member = self.get_mut(key)?.member.take()?;
+        debug_assert_eq!(self.members[member.index as usize], Some(key), "a place in the shard has one link");
+        self.members[member.index as usize] = None;
+        Some(member)
+    }
+
+    /// The link that the shard knows by this key.
+    pub(super) fn of_member(&self, member: ConnectionKey) -> Option<LinkKey> {
+        let key = self.members.get(member.index as usize).copied().flatten()?;
+        self.get(key).is_some_and(|link| link.member == Some(member)).then_some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_stays_small() {
+        // What one connection holds of ours; rustls holds the rest (docs/PERFORMANCE.md).
+        let link = size_of::<(u32, Link<std::os::fd::OwnedFd>)>();
+        let connection = size_of::<crate::shard::Connection>();
+        assert!(link <= 512, "a link has {link} bytes");
+        assert!(connection <= 320, "a connection in the registry has {connection} bytes");
+        println!("link {link}, registry {connection}, session {}", size_of::<Session>());
+    }
+}

@@ -1,0 +1,39 @@
+//! Everything that one core decides, without I/O: the driver, the simulation, benches and tests run the same engine.
+//!
+//! ```text
+//!               ┌──────────────────────── Engine (one core) ────────────────────────┐
+//!  Io::take ───▶│ inbox ─────────────▶ shard ──▶ dirty ──▶ writers ──▶ write        │──▶ Io::send
+//!  handle_ready▶│ readers ──▶ read ──▶ session ──▶ effects ──▶ calls, connect       │──▶ Io::request, reply, store
+//!  Io::now ────▶│ timer_wheel ─────────▲                        pending_requests    │──▶ Io::notice
+//!               └────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The world only says which link became ready ([`Engine::handle_ready`], which marks it); all work is done by
+//! [`Engine::pass`], which takes what it wants through [`Io`], in the order and amount that `schedule` gives.
+
+mod accept;
+mod calls;
+mod connect;
+mod core;
+mod drain;
+mod effects;
+#[cfg(test)]
+pub(crate) mod faults;
+mod guard;
+mod hub;
+mod inbox;
+mod io;
+mod link;
+mod notice;
+mod pending_requests;
+mod read;
+mod schedule;
+mod slots;
+mod timer_wheel;
+mod write;
+
+pub use self::core::{Engine, EngineSettings, Rest};
+pub use hub::{HubSettings, HubState};
+pub use io::{Accepted, Entrant, Handoff, Incoming, Io, Lane, PeerState, Ready, Received, Request, Sent};
+pub use link::LinkKey;
+pub use notice::Notice;

@@ -1,0 +1,104 @@
+//! What is rare and worth telling, said once as a value: log lines and counters are made of it outside.
+
+use crate::{
+    model::{CloseReason, ConnectionId, GatewayId, KeyHash, Refused},
+    session::message::DeploymentAck,
+    shard::DeliveryFailure,
+};
+use std::{net::SocketAddr, time::Duration};
+
+/// Something that happened on one core.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// A gateway's connection gets its events from now on.
+    Connected {
+        /// Whose.
+        gateway: GatewayId,
+        /// Which.
+        connection: ConnectionId,
+        /// From where.
+        address: SocketAddr,
+    },
+    /// A gateway's connection has ended.
+    Disconnected {
+        /// Whose.
+        gateway: GatewayId,
+        /// Which.
+        connection: ConnectionId,
+        /// From where.
+        address: SocketAddr,
+        /// Why.
+        reason: CloseReason,
+        /// For how long it was connected.
+        lasted: Duration,
+    },
+    /// A gateway was not let in, for a reason that is not its key.
+    Refused {
+        /// From where.
+        address: SocketAddr,
+        /// Why.
+        refused: Refused,
+    },
+    /// A key or the admin token was missing or wrong.
+    Unauthorized {
+        /// From where.
+        address: SocketAddr,
+        /// The key that was presented, for its fingerprint.
+        key: Option<KeyHash>,
+    },
+    /// An event did not reach a connection, or its gateway had none.
+    DeliveryFailed(&'a DeliveryFailure),
+    /// This many more deliveries failed, and were only counted.
+    FailuresLeftOut(u64),
+    /// A gateway says how a deployment went.
+    Acknowledged {
+        /// Whose.
+        gateway: GatewayId,
+        /// On which connection.
+        connection: ConnectionId,
+        /// What it says.
+        ack: &'a DeploymentAck,
+    },
+    /// A text message from a gateway that is JSON with a type that the hub does not know.
+    UnknownMessage {
+        /// Whose.
+        gateway: GatewayId,
+        /// On which connection.
+        connection: ConnectionId,
+    },
+    /// A text message from a gateway that is not a JSON object with a `type`.
+    Malformed {
+        /// Whose.
+        gateway: GatewayId,
+        /// On which connection.
+        connection: ConnectionId,
+        /// From where.
+        address: SocketAddr,
+    },
+    /// A binary message, or a text behind a close.
+    Ignored {
+        /// From where.
+        address: SocketAddr,
+    },
+    /// TLS with a peer failed.
+    TlsFailed {
+        /// From where.
+        address: SocketAddr,
+        /// What rustls says.
+        error: &'a str,
+    },
+    /// The code of one connection panicked; that connection ends.
+    Panicked {
+        /// From where.
+        address: SocketAddr,
+    },
+    /// The kernel gives no more connections for now.
+    CannotAccept(&'a std::io::Error),
+    /// A reply found no room in its core's lane: a bug of ours.
+    ReplyLost,
+    /// The drain's time was over for this many gateways' connections.
+    Forced {
+        /// How many.
+        connections: usize,
+    },
+}

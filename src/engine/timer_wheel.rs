@@ -1,0 +1,187 @@
+//! When which connection wants to be looked at: a hashed timer wheel, 16 bytes an entry.
+
+use crate::model::Instant;
+use std::collections::VecDeque;
+
+/// Entries by the tick that they are due in. One beyond the horizon is due at the horizon, and is put back then.
+pub(super) struct TimerWheel<T> {
+    slots: Vec<Vec<T>>,
+    /// A bit for each slot that has entries.
+    occupied: [u64; WORDS],
+    /// The next tick to be looked at.
+    next: u64,
+}
+
+/// Microseconds of one tick: an entry is due up to this much late.
+pub(crate) const TICK: u64 = 25_000;
+const SLOTS: u64 = 4096;
+const WORDS: usize = (SLOTS / 64) as usize;
+
+impl<T> TimerWheel<T> {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), occupied: [0; WORDS], next: now.0 / TICK }
+    }
+
+    /// When an entry for `at` comes out: not before it, or at the horizon.
+    fn due(&self, at: Instant) -> Instant {
+        Instant(at.0.div_ceil(TICK).clamp(self.next, self.next + SLOTS - 1) * TICK)
+    }
+
+    /// Puts an entry in; it comes out of [`TimerWheel::advance`] at [`TimerWheel::due`].
+    fn insert(&mut self, at: Instant, entry: T) {
+        let slot = (self.due(at).0 / TICK % SLOTS) as usize;
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+        self.slots[slot].push(entry);
+    }
+
+    /// Moves everything that is due by `now` into `due`.
+    pub(super) fn advance(&mut self, now: Instant, due: &mut VecDeque<T>) {
+        let end = now.0 / TICK;
+        while self.next <= end {
+            let Some(tick) = self.next_occupied().filter(|tick| *tick <= end) else {
+                self.next = end + 1;
+                return;
+            };
+            let slot = (tick % SLOTS) as usize;
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
+            due.extend(self.slots[slot].drain(..));
+            if self.slots[slot].capacity() > ROOM_KEPT {
+                self.slots[slot] = Vec::new();
+            }
+            self.next = tick + 1;
+        }
+    }
+
+    /// When the next entry comes out.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.next_occupied().map(|tick| Instant(tick * TICK))
+    }
+
+    /// The first tick from [`TimerWheel::next`] on that has entries.
+    fn next_occupied(&self) -> Option<u64> {
+        let begin = (self.next % SLOTS) as usize;
+        let first = self.occupied[begin / 64] & (u64::MAX << (begin % 64));
+        // The word that the search begins in comes once more at its end, for the slots before the beginning.
+        let words = (1..=WORDS).map(|step| (begin / 64 + step) % WORDS).map(|word| (word, self.occupied[word]));
+        let (word, bits) = std::iter::once((begin / 64, first)).chain(words).find(|(_, bits)| *bits != 0)?;
+        let slot = (word * 64 + bits.trailing_zeros() as usize) as u64;
+        Some(self.next + (slot + SLOTS - self.next % SLOTS) % SLOTS)
+    }
+}
+
+/// Places that an empty slot keeps.
+const ROOM_KEPT: usize = 64;
+
+/// The one entry that counts for its owner. Those that it has overtaken come out, too, and are nobody's: were each
+/// followed by another, a connection would have more of them with every day.
+pub(super) struct Alarm(Instant);
+
+impl Default for Alarm {
+    /// No entry.
+    fn default() -> Self {
+        Self(NEVER)
+    }
+}
+
+impl Alarm {
+    /// Sees to it that an entry comes out at `at` or before.
+    pub(super) fn set<T>(&mut self, wheel: &mut TimerWheel<T>, at: Instant, entry: T) {
+        let due = wheel.due(at);
+        if due < self.0 {
+            self.0 = due;
+            wheel.insert(due, entry);
+        }
+    }
+
+    /// An entry has come out; returns whether it is the one that counts, which there is none of then.
+    pub(super) fn ring(&mut self, now: Instant) -> bool {
+        let counts = self.0 <= now;
+        if counts {
+            self.0 = NEVER;
+        }
+        counts
+    }
+}
+
+const NEVER: Instant = Instant(u64::MAX);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_come_out_once_and_never_early_within_the_horizon() {
+        let mut wheel = TimerWheel::new(Instant(0));
+        for at in [0, 1, TICK, TICK + 1, 10 * TICK, 3_900 * TICK] {
+            wheel.insert(Instant(at), at);
+        }
+        let mut seen = Vec::new();
+        for tick in 0..5_000 {
+            let now = tick * TICK;
+            let mut due = VecDeque::new();
+            wheel.advance(Instant(now), &mut due);
+            for at in due {
+                assert!(at <= now && now < at + TICK, "{at} came at {now}");
+                seen.push(at);
+            }
+        }
+        assert_eq!(seen.len(), 6);
+    }
+
+    #[test]
+    fn what_lies_beyond_the_horizon_comes_at_the_horizon() {
+        let mut wheel = TimerWheel::new(Instant(0));
+        wheel.insert(Instant(u64::MAX / 2), ());
+        let mut due = VecDeque::new();
+        wheel.advance(Instant((SLOTS - 2) * TICK), &mut due);
+        assert!(due.is_empty());
+        wheel.advance(Instant((SLOTS - 1) * TICK), &mut due);
+        assert_eq!(due.len(), 1);
+    }
+
+    #[test]
+    fn deadlines_that_come_and_go_leave_few_entries() {
+        let (mut wheel, mut alarm) = (TimerWheel::new(Instant(0)), Alarm::default());
+        let mut rings = 0;
+        for tick in 0..10_000 {
+            let now = Instant(tick * TICK + 1);
+            let mut due = VecDeque::new();
+            wheel.advance(now, &mut due);
+            rings += due.into_iter().filter(|()| alarm.ring(now)).count();
+            // A deadline far away, and often one that is nearer for a moment.
+            for ticks in [400, 200 + tick % 7, 400] {
+                alarm.set(&mut wheel, Instant(now.0 + ticks * TICK), ());
+            }
+        }
+        assert!((25..=50).contains(&rings), "{rings} times");
+        let left: usize = wheel.slots.iter().map(Vec::len).sum();
+        assert!(left <= 5, "{left} entries");
+    }
+
+    #[test]
+    fn the_next_entry_is_found_wherever_the_wheel_stands() {
+        for start in [0, 1, 63, 64, 4_095, 4_096, 10_000] {
+            for ahead in [0, 1, 62, 63, 64, 65, 4_000, 4_095] {
+                let mut wheel = TimerWheel::new(Instant(start * TICK));
+                assert_eq!(wheel.next_due(), None);
+                wheel.insert(Instant((start + ahead) * TICK), ());
+                assert_eq!(wheel.next_due(), Some(Instant((start + ahead) * TICK)), "{ahead} ahead of {start}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_deadline_rings_in_its_tick() {
+        let (mut wheel, mut alarm) = (TimerWheel::new(Instant(0)), Alarm::default());
+        for at in [300 * TICK, u64::MAX / 2, 7 * TICK - 1, 7 * TICK - 2, 20 * TICK] {
+            alarm.set(&mut wheel, Instant(at), ());
+        }
+        let mut rings = Vec::new();
+        for tick in 0..=400 {
+            let mut due = VecDeque::new();
+            wheel.advance(Instant(tick * TICK), &mut due);
+            rings.extend(due.into_iter().filter(|()| alarm.ring(Instant(tick * TICK))).map(|()| tick));
+        }
+        assert_eq!(rings, [7]);
+    }
+}

@@ -1,0 +1,102 @@
+//! One visit of a link that has something to write: at most a quantum, straight to its socket.
+
+use super::{
+    core::Engine,
+    io::{Io, Sent},
+    link::LinkKey,
+    schedule::{QUANTUM, Visit},
+};
+use crate::{
+    model::Now,
+    session::{Filled, NoEvents, Source},
+    shard::Waiting,
+};
+
+impl Source for Waiting<'_> {
+    fn copy(&self, budget: usize, stop: bool, out: &mut Vec<u8>) -> usize {
+        Waiting::copy(self, budget, stop, out)
+    }
+
+    fn at_boundary(&self) -> bool {
+        Waiting::at_boundary(self)
+    }
+
+    fn is_drained(&self) -> bool {
+        Waiting::is_drained(self)
+    }
+}
+
+impl<I: Io> Engine<I> {
+    /// Writes until nothing is left, the socket takes no more, or the quantum is used up; then others have their turn.
+    pub(super) fn write(&mut self, io: &mut I, now: Now, key: LinkKey) -> Visit {
+        let mut left = QUANTUM;
+        let mut more = true;
+        while more && left > 0 {
+            let Some(sent) = self.write_once(io, now, key) else { break };
+            more = sent > 0;
+            left = left.saturating_sub(sent);
+        }
+        let Some(link) = self.links.get_mut(key) else { return Visit::Small };
+        link.writing = false;
+        let asked = link.session.has_effect();
+        self.carry_out(io, now, key);
+        // What was carried out may have put more into its output.
+        if asked || left == 0 {
+            self.wake_writer(key);
+        }
+        self.settle(io, now, key);
+        if left < QUANTUM / 4 * 3 { Visit::Large } else { Visit::Small }
+    }
+
+    /// One record and one send; the bytes that the socket took, or `None` where there is nothing to write or it takes nothing.
+    fn write_once(&mut self, io: &mut I, now: Now, key: LinkKey) -> Option<usize> {
+        let link = self.links.get_mut(key).filter(|link| link.writable)?;
+        if !link.session.backlog().is_empty() {
+            let offered = link.session.backlog().len();
+            let Sent::Took(sent) = io.send(&mut link.socket, link.session.backlog()) else { return self.broken(key) };
+            link.session.handle_backlog_sent(now, sent);
+            return self.sent(io, now, key, offered, sent);
+        }
+        let member = link.member;
+        let shard = &self.shard;
+        let (session, scratch) = (&mut link.session, &mut self.scratch);
+        let filled = super::guard::guarded(|| match member {
+            Some(member) => session.poll_transmit(now, &shard.waiting(member), scratch),
+            None => session.poll_transmit(now, &NoEvents, scratch),
+        });
+        let Some(filled) = filled else {
+            self.handle_panic(io, now, key);
+            return None;
+        };
+        let Filled { event_bytes } = filled?;
+        let Sent::Took(sent) = io.send(&mut link.socket, &self.scratch.wire) else { return self.broken(key) };
+        debug_assert!(sent <= self.scratch.wire.len());
+        let offered = self.scratch.wire.len();
+        link.session.handle_sent(now, sent, &self.scratch);
+        if let Some(member) = member.filter(|_| event_bytes > 0) {
+            self.shard.advance(member, event_bytes);
+        }
+        self.sent(io, now, key, offered, sent)
+    }
+
+    /// The socket took `sent` of the bytes that it was offered.
+    fn sent(&mut self, io: &mut I, now: Now, key: LinkKey, offered: usize, sent: usize) -> Option<usize> {
+        let link = self.links.get_mut(key)?;
+        link.writable = sent == offered;
+        match link.member {
+            Some(member) if link.writable => self.shard.handle_written(now, member),
+            Some(member) => self.shard.handle_blocked(now, member, sent > 0),
+            None => {}
+        }
+        if !link.writable {
+            link.acknowledged_bytes = io.peer(&link.socket).acknowledged_bytes;
+        }
+        link.writable.then_some(sent)
+    }
+
+    fn broken(&mut self, key: LinkKey) -> Option<usize> {
+        let link = self.links.get_mut(key)?;
+        link.session.handle_broken();
+        None
+    }
+}

@@ -1,0 +1,27 @@
+//! What waits for one connection, as a view: reading it changes nothing.
+
+use super::{outbox::Outbox, tickets::TicketRef};
+
+/// A connection's events that were not handed to its socket yet; empty for a connection that has left.
+#[derive(Clone, Copy)]
+pub struct Waiting<'a> {
+    pub(super) outbox: Option<&'a Outbox<TicketRef>>,
+    pub(super) boundary: fn(usize, usize) -> usize,
+}
+
+impl Waiting<'_> {
+    /// See [`Outbox::copy`].
+    pub fn copy(&self, budget: usize, stop: bool, out: &mut Vec<u8>) -> usize {
+        self.outbox.map_or(0, |outbox| outbox.copy(budget, stop, self.boundary, out))
+    }
+
+    /// Whether another frame may go out before the next event bytes.
+    pub fn at_boundary(&self) -> bool {
+        self.outbox.is_none_or(|outbox| outbox.at_boundary(self.boundary))
+    }
+
+    /// Whether all events were handed over.
+    pub fn is_drained(&self) -> bool {
+        self.outbox.is_none_or(Outbox::is_empty)
+    }
+}
