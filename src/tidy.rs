@@ -15,10 +15,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("transport", &["limits", "model", "wire"]),
     ("session", &["limits", "model", "wire", "transport"]),
     ("store", &["limits", "model"]),
+    ("tls", &["limits", "model", "config"]),
     ("api", &["limits", "model", "wire", "shard", "store"]),
     ("driver", &["limits", "model", "config", "wire", "shard", "transport", "session", "api", "store"]),
-    ("server", &["limits", "model", "config", "wire", "shard", "transport", "session", "api", "store", "driver"]),
-    ("cli", &["limits", "model", "config", "wire", "api", "store", "server"]),
+    (
+        "server",
+        &["limits", "model", "config", "wire", "shard", "transport", "session", "api", "store", "tls", "driver"],
+    ),
+    ("cli", &["limits", "model", "config", "wire", "api", "tls", "server"]),
 ];
 
 /// Names that the crate's root gives out, and the layers that they come from.

@@ -28,7 +28,6 @@ pub(crate) mod shared;
 pub(crate) mod slots;
 mod socket;
 mod tasks;
-pub(crate) mod tls_config;
 mod turn;
 pub(crate) mod watchdog;
 pub(crate) mod wheel;

@@ -1,11 +1,10 @@
 //! Starts one worker per core and stops them all.
 
-mod certificate;
 mod executors;
 
 use crate::{
     api::Phase,
-    config::{Config, Tls},
+    config::Config,
     driver::{
         listener,
         mesh::{self, Address, Control},
@@ -18,9 +17,9 @@ use crate::{
     session::{self, Role},
     shard::{self, Encoding, Placement},
     store::{self, Settled, Sqlite, StoreHandle, StoreThread},
+    tls::{self, Certificate},
     transport::{Transport, WebSocket},
 };
-use certificate::Certificate;
 use executors::Executors;
 use std::{
     fmt, fs,
@@ -203,8 +202,10 @@ impl HubHandle {
     fn open(&self, address_file: &PathBuf, url: &str) -> Result<(), String> {
         let thread = |error: std::io::Error| format!("the system gives no thread: {error}");
         watchdog::start(Arc::clone(&self.shared)).map_err(thread)?;
-        if self.certificate.is_some() {
-            certificate::watch(self.clone()).map_err(thread)?;
+        if let Some(certificate) = &self.certificate {
+            let (shared, hub) = (Arc::clone(&self.shared), self.clone());
+            let ended = move || shared.ended.load(Ordering::Acquire);
+            tls::watch(Arc::clone(certificate), ended, move || hub.reload()).map_err(thread)?;
         }
         fs::write(address_file, format!("{url}\n"))
             .map_err(|error| format!("{} cannot be written: {error}", address_file.display()))?;
@@ -273,9 +274,4 @@ fn shard_settings(config: &Config, id: ShardId, epoch: u64, shards: u16) -> shar
 
 fn random() -> Result<u64, String> {
     getrandom::u64().map_err(|error| format!("the system gives no random numbers: {error}"))
-}
-
-/// Whether the configured certificate is one that the hub makes itself.
-fn is_self_signed(config: &Config) -> bool {
-    matches!(config.tls, Tls::SelfSigned)
 }

@@ -1,6 +1,5 @@
 //! What survives a restart: gateways, tokens and manifests, on a thread of its own.
 
-pub mod certificate;
 mod disk;
 mod lock;
 mod queries;
@@ -10,7 +9,6 @@ mod secret;
 mod sqlite;
 mod thread;
 mod trouble;
-pub mod validity;
 
 pub use secret::{Secret, admin_token};
 pub use sqlite::Sqlite;

@@ -19,15 +19,15 @@ use std::{
 };
 
 /// The certificate's file in the data directory; a client that trusts exactly this file trusts the hub.
-pub const CERT_FILE: &str = "cert.pem";
+pub(crate) const CERT_FILE: &str = "cert.pem";
 /// The private key's file in the data directory.
-pub const KEY_FILE: &str = "key.pem";
+const KEY_FILE: &str = "key.pem";
 
 /// Makes `cert.pem` and `key.pem` in `dir` unless both are there, belong together and are valid; `dir` exists.
 ///
 /// # Errors
 /// A sentence that names the file that cannot be read or written.
-pub fn self_signed(dir: &Path) -> Result<(PathBuf, PathBuf), String> {
+pub(crate) fn self_signed(dir: &Path) -> Result<(PathBuf, PathBuf), String> {
     let paths = (dir.join(CERT_FILE), dir.join(KEY_FILE));
     if !present(&paths.0, &paths.1) {
         let (cert, key) = generate().map_err(|error| format!("a certificate cannot be made: {error}"))?;

@@ -11,7 +11,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 ///
 /// # Errors
 /// What is wrong, to be put behind the certificate's name.
-pub fn check(certificate: &[u8]) -> Result<(), String> {
+pub(super) fn check(certificate: &[u8]) -> Result<(), String> {
     let now = Timestamp(jiff::Timestamp::now().as_millisecond());
     match not_after(certificate).filter(|end| *end < now) {
         Some(end) => Err(format!("has expired at {end}")),
