@@ -3,8 +3,10 @@
 use super::{link::Link, mesh::Answered, socket, worker::Worker};
 use crate::{
     api::Answer,
-    session::{Effect, End, message::Message},
+    model::Message,
+    session::{Effect, End},
     shard::{self, RequestKey},
+    wire::message,
 };
 use std::rc::Rc;
 
@@ -59,7 +61,7 @@ impl Worker {
         let shard = self.shard.borrow();
         let Some(connection) = shard.connection(key) else { return };
         let (gateway, id) = (connection.gateway, connection.id);
-        match Message::parse(text) {
+        match message::parse(text) {
             Message::DeploymentAck(ack) => {
                 let text = |field: &Option<String>| field.clone().unwrap_or_default();
                 tracing::info!(%gateway, connection = %id, deployment = text(&ack.deployment_id), artifact = text(&ack.artifact_id),
