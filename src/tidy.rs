@@ -14,9 +14,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("shard", &["limits", "model"]),
     ("transport", &["limits", "model", "wire"]),
     ("session", &["limits", "model", "wire", "transport"]),
+    ("api", &["limits", "model", "wire", "shard"]),
     ("store", &["limits", "model"]),
     ("tls", &["limits", "model", "config"]),
-    ("api", &["limits", "model", "wire", "shard", "store"]),
     ("driver", &["limits", "model", "config", "wire", "shard", "transport", "session", "api", "store"]),
     (
         "server",

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use gatecast::{
-    model::{Change, GatewayId, KeyHash, Timestamp, TokenId},
-    store::{GatewayRecord, Op, Outcome, Sqlite, Store},
+    model::{Change, GatewayId, GatewayRecord, KeyHash, StoreOp, StoreOutcome, Timestamp, TokenId},
+    store::{Sqlite, Store},
 };
 use std::{
     fs,
@@ -26,26 +26,29 @@ fn filled() -> (TempDir, PathBuf) {
         let gateway = record.id;
         let hash = KeyHash::of(&n.to_le_bytes());
         let jobs = [
-            Op::CreateGateway(record),
-            Op::CreateToken { gateway, token: TokenId::random(), hash, created_at: Timestamp(n) },
-            Op::PutManifest { gateway, manifest: "{\"apis\":[]}".repeat(40), received_at: Timestamp(n) },
+            StoreOp::CreateGateway(record),
+            StoreOp::CreateToken { gateway, token: TokenId::random(), hash, created_at: Timestamp(n) },
+            StoreOp::PutManifest { gateway, manifest: "{\"apis\":[]}".repeat(40), received_at: Timestamp(n) },
         ];
         for job in jobs {
             let done = store.execute(job).0;
-            assert!(matches!(done, Outcome::Gateway(..) | Outcome::Token(_) | Outcome::Done), "{done:?}");
+            assert!(
+                matches!(done, StoreOutcome::Gateway(..) | StoreOutcome::Token(_) | StoreOutcome::Done),
+                "{done:?}"
+            );
         }
     }
     (dir, path)
 }
 
 /// Everything that a store shows.
-fn content(store: &mut Sqlite) -> (Vec<Change>, Vec<Outcome>) {
+fn content(store: &mut Sqlite) -> (Vec<Change>, Vec<StoreOutcome>) {
     let snapshot = store.snapshot().unwrap();
-    let mut rows = vec![store.execute(Op::Gateways { limit: 100, offset: 0 }).0];
+    let mut rows = vec![store.execute(StoreOp::Gateways { limit: 100, offset: 0 }).0];
     for change in &snapshot {
         if let Change::GatewayCreated(id) = change {
-            rows.push(store.execute(Op::Gateway(*id)).0);
-            rows.push(store.execute(Op::Tokens(*id)).0);
+            rows.push(store.execute(StoreOp::Gateway(*id)).0);
+            rows.push(store.execute(StoreOp::Tokens(*id)).0);
         }
     }
     (snapshot, rows)

@@ -26,9 +26,8 @@ mod tokens;
 mod tests;
 
 use crate::{
-    model::{KeyHash, ShardId},
+    model::{KeyHash, ShardId, StoreOp, StoreOutcome},
     shard::{Command, Directory, Placement, Reply},
-    store::{Op, Outcome},
     wire::http::Response,
 };
 
@@ -106,7 +105,7 @@ pub enum Ask {
     /// To a shard.
     Shard(ShardId, Command),
     /// To the store.
-    Store(Op),
+    Store(StoreOp),
 }
 
 /// The answer to one [`Ask`].
@@ -115,7 +114,7 @@ pub enum Answer {
     /// The shard's.
     Shard(Reply),
     /// The store's.
-    Store(Outcome),
+    Store(StoreOutcome),
     /// It was not asked: its queue is full. Becomes 503 with `Retry-After`.
     Overloaded,
     /// It did not answer in time.

@@ -8,10 +8,9 @@ use super::{
 };
 use crate::{
     api::{self, Answer, Ask, Call, Phase, Step, View},
-    model::ShardId,
+    model::{ShardId, StoreOp},
     session::{Role, Session},
     shard::{Command, Directory, RequestKey},
-    store::Op,
     wire::http::Response,
 };
 use std::rc::Rc;
@@ -90,7 +89,7 @@ impl Worker {
         self.peers[shard.index()].requests.try_send(request).is_ok()
     }
 
-    fn ask_store(&self, op: Op, key: RequestKey) -> bool {
+    fn ask_store(&self, op: StoreOp, key: RequestKey) -> bool {
         let replies = self.peers[self.id.index()].replies.clone();
         let reply = move |outcome| {
             // Only a worker that has ended takes no answers.

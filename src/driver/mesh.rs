@@ -7,9 +7,9 @@
 use super::handoff::Handoff;
 use crate::{
     limits,
-    model::{Change, ShardId},
+    model::{Change, ShardId, StoreOutcome},
     shard::{Command, Reply, RequestKey},
-    store::{Outcome, Settled},
+    store::Settled,
 };
 use flume::{Receiver, Sender};
 use rustls::ServerConfig;
@@ -35,7 +35,7 @@ pub(crate) enum Answered {
     /// A shard's.
     Shard(RequestKey, Reply),
     /// The store's.
-    Store(RequestKey, Outcome),
+    Store(RequestKey, StoreOutcome),
 }
 
 /// What the server and the store tell every core.

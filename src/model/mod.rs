@@ -7,6 +7,7 @@ mod event;
 mod id;
 mod message;
 mod position;
+mod store;
 mod time;
 mod verdict;
 
@@ -17,5 +18,6 @@ pub use event::{ApiDeployed, ApiUndeployed, Event, EventType, GatewayConfigUpdat
 pub use id::{ConnectionId, CorrelationId, GatewayId, ShardId, TokenId};
 pub use message::{DeploymentAck, Message};
 pub use position::Position;
+pub use store::{GatewayRecord, StoreOp, StoreOutcome, TokenRecord};
 pub use time::{Instant, Now, Timestamp};
 pub use verdict::{KeyHash, Refused, Verdict};

@@ -1,7 +1,6 @@
 //! How rows are written and read, and the sums by which a row that nobody wrote is known.
 
-use super::{GatewayRecord, TokenRecord};
-use crate::model::{Change, GatewayId, KeyHash, Timestamp, TokenId};
+use crate::model::{Change, GatewayId, GatewayRecord, KeyHash, Timestamp, TokenId, TokenRecord};
 use rusqlite::{Result, Row};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;

@@ -7,10 +7,10 @@
 //!    └─┘                                     └─────────► damaged: every job 503 until the operator acts
 //! ```
 
-use super::{Op, Outcome, Store, disk, lock::DirLock, queries, schema, trouble::Trouble};
+use super::{Store, disk, lock::DirLock, queries, schema, trouble::Trouble};
 use crate::{
     limits::{STORE_LOCK_WAIT, STORE_OPEN_LOCK_WAIT},
-    model::Change,
+    model::{Change, StoreOp, StoreOutcome},
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::{
@@ -95,8 +95,8 @@ impl Sqlite {
         Ok(late)
     }
 
-    fn attempt(&mut self, op: Op) -> Result<(Outcome, Option<Change>), Trouble> {
-        let writes = !matches!(op, Op::Gateway(_) | Op::Gateways { .. } | Op::Tokens(_));
+    fn attempt(&mut self, op: StoreOp) -> Result<(StoreOutcome, Option<Change>), Trouble> {
+        let writes = !matches!(op, StoreOp::Gateway(_) | StoreOp::Gateways { .. } | StoreOp::Tokens(_));
         let connection = opened(&mut self.connection)?;
         if !writes {
             return Ok(queries::run(connection, op)?);
@@ -106,11 +106,11 @@ impl Sqlite {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (outcome, change) = match queries::run(&transaction, op) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                (Outcome::Conflict("it breaks a rule of the store".to_owned()), None)
+                (StoreOutcome::Conflict("it breaks a rule of the store".to_owned()), None)
             }
             ran => ran?,
         };
-        if matches!(outcome, Outcome::Conflict(_) | Outcome::NotFound(_)) {
+        if matches!(outcome, StoreOutcome::Conflict(_) | StoreOutcome::NotFound(_)) {
             return Ok((outcome, None));
         }
         self.doubt = change;
@@ -167,18 +167,18 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
-    fn execute(&mut self, op: Op) -> (Outcome, Option<Change>) {
+    fn execute(&mut self, op: StoreOp) -> (StoreOutcome, Option<Change>) {
         let done = match self.reopen_if_closed() {
             Ok(None) => self.attempt(op),
             Ok(late) => {
                 let answer = "the store has just been opened again; try once more".to_owned();
-                Ok((Outcome::Unavailable(answer), late))
+                Ok((StoreOutcome::Unavailable(answer), late))
             }
             Err(trouble) => Err(trouble),
         };
         done.unwrap_or_else(|trouble| {
             self.note_trouble(&trouble);
-            (Outcome::Unavailable(trouble.answer()), None)
+            (StoreOutcome::Unavailable(trouble.answer()), None)
         })
     }
 

@@ -15,7 +15,7 @@ fn a_locked_file_is_an_answer_within_the_wait_and_heals() {
         bench.check(create_token(gateway, "key"), &locked);
     }
     assert!(begin.elapsed() < 4 * STORE_LOCK_WAIT, "only the first job waits: {:?}", begin.elapsed());
-    bench.check(Op::Tokens(gateway), &Outcome::Tokens(vec![]));
+    bench.check(StoreOp::Tokens(gateway), &StoreOutcome::Tokens(vec![]));
     assert_eq!(bench.store.settle(), Err("the store is locked by another process".to_owned()));
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(bench.store.settle(), Ok(None));
@@ -42,13 +42,15 @@ fn a_full_disk_is_an_answer_and_heals() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
     bench.pragma("max_page_count", 1);
-    let put = || Op::PutManifest { gateway, manifest: "x".repeat(1 << 16), received_at: Timestamp(1) };
+    let put = || StoreOp::PutManifest { gateway, manifest: "x".repeat(1 << 16), received_at: Timestamp(1) };
     bench.check(put(), &unavailable("the store's disk is full"));
     bench.check(put(), &unavailable("the store's disk is full"));
-    let Outcome::Gateway(_, manifest) = bench.store.execute(Op::Gateway(gateway)).0 else { panic!("reads work") };
+    let StoreOutcome::Gateway(_, manifest) = bench.store.execute(StoreOp::Gateway(gateway)).0 else {
+        panic!("reads work")
+    };
     assert_eq!(manifest, None);
     bench.pragma("max_page_count", 1 << 20);
-    bench.check(put(), &Outcome::Done);
+    bench.check(put(), &StoreOutcome::Done);
     assert_eq!(bench.store.trouble, Some(Trouble::Full), "until it has settled");
     assert_eq!(bench.store.settle(), Ok(None));
     assert_eq!(bench.store.trouble, None);
@@ -74,9 +76,9 @@ fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
     let mut check = |change: Change, happened: bool| {
         bench.store.doubt = Some(change);
         bench.store.note_trouble(&Trouble::Failing("injected".to_owned()));
-        let (outcome, announced) = bench.store.execute(Op::Tokens(gateway));
+        let (outcome, announced) = bench.store.execute(StoreOp::Tokens(gateway));
         assert_eq!(announced, happened.then_some(change));
-        assert_eq!(matches!(outcome, Outcome::Unavailable(_)), happened);
+        assert_eq!(matches!(outcome, StoreOutcome::Unavailable(_)), happened);
         bench.store.doubt = Some(change);
         assert_eq!(bench.store.settle(), Ok(happened.then_some(change)), "after a panic");
         assert_eq!(bench.store.settle(), Ok(None));
@@ -100,7 +102,7 @@ fn a_change_in_doubt_stays_so_while_the_file_is_locked() {
     let other = Connection::open(bench.path()).unwrap();
     other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
     let locked = (unavailable("the store is locked by another process"), None);
-    assert_eq!(bench.store.execute(Op::Gateways { limit: 1, offset: 0 }), locked);
+    assert_eq!(bench.store.execute(StoreOp::Gateways { limit: 1, offset: 0 }), locked);
     drop(other);
     assert_eq!(bench.store.settle(), Ok(Some(change)));
 }
