@@ -101,6 +101,8 @@ pub const WRITE_BATCH_BYTES: usize = 16 * 1024;
 
 // ---- The hub ---------------------------------------------------------------------------------------------------------
 
+/// Shards for each processor: more would only take turns. Over it: the hub does not start.
+pub const SHARDS_PER_CPU_MAX: usize = 16;
 /// Connections that gateways may hold. Over it: 503.
 pub const CONNECTIONS_MAX: usize = 1_000;
 /// Connection attempts of one address in [`RATE_WINDOW`]. Over it: 429.

@@ -55,7 +55,7 @@ fn content(store: &mut Sqlite) -> (Vec<Change>, Vec<StoreOutcome>) {
 }
 
 fn refusal(path: &Path) -> String {
-    Sqlite::open(path).err().unwrap()
+    Sqlite::open(path).err().unwrap().to_string()
 }
 
 #[test]
@@ -78,7 +78,8 @@ fn a_changed_byte_is_refused_or_changes_nothing() {
         fs::write(&path, &bad).unwrap();
         match Sqlite::open(&path) {
             Ok(mut store) => assert!(content(&mut store) == expected, "bit {bit:#x} at {at} was not seen"),
-            Err(sentence) => {
+            Err(error) => {
+                let sentence = error.to_string();
                 assert!(sentence.contains("store.db cannot be used: "), "{sentence}");
                 assert_eq!(fs::read(&path).unwrap(), bad, "a refused file stays as it is");
                 refused += 1;

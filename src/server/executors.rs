@@ -4,7 +4,7 @@
 //! otherwise; rings that grow with the connections, because each pass searches a table of that size; a handshake when it is
 //! up, because errors come only with the join.
 
-use super::HubHandle;
+use super::{HubHandle, RunError, StartError};
 use crate::{
     driver::{
         mesh::{Address, Control},
@@ -46,14 +46,14 @@ pub(super) fn prepare() {
 }
 
 /// The processors that this process may run on.
-pub(super) fn cpus() -> Result<Vec<usize>, String> {
-    let set = sched_getaffinity(None).map_err(|error| format!("the processors cannot be listed: {error}"))?;
+pub(super) fn cpus() -> Result<Vec<usize>, StartError> {
+    let set = sched_getaffinity(None).map_err(|error| StartError::Processors { why: error.to_string() })?;
     Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
 }
 
 impl Executors {
     /// Starts a worker on each seat, and waits until all are up.
-    pub(super) fn start(seats: Vec<Seat>, cpus: &[usize], connections_max: usize) -> Result<Self, String> {
+    pub(super) fn start(seats: Vec<Seat>, cpus: &[usize], connections_max: usize) -> Result<Self, StartError> {
         let shards = seats.len();
         let workers = seats.first().map(|seat| seat.peers.clone()).unwrap_or_default();
         let (ready, ready_in) = flume::bounded(shards);
@@ -73,7 +73,7 @@ impl Executors {
                     let _notice = notice;
                     worker::run(seat, ready).await;
                 })
-                .map_err(|error| format!("an executor cannot be started: {error}"))?;
+                .map_err(|error| StartError::Executor { why: error.to_string() })?;
             handles.push(handle);
         }
         drop((ready, ended_out));
@@ -90,7 +90,7 @@ impl Executors {
     }
 
     /// Waits until all workers have ended. One that ends by itself takes the others with it: no core stays deaf.
-    pub(super) fn join(self, hub: &HubHandle) -> Result<(), String> {
+    pub(super) fn join(self, hub: &HubHandle) -> Result<(), RunError> {
         let mut failed = None;
         let mut left = self.handles.len();
         while left > 0 {
@@ -98,19 +98,19 @@ impl Executors {
             let patience = hub.shared.drain_window + END_PATIENCE;
             let ended = if drained { self.ended.recv_timeout(patience).ok() } else { self.ended.recv().ok() };
             let Some(shard) = ended else {
-                failed = Some("a shard did not end in time".to_owned());
+                failed = Some(RunError::Late);
                 break;
             };
             left -= 1;
             if hub.shared.phase() != crate::api::Phase::Draining {
-                failed = Some(format!("shard {shard} ended by itself"));
+                failed = Some(RunError::ShardEnded(shard));
                 hub.drain();
             }
         }
         if left == 0 {
             for handle in self.handles {
                 if let Err(error) = handle.join() {
-                    failed = Some(format!("a shard failed: {error}"));
+                    failed = Some(RunError::Shard { why: error.to_string() });
                 }
             }
         }
@@ -120,7 +120,7 @@ impl Executors {
     }
 
     /// Why a worker did not begin. Those that did are told to end: each holds the others' addresses, and would wait for ever.
-    fn why(handles: Vec<ExecutorJoinHandle<()>>, workers: &[Address]) -> String {
+    fn why(handles: Vec<ExecutorJoinHandle<()>>, workers: &[Address]) -> StartError {
         for worker in workers {
             // One that did not begin takes no message.
             let _ = worker.control.try_send(Control::Drain);
@@ -128,13 +128,9 @@ impl Executors {
         let errors = handles.into_iter().filter_map(|handle| handle.join().err());
         let errors: Vec<_> = errors.map(|error| error.to_string()).collect();
         match errors.first() {
-            Some(error) if error.contains(OUT_OF_LOCKED_MEMORY) => {
-                "a shard cannot begin: this user's locked memory is \
-                used up, perhaps by another hub; raise it (`ulimit -l`, LimitMEMLOCK=) or use fewer cores"
-                    .to_owned()
-            }
-            Some(error) => format!("a shard cannot begin ({error}): `gatecast doctor` says what this machine lacks"),
-            None => "a shard did not begin in time".to_owned(),
+            Some(error) if error.contains(OUT_OF_LOCKED_MEMORY) => StartError::LockedMemory,
+            Some(error) => StartError::Shard { why: error.clone() },
+            None => StartError::Late,
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Starts one worker per core and stops them all.
 
+mod error;
 mod executors;
+
+pub use crate::tls::TlsError;
+pub use error::{RunError, StartError};
 
 use crate::{
     api::Phase,
@@ -16,36 +20,18 @@ use crate::{
     model::{Change, ShardId},
     session::{self, Role},
     shard::{self, Encoding, Placement},
-    store::{self, Settled, Sqlite, StoreHandle, StoreThread},
+    store::{self, Settled, Sqlite, StoreError, StoreHandle, StoreThread},
     tls::{self, Certificate},
     transport::{Transport, WebSocket},
 };
 use executors::Executors;
 use std::{
-    fmt, fs,
+    fs,
     net::SocketAddr,
     os::fd::OwnedFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
-
-/// Why a hub did not start, or how it failed: one sentence that names what is wrong and what to do.
-#[derive(Debug)]
-pub struct StartError(pub String);
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl From<String> for StartError {
-    fn from(sentence: String) -> Self {
-        Self(sentence)
-    }
-}
 
 /// A running hub. It runs until [`Hub::drain`], whether or not this value is kept.
 pub struct Hub {
@@ -73,12 +59,8 @@ impl Hub {
         executors::prepare();
         let cpus = executors::cpus()?;
         let shards = config.cores.unwrap_or(u16::try_from(cpus.len()).unwrap_or(u16::MAX));
-        if usize::from(shards) > cpus.len() * SHARDS_PER_CPU_MAX {
-            return Err(format!(
-                "cores = {shards} on {} processors: {SHARDS_PER_CPU_MAX} for each are the most",
-                cpus.len()
-            )
-            .into());
+        if usize::from(shards) > cpus.len() * limits::SHARDS_PER_CPU_MAX {
+            return Err(StartError::TooManyCores { cores: shards, processors: cpus.len() });
         }
         let mut store = Sqlite::open(&config.data.join(STORE_FILE))?;
         let directory = store::Store::snapshot(&mut store)?;
@@ -116,10 +98,11 @@ impl Hub {
             Executors::start(seats.collect(), &cpus, config.connections_max).inspect_err(|_| store.stop())?;
         let handle = HubHandle { shared, workers, certificate: certificate.map(Arc::new) };
         let address_file = config.data.join(ADDRESS_FILE);
-        if let Err(sentence) = handle.open(&address_file, &config.url(admin_addr)) {
+        if let Err(error) = handle.open(&address_file, &config.url(admin_addr)) {
             handle.drain();
-            executors.join(&handle)?;
-            return Err(sentence.into());
+            // What stood in the way of the start is what the operator has to know.
+            let _ = executors.join(&handle);
+            return Err(error);
         }
         Ok(Hub { addr, admin_addr, address_file, handle, executors })
     }
@@ -163,11 +146,11 @@ impl Hub {
     ///
     /// # Errors
     /// What failed.
-    pub fn join(self) -> Result<(), StartError> {
+    pub fn join(self) -> Result<(), RunError> {
         let ended = self.executors.join(&self.handle);
         // Whoever removed it before has done what was to be done.
         let _ = fs::remove_file(&self.address_file);
-        ended.map_err(StartError)
+        ended
     }
 }
 
@@ -199,8 +182,8 @@ impl HubHandle {
     }
 
     /// Lets gateways in.
-    fn open(&self, address_file: &PathBuf, url: &str) -> Result<(), String> {
-        let thread = |error: std::io::Error| format!("the system gives no thread: {error}");
+    fn open(&self, address_file: &Path, url: &str) -> Result<(), StartError> {
+        let thread = |error: std::io::Error| StartError::Thread { why: error.to_string() };
         watchdog::start(Arc::clone(&self.shared)).map_err(thread)?;
         if let Some(certificate) = &self.certificate {
             let (shared, hub) = (Arc::clone(&self.shared), self.clone());
@@ -208,7 +191,7 @@ impl HubHandle {
             tls::watch(Arc::clone(certificate), ended, move || hub.reload()).map_err(thread)?;
         }
         fs::write(address_file, format!("{url}\n"))
-            .map_err(|error| format!("{} cannot be written: {error}", address_file.display()))?;
+            .map_err(|error| StartError::AddressFile { path: address_file.to_owned(), why: error.to_string() })?;
         self.shared.advance(Phase::Ready);
         Ok(())
     }
@@ -221,20 +204,18 @@ impl HubHandle {
     }
 }
 
-/// More would only take turns; what is asked for then is a mistake.
-const SHARDS_PER_CPU_MAX: usize = 16;
 const STORE_FILE: &str = "gatecast.db";
 /// Where the client commands find a hub of this machine.
 const ADDRESS_FILE: &str = "address";
 
-fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<OwnedFd>), String> {
+fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<OwnedFd>), StartError> {
     if listener::is_taken(address) {
-        return Err(format!("{address} is taken by another program: stop that, or listen elsewhere"));
+        return Err(StartError::AddressTaken(address));
     }
-    listener::bind(address, shards).map_err(|error| format!("cannot listen on {address}: {error}"))
+    listener::bind(address, shards).map_err(|error| StartError::Bind { address, why: error.to_string() })
 }
 
-fn start_store(store: Sqlite, workers: &Arc<[Address]>) -> Result<StoreHandle, String> {
+fn start_store(store: Sqlite, workers: &Arc<[Address]>) -> Result<StoreHandle, StoreError> {
     let workers = Arc::clone(workers);
     StoreThread::start(Box::new(store), move |change: Change, settled: Settled| {
         let settled = Arc::new(settled);
@@ -272,6 +253,6 @@ fn shard_settings(config: &Config, id: ShardId, epoch: u64, shards: u16) -> shar
     }
 }
 
-fn random() -> Result<u64, String> {
-    getrandom::u64().map_err(|error| format!("the system gives no random numbers: {error}"))
+fn random() -> Result<u64, StartError> {
+    getrandom::u64().map_err(|error| StartError::Random { why: error.to_string() })
 }

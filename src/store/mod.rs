@@ -1,6 +1,7 @@
 //! What survives a restart: gateways, tokens and manifests, on a thread of its own.
 
 mod disk;
+mod error;
 mod lock;
 mod queries;
 mod row;
@@ -10,9 +11,11 @@ mod sqlite;
 mod thread;
 mod trouble;
 
-pub use secret::{Secret, admin_token};
+pub use error::StoreError;
+pub use secret::{AdminTokenError, Secret, admin_token};
 pub use sqlite::Sqlite;
 pub use thread::{Reply, Settled, StoreHandle, StoreThread};
+pub use trouble::Trouble;
 
 use crate::model::{Change, StoreOp, StoreOutcome};
 
@@ -24,8 +27,8 @@ pub trait Store: Send {
     /// All that there is, as the changes that would make it.
     ///
     /// # Errors
-    /// A sentence for the operator where it cannot be read.
-    fn snapshot(&mut self) -> Result<Vec<Change>, String>;
+    /// Where it cannot be read.
+    fn snapshot(&mut self) -> Result<Vec<Change>, StoreError>;
 
     /// Called when no job waits, and every [`crate::limits::STORE_PROBE_INTERVAL`] while the store is in trouble: does
     /// what can wait, and tries to get out of the trouble. A change that comes back was committed although the job
@@ -33,7 +36,7 @@ pub trait Store: Send {
     ///
     /// # Errors
     /// What the trouble is.
-    fn settle(&mut self) -> Result<Option<Change>, String> {
+    fn settle(&mut self) -> Result<Option<Change>, Trouble> {
         Ok(None)
     }
 }

@@ -7,7 +7,7 @@
 //!    └─┘                                     └─────────► damaged: every job 503 until the operator acts
 //! ```
 
-use super::{Store, disk, lock::DirLock, queries, schema, trouble::Trouble};
+use super::{Store, StoreError, disk, lock::DirLock, queries, schema, trouble::Trouble};
 use crate::{
     limits::{STORE_LOCK_WAIT, STORE_OPEN_LOCK_WAIT},
     model::{Change, StoreOp, StoreOutcome},
@@ -43,21 +43,14 @@ impl Sqlite {
     /// this store's alone as long as it lives.
     ///
     /// # Errors
-    /// A sentence with the remedy: another hub is there, the file is damaged, locked, read-only or of a newer version. A
-    /// file that is damaged or cut, to nothing even, is never taken for an empty one.
-    pub fn open(path: &Path) -> Result<Sqlite, String> {
+    /// Where another hub is there, or the file is damaged, locked, read-only or of a newer version. A file that is damaged
+    /// or cut, to nothing even, is never taken for an empty one.
+    pub fn open(path: &Path) -> Result<Sqlite, StoreError> {
         let lock = DirLock::take(disk::dir_of(path))?;
         let connected =
             create_if_missing(path).and_then(|()| Ok((connect(path, STORE_OPEN_LOCK_WAIT)?, identity(path)?)));
-        let (connection, identity) = connected.map_err(|trouble| {
-            let remedy = match trouble {
-                Trouble::Damaged(_) => {
-                    ". Nothing was changed; put a backup in its place, or move it away to start empty"
-                }
-                _ => "",
-            };
-            format!("{} cannot be used: {trouble}{remedy}", path.display())
-        })?;
+        let (connection, identity) =
+            connected.map_err(|trouble| StoreError::File { path: path.to_owned(), trouble })?;
         Ok(Sqlite {
             path: path.to_owned(),
             connection: Some(connection),
@@ -182,16 +175,13 @@ impl Store for Sqlite {
         })
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Change>, String> {
-        let connection = opened(&mut self.connection).map_err(|trouble| trouble.to_string())?;
-        queries::snapshot(connection).map_err(|error| Trouble::from(error).to_string())
+    fn snapshot(&mut self) -> Result<Vec<Change>, StoreError> {
+        let read = opened(&mut self.connection).and_then(|connection| Ok(queries::snapshot(connection)?));
+        read.map_err(|trouble| StoreError::File { path: self.path.clone(), trouble })
     }
 
-    fn settle(&mut self) -> Result<Option<Change>, String> {
-        self.try_settle().map_err(|trouble| {
-            self.note_trouble(&trouble);
-            trouble.to_string()
-        })
+    fn settle(&mut self) -> Result<Option<Change>, Trouble> {
+        self.try_settle().inspect_err(|trouble| self.note_trouble(trouble))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The store's own thread: jobs in through a bounded queue, outcomes out through the callers' replies.
 
-use super::Store;
+use super::{Store, StoreError};
 use crate::{
     limits::{STORE_PROBE_INTERVAL, STORE_QUEUE_MAX},
     model::{Change, StoreOp, StoreOutcome},
@@ -61,11 +61,11 @@ impl StoreThread {
     /// for a core. The thread ends by [`StoreHandle::stop`], or when the last handle is gone.
     ///
     /// # Errors
-    /// A sentence where the system gives no thread.
+    /// Where the system gives no thread.
     pub fn start(
         store: Box<dyn Store>,
         announce: impl FnMut(Change, Settled) + Send + 'static,
-    ) -> Result<StoreHandle, String> {
+    ) -> Result<StoreHandle, StoreError> {
         let (jobs, inbox) = bounded(STORE_QUEUE_MAX);
         let (stop, stopped) = bounded(1);
         let degraded = Arc::new(AtomicBool::new(false));
@@ -73,7 +73,7 @@ impl StoreThread {
         let thread = thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || worker.run(&inbox, &stopped))
-            .map_err(|error| format!("the store's thread cannot be started: {error}"))?;
+            .map_err(|error| StoreError::Thread { why: error.to_string() })?;
         let thread = Mutex::new(Some(thread));
         Ok(StoreHandle(Arc::new(Shared { jobs, stop, closed: AtomicBool::new(false), degraded, thread })))
     }

@@ -1,6 +1,6 @@
 //! The certificate in force, and how a new one takes its place without a connection being dropped.
 
-use super::{load, self_signed::self_signed};
+use super::{TlsError, load, self_signed::self_signed};
 use crate::config::{Config, Tls};
 use rustls::{ServerConfig, server::ProducesTickets};
 use std::{
@@ -28,7 +28,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Certificate {
     /// Reads the configured one, or makes one; `None` where TLS is off.
-    pub(crate) fn of(config: &Config) -> Result<Option<Self>, String> {
+    pub(crate) fn of(config: &Config) -> Result<Option<Self>, TlsError> {
         let (cert, key) = match &config.tls {
             Tls::Off => {
                 tracing::warn!(
@@ -63,10 +63,10 @@ impl Certificate {
                 *self.lock() = Loaded { config: Arc::clone(&config), changed };
                 Some(config)
             }
-            Err(sentence) => {
+            Err(error) => {
                 // Not again until the files change once more.
                 self.lock().changed = changed;
-                tracing::error!("{sentence}; the old certificate stays in force");
+                tracing::error!("{error}; the old certificate stays in force");
                 None
             }
         }

@@ -126,7 +126,7 @@ pub fn certificate(configured: &Tls) -> Check {
         Tls::SelfSigned => Check::ok(name, "the hub's own, in its data directory"),
         Tls::Files { cert, key } => match tls::check(cert, key) {
             Ok(()) => Check::ok(name, cert.display().to_string()),
-            Err(why) => Check::fail(name, why, remedy),
+            Err(error) => Check::fail(name, error.to_string(), remedy),
         },
     }
 }

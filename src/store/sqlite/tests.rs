@@ -288,7 +288,7 @@ fn a_file_with_an_open_mode_is_made_ours() {
 #[test]
 fn a_directory_has_one_store() {
     let bench = Bench::new();
-    let refusal = Sqlite::open(&bench.path()).err().unwrap();
+    let refusal = Sqlite::open(&bench.path()).err().unwrap().to_string();
     assert!(refusal.contains("is used by another hub (pid"), "{refusal}");
     bench.reopened();
 }

@@ -1,7 +1,10 @@
 //! The thread with stores that do what a script says.
 
 use super::*;
-use crate::model::{GatewayId, GatewayRecord};
+use crate::{
+    model::{GatewayId, GatewayRecord},
+    store::Trouble,
+};
 use std::{
     collections::VecDeque,
     sync::mpsc,
@@ -16,7 +19,7 @@ struct Script {
     closed: mpsc::Sender<&'static str>,
 }
 
-type Settling = Result<Option<Change>, String>;
+type Settling = Result<Option<Change>, Trouble>;
 
 enum Step {
     Answer(StoreOutcome, Option<Change>),
@@ -37,11 +40,11 @@ impl Store for Script {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Change>, String> {
+    fn snapshot(&mut self) -> Result<Vec<Change>, StoreError> {
         Ok(Vec::new())
     }
 
-    fn settle(&mut self) -> Result<Option<Change>, String> {
+    fn settle(&mut self) -> Result<Option<Change>, Trouble> {
         if !self.steps.is_empty() {
             return Ok(None);
         }
@@ -193,7 +196,7 @@ fn the_last_handle_takes_the_thread_with_it() {
 fn trouble_shows_until_the_store_has_settled() {
     let trouble = || StoreOutcome::Unavailable("full".to_owned());
     let late = created();
-    let (gates, settled): (Vec<_>, Vec<_>) = [Err("full".to_owned()), Ok(Some(late)), Ok(None)]
+    let (gates, settled): (Vec<_>, Vec<_>) = [Err(Trouble::Full), Ok(Some(late)), Ok(None)]
         .map(|settling| {
             let (go, gate) = mpsc::channel();
             (go, (gate, settling))

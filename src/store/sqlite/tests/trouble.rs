@@ -16,7 +16,7 @@ fn a_locked_file_is_an_answer_within_the_wait_and_heals() {
     }
     assert!(begin.elapsed() < 4 * STORE_LOCK_WAIT, "only the first job waits: {:?}", begin.elapsed());
     bench.check(StoreOp::Tokens(gateway), &StoreOutcome::Tokens(vec![]));
-    assert_eq!(bench.store.settle(), Err("the store is locked by another process".to_owned()));
+    assert_eq!(bench.store.settle(), Err(Trouble::Busy));
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(bench.store.settle(), Ok(None));
     bench.token(gateway, "key");
@@ -30,7 +30,7 @@ fn a_file_that_stays_locked_at_the_start_is_refused() {
     drop(store);
     let other = Connection::open(&path).unwrap();
     other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; PRAGMA user_version = 1").unwrap();
-    let refusal = Sqlite::open(&path).err().unwrap();
+    let refusal = Sqlite::open(&path).err().unwrap().to_string();
     assert!(refusal.ends_with("store.db cannot be used: the store is locked by another process"), "{refusal}");
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
