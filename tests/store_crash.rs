@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use gatecast::{
-    model::{Change, GatewayId, GatewayRecord, KeyHash, StoreOp, StoreOutcome, Timestamp, TokenId},
+    model::{Change, GatewayId, GatewayRecord, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId},
     store::{Sqlite, Store, StoreThread},
 };
 use std::{
@@ -42,7 +42,7 @@ impl Model {
         let mut model = Model::default();
         for change in store.snapshot().unwrap() {
             match change {
-                Change::GatewayCreated(id) => {
+                Change::GatewayCreated(Life { gateway: id, .. }) => {
                     let StoreOutcome::Gateway(_, manifest) = store.execute(StoreOp::Gateway(id)).0 else {
                         panic!("{id}")
                     };

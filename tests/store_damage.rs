@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use gatecast::{
-    model::{Change, GatewayId, GatewayRecord, KeyHash, StoreOp, StoreOutcome, Timestamp, TokenId},
+    model::{Change, GatewayId, GatewayRecord, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId},
     store::{Sqlite, Store},
 };
 use std::{
@@ -46,7 +46,7 @@ fn content(store: &mut Sqlite) -> (Vec<Change>, Vec<StoreOutcome>) {
     let snapshot = store.snapshot().unwrap();
     let mut rows = vec![store.execute(StoreOp::Gateways { limit: 100, offset: 0 }).0];
     for change in &snapshot {
-        if let Change::GatewayCreated(id) = change {
+        if let Change::GatewayCreated(Life { gateway: id, .. }) = change {
             rows.push(store.execute(StoreOp::Gateway(*id)).0);
             rows.push(store.execute(StoreOp::Tokens(*id)).0);
         }
@@ -134,10 +134,10 @@ fn a_newer_file_is_refused_and_an_altered_one_too() {
         let sentence = refusal(&path);
         assert!(sentence.contains(expected), "{sentence}");
     };
-    check("PRAGMA user_version = 2", "written by a newer Gatecast (schema 2, this one knows up to 1)");
+    check("PRAGMA user_version = 3", "written by a newer Gatecast (schema 3, this one knows up to 2)");
     check("PRAGMA user_version = 0", "its schema version is 0");
     check("PRAGMA user_version = -1", "its schema version is -1");
-    check("PRAGMA user_version = 1; DROP INDEX tokens_by_gateway", "its tables are not those of its version");
+    check("PRAGMA user_version = 2; DROP INDEX tokens_by_gateway", "its tables are not those of its version");
     check(
         "CREATE INDEX tokens_by_gateway ON tokens (gateway); UPDATE tokens SET hash = zeroblob(32) WHERE seq = 1",
         "a row does not match its sum",

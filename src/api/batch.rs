@@ -2,7 +2,7 @@
 
 use super::{
     Answer, Call, Handled, Pending, Step, View, body,
-    publish::{Draft, Rejected},
+    publish::{Draft, NO_SUCH_GATEWAY, Rejected},
     routes::Params,
     spread::{Asked, Spread},
 };
@@ -70,7 +70,7 @@ fn read(line: &[u8], view: &View<'_>) -> Result<Event, Rejected> {
     let draft: Draft<'_> = body::parse_object(line).map_err(|e| Rejected(400, e))?;
     let gateway = draft.gateway()?.ok_or_else(|| Rejected(400, "missing field `gatewayId`".to_owned()))?;
     if !view.directory.knows(gateway) {
-        return Err(Rejected(404, "there is no such gateway".to_owned()));
+        return Err(Rejected(404, NO_SUCH_GATEWAY.to_owned()));
     }
     draft.into_event(gateway)
 }
@@ -99,7 +99,8 @@ impl Waiting {
                 }
             };
             match sent {
-                Ok(mut outcome) => {
+                Ok(None) => write_row(&mut body, &Row::Failed { status: 404, error: NO_SUCH_GATEWAY }),
+                Ok(Some(mut outcome)) => {
                     outcome.failures.truncate(failures_left);
                     failures_left -= outcome.failures.len();
                     write_row(&mut body, &Row::Published { status: 200, outcome });

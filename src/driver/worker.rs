@@ -77,13 +77,17 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) {
     let (more, more_in) = flume::bounded(1);
     let now = clock::now();
     let mut directory = Directory::default();
-    seat.directory.into_iter().for_each(|change| directory.apply(change));
+    let mut shard = Shard::new(seat.shard);
+    for change in seat.directory {
+        directory.apply(change);
+        shard.handle_change(change);
+    }
     let (listening, roles): (Vec<_>, Vec<_>) = seat.listening.into_iter().unzip();
     let worker = Rc::new(Worker {
         id: seat.id,
         shared: seat.shared,
         peers: seat.peers,
-        shard: RefCell::new(Shard::new(seat.shard)),
+        shard: RefCell::new(shard),
         directory: RefCell::new(directory),
         asks: RefCell::default(),
         tls: RefCell::new(seat.tls),

@@ -29,9 +29,11 @@ impl Shard {
         }
     }
 
-    /// Gives one event its position and puts it into every outbox of its gateway.
+    /// Gives one event its position and puts it into every outbox of its gateway. A gateway that was deleted while the
+    /// event was on its way here, or is not made yet, gives the event no position: it is answered, and nothing else.
     fn accept(&mut self, now: Now, ticket: u32, event: &Event) {
-        let position = self.log.append(event.gateway);
+        let Some(life) = self.life_of(event.gateway) else { return self.tickets.add_without_gateway(ticket) };
+        let position = self.sequencer.append(life);
         let keys = self.registry.of(event.gateway);
         let of = self.tickets.add(ticket, event, position, keys.len());
         if keys.is_empty() {

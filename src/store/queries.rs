@@ -3,7 +3,7 @@
 use super::row;
 use crate::{
     limits,
-    model::{Change, GatewayId, GatewayRecord, KeyHash, StoreOp, StoreOutcome, Timestamp, TokenId, TokenRecord},
+    model::{Change, GatewayId, GatewayRecord, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId, TokenRecord},
 };
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
@@ -31,16 +31,16 @@ pub(super) fn run(connection: &Connection, op: StoreOp) -> Result<Done> {
 
 /// Everything, gateways before tokens, each in order of creation.
 pub(super) fn snapshot(connection: &Connection) -> Result<Vec<Change>> {
-    let mut gateways = connection.prepare_cached("SELECT id FROM gateways ORDER BY seq")?;
+    let mut gateways = connection.prepare_cached("SELECT id, incarnation FROM gateways ORDER BY seq")?;
     let mut tokens = connection.prepare_cached("SELECT gateway, id, hash FROM tokens ORDER BY seq")?;
-    let created = gateways.query_map([], |row| Ok(Change::GatewayCreated(row::gateway_id(row, 0)?)))?;
+    let created = gateways.query_map([], row::gateway_created)?;
     created.chain(tokens.query_map([], row::token_created)?).collect()
 }
 
 /// Whether the file shows that this change was made.
 pub(super) fn happened(connection: &Connection, change: Change) -> Result<bool> {
     match change {
-        Change::GatewayCreated(id) => gateway_exists(connection, id),
+        Change::GatewayCreated(life) => life_exists(connection, life),
         Change::GatewayDeleted(id) => gateway_exists(connection, id).map(|exists| !exists),
         Change::TokenCreated { token, .. } => token_exists(connection, token),
         Change::TokenRevoked { token, .. } => token_exists(connection, token).map(|exists| !exists),
@@ -55,17 +55,21 @@ fn create_gateway(connection: &Connection, record: GatewayRecord) -> Result<Done
     if connection.prepare_cached(taken)?.exists(params![record.organization_id, record.name])? {
         return Ok((StoreOutcome::Conflict("the name is taken in this organization".to_owned()), None));
     }
-    let insert = "INSERT INTO gateways (id, name, display_name, organization_id, created_at, sum) \
-                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let Ok(incarnation) = getrandom::u64() else {
+        return Ok((StoreOutcome::Unavailable("the system gives no random numbers".to_owned()), None));
+    };
+    let insert = "INSERT INTO gateways (id, name, display_name, organization_id, created_at, sum, incarnation) \
+                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     connection.prepare_cached(insert)?.execute(params![
         record.id.0.as_bytes(),
         record.name,
         record.display_name,
         record.organization_id,
         record.created_at.0,
-        row::gateway_sum(&record),
+        row::gateway_sum(&record, Some(incarnation)),
+        incarnation.cast_signed(),
     ])?;
-    let change = Change::GatewayCreated(record.id);
+    let change = Change::GatewayCreated(Life { gateway: record.id, incarnation });
     Ok((StoreOutcome::Gateway(record, None), Some(change)))
 }
 
@@ -174,6 +178,11 @@ fn put_manifest(
 
 fn gateway_exists(connection: &Connection, id: GatewayId) -> Result<bool> {
     connection.prepare_cached("SELECT 1 FROM gateways WHERE id = ?1")?.exists([id.0.as_bytes()])
+}
+
+fn life_exists(connection: &Connection, life: Life) -> Result<bool> {
+    let sql = "SELECT 1 FROM gateways WHERE id = ?1 AND incarnation = ?2";
+    connection.prepare_cached(sql)?.exists(params![life.gateway.0.as_bytes(), life.incarnation.cast_signed()])
 }
 
 fn token_exists(connection: &Connection, id: TokenId) -> Result<bool> {

@@ -103,7 +103,7 @@ impl Sqlite {
             }
             ran => ran?,
         };
-        if matches!(outcome, StoreOutcome::Conflict(_) | StoreOutcome::NotFound(_)) {
+        if matches!(outcome, StoreOutcome::Conflict(_) | StoreOutcome::NotFound(_) | StoreOutcome::Unavailable(_)) {
             return Ok((outcome, None));
         }
         self.doubt = change;
@@ -206,7 +206,7 @@ fn create_if_missing(path: &Path) -> Result<(), Trouble> {
     }
     disk::create_private(&unfinished).map_err(failing)?;
     let mut connection = open_file(&unfinished)?;
-    schema::create(&mut connection)?;
+    schema::create(&mut connection, schema::VERSION)?;
     drop(connection);
     disk::publish(&unfinished, path).map_err(failing)
 }

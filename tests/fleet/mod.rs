@@ -4,7 +4,10 @@
 
 use gatecast::{
     limits,
-    model::{ConnectionId, CorrelationId, Event, EventType, GatewayId, Instant, Now, ShardId, Timestamp, TokenId},
+    model::{
+        Change, ConnectionId, CorrelationId, Event, EventType, GatewayId, Instant, Life, Now, ShardId, Timestamp,
+        TokenId,
+    },
     session::{self, Admitted, CONNECT_PATH, Effect, Heartbeat, Role, Scratch, Session, Source},
     shard::{self, Command, ConnectionKey, Encoding, Join, Reply, Shard},
     transport::{Transport, WebSocket},
@@ -87,10 +90,12 @@ impl Tls {
 impl Fleet {
     /// One gateway with so many connections, all past their ack.
     pub fn new(connections: usize, tls: Option<&Tls>) -> Self {
+        let (gateway, mut shard) = (GatewayId::random(), Shard::new(shard_settings()));
+        shard.handle_change(Change::GatewayCreated(Life { gateway, incarnation: 1 }));
         let mut fleet = Self {
-            shard: Shard::new(shard_settings()),
+            shard,
             members: Vec::with_capacity(connections),
-            gateway: GatewayId::random(),
+            gateway,
             scratch: Scratch::default(),
             now: Now { instant: Instant(1), wall: Timestamp(1_700_000_000_000) },
             requests: 0,

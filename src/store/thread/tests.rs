@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    model::{GatewayId, GatewayRecord},
+    model::{GatewayId, GatewayRecord, Life},
     store::Trouble,
 };
 use std::{
@@ -94,7 +94,7 @@ fn op() -> StoreOp {
 }
 
 fn created() -> Change {
-    Change::GatewayCreated(GatewayId::random())
+    Change::GatewayCreated(Life { gateway: GatewayId::random(), incarnation: 1 })
 }
 
 fn until(what: impl Fn() -> bool) {

@@ -73,6 +73,7 @@ fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
     let absent = TokenId::random();
     let created = |token| Change::TokenCreated { gateway, token, hash: KeyHash([1; 32]) };
     let revoked = |token| Change::TokenRevoked { gateway, token, hash: KeyHash([1; 32]) };
+    let life = bench.life(gateway).unwrap();
     let mut check = |change: Change, happened: bool| {
         bench.store.doubt = Some(change);
         bench.store.note_trouble(&Trouble::Failing("injected".to_owned()));
@@ -87,8 +88,9 @@ fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
     check(created(absent), false);
     check(revoked(token), false);
     check(revoked(absent), true);
-    check(Change::GatewayCreated(gateway), true);
-    check(Change::GatewayCreated(GatewayId::random()), false);
+    check(Change::GatewayCreated(life), true);
+    check(Change::GatewayCreated(Life { incarnation: !life.incarnation, ..life }), false);
+    check(Change::GatewayCreated(Life { gateway: GatewayId::random(), ..life }), false);
     check(Change::GatewayDeleted(gateway), false);
     check(Change::GatewayDeleted(GatewayId::random()), true);
 }
@@ -96,7 +98,8 @@ fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
 #[test]
 fn a_change_in_doubt_stays_so_while_the_file_is_locked() {
     let mut bench = Bench::new();
-    let change = Change::GatewayCreated(bench.gateway("g"));
+    let gateway = bench.gateway("g");
+    let change = Change::GatewayCreated(bench.life(gateway).unwrap());
     bench.store.doubt = Some(change);
     bench.store.note_trouble(&Trouble::Failing("injected".to_owned()));
     let other = Connection::open(bench.path()).unwrap();
