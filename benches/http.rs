@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gatecast::{
     api::{self, Answer, Ask, Call, Phase, Routed, Step, View},
     limits,
-    model::{Change, GatewayId, Instant, KeyHash, Now, Position, PublishOutcome, Side, Timestamp},
+    model::{Change, GatewayId, Instant, KeyHash, Life, Now, Position, PublishOutcome, Side, Timestamp},
     shard::{Command, Directory, Placement, Reply},
     wire::http::{BodyDecoder, Framing, HeadParser, Response},
 };
@@ -30,7 +30,7 @@ impl World {
     fn new() -> Self {
         let gateway = GatewayId::random();
         let mut directory = Directory::default();
-        directory.apply(Change::GatewayCreated(gateway));
+        directory.apply(Change::GatewayCreated(Life { gateway, incarnation: 1 }));
         Self { directory, placement: Placement::new(8, 42), gateway }
     }
 

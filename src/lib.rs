@@ -1,11 +1,11 @@
 //! Gatecast: the event hub between an API platform and its fleet of gateways.
 //!
 //! ```text
-//! model, limits ← (wire ∥ shard) ← transport ← session ∥ api ← (driver ∥ store) ← server ← cli
+//! limits, model ← config ∥ wire ∥ shard ← transport ← session ∥ api ∥ store ∥ tls ← driver ← server ← cli
 //! ```
 //!
-//! Every core runs one executor and owns one shard; protocols and policy are pure state machines; only `driver` and
-//! `store` do I/O.
+//! Every core runs one executor and owns one shard; protocols and policy are pure state machines; only `driver` does
+//! I/O for connections, and only `config`, `store`, `tls`, `server` and `cli` touch files.
 
 pub mod api;
 pub mod cli;
@@ -20,6 +20,7 @@ pub mod shard;
 pub mod store;
 #[cfg(test)]
 mod tidy;
+mod tls;
 pub mod transport;
 pub mod wire;
 

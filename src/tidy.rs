@@ -14,12 +14,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("shard", &["limits", "model"]),
     ("transport", &["limits", "model", "wire"]),
     ("session", &["limits", "model", "wire", "transport"]),
+    ("api", &["limits", "model", "wire", "shard"]),
     ("store", &["limits", "model"]),
-    ("api", &["limits", "model", "wire", "shard", "store"]),
-    ("engine", &["limits", "model", "wire", "shard", "session", "api", "store"]),
+    ("tls", &["limits", "model", "config"]),
+    ("engine", &["limits", "model", "wire", "shard", "session", "api"]),
     ("driver", &["limits", "model", "shard", "store", "engine"]),
-    ("server", &["limits", "model", "config", "shard", "transport", "session", "api", "store", "engine", "driver"]),
-    ("cli", &["limits", "model", "config", "wire", "api", "store", "server"]),
+    (
+        "server",
+        &["limits", "model", "config", "shard", "transport", "session", "api", "store", "tls", "engine", "driver"],
+    ),
+    ("cli", &["limits", "model", "config", "wire", "api", "tls", "server"]),
 ];
 
 /// Names that the crate's root gives out, and the layers that they come from.

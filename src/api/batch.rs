@@ -6,7 +6,7 @@ use super::{
     Answer, Ask, Call, Handled, Pending, Step, View,
     answer::Unanswered,
     body,
-    publish::{Draft, Rejected},
+    publish::{Draft, NO_SUCH_GATEWAY, Rejected},
     routes::Params,
 };
 use crate::{
@@ -66,7 +66,7 @@ fn read(line: &[u8], view: &View<'_>) -> Result<Event, Rejected> {
     let draft: Draft<'_> = body::parse_object(line).map_err(|e| Rejected(400, e))?;
     let gateway = draft.gateway()?.ok_or_else(|| Rejected(400, "missing field `gatewayId`".to_owned()))?;
     if !view.directory.knows(gateway) {
-        return Err(Rejected(404, "there is no such gateway".to_owned()));
+        return Err(Rejected(404, NO_SUCH_GATEWAY.to_owned()));
     }
     draft.into_event(gateway, view)
 }
@@ -96,7 +96,7 @@ struct Reading {
 struct Writing {
     lines: vec::IntoIter<Line>,
     /// By question: its outcomes that no line has taken yet.
-    outcomes: Vec<Result<vec::IntoIter<PublishOutcome>, Unanswered>>,
+    outcomes: Vec<Result<vec::IntoIter<Option<PublishOutcome>>, Unanswered>>,
     body: Vec<u8>,
     failures_left: usize,
 }
@@ -196,7 +196,8 @@ impl Writing {
             None => Err(Unanswered::Mismatched),
         };
         match outcome {
-            Ok(mut outcome) => {
+            Ok(None) => write_row(&mut self.body, &Row::Failed { status: 404, error: NO_SUCH_GATEWAY }),
+            Ok(Some(mut outcome)) => {
                 outcome.failures.truncate(self.failures_left);
                 self.failures_left -= outcome.failures.len();
                 write_row(&mut self.body, &Row::Published { status: 200, outcome });

@@ -4,6 +4,7 @@ use super::{
     Answer, Call, Handled, Pending, Step, View,
     answer::Unanswered,
     body,
+    publish::NO_SUCH_GATEWAY,
     query::Query,
     routes::Params,
     spread::{Asked, Spread},
@@ -135,15 +136,15 @@ impl Waiting {
             Reply::PublishedMany(outcomes) => Some(outcomes),
             _ => None,
         });
-        let items = self.sent.into_iter().map(|Sent { gateway, correlation, owner }| match owner {
-            None => Item::without_outcome(gateway, correlation, Status::Failed, "there is no such gateway"),
-            Some(owner) => match outcomes.next_of(owner) {
-                Ok(outcome) => Item::of(gateway, &outcome),
+        let items = self.sent.into_iter().map(|Sent { gateway, correlation, owner }| {
+            match owner.map_or(Ok(None), |owner| outcomes.next_of(owner)) {
+                Ok(Some(outcome)) => Item::of(gateway, &outcome),
+                Ok(None) => Item::without_outcome(gateway, correlation, Status::Failed, NO_SUCH_GATEWAY),
                 Err(why @ Unanswered::TimedOut) => {
                     Item::without_outcome(gateway, correlation, Status::Pending, why.description())
                 }
                 Err(why) => Item::without_outcome(gateway, correlation, Status::Failed, why.description()),
-            },
+            }
         });
         Ok(Step::Respond(Response::json(200, &items.collect::<Vec<_>>())))
     }

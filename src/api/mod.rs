@@ -29,9 +29,8 @@ pub use routes::{CONNECT_PATH, Matched, Routed, route_request};
 mod tests;
 
 use crate::{
-    model::{KeyHash, ShardId},
+    model::{KeyHash, ShardId, StoreOp, StoreOutcome},
     shard::{Command, Directory, Placement, Reply},
-    store::{Op, Outcome},
     wire::http::Response,
 };
 
@@ -101,7 +100,7 @@ pub enum Ask {
     /// To a shard.
     Shard(ShardId, Command),
     /// To the store.
-    Store(Op),
+    Store(StoreOp),
 }
 
 /// The answer to one [`Ask`].
@@ -110,7 +109,7 @@ pub enum Answer {
     /// The shard's.
     Shard(Reply),
     /// The store's.
-    Store(Outcome),
+    Store(StoreOutcome),
     /// It was not asked: its queue is full. Becomes 503 with `Retry-After`.
     Overloaded,
     /// It did not answer in time.

@@ -76,7 +76,7 @@ impl Draft<'_> {
 pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
     let gateway = params.gateway()?;
     if !view.directory.knows(gateway) {
-        return Err(Response::error(404, "there is no such gateway"));
+        return Err(no_such_gateway());
     }
     let draft: Draft<'_> = body::object(call.body)?;
     if draft.gateway()?.is_some_and(|named| named != gateway) {
@@ -87,6 +87,13 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     Ok(Step::Ask(vec![ask], Pending::Publish(Waiting)))
 }
 
+fn no_such_gateway() -> Response {
+    Response::error(404, NO_SUCH_GATEWAY)
+}
+
+/// What a publisher is told who names a gateway that is not there, whoever finds out.
+pub(super) const NO_SUCH_GATEWAY: &str = "there is no such gateway";
+
 /// The owner of the gateway has the event.
 #[derive(Debug)]
 pub struct Waiting;
@@ -95,6 +102,7 @@ impl Waiting {
     pub(super) fn handle_answers(self, answers: Vec<Answer>) -> Handled {
         match only(answers)?.shard()? {
             Reply::Published(outcome) => Ok(Step::Respond(Response::json(200, &outcome))),
+            Reply::NoSuchGateway => Err(no_such_gateway()),
             _ => Err(Unanswered::Mismatched.into()),
         }
     }

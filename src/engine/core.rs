@@ -74,12 +74,15 @@ const HANDSHAKING: usize = 1;
 impl<I: Io> Engine<I> {
     /// A core without connections.
     pub fn new(now: Now, settings: EngineSettings) -> Self {
-        let mut directory = Directory::default();
-        settings.directory.into_iter().for_each(|change| directory.apply(change));
+        let (mut directory, mut shard) = (Directory::default(), Shard::new(settings.shard));
+        for change in settings.directory {
+            directory.apply(change);
+            shard.handle_change(change);
+        }
         Self {
             id: settings.id,
             hub: settings.hub,
-            shard: Shard::new(settings.shard),
+            shard,
             directory,
             tls: settings.tls,
             links: Links::default(),

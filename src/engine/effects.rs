@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     api::Answer,
-    model::{CloseReason, Now},
-    session::{Effect, End, message::Message},
+    model::{CloseReason, Message, Now},
+    session::{Effect, End},
     shard::{self, Failed, Origin, Reply},
+    wire::message,
 };
 
 impl<I: Io> Engine<I> {
@@ -71,7 +72,7 @@ impl<I: Io> Engine<I> {
         let address = link.session.peer();
         let Some(member) = link.member.and_then(|member| self.shard.connection(member)) else { return };
         let (gateway, connection) = (member.gateway, member.id);
-        match guarded(|| Message::parse(text)) {
+        match guarded(|| message::parse(text)) {
             Some(Message::DeploymentAck(ack)) => {
                 io.notice(now, Notice::Acknowledged { gateway, connection, ack: &ack });
                 self.shard.handle_ack(ack.status.as_deref() == Some("success"));

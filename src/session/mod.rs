@@ -12,7 +12,6 @@ mod effect;
 mod exchange;
 mod heartbeat;
 mod lingering;
-pub mod message;
 mod refusal;
 mod settings;
 mod streaming;

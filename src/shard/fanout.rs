@@ -22,12 +22,19 @@ impl Shard {
     ) {
         let ticket = self.tickets.open(origin, count, many, now.instant + self.settings.publish_timeout);
         for event in events {
-            let position = self.log.append(event.gateway);
-            self.deliver(now, ticket, &event, position);
+            self.accept(now, ticket, &event);
         }
         if let Some((origin, reply)) = self.tickets.seal(ticket) {
             self.effects.push_back(Effect::Reply(origin, reply));
         }
+    }
+
+    /// Gives one event its position. A gateway that was deleted while the event was on its way here, or is not made yet,
+    /// gives it none: the event is answered, and nothing else.
+    fn accept(&mut self, now: Now, ticket: u32, event: &Event) {
+        let Some(life) = self.life_of(event.gateway) else { return self.tickets.add_without_gateway(ticket) };
+        let position = self.sequencer.append(life);
+        self.deliver(now, ticket, event, position);
     }
 
     /// Puts an event that has its position into every outbox of its gateway.

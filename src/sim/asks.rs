@@ -43,7 +43,7 @@ impl Core {
     /// Hands a command to the shard; the oracle writes down what it must come to.
     fn command(&mut self, hub: &mut Hub, from: ShardId, key: RequestKey, command: Command) {
         let request = self.remote.insert((from, key)) as RequestKey;
-        let run = hub.oracle.accept(hub.now.instant, (self.id, request), &command);
+        let run = hub.oracle.accept(hub.now.instant, (self.id, request), &command, &self.directory);
         self.shard.handle_command(hub.now, request, command);
         if let Some(run) = run {
             hub.oracle.accepted(hub.now.instant, run, &self.shard);

@@ -11,9 +11,10 @@ use crate::{
         wheel::{Alarm, Wheel},
     },
     limits,
-    model::{CloseReason, KeyHash, Now, ShardId},
-    session::{Effect, End, Scratch, Session, message::Message},
+    model::{CloseReason, KeyHash, Message, Now, ShardId},
+    session::{Effect, End, Scratch, Session},
     shard::{self, ConnectionKey, Directory, RequestKey, Shard},
+    wire::message,
 };
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
@@ -221,7 +222,7 @@ impl Core {
                 }
             }
             Effect::Message(text) => {
-                if let (Some(_), Message::Malformed) = (member, Message::parse(&text)) {
+                if let (Some(_), Message::Malformed) = (member, message::parse(&text)) {
                     self.shard.handle_malformed();
                 }
             }

@@ -5,7 +5,7 @@ use crate::{
     api::Answer,
     driver::wheel::TICK,
     model::{CloseReason, Event, GatewayId, Instant, Position, PublishOutcome, ShardId},
-    shard::{Command, Reply, RequestKey, Shard},
+    shard::{Command, Directory, Reply, RequestKey, Shard},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -16,6 +16,7 @@ use uuid::Uuid;
 /// One event.
 struct Fact {
     event: Event,
+    /// 0 where its gateway was deleted before it was accepted.
     offset: u64,
     /// The connections that it had to go to.
     members: Vec<usize>,
@@ -27,7 +28,7 @@ struct Run {
     facts: Vec<usize>,
     accepted: Option<Instant>,
     /// Its shard's word.
-    outcomes: Vec<PublishOutcome>,
+    outcomes: Vec<Option<PublishOutcome>>,
     answers: u32,
     /// Who asked over HTTP does not hear the answer once he has gone.
     http: bool,
@@ -100,11 +101,14 @@ impl Ledger {
         let Some(run) = waiting.pop_front().ok_or("an answer to nothing")? else { return Ok(()) };
         let run = &mut self.runs[run];
         run.answers += 1;
+        if status == 404 && run.outcomes == [None] {
+            return Ok(());
+        }
         if status != 200 {
             let refused = matches!(status, 404 | 408 | 503) && run.accepted.is_none_or(|at| now > at);
             return if refused { Ok(()) } else { Err(format!("status {status}")) };
         }
-        let outcome = run.outcomes.first().ok_or("answered before its shard has")?;
+        let outcome = run.outcomes.first().and_then(Option::as_ref).ok_or("answered before its shard has")?;
         let value: serde_json::Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         let expected = serde_json::to_value(outcome).map_err(|error| error.to_string())?;
         if value == expected { Ok(()) } else { Err(format!("{value}, but the shard said {expected}")) }
@@ -141,14 +145,20 @@ impl Ledger {
 
     /// How many deliveries all publishes asked for.
     pub(super) fn deliveries(&self) -> u64 {
-        let outcomes = self.runs.iter().flat_map(|run| &run.outcomes);
+        let outcomes = self.runs.iter().flat_map(|run| &run.outcomes).flatten();
         outcomes.map(|outcome| u64::from(outcome.connections.max(1))).sum()
     }
 }
 
 impl Oracle {
-    /// A shard is about to take a command: what it accepts gets its place now.
-    pub(super) fn accept(&mut self, now: Instant, request: (ShardId, RequestKey), command: &Command) -> Option<usize> {
+    /// A shard is about to take a command: what it accepts gets its place now. Its core knows the gateways of `directory`.
+    pub(super) fn accept(
+        &mut self,
+        now: Instant,
+        request: (ShardId, RequestKey),
+        command: &Command,
+        directory: &Directory,
+    ) -> Option<usize> {
         let (events, first) = match command {
             Command::Publish(event) => (std::slice::from_ref(event), event),
             Command::PublishMany(events) => (events.as_slice(), events.first()?),
@@ -163,6 +173,10 @@ impl Oracle {
         }
         self.ledger.open.insert(request, run);
         for (place, event) in events.iter().enumerate() {
+            if !directory.knows(event.gateway) {
+                self.sight("publish to a deleted gateway");
+                continue;
+            }
             let members = self.members_of(event.gateway);
             let fact = self.ledger.runs[run].facts[place];
             let log = self.ledger.logs.entry(event.gateway).or_default();
@@ -195,16 +209,12 @@ impl Oracle {
 
     /// A shard answers.
     pub(super) fn replied(&mut self, now: Instant, request: (ShardId, RequestKey), reply: &Reply) {
-        let outcomes = match reply {
-            Reply::Published(outcome) => std::slice::from_ref(outcome),
-            Reply::PublishedMany(outcomes) => outcomes.as_slice(),
-            _ => return,
-        };
+        let Some(outcomes) = outcomes(reply) else { return };
         let Some(index) = self.ledger.open.remove(&request) else {
             return self.fail("every publish is answered once", None, format!("{request:?}"));
         };
         let run = &mut self.ledger.runs[index];
-        run.outcomes = outcomes.to_vec();
+        run.outcomes.clone_from(&outcomes);
         let late = run.accepted.map_or(Duration::ZERO, |accepted| now.since(accepted));
         let (facts, shrunk) = (run.facts.clone(), run.shrunk);
         if late > self.publish_timeout() + Duration::from_micros(TICK) {
@@ -217,7 +227,13 @@ impl Oracle {
                 format!("{} of {}", outcomes.len(), facts.len()),
             );
         }
-        for (fact, outcome) in facts.into_iter().zip(outcomes) {
+        for (fact, outcome) in facts.into_iter().zip(&outcomes) {
+            let Some(outcome) = outcome else {
+                if self.ledger.facts[fact].offset > 0 {
+                    self.fail("an answer says what happened", None, "accepted, and said not to be".to_owned());
+                }
+                continue;
+            };
             if outcome.pending > 0 {
                 self.sight("pending at the publish timeout");
             }
@@ -272,16 +288,25 @@ impl Oracle {
         let run = &mut self.ledger.runs[run];
         run.answers += 1;
         let shard = match answers {
-            [Answer::Shard(Reply::Published(outcome))] => std::slice::from_ref(outcome),
-            [Answer::Shard(Reply::PublishedMany(outcomes))] => outcomes.as_slice(),
+            [Answer::Shard(reply)] => outcomes(reply),
             [Answer::Overloaded] => {
                 run.overloaded = true;
                 return self.sight("publish refused");
             }
             other => return self.fail("every publish is answered once", None, format!("{other:?} at {now:?}")),
         };
-        if shard != run.outcomes {
+        if shard.as_ref() != Some(&run.outcomes) {
             self.fail("a publisher hears his own answer", None, format!("{shard:?}"));
         }
+    }
+}
+
+/// What a shard says about each event of a publish; `None` where that is not what it was asked.
+fn outcomes(reply: &Reply) -> Option<Vec<Option<PublishOutcome>>> {
+    match reply {
+        Reply::Published(outcome) => Some(vec![Some(outcome.clone())]),
+        Reply::NoSuchGateway => Some(vec![None]),
+        Reply::PublishedMany(outcomes) => Some(outcomes.clone()),
+        _ => None,
     }
 }

@@ -169,7 +169,7 @@ impl Oracle {
         let Some(member) = self.watched[line].member else {
             return self.fail("only members get events", Some(line), text_excerpt(text));
         };
-        let position = Position { epoch: self.scenario.seed, offset: member.since };
+        let position = Position { epoch: self.scenario.epoch_of(member.gateway), offset: member.since };
         let begin = format!(
             r#"{{"type":"connection.ack","gatewayId":"{}","connectionId":"{}","timestamp":""#,
             member.gateway, member.id
@@ -187,7 +187,7 @@ impl Oracle {
     fn check_event(&mut self, line: usize, text: &[u8]) {
         let Some(member) = self.watched[line].member else { return };
         let next = self.watched[line].seen + 1;
-        let Some(expected) = self.ledger.text(member.gateway, next, self.scenario.seed) else {
+        let Some(expected) = self.ledger.text(member.gateway, next, self.scenario.epoch_of(member.gateway)) else {
             let text = format!("nothing is at {next}: {}", text_excerpt(text));
             return self.fail("events in order, none twice, none missing", Some(line), text);
         };

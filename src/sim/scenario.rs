@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     limits,
+    model::{GatewayId, Life, ShardId},
     session::{self, Heartbeat},
     shard,
     transport::{Transport, WebSocket},
@@ -85,7 +86,17 @@ impl Scenario {
         (scenario, dice)
     }
 
-    pub(super) fn shard_settings(&self, id: crate::model::ShardId) -> shard::Settings {
+    /// The life of a gateway: its incarnation is made of its id, so that a seed replays.
+    pub(super) fn life(&self, gateway: GatewayId) -> Life {
+        Life { gateway, incarnation: gateway.0.as_u64_pair().0 }
+    }
+
+    /// The epoch of a gateway's positions.
+    pub(super) fn epoch_of(&self, gateway: GatewayId) -> u64 {
+        self.life(gateway).epoch_in(self.seed)
+    }
+
+    pub(super) fn shard_settings(&self, id: ShardId) -> shard::Settings {
         shard::Settings {
             id,
             epoch: self.seed,

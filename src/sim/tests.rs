@@ -16,11 +16,12 @@ const SEEDS: u64 = 500;
 const LINES_SHOWN: usize = 40;
 
 /// What happens in five hundred worlds, or they prove nothing.
-const SIGHTS: [&str; 22] = [
+const SIGHTS: [&str; 23] = [
     "handoff",
     "key revoked on its way",
     "publish refused",
     "pending at the publish timeout",
+    "publish to a deleted gateway",
     "HTTP call answered",
     "rate limited",
     "unauthorized",

@@ -267,12 +267,15 @@ impl World {
 
 fn core(id: ShardId, hub: &Hub, gateways: &[GatewayId], tokens: &[Token]) -> Core {
     let mut directory = Directory::default();
-    gateways.iter().for_each(|gateway| directory.apply(Change::GatewayCreated(*gateway)));
+    let created = gateways.iter().map(|gateway| Change::GatewayCreated(hub.scenario.life(*gateway)));
+    created.clone().for_each(|change| directory.apply(change));
     for Token { entrant, .. } in tokens {
         let Entrant { gateway, token, key } = *entrant;
         directory.apply(Change::TokenCreated { gateway, token, hash: key });
     }
-    Core::new(id, hub.scenario.shard_settings(id), directory, hub.now)
+    let mut core = Core::new(id, hub.scenario.shard_settings(id), directory, hub.now);
+    created.for_each(|change| core.shard.handle_change(change));
+    core
 }
 
 /// Puts what will happen by itself into the calendar.

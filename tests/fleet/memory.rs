@@ -3,9 +3,8 @@
 use super::READABLE;
 use gatecast::{
     engine::{Accepted, Incoming, Io, Lane, LinkKey, Notice, PeerState, Ready, Received, Request, Sent},
-    model::{Instant, Now, ShardId, Side, Timestamp},
+    model::{Instant, Now, ShardId, Side, StoreOp, Timestamp},
     shard::{Reply, RequestKey},
-    store::Op,
 };
 use std::{collections::VecDeque, time::Duration};
 
@@ -179,7 +178,7 @@ impl Io for MemoryIo {
         false
     }
 
-    fn store(&mut self, _: Op, _: RequestKey) -> bool {
+    fn store(&mut self, _: StoreOp, _: RequestKey) -> bool {
         false
     }
 

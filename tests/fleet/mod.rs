@@ -6,7 +6,7 @@ use gatecast::{
     api::{CONNECT_PATH, Phase},
     engine::{Engine, EngineSettings, HubSettings, HubState, Ready, Rest},
     limits,
-    model::{Change, GatewayId, KeyHash, ShardId, TokenId},
+    model::{Change, GatewayId, KeyHash, Life, ShardId, TokenId},
     session::{self, Heartbeat},
     shard::{self, Encoding, Placement},
     transport::{Transport, WebSocket},
@@ -244,7 +244,8 @@ fn upgrade_request() -> Vec<u8> {
 
 fn directory(gateway: GatewayId) -> Vec<Change> {
     let hash = KeyHash::of(KEY.as_bytes());
-    vec![Change::GatewayCreated(gateway), Change::TokenCreated { gateway, token: TokenId::random(), hash }]
+    let life = Life { gateway, incarnation: 1 };
+    vec![Change::GatewayCreated(life), Change::TokenCreated { gateway, token: TokenId::random(), hash }]
 }
 
 fn shard_settings() -> shard::Settings {

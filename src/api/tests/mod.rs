@@ -15,7 +15,7 @@ mod tokens;
 use super::*;
 use crate::{
     limits,
-    model::{Change, CorrelationId, GatewayId, KeyHash, Now, Position, PublishOutcome, Side, Timestamp, TokenId},
+    model::{Change, CorrelationId, GatewayId, KeyHash, Life, Now, Position, PublishOutcome, Side, Timestamp, TokenId},
     shard::command::{DeliveryStats, Totals},
 };
 use serde_json::Value;
@@ -37,8 +37,8 @@ impl World {
     fn new() -> Self {
         let (gateway, other) = (GatewayId::random(), GatewayId::random());
         let mut directory = Directory::default();
-        directory.apply(Change::GatewayCreated(gateway));
-        directory.apply(Change::GatewayCreated(other));
+        directory.apply(created(gateway));
+        directory.apply(created(other));
         directory.apply(Change::TokenCreated { gateway, token: TokenId::random(), hash: KeyHash::of(KEY.as_bytes()) });
         Self { directory, placement: Placement::new(3, 7), phase: Phase::Ready, degraded: false, gateway, other }
     }
@@ -73,7 +73,7 @@ impl World {
                 }
             })
             .collect();
-        gateways.iter().for_each(|gateway| self.directory.apply(Change::GatewayCreated(*gateway)));
+        gateways.iter().for_each(|gateway| self.directory.apply(created(*gateway)));
         gateways
     }
 
@@ -212,6 +212,10 @@ fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.fields.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
 }
 
+fn created(gateway: GatewayId) -> Change {
+    Change::GatewayCreated(Life { gateway, incarnation: 1 })
+}
+
 fn description(response: &Response) -> String {
     json(response)["description"].as_str().unwrap().to_owned()
 }
@@ -228,7 +232,9 @@ fn deliver(ask: Ask) -> Answer {
     let outcome = |event: &crate::model::Event| outcome(event.correlation, 2, 2, 0);
     Answer::Shard(match ask {
         Ask::Shard(_, Command::Publish(event)) => Reply::Published(outcome(&event)),
-        Ask::Shard(_, Command::PublishMany(events)) => Reply::PublishedMany(events.iter().map(outcome).collect()),
+        Ask::Shard(_, Command::PublishMany(events)) => {
+            Reply::PublishedMany(events.iter().map(outcome).map(Some).collect())
+        }
         other => panic!("{other:?} is no publish"),
     })
 }

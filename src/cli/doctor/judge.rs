@@ -1,12 +1,7 @@
 //! Whether what was found will do, and the remedy where it will not; pure, so that every verdict is tested.
 
 use super::Check;
-use crate::{config::Tls, store::validity};
-use rustls::{
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
-};
+use crate::{config::Tls, tls};
 use std::path::Path;
 
 /// Linux 5.8 has every operation that the runtime asks for.
@@ -123,35 +118,23 @@ pub fn data(dir: &Path, writable: Result<(), String>) -> Check {
     }
 }
 
-pub fn certificate(tls: &Tls) -> Check {
+pub fn certificate(configured: &Tls) -> Check {
     let name = "certificate";
     let remedy = "set tls.cert and tls.key to PEM files that this user can read, that are valid and belong together";
-    match tls {
+    match configured {
         Tls::Off => Check::ok(name, "none: TLS is off"),
         Tls::SelfSigned => Check::ok(name, "the hub's own, in its data directory"),
-        Tls::Files { cert, key } => match load(cert, key) {
+        Tls::Files { cert, key } => match tls::check(cert, key) {
             Ok(()) => Check::ok(name, cert.display().to_string()),
-            Err(why) => Check::fail(name, why, remedy),
+            Err(error) => Check::fail(name, error.to_string(), remedy),
         },
     }
-}
-
-fn load(cert: &Path, key: &Path) -> Result<(), String> {
-    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.map_err(|error| format!("{}: {error}", cert.display()))?;
-    if chain.is_empty() {
-        return Err(format!("{} holds no certificate", cert.display()));
-    }
-    validity::check(&chain[0]).map_err(|why| format!("{} {why}", cert.display()))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: {error}", key.display()))?;
-    let pair = CertifiedKey::from_der(chain, private, &ring::default_provider());
-    pair.map(drop).map_err(|error| format!("{} and {}: {error}", cert.display(), key.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::certificate::self_signed;
+    use crate::tls::self_signed;
 
     fn fails(check: &Check, remedy: &str) {
         let text = check.to_string();
