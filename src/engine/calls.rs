@@ -13,7 +13,7 @@ use crate::{
     api::{self, Answer, Ask, Call, Phase, Routed, Step, View},
     model::{Now, ShardId},
     session::Session,
-    shard::{Command, Origin, RequestKey},
+    shard::{self, Command, Failed, Origin, Reply, RequestKey},
     wire::http::Response,
 };
 
@@ -120,6 +120,41 @@ impl<I: Io> Engine<I> {
 
     fn ask_core(&mut self, io: &mut I, shard: ShardId, key: RequestKey, command: Command) -> bool {
         io.request(shard, Request::Command(Origin { shard: self.id, key }, command)).is_ok()
+    }
+
+    /// Carries out one thing that the shard asks for.
+    pub(super) fn handle_shard_effect(&mut self, io: &mut I, now: Now) -> Visit {
+        match self.shard.poll_effect() {
+            None => return Visit::Idle,
+            Some(shard::Effect::Reply(origin, reply)) => self.handle_reply(io, now, origin, reply),
+            Some(shard::Effect::Close(member, reason)) => {
+                let Some(key) = self.links.of_member(member) else { return Visit::Small };
+                self.with_session(io, now, key, |session, _| session.close(now, reason));
+                self.carry_out(io, now, key);
+                self.wake_writer(key);
+                self.settle(io, now, key);
+            }
+        }
+        Visit::Small
+    }
+
+    /// Brings the shard's reply to whoever asked.
+    fn handle_reply(&mut self, io: &mut I, now: Now, origin: Origin, reply: Reply) {
+        if origin.shard == self.id {
+            self.handle_answer(io, now, origin.key, Answer::Shard(reply));
+        } else if !io.reply(origin.shard, origin.key, reply) {
+            io.notice(now, Notice::ReplyLost);
+        }
+    }
+
+    /// Tells of one failed delivery.
+    pub(super) fn tell_failure(&mut self, io: &mut I, now: Now) -> Visit {
+        match self.shard.poll_failure() {
+            None => return Visit::Idle,
+            Some(Failed::One(failure)) => io.notice(now, Notice::DeliveryFailed(&failure)),
+            Some(Failed::LeftOut(count)) => io.notice(now, Notice::FailuresLeftOut(count)),
+        }
+        Visit::Small
     }
 
     /// An answer has come.

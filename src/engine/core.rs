@@ -1,7 +1,7 @@
 //! What one core owns, and the loop that gives each kind of work its share.
 
 use super::{
-    accept::Acceptor,
+    acceptor::Acceptor,
     drain::Drain,
     guard::guarded,
     hub::HubState,

@@ -4,8 +4,8 @@ use super::Check;
 use crate::{config::Tls, tls};
 use std::path::Path;
 
-/// Linux 5.8 has every operation that the runtime asks for.
-const KERNEL_MIN: (u32, u32) = (5, 8);
+/// Linux 5.11 has `epoll_pwait2`, by which a core waits for its sockets.
+const KERNEL_MIN: (u32, u32) = (5, 11);
 /// What the runtime insists on for one executor, and about what its rings cost at their smallest.
 const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
 /// Listeners, rings, the store, HTTP calls and connections that are still shaking hands.
@@ -142,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn kernels_from_5_8_on_will_do() {
+    fn kernels_from_5_11_on_will_do() {
         let check = |release: &str, expected: bool| assert_eq!(kernel(release).ok, expected, "{release}");
-        check("5.8.0", true);
-        check("5.10.0-28-cloud-amd64", true);
+        check("5.11.0", true);
+        check("5.15.0-28-cloud-amd64", true);
         check("6.18-rc1", true);
         check("10.0.1", true);
-        check("5.7.19", false);
+        check("5.10.209", false);
         check("4.19.0", false);
         check("", false);
         check("unknown", false);
