@@ -1,5 +1,8 @@
 //! The rules of the house as tests: who may name whom, captions, sizes, dead paths in the documents, and what is not written.
 
+mod circles;
+
+use circles::{Modules, circles};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -99,6 +102,11 @@ impl File {
         self.path.ends_with("/tests.rs") || self.path.contains("/tests/") || self.path.ends_with("/testing.rs")
     }
 
+    /// The same as one text.
+    fn code_text(&self) -> String {
+        self.code().flat_map(|(_, line)| [line, "\n"]).collect()
+    }
+
     /// The lines that are not a test module's and not comments, with their numbers.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         // By the style of the house a test module is the last thing in its file.
@@ -174,6 +182,24 @@ fn the_table_of_layers_has_no_circle() {
             assert!(LAYERS[..at].iter().any(|(name, _)| name == below), "{layer} -> {below} does not go down");
         }
     }
+}
+
+#[test]
+fn no_files_name_each_other_in_a_circle() {
+    let files = files(&["src"], "rs");
+    let product = files.iter().filter(|file| !file.is_test() && !EXEMPT.contains(&file.layer()));
+    let code: Vec<_> = product.map(|file| (file.path.as_str(), file.code_text())).collect();
+    let modules = Modules::new(code.iter().map(|(path, code)| (*path, code.as_str())));
+    let edges = modules.edges();
+    let broken: Vec<_> = circles(&edges)
+        .iter()
+        .map(|circle| {
+            let inside = |file: &String| edges[file.as_str()].iter().filter(|to| circle.contains(&(**to).to_owned()));
+            let arrows = circle.iter().map(|file| format!("{file} -> {:?}", inside(file).collect::<Vec<_>>()));
+            arrows.collect::<Vec<_>>().join("\n    ")
+        })
+        .collect();
+    fail_with(&broken, "these files name each other in a circle");
 }
 
 #[test]

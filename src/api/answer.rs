@@ -1,6 +1,6 @@
 //! What the answers of shards and store mean over HTTP.
 
-use super::Answer;
+use super::call::Answer;
 use crate::{model::StoreOutcome, shard::Reply, wire::http::Response};
 
 /// Seconds in `Retry-After` where the cause passes at once: a full queue, a busy store.

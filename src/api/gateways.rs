@@ -1,11 +1,11 @@
 //! Gateways: made, listed, shown with manifest and live connections, deleted.
 
 use super::{
-    Answer, Ask, Call, Handled, Pending, Step, View,
     answer::{Unanswered, only},
     body,
+    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    params::Params,
     query::{Page, Query},
-    routes::Params,
     spread::{Asked, Spread},
 };
 use crate::{
@@ -62,14 +62,14 @@ struct Shown<'a> {
 pub(super) fn handle_create(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
     let draft: Draft = body::object(call.body)?;
     let record = draft.into_record(view).map_err(|what| Response::error(400, &what))?;
-    Ok(Step::Ask(vec![Ask::Store(StoreOp::CreateGateway(record))], Pending::Gateways(Waiting(Stage::Create))))
+    Ok(Step::Ask(vec![Ask::Store(StoreOp::CreateGateway(record))], Pending::new(Waiting(Stage::Create))))
 }
 
 /// `GET /api/v1/gateways`.
 pub(super) fn handle_list(call: &Call<'_>, _: &View<'_>, _: Params<'_>) -> Handled {
     let page = Query(call.query).page()?;
     let op = StoreOp::Gateways { limit: page.limit, offset: page.offset };
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Gateways(Waiting(Stage::Page(page)))))
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Page(page)))))
 }
 
 /// `GET /api/v1/gateways/{gatewayId}`: store and owner are asked at the same time.
@@ -77,13 +77,13 @@ pub(super) fn handle_one(_: &Call<'_>, view: &View<'_>, params: Params<'_>) -> H
     let gateway = params.gateway()?;
     let owner = view.placement.of_gateway(gateway);
     let asks = vec![Ask::Store(StoreOp::Gateway(gateway)), Ask::Shard(owner, Command::Live(vec![gateway]))];
-    Ok(Step::Ask(asks, Pending::Gateways(Waiting(Stage::One))))
+    Ok(Step::Ask(asks, Pending::new(Waiting(Stage::One))))
 }
 
 /// `DELETE /api/v1/gateways/{gatewayId}`.
 pub(super) fn handle_delete(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
     let op = StoreOp::DeleteGateway(params.gateway()?);
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Gateways(Waiting(Stage::Delete))))
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Delete))))
 }
 
 impl Draft {
@@ -110,7 +110,7 @@ impl Draft {
 
 /// A call about gateways that waits.
 #[derive(Debug)]
-pub struct Waiting(Stage);
+struct Waiting(Stage);
 
 #[derive(Debug)]
 enum Stage {
@@ -126,8 +126,8 @@ enum Stage {
     Counts { page: Page, total: usize, records: Vec<GatewayRecord>, asked: Asked },
 }
 
-impl Waiting {
-    pub(super) fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+impl Continuation for Waiting {
+    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled {
         match self.0 {
             Stage::Create => match only(answers)?.store()? {
                 StoreOutcome::Gateway(record, _) => {
@@ -174,7 +174,7 @@ fn count(page: Page, records: Vec<GatewayRecord>, total: usize, view: &View<'_>)
     if asks.is_empty() {
         return list(page, records, total, asked, Vec::new(), view).map(Step::Respond);
     }
-    Ok(Step::Ask(asks, Pending::Gateways(Waiting(Stage::Counts { page, total, records, asked }))))
+    Ok(Step::Ask(asks, Pending::new(Waiting(Stage::Counts { page, total, records, asked }))))
 }
 
 fn list(

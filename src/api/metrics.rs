@@ -1,8 +1,8 @@
 //! The totals for Prometheus: `GET /metrics`, in its text format, version 0.0.4.
 
 use super::{
-    Answer, Call, Handled, Pending, Phase, Step, View,
-    routes::Params,
+    call::{Answer, Call, Continuation, Handled, Pending, Phase, Step, View},
+    params::Params,
     stats::{ask_totals, read_totals},
 };
 use crate::{shard::command::Totals, wire::http::Response};
@@ -12,15 +12,15 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Asks every shard for its sums.
 pub(super) fn handle(_: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
-    Ok(Step::Ask(ask_totals(view.placement), Pending::Metrics(Waiting)))
+    Ok(Step::Ask(ask_totals(view.placement), Pending::new(Waiting)))
 }
 
 /// The shards are being counted.
 #[derive(Debug)]
-pub struct Waiting;
+struct Waiting;
 
-impl Waiting {
-    pub(super) fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+impl Continuation for Waiting {
+    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled {
         let body = exposition(&read_totals(answers)?, view).into_bytes();
         Ok(Step::Respond(Response { body, content_type: Some(CONTENT_TYPE), ..Response::empty(200) }))
     }

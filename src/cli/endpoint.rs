@@ -107,7 +107,7 @@ impl AdminArgs {
     /// What was looked for, where, and what to do.
     pub fn client(&self) -> Result<Client, Failure> {
         let endpoint = self.hub.endpoint(&process_variable)?;
-        Ok(Client::new(&endpoint, &self.token(&process_variable)?))
+        Ok(Client::new(&endpoint.base, endpoint.trusted.as_deref(), &self.token(&process_variable)?))
     }
 }
 

@@ -27,6 +27,7 @@ mod notice;
 mod pending_requests;
 mod read;
 mod schedule;
+mod shutdown;
 mod slots;
 mod timer_wheel;
 mod write;

@@ -2,18 +2,18 @@
 
 mod error;
 mod executors;
+mod handle;
 
 pub use crate::tls::TlsError;
 pub use error::{RunError, StartError};
+pub use handle::HubHandle;
 
 use crate::{
-    api::Phase,
     config::Config,
     driver::{
         core_loop::Seat,
         listener,
         mesh::{self, Address},
-        watchdog,
     },
     engine::{EngineSettings, HubSettings, HubState, Incoming},
     limits,
@@ -21,18 +21,11 @@ use crate::{
     session,
     shard::{self, Encoding, Placement},
     store::{self, Settled, Sqlite, StoreError, StoreHandle, StoreThread},
-    tls::{self, Certificate},
+    tls::Certificate,
     transport::{Transport, WebSocket},
 };
 use executors::Executors;
-use std::{
-    fs,
-    net::SocketAddr,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 /// A running hub. It runs until [`Hub::drain`], whether or not this value is kept.
 pub struct Hub {
@@ -41,16 +34,6 @@ pub struct Hub {
     address_file: PathBuf,
     handle: HubHandle,
     executors: Executors,
-}
-
-/// Steers a running hub from another thread.
-#[derive(Clone)]
-pub struct HubHandle {
-    state: Arc<HubState>,
-    admin_token: Arc<str>,
-    store: StoreHandle,
-    cores: Arc<[Address]>,
-    certificate: Option<Arc<Certificate>>,
 }
 
 impl Hub {
@@ -152,49 +135,6 @@ impl Hub {
         // Whoever removed it before has done what was to be done.
         let _ = fs::remove_file(&self.address_file);
         ended
-    }
-}
-
-impl HubHandle {
-    /// See [`Hub::reload`].
-    pub fn reload(&self) {
-        let Some(certificate) = &self.certificate else { return };
-        if let Some(config) = certificate.reload() {
-            self.cores.iter().for_each(|core| core.tell(Incoming::Tls(Arc::clone(&config))));
-        }
-    }
-
-    /// See [`Hub::drain`].
-    pub fn drain(&self) {
-        if self.state.advance(Phase::Draining) {
-            tracing::info!("draining");
-            self.cores.iter().for_each(|core| core.tell(Incoming::Drain));
-        }
-    }
-
-    /// Connections whose code panicked; each has cost that connection only.
-    pub fn panics(&self) -> u64 {
-        self.state.panics()
-    }
-
-    /// How often a shard was found to be stalled.
-    pub fn stalls(&self) -> u64 {
-        self.state.stalls()
-    }
-
-    /// Lets gateways in.
-    fn open(&self, address_file: &Path, url: &str) -> Result<(), StartError> {
-        let thread = |error: std::io::Error| StartError::Thread { why: error.to_string() };
-        let shards = u16::try_from(self.cores.len()).unwrap_or(u16::MAX);
-        watchdog::start(Arc::clone(&self.state), shards).map_err(thread)?;
-        if let Some(certificate) = &self.certificate {
-            let (state, hub) = (Arc::clone(&self.state), self.clone());
-            tls::watch(Arc::clone(certificate), move || state.has_ended(), move || hub.reload()).map_err(thread)?;
-        }
-        fs::write(address_file, format!("{url}\n"))
-            .map_err(|error| StartError::AddressFile { path: address_file.to_owned(), why: error.to_string() })?;
-        self.state.advance(Phase::Ready);
-        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@
 //! After each `handle_*` the caller drains [`Session::poll_effect`], writes what [`Session::poll_transmit`] gives, and
 //! calls [`Session::handle_timeout`] when [`Session::poll_timeout`] has come.
 
+mod admitted;
 mod effect;
 mod exchange;
 mod heartbeat;
@@ -18,13 +19,14 @@ mod streaming;
 mod transitions;
 mod transmit;
 
+pub use admitted::Admitted;
 pub use effect::{Effect, End};
 pub use exchange::Request;
 pub use settings::{Heartbeat, Settings};
 pub use transmit::{Filled, NoEvents, Scratch, Source};
 
 use crate::{
-    model::{CloseReason, ConnectionId, GatewayId, Instant, Now, Position, Refused},
+    model::{CloseReason, Instant, Now, Refused},
     wire::{http::Response, tls::Security, upgrade::Upgrade},
 };
 use exchange::Exchange;
@@ -56,17 +58,6 @@ enum Stage {
     Lingering(Lingering),
     /// The socket can go.
     Over,
-}
-
-/// What an admitted gateway is told.
-#[derive(Clone, Copy, Debug)]
-pub struct Admitted {
-    /// Whose connection it is.
-    pub gateway: GatewayId,
-    /// Which.
-    pub connection: ConnectionId,
-    /// Where its events begin.
-    pub position: Position,
 }
 
 impl Session {

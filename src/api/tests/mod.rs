@@ -15,8 +15,15 @@ mod tokens;
 use super::*;
 use crate::{
     limits,
-    model::{Change, CorrelationId, GatewayId, KeyHash, Life, Now, Position, PublishOutcome, Side, Timestamp, TokenId},
-    shard::command::{DeliveryStats, Totals},
+    model::{
+        Change, CorrelationId, GatewayId, KeyHash, Life, Now, Position, PublishOutcome, ShardId, Side, StoreOp,
+        StoreOutcome, Timestamp, TokenId,
+    },
+    shard::{
+        Command, Directory, Placement, Reply,
+        command::{DeliveryStats, Totals},
+    },
+    wire::http::Response,
 };
 use serde_json::Value;
 
