@@ -43,6 +43,7 @@ impl World {
             connections_max: limits::CONNECTIONS_MAX,
             degraded: false,
             admin_token: KeyHash::of(ADMIN_TOKEN.as_bytes()),
+            lateness_max: Duration::ZERO,
             random: &|| 1,
         }
     }

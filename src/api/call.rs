@@ -5,7 +5,7 @@ use crate::{
     shard::{Command, Directory, Placement, Reply},
     wire::http::Response,
 };
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// A request with its body, ready to be routed.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub struct View<'a> {
     pub degraded: bool,
     /// The hash of the admin token in force.
     pub admin_token: KeyHash,
+    /// The latest that a core served a deadline of a connection.
+    pub lateness_max: Duration,
     /// 128 random bits, for new ids.
     pub random: &'a dyn Fn() -> u128,
 }

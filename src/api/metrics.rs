@@ -53,6 +53,9 @@ fn exposition(totals: &[Totals], view: &View<'_>) -> String {
     for (name, help, value) in hub {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
     }
+    let (name, late) = ("gatecast_deadline_lateness_seconds_max", view.lateness_max.as_secs_f64());
+    let help = "The latest that a ping or another deadline of a connection was served since the start.";
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {late}");
     for (name, kind, help, sample) in PER_SHARD {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for shard in totals {

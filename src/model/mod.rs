@@ -24,4 +24,4 @@ pub use position::Position;
 pub use side::Side;
 pub use store::{GatewayRecord, StoreOp, StoreOutcome, TokenRecord};
 pub use time::{Instant, Now, Timestamp};
-pub use verdict::{KeyHash, Refused, Verdict};
+pub use verdict::{KeyHash, Refused};

@@ -63,6 +63,7 @@ impl World {
             connections_max: 1000,
             degraded: self.degraded,
             admin_token: crate::model::KeyHash::of(ADMIN.as_bytes()),
+            lateness_max: std::time::Duration::from_micros(26_500),
             random: &|| uuid::Uuid::new_v4().as_u128(),
         }
     }
