@@ -76,6 +76,7 @@ impl<I: Io> Engine<I> {
     }
 
     fn respond(&mut self, io: &mut I, now: Now, key: LinkKey, mut response: Response) {
+        debug_assert!((200..600).contains(&response.status), "an answer is a final one");
         response.close |= self.hub.phase() == Phase::Draining;
         self.with_session(io, now, key, |session, _| session.handle_response(now, &response));
         self.wake_writer(key);

@@ -118,7 +118,9 @@ impl<I: Io> Engine<I> {
     /// Sends the connection to the core that owns its gateway.
     fn hand_off(&mut self, io: &mut I, now: Now, key: LinkKey, entrant: Entrant, slot: Slot) {
         let owner = self.hub.placement.of_gateway(entrant.gateway);
-        let Some(Link { session, socket, side, .. }) = self.links.remove(key) else { return };
+        debug_assert_ne!(owner, self.id, "a connection is handed to another core");
+        let Some(Link { session, socket, side, member, .. }) = self.links.remove(key) else { return };
+        debug_assert!(member.is_none(), "it moves before it joins");
         let socket = io.detach(socket);
         let handoff = Box::new(Handoff { socket, session, side, entrant, slot });
         // The owner's lane is full: the connection stays here, and is told.
@@ -153,6 +155,8 @@ impl<I: Io> Engine<I> {
         }
         let Some(link) = self.links.get_mut(key) else { return };
         let (gateway, address) = (entrant.gateway, link.session.peer());
+        debug_assert_eq!(self.hub.placement.of_gateway(gateway), self.id, "a gateway lives on one core");
+        debug_assert!(link.member.is_none(), "a connection joins once");
         let connection = ConnectionId::from_random(io.random());
         let join = Join { gateway, id: connection, token: entrant.token, address };
         let (member, position) = match self.shard.handle_join(now, join) {

@@ -20,6 +20,7 @@ impl<I: Io> Engine<I> {
     /// Reads once, and carries out what the session asks for. A link that has more to say goes to the tail of the queue.
     pub(super) fn read(&mut self, io: &mut I, now: Now, key: LinkKey) -> Visit {
         let Some(link) = self.links.get_mut(key) else { return Visit::Small };
+        debug_assert!(link.reading, "who is visited was in the queue");
         link.reading = false;
         // What earlier bytes have asked for comes first.
         if !link.session.has_effect() {
@@ -41,6 +42,10 @@ impl<I: Io> Engine<I> {
         let received = io.receive(&mut link.socket, &mut self.received[..room]);
         match received {
             Received::Bytes(bytes) => {
+                debug_assert!(
+                    (1..=room).contains(&bytes),
+                    "a read brings something, and no more than there is room for"
+                );
                 // A short read has emptied the socket, unless the end stands behind it.
                 link.readable = bytes == room || link.ended;
                 let mut buffer = std::mem::take(&mut self.received);

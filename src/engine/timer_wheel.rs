@@ -23,8 +23,8 @@ struct Node<T> {
 }
 
 /// Microseconds of one tick: an entry is due up to this much late.
-const TICK: u64 = 25_000;
-const SLOTS: u64 = 4096;
+const TICK: u64 = 10_000;
+const SLOTS: u64 = 8192;
 const WORDS: usize = (SLOTS / 64) as usize;
 const NONE: u32 = u32::MAX;
 
@@ -41,6 +41,7 @@ impl<T> TimerWheel<T> {
 
     /// Puts an entry in; it comes out of [`TimerWheel::advance`] at [`TimerWheel::due`].
     fn insert(&mut self, at: Instant, entry: T) {
+        debug_assert!(self.due(at).0.is_multiple_of(TICK), "an entry is due at the end of a tick");
         let slot = (self.due(at).0 / TICK % SLOTS) as usize;
         self.occupied[slot / 64] |= 1 << (slot % 64);
         let node = Node { entry: Some(entry), next: self.slots[slot] };
@@ -65,6 +66,7 @@ impl<T> TimerWheel<T> {
                 self.next = end + 1;
                 return;
             };
+            debug_assert!((self.next..self.next + SLOTS).contains(&tick), "a slot has the entries of one tick");
             let slot = (tick % SLOTS) as usize;
             self.occupied[slot / 64] &= !(1 << (slot % 64));
             let mut at = std::mem::replace(&mut self.slots[slot], NONE);
@@ -136,11 +138,11 @@ mod tests {
     #[test]
     fn entries_come_out_once_and_never_early_within_the_horizon() {
         let mut wheel = TimerWheel::new(Instant(0));
-        for at in [0, 1, TICK, TICK + 1, 10 * TICK, 3_900 * TICK] {
+        for at in [0, 1, TICK, TICK + 1, 10 * TICK, 7_900 * TICK] {
             wheel.insert(Instant(at), at);
         }
         let mut seen = Vec::new();
-        for tick in 0..5_000 {
+        for tick in 0..10_000 {
             let now = tick * TICK;
             let mut due = VecDeque::new();
             wheel.advance(Instant(now), &mut due);
@@ -184,8 +186,8 @@ mod tests {
 
     #[test]
     fn the_next_entry_is_found_wherever_the_wheel_stands() {
-        for start in [0, 1, 63, 64, 4_095, 4_096, 10_000] {
-            for ahead in [0, 1, 62, 63, 64, 65, 4_000, 4_095] {
+        for start in [0, 1, 63, 64, 8_191, 8_192, 20_000] {
+            for ahead in [0, 1, 62, 63, 64, 65, 8_000, 8_191] {
                 let mut wheel = TimerWheel::new(Instant(start * TICK));
                 assert_eq!(wheel.next_due(), None);
                 wheel.insert(Instant((start + ahead) * TICK), ());

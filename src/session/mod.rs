@@ -107,6 +107,7 @@ impl Session {
 
     /// Bytes from the socket.
     pub fn handle_received(&mut self, now: Now, bytes: &mut [u8], scratch: &mut Scratch) {
+        debug_assert!(!self.is_over(), "nothing is read for who is over");
         scratch.clear();
         let opened = self.security.open(bytes, &mut scratch.plain, self.transmit.sealed());
         if !scratch.plain.is_empty() {
@@ -155,6 +156,7 @@ impl Session {
     /// The route of [`Effect::Route`]'s request: the bound of its body, or the answer already.
     pub fn handle_route(&mut self, now: Now, verdict: Result<usize, Response>) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
+        debug_assert!(exchange.request().is_some(), "a route is given to a request that waits for one");
         let progress = exchange.handle_route(now, verdict, &self.settings, self.transmit.plain());
         self.follow(now, progress);
     }
@@ -162,6 +164,7 @@ impl Session {
     /// The route of [`Effect::Route`]'s request is the connect path.
     pub fn handle_upgrade(&mut self, now: Now) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
+        debug_assert!(exchange.request().is_some(), "a route is given to a request that waits for one");
         let progress = exchange.handle_upgrade(now, &self.settings, self.transmit.plain());
         self.follow(now, progress);
     }
@@ -169,6 +172,7 @@ impl Session {
     /// The answer to the call.
     pub fn handle_response(&mut self, now: Now, response: &Response) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
+        debug_assert!(exchange.is_answering(), "an answer is given to a request that waits for one");
         let progress = exchange.handle_response(now, response, &self.settings, self.transmit.plain());
         self.follow(now, progress);
     }
@@ -316,7 +320,9 @@ impl Session {
 
     /// The socket took the first `sent` bytes of `scratch.wire`; the rest is kept and goes out first.
     pub fn handle_sent(&mut self, now: Now, sent: usize, scratch: &Scratch) {
+        debug_assert!(sent <= scratch.wire.len(), "a socket takes at most what it is offered");
         self.transmit.handle_sent(now.instant, sent, &scratch.wire);
+        debug_assert_eq!(self.backlog().len(), scratch.wire.len() - sent, "what was not taken is kept");
     }
 
     /// Sealed bytes that the socket did not take yet.
@@ -326,6 +332,7 @@ impl Session {
 
     /// The socket took the first `sent` bytes of the backlog.
     pub fn handle_backlog_sent(&mut self, now: Now, sent: usize) {
+        debug_assert!(sent <= self.backlog().len(), "a socket takes at most what it is offered");
         self.transmit.handle_backlog_sent(now.instant, sent);
     }
 }

@@ -24,6 +24,7 @@ impl Shard {
         for event in events {
             self.accept(now, ticket, &event);
         }
+        debug_assert_eq!(self.tickets.events(ticket), count, "every event of a publish has its place in the answer");
         if let Some((origin, reply)) = self.tickets.seal(ticket) {
             self.effects.push_back(Effect::Reply(origin, reply));
         }
@@ -40,6 +41,7 @@ impl Shard {
     /// Puts an event that has its position into every outbox of its gateway.
     fn deliver(&mut self, now: Now, ticket: u32, event: &Event, position: Position) {
         let keys = self.registry.of(event.gateway);
+        debug_assert!(position.offset > 0, "an event that is delivered has its position");
         let of = self.tickets.add(ticket, event, position, keys.len());
         if keys.is_empty() {
             self.tickets.unconnected(of);

@@ -170,12 +170,16 @@ impl Shard {
     /// The connection is gone. Returns what it was.
     pub fn handle_leave(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) -> Option<Connection> {
         self.handle_closing(now, key, reason);
-        self.registry.remove(key)
+        let left = self.registry.remove(key);
+        debug_assert!(left.as_ref().is_none_or(|it| it.closing), "who leaves gets no more events");
+        debug_assert!(self.registry.connection(key).is_none(), "who has left is not there");
+        left
     }
 
     /// The peer gave a sign of life; an answered ping took `round_trip`.
     pub fn handle_life(&mut self, now: Now, key: ConnectionKey, round_trip: Option<Duration>) {
         let Some(connection) = self.registry.connection_mut(key) else { return };
+        debug_assert!(now.instant >= connection.connected, "the clock does not run backwards");
         connection.last_heartbeat = now.wall;
         connection.stale = false;
         if let Some(round_trip) = round_trip {
@@ -210,6 +214,7 @@ impl Shard {
     /// The first `event_bytes` of what waits for the connection were handed to its socket.
     pub fn advance(&mut self, key: ConnectionKey, event_bytes: usize) {
         if let Some(connection) = self.registry.connection_mut(key) {
+            debug_assert!(event_bytes == 0 || !connection.outbox.is_empty(), "only what waits can be handed over");
             connection.outbox.advance(event_bytes);
         }
     }
@@ -235,6 +240,10 @@ impl Shard {
     /// The connection's socket takes no more now; `progress` where it took something before.
     pub fn handle_blocked(&mut self, now: Now, key: ConnectionKey, progress: bool) {
         let Some(connection) = self.registry.connection_mut(key) else { return };
+        debug_assert!(
+            connection.blocked_since.is_none_or(|since| since <= now.instant),
+            "the clock does not run backwards"
+        );
         if progress || connection.blocked_since.is_none() {
             connection.blocked_since = Some(now.instant);
         }

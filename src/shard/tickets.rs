@@ -103,6 +103,11 @@ impl Tickets {
         self.tickets[ticket as usize].events.push(None);
     }
 
+    /// Events that were added to an open ticket.
+    pub fn events(&self, ticket: u32) -> usize {
+        self.tickets.get(ticket as usize).map_or(0, |ticket| ticket.events.len())
+    }
+
     /// What an undecided delivery is about.
     pub fn about(&self, of: TicketRef) -> Option<(&EventType, &PublishOutcome)> {
         let pending = self.tickets.get(of.ticket as usize)?.events.get(of.event as usize)?.as_ref()?;
@@ -113,6 +118,7 @@ impl Tickets {
     pub fn decide(&mut self, of: TicketRef, connection: ConnectionId, outcome: Outcome) -> Option<(Origin, Reply)> {
         let ticket = self.tickets.get_mut(of.ticket as usize)?;
         let result = &mut ticket.events[of.event as usize].as_mut()?.outcome;
+        debug_assert!(result.pending > 0 && ticket.undecided > 0, "a delivery is decided once");
         result.pending -= 1;
         match outcome {
             Outcome::Delivered => result.delivered += 1,
@@ -141,6 +147,8 @@ impl Tickets {
             return None;
         }
         let mut ticket = self.tickets.remove(ticket as usize);
+        let sums = ticket.events.iter().flatten().all(|event| event.outcome.is_decided());
+        debug_assert!(sums, "a publish is over when each of its deliveries is");
         (!ticket.answered).then(|| (ticket.origin, ticket.reply()))
     }
 
