@@ -17,6 +17,8 @@ pub mod model;
 pub mod server;
 pub mod session;
 pub mod shard;
+#[cfg(test)]
+mod sim;
 pub mod store;
 #[cfg(test)]
 mod tidy;

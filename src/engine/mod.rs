@@ -22,6 +22,8 @@ pub(crate) mod faults;
 mod guard;
 mod hub;
 mod inbox;
+#[cfg(test)]
+mod inspect;
 mod io;
 mod link;
 mod notice;
@@ -36,4 +38,6 @@ pub use self::core::{Engine, EngineSettings, Rest};
 pub use hub::{HubSettings, HubState};
 pub use io::{Accepted, Entrant, Handoff, Incoming, Io, Lane, PeerState, Ready, Received, Request, Sent};
 pub use link::LinkKey;
+#[cfg(test)]
+pub(crate) use inspect::Held;
 pub use notice::Notice;

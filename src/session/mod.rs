@@ -334,6 +334,12 @@ impl Session {
         self.transmit.backlog()
     }
 
+    /// Bytes that wait for the socket in here, sealed or not.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.transmit.held_bytes()
+    }
+
     /// The socket took the first `sent` bytes of the backlog.
     pub fn handle_backlog_sent(&mut self, now: Now, sent: usize) {
         self.transmit.handle_backlog_sent(now.instant, sent);

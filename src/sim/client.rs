@@ -1,14 +1,14 @@
 //! What a peer makes of the hub's bytes: TLS, HTTP answers, WebSocket frames; written without the hub's own code.
 
-use super::dice::Dice;
+use super::rng::Rng;
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 use std::{io::Read, io::Write, sync::Arc};
 
 /// Something whole in the hub's stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Seen {
-    /// An HTTP answer with its body.
-    Response(u16, Vec<u8>),
+    /// An HTTP answer with its body, and whether it says that it is the last.
+    Response(u16, Vec<u8>, bool),
     /// The 101.
     Upgraded,
     /// A whole text message.
@@ -18,6 +18,33 @@ pub(super) enum Seen {
     Close(u16, String),
     /// Something that must not be.
     Broken(String),
+}
+
+/// What of it a peer reacts to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Cue {
+    /// TLS has this to answer.
+    Handshake(Vec<u8>),
+    /// An answer; whether it is the last.
+    Response(bool),
+    Upgraded,
+    Text,
+    Ping,
+    Close(u16),
+}
+
+impl Seen {
+    /// What a peer reacts to in it.
+    pub(super) fn cue(&self) -> Option<Cue> {
+        match self {
+            Self::Response(_, _, last) => Some(Cue::Response(*last)),
+            Self::Upgraded => Some(Cue::Upgraded),
+            Self::Text(_) => Some(Cue::Text),
+            Self::Ping => Some(Cue::Ping),
+            Self::Close(code, _) => Some(Cue::Close(*code)),
+            Self::Pong | Self::Broken(_) => None,
+        }
+    }
 }
 
 /// Reads the hub's side of one connection.
@@ -104,6 +131,7 @@ impl Client {
             self.input.clear();
             return false;
         };
+        let last = head.lines().any(|line| line.eq_ignore_ascii_case("connection: close"));
         let length = head.lines().filter_map(|line| line.split_once(": "));
         let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         let length: usize = length.filter_map(|(_, value)| value.parse().ok()).next().unwrap_or(0);
@@ -113,7 +141,7 @@ impl Client {
         let body = self.input[end + 4..end + 4 + length].to_vec();
         self.input.drain(..end + 4 + length);
         self.upgraded = status == 101;
-        seen.push(if self.upgraded { Seen::Upgraded } else { Seen::Response(status, body) });
+        seen.push(if self.upgraded { Seen::Upgraded } else { Seen::Response(status, body, last) });
         true
     }
 
@@ -188,8 +216,8 @@ fn flush(tls: &mut ClientConnection) -> Vec<u8> {
 }
 
 /// A frame of a client, masked.
-pub(super) fn frame(first: u8, payload: &[u8], dice: &mut Dice) -> Vec<u8> {
-    let mask = (dice.next() as u32).to_be_bytes();
+pub(super) fn frame(first: u8, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let mask = (rng.next() as u32).to_be_bytes();
     let mut out = vec![first];
     match payload.len() {
         short @ 0..126 => out.push(0x80 | short as u8),
@@ -213,6 +241,6 @@ pub(super) fn upgrade(key: Option<&str>) -> String {
     format!(
         "GET {} HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{key}\r\n",
-        crate::session::CONNECT_PATH
+        crate::api::CONNECT_PATH
     )
 }
