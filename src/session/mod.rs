@@ -118,7 +118,10 @@ impl Session {
     /// Bytes from the socket.
     pub fn handle_received(&mut self, now: Now, bytes: &mut [u8], scratch: &mut Scratch) {
         scratch.clear();
-        let opened = self.security.open(bytes, &mut scratch.plain, self.transmit.sealed());
+        // Behind our FIN nothing can be sent, not even what TLS would answer by itself.
+        let shut = matches!(&self.stage, Stage::Lingering(lingering) if lingering.is_shut());
+        let answer = if shut { &mut scratch.wire } else { self.transmit.sealed() };
+        let opened = self.security.open(bytes, &mut scratch.plain, answer);
         if !scratch.plain.is_empty() {
             self.handle_plain(now, scratch);
         }
