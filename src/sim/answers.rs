@@ -18,14 +18,18 @@ impl Oracle {
         self.watched[line].last_answer |= last;
         self.ledger.calls[index].answered = Some(now);
         let call = &self.ledger.calls[index];
-        let Some(received) = call.received else {
+        let received = call.received.or(call.early.then_some(now));
+        let Some(received) = received else {
             // A request that is not whole is answered where it is late or wrong.
             if !matches!(status, 400 | 401 | 404 | 408 | 413 | 503) {
-                self.fail("nothing is answered before it is asked", Some(line), status.to_string());
+                let text = format!("{status} to {:?}, which ends at {}", call.asked, call.end);
+                self.fail("nothing is answered before it is asked", Some(line), text);
             }
             return;
         };
-        let start = received.max(before.unwrap_or(received));
+        // Answers that wait for their socket were given before.
+        let waited = self.watched[line].was_short;
+        let start = received.max(before.filter(|_| !waited).unwrap_or(received));
         let took = now.since(start);
         self.check_answer_time(line, index, took, status);
         let asked = self.ledger.calls[index].asked.clone();
@@ -277,7 +281,9 @@ impl Oracle {
                 continue;
             }
             let Some(ack) = watched.ack else {
-                perhaps += u64::from(watched.asked.is_some() && watched.ended.is_none());
+                let may_be = u64::from(watched.asked.is_some() && watched.closed.is_none());
+                perhaps += may_be;
+                undecided += may_be;
                 continue;
             };
             if ack.offset >= offset {

@@ -23,8 +23,8 @@ pub(super) enum Seen {
 /// What of it a peer reacts to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Cue {
-    /// TLS has this to answer.
-    Handshake(Vec<u8>),
+    /// TLS has something to answer.
+    Handshake,
     /// An answer; whether it is the last.
     Response(bool),
     Upgraded,
@@ -50,6 +50,8 @@ impl Seen {
 /// Reads the hub's side of one connection.
 pub(super) struct Client {
     tls: Option<Box<ClientConnection>>,
+    /// What TLS has to say by itself, which goes before anything else.
+    flights: Vec<u8>,
     input: Vec<u8>,
     upgraded: bool,
     /// The text message that is begun.
@@ -64,21 +66,35 @@ impl Client {
             tls.set_buffer_limit(None);
             tls
         });
-        Self { tls, input: Vec::new(), upgraded: false, message: None, closed: false }
+        Self { tls, flights: Vec::new(), input: Vec::new(), upgraded: false, message: None, closed: false }
     }
 
     /// Seals what the peer says; what the handshake has to say comes with it.
     pub(super) fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
         let Some(tls) = &mut self.tls else { return plain.to_vec() };
         tls.writer().write_all(plain).expect("memory takes all");
-        flush(tls)
+        let mut out = std::mem::take(&mut self.flights);
+        out.extend(flush(tls));
+        out
+    }
+
+    /// Whether what is said now waits for the end of the handshake.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// What TLS has to say by itself.
+    pub(super) fn flight(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.flights)
     }
 
     /// The goodbye of TLS.
     pub(super) fn goodbye(&mut self) -> Vec<u8> {
         let Some(tls) = &mut self.tls else { return Vec::new() };
         tls.send_close_notify();
-        flush(tls)
+        let mut out = std::mem::take(&mut self.flights);
+        out.extend(flush(tls));
+        out
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -90,9 +106,8 @@ impl Client {
         self.input.is_empty() && (self.closed || !self.upgraded)
     }
 
-    /// Takes bytes of the hub; returns what TLS answers by itself.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], seen: &mut Vec<Seen>) -> Vec<u8> {
-        let mut answer = Vec::new();
+    /// Takes bytes of the hub; returns whether TLS has something to answer.
+    pub(super) fn feed(&mut self, mut bytes: &[u8], seen: &mut Vec<Seen>) -> bool {
         match &mut self.tls {
             None => self.input.extend_from_slice(bytes),
             Some(tls) => {
@@ -108,11 +123,11 @@ impl Client {
                     // `WouldBlock` ends it: there is no more for now.
                     let _ = tls.reader().read_to_end(&mut self.input);
                 }
-                answer = flush(tls);
+                self.flights.extend(flush(tls));
             }
         }
         while self.step(seen) {}
-        answer
+        !self.flights.is_empty()
     }
 
     fn step(&mut self, seen: &mut Vec<Seen>) -> bool {

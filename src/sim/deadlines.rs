@@ -1,7 +1,7 @@
 //! What must happen by when: pings, silence, stalls, revocations, admissions, events, leaving.
 
 use super::{
-    behaviour::Misbehaviour,
+    behaviour::{Ending, Misbehaviour},
     ledger::Fate,
     oracle::{Oracle, SLACK},
     socket::Socket,
@@ -52,8 +52,10 @@ impl Oracle {
         if let Some(received) = call.received.filter(|_| firm && single && self.drained.is_none()) {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             // Requests of one connection are served one after the other.
-            let asker = self.ledger.open.iter().find(|(_, calls)| calls.contains(&self.ledger.facts[fact].call));
-            let before = asker.and_then(|(asker, _)| self.watched[*asker].answered_at).unwrap_or_default();
+            let call = self.ledger.facts[fact].call;
+            let asker = self.ledger.open.iter().find(|(_, calls)| calls.front() == Some(&call));
+            let Some((asker, _)) = asker else { return };
+            let before = self.watched[*asker].answered_at.unwrap_or_default();
             self.late("an event reaches who takes it at once", line, received.max(before) + lanes, now);
         }
     }
@@ -109,10 +111,16 @@ impl Oracle {
         let watched = &self.watched[line];
         let Some(last) = watched.last_received.filter(|_| self.drained.is_none()) else { return };
         let life = last.max(watched.ack.map_or(last, |ack| ack.at));
-        self.late("a silent peer is closed at its time", line, life + heartbeat.timeout + heartbeat.busy_grace, now);
+        // Who closes, or is closed for another reason, has so long to take what is on its way.
+        let closing = watched.was_short_since(Instant(now.0.saturating_sub(1_000)))
+            || (watched.leaving.is_some() && !matches!(self.scenario.manners[line].ending, Ending::Vanish))
+            || !watched.good && self.scenario.manners[line].misbehaviour != Misbehaviour::None;
+        let more = if closing { limits::CLOSE_DEADLINE } else { Duration::ZERO };
+        let due = life + heartbeat.timeout + heartbeat.busy_grace + more;
+        self.late("a silent peer is closed at its time", line, due, now);
         let watched = &self.watched[line];
         // A frame that tells the hub's own reason: who had been heard of lately was not silent.
-        let silent = watched.told.is_some_and(|(code, _)| code == 1001);
+        let silent = watched.told.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
         if silent && !self.scenario.tls && now.since(last) < heartbeat.timeout {
             self.fail("a silent peer is closed at its time", Some(line), format!("after {:?}", now.since(last)));
         }
@@ -184,7 +192,7 @@ impl Oracle {
         if let Some(answered) = self.watched[line].answered_at.filter(|_| idle) {
             let due = answered + limits::HTTP_IDLE_DEADLINE;
             self.late("an idle connection has its time and not more", line, due, now);
-            if now < due {
+            if now + Duration::from_millis(1) < due {
                 self.fail("an idle connection has its time and not more", Some(line), format!("{:?} early", due.since(now)));
             } else {
                 self.sight("idle connection closed");
@@ -236,7 +244,8 @@ impl Oracle {
         }
         // A FIN behind a close frame is noticed at once; without one the hub waits for a moment.
         let told = self.watched[line].told.map(|(_, at)| at);
-        if let Some(told) = told.filter(|_| self.drained.is_none()) {
+        let free = told.is_some_and(|told| !self.watched[line].was_short_since(told));
+        if let Some(told) = told.filter(|_| free && self.drained.is_none()) {
             let most = told + limits::CLOSE_DEADLINE + LINGER + SLACK;
             self.late("a closed connection goes", line, most, now);
         }

@@ -189,6 +189,7 @@ impl Io for SimIo {
         let net = &mut *net;
         let state = &mut net.lines[socket.line];
         state.socket.hub_shut = true;
+        net.trace.add(now, Some(socket.line), || "FIN of the hub".to_owned());
         if !state.client.is_whole() {
             net.oracle.fail("a FIN stands behind whole frames", Some(socket.line), String::new());
         }

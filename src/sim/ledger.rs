@@ -103,6 +103,8 @@ pub(super) struct Call {
     pub(super) begun: Instant,
     /// Where it ends among the bytes that its peer sends.
     pub(super) end: u64,
+    /// It was said before the handshake of TLS was over, so where it ends is known only from above.
+    pub(super) early: bool,
     /// When the hub had read it whole.
     pub(super) received: Option<Instant>,
     pub(super) answered: Option<Instant>,
@@ -136,13 +138,23 @@ impl Ledger {
     /// A call begins; its end is set once it is known.
     pub(super) fn begin(&mut self, line: usize, now: Instant, asked: Asked) {
         self.open.entry(line).or_default().push_back(self.calls.len());
-        self.calls.push(Call { asked, begun: now, end: u64::MAX, received: None, answered: None });
+        self.calls.push(Call { asked, begun: now, end: u64::MAX, early: false, received: None, answered: None });
     }
 
     /// The bytes of the call that has just begun end here.
     pub(super) fn ends(&mut self, end: u64) {
         if let Some(call) = self.calls.last_mut() {
             call.end = end;
+        }
+    }
+
+    /// What the line's peer has said before the handshake of TLS was over ends here.
+    pub(super) fn early_ends(&mut self, line: usize, end: u64) {
+        for call in self.open.get(&line).into_iter().flatten() {
+            let call = &mut self.calls[*call];
+            if call.end == u64::MAX {
+                (call.end, call.early) = (end, true);
+            }
         }
     }
 
@@ -164,11 +176,6 @@ impl Ledger {
     /// The event with this payload.
     pub(super) fn by_payload(&self, payload: &[u8]) -> Option<usize> {
         self.by_payload.get(payload).copied()
-    }
-
-    /// The event that is known to be at a place.
-    pub(super) fn at(&self, gateway: usize, offset: u64) -> Option<usize> {
-        self.places.get(&(gateway, offset)).copied()
     }
 
     /// Something shows where an event is; it must be there whatever else shows it.
@@ -211,7 +218,7 @@ impl Ledger {
         for gateway in 0..gateways {
             let places = self.places.range((gateway, 0)..=(gateway, u64::MAX));
             let (count, last) = places.fold((0_u64, 0), |(count, _), ((_, offset), _)| (count + 1, *offset));
-            let unknown = |fact: &&Fact| fact.gateway == gateway && fact.fate == Fate::Unknown && fact.offset.is_none();
+            let unknown = |fact: &&Fact| fact.gateway == gateway && fact.fate != Fate::Refused && fact.offset.is_none();
             let unknown = self.facts.iter().filter(unknown).count() as u64;
             if last - count > unknown {
                 return Err(format!("gateway {gateway}: {count} events up to {last}, and {unknown} of no known place"));

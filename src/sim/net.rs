@@ -297,8 +297,8 @@ impl Net {
         let state = &mut self.lines[line];
         let answer = state.client.feed(bytes, &mut seen);
         let accepted = state.socket.accepted;
-        if !answer.is_empty() {
-            state.cues.push_back((accepted, Cue::Handshake(answer)));
+        if answer {
+            state.cues.push_back((accepted, Cue::Handshake));
         }
         for item in seen {
             self.lines[line].cues.extend(item.cue().map(|cue| (accepted, cue)));

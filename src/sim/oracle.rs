@@ -158,6 +158,15 @@ impl Oracle {
         self.watched[line].asked_end = end;
     }
 
+    /// What the peer has said before the handshake of TLS was over ends here among its bytes.
+    pub(super) fn early_ends(&mut self, line: usize, end: u64) {
+        let half = self.scenario.manners[line].misbehaviour == Misbehaviour::HalfHead;
+        if self.watched[line].asked_end == u64::MAX && !half {
+            self.watched[line].asked_end = end;
+        }
+        self.ledger.early_ends(line, end);
+    }
+
     /// The hub has read so many bytes of a peer.
     pub(super) fn received(&mut self, now: Instant, line: usize, total: u64) {
         let watched = &mut self.watched[line];
@@ -204,6 +213,8 @@ impl Oracle {
         match item {
             // What is not TLS is answered with an alert.
             Seen::Broken(_) if self.scenario.manners[line].misbehaviour == Misbehaviour::Garbage => {}
+            // A handshake that its peer broke off.
+            Seen::Broken(_) if self.watched[line].leaving.is_some() && self.watched[line].ack.is_none() => {}
             Seen::Broken(what) => self.fail("only whole frames in order", Some(line), what.clone()),
             Seen::Response(status, body, last) => self.answered(now, line, *status, body, *last),
             Seen::Upgraded => {}
@@ -438,20 +449,31 @@ impl Oracle {
         }
     }
 
-    /// Whoever is said not to have got an event got nothing behind it, either.
+    /// Once an event has failed on a connection, none behind it counts as delivered there. What was sealed already may still
+    /// go out.
     fn check_failures(&mut self) {
+        let mut lost = BTreeMap::new();
+        for entry in &self.ledger.facts {
+            let (Fate::Told(told), Some(offset)) = (&entry.fate, entry.offset) else { continue };
+            for connection in &told.failures {
+                let first = lost.entry(*connection).or_insert(offset);
+                *first = offset.min(*first);
+            }
+        }
         let mut broken = None;
         for (fact, entry) in self.ledger.facts.iter().enumerate() {
             let (Fate::Told(told), Some(offset)) = (&entry.fate, entry.offset) else { continue };
-            for (line, watched) in self.watched.iter().enumerate() {
-                let Some(ack) = watched.ack.filter(|ack| told.failures.contains(&ack.connection)) else { continue };
-                if watched.seen > offset || ack.offset >= offset {
-                    broken = Some((line, format!("event {fact} at {offset} failed, and it got {}", watched.seen)));
+            let all_listed = told.failures.len() as u64 == told.failed && told.pending == 0;
+            for (line, _) in entry.written.iter().filter(|_| all_listed) {
+                let Some(ack) = self.watched[*line].ack else { continue };
+                let first = lost.get(&ack.connection).filter(|first| **first < offset);
+                if let Some(first) = first.filter(|_| !told.failures.contains(&ack.connection)) {
+                    broken = Some((*line, format!("{first} failed, and event {fact} at {offset} was delivered")));
                 }
             }
         }
         if let Some((line, text)) = broken {
-            self.fail("what failed is where a connection ended", Some(line), text);
+            self.fail("nothing is delivered behind what failed", Some(line), text);
         }
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Peer {
     /// A FIN follows what is to be sent.
     fin: bool,
     misbehaved: bool,
+    /// Something was said before the handshake of TLS was over.
+    early: bool,
     /// Pings that it may still send.
     pings: u32,
 }
@@ -65,6 +67,7 @@ impl Peer {
             stage: Stage::New,
             fin: false,
             misbehaved: false,
+            early: false,
             pings: 50,
         }
     }
@@ -94,6 +97,11 @@ impl Peer {
             && let Some((_, cue)) = line.cues.pop_front()
         {
             self.react(cue, line, &mut net.rng);
+        }
+        if self.early && !line.client.is_handshaking() {
+            // What was said in the handshake has ended with its last flight.
+            self.early = false;
+            net.oracle.early_ends(self.index, self.total);
         }
         if line.socket.hub_closed && line.socket.arrived == 0 && line.socket.queued() == 0 {
             self.fin = true;
@@ -142,7 +150,7 @@ impl Peer {
         } else {
             self.say(&opening, &mut net.lines[self.index]);
         }
-        let whole = self.manner.misbehaviour != Misbehaviour::HalfHead;
+        let whole = self.manner.misbehaviour != Misbehaviour::HalfHead && !self.early;
         net.oracle.asked(net.now, self.index, if whole { self.total } else { u64::MAX });
     }
 
@@ -162,7 +170,7 @@ impl Peer {
                 net.oracle.sight("pipelined request");
             }
             self.say(&bytes, &mut net.lines[self.index]);
-            net.oracle.ledger.ends(self.total);
+            net.oracle.ledger.ends(if self.early { u64::MAX } else { self.total });
             net.oracle.watched[self.index].asked.get_or_insert(now);
             self.waiting += 1;
         }
@@ -186,7 +194,10 @@ impl Peer {
 
     fn react(&mut self, cue: Cue, line: &mut Line, rng: &mut Rng) {
         match cue {
-            Cue::Handshake(bytes) => self.push(bytes),
+            Cue::Handshake => {
+                let flight = line.client.flight();
+                self.push(flight);
+            }
             Cue::Upgraded if self.stage < Stage::Leaving => self.stage = Stage::Upgraded,
             Cue::Ping if self.manner.pongs && self.stage <= Stage::Leaving => {
                 self.say_frame(0x8a, b"", line, rng);
@@ -213,6 +224,7 @@ impl Peer {
     }
 
     fn say(&mut self, plain: &[u8], line: &mut Line) {
+        self.early |= line.client.is_handshaking();
         let sealed = line.client.seal(plain);
         self.push(sealed);
     }

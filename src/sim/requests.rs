@@ -62,7 +62,13 @@ pub(super) fn write(ask: Ask, line: usize, now: Instant, roster: &mut Roster, le
         }
         Ask::Deploy => deploy(line, now, roster, ledger, rng),
         Ask::Look(path) => {
-            ledger.begin(line, now, if path.ends_with("stats") { Asked::Stats } else { Asked::Look });
+            let asked = match path {
+                "/api/internal/v1/stats" => Asked::Stats,
+                // This one asks the store.
+                "/api/v1/gateways" => Asked::Show,
+                _ => Asked::Look,
+            };
+            ledger.begin(line, now, asked);
             format!("GET {path} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n").into_bytes()
         }
         Ask::Show(gateway) => {

@@ -108,6 +108,9 @@ impl World {
             };
             steps += 1;
             self.step(what);
+            if self.engines.iter().all(Option::is_none) {
+                break;
+            }
             let now = self.net.borrow().now;
             if now > self.end + PATIENCE || steps > STEPS_MAX {
                 let left: Vec<_> = self.engines.iter().flatten().map(Engine::leftovers).collect();
