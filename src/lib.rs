@@ -20,6 +20,8 @@ pub mod config;
 mod driver;
 mod server;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tidy;
 mod tls;
 

@@ -21,6 +21,8 @@ pub(crate) mod faults;
 mod guard;
 mod hub;
 mod inbox;
+#[cfg(test)]
+mod inspect;
 mod io;
 mod link;
 mod notice;
@@ -34,6 +36,8 @@ mod write;
 
 pub use self::core::{Engine, EngineSettings, Rest};
 pub use hub::{HubSettings, HubState};
+#[cfg(test)]
+pub(crate) use inspect::Held;
 pub use io::{Accepted, Entrant, Handoff, Incoming, Io, Lane, PeerState, Ready, Received, Request, Sent};
 pub use link::LinkKey;
 pub use notice::Notice;

@@ -43,6 +43,11 @@ impl Lingering {
         self.ended
     }
 
+    /// Whether our FIN is out: whatever would still be sent is not.
+    pub(super) fn is_shut(&self) -> bool {
+        matches!(self.step, Step::Shut)
+    }
+
     /// Whether both sides have said their last.
     pub(super) fn is_complete(&self) -> bool {
         self.ended && matches!(self.step, Step::Shut)

@@ -109,7 +109,10 @@ impl Session {
     pub fn handle_received(&mut self, now: Now, bytes: &mut [u8], scratch: &mut Scratch) {
         debug_assert!(!self.is_over(), "nothing is read for who is over");
         scratch.clear();
-        let opened = self.security.open(bytes, &mut scratch.plain, self.transmit.sealed());
+        // Behind our FIN nothing can be sent, not even what TLS would answer by itself.
+        let shut = matches!(&self.stage, Stage::Lingering(lingering) if lingering.is_shut());
+        let answer = if shut { &mut scratch.wire } else { self.transmit.sealed() };
+        let opened = self.security.open(bytes, &mut scratch.plain, answer);
         if !scratch.plain.is_empty() {
             self.handle_plain(now, scratch);
         }
@@ -328,6 +331,12 @@ impl Session {
     /// Sealed bytes that the socket did not take yet.
     pub fn backlog(&self) -> &[u8] {
         self.transmit.backlog()
+    }
+
+    /// Bytes that wait for the socket in here, sealed or not.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.transmit.held_bytes()
     }
 
     /// The socket took the first `sent` bytes of the backlog.

@@ -130,6 +130,12 @@ impl Transmit {
         0
     }
 
+    /// Bytes of both queues.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.plain.rest().len() + self.sealed.rest().len()
+    }
+
     /// Sealed bytes that the socket did not take.
     pub(super) fn backlog(&self) -> &[u8] {
         self.sealed.rest()

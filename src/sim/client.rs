@@ -1,14 +1,14 @@
 //! What a peer makes of the hub's bytes: TLS, HTTP answers, WebSocket frames; written without the hub's own code.
 
-use super::dice::Dice;
+use super::rng::Rng;
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 use std::{io::Read, io::Write, sync::Arc};
 
 /// Something whole in the hub's stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Seen {
-    /// An HTTP answer with its body.
-    Response(u16, Vec<u8>),
+    /// An HTTP answer with its body, and whether it says that it is the last.
+    Response(u16, Vec<u8>, bool),
     /// The 101.
     Upgraded,
     /// A whole text message.
@@ -20,9 +20,38 @@ pub(super) enum Seen {
     Broken(String),
 }
 
+/// What of it a peer reacts to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Cue {
+    /// TLS has something to answer.
+    Handshake,
+    /// An answer; whether it is the last.
+    Response(bool),
+    Upgraded,
+    Text,
+    Ping,
+    Close(u16),
+}
+
+impl Seen {
+    /// What a peer reacts to in it.
+    pub(super) fn cue(&self) -> Option<Cue> {
+        match self {
+            Self::Response(_, _, last) => Some(Cue::Response(*last)),
+            Self::Upgraded => Some(Cue::Upgraded),
+            Self::Text(_) => Some(Cue::Text),
+            Self::Ping => Some(Cue::Ping),
+            Self::Close(code, _) => Some(Cue::Close(*code)),
+            Self::Pong | Self::Broken(_) => None,
+        }
+    }
+}
+
 /// Reads the hub's side of one connection.
 pub(super) struct Client {
     tls: Option<Box<ClientConnection>>,
+    /// What TLS has to say by itself, which goes before anything else.
+    flights: Vec<u8>,
     input: Vec<u8>,
     upgraded: bool,
     /// The text message that is begun.
@@ -37,21 +66,35 @@ impl Client {
             tls.set_buffer_limit(None);
             tls
         });
-        Self { tls, input: Vec::new(), upgraded: false, message: None, closed: false }
+        Self { tls, flights: Vec::new(), input: Vec::new(), upgraded: false, message: None, closed: false }
     }
 
     /// Seals what the peer says; what the handshake has to say comes with it.
     pub(super) fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
         let Some(tls) = &mut self.tls else { return plain.to_vec() };
         tls.writer().write_all(plain).expect("memory takes all");
-        flush(tls)
+        let mut out = std::mem::take(&mut self.flights);
+        out.extend(flush(tls));
+        out
+    }
+
+    /// Whether what is said now waits for the end of the handshake.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// What TLS has to say by itself.
+    pub(super) fn flight(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.flights)
     }
 
     /// The goodbye of TLS.
     pub(super) fn goodbye(&mut self) -> Vec<u8> {
         let Some(tls) = &mut self.tls else { return Vec::new() };
         tls.send_close_notify();
-        flush(tls)
+        let mut out = std::mem::take(&mut self.flights);
+        out.extend(flush(tls));
+        out
     }
 
     pub(super) fn is_tls(&self) -> bool {
@@ -63,9 +106,8 @@ impl Client {
         self.input.is_empty() && (self.closed || !self.upgraded)
     }
 
-    /// Takes bytes of the hub; returns what TLS answers by itself.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], seen: &mut Vec<Seen>) -> Vec<u8> {
-        let mut answer = Vec::new();
+    /// Takes bytes of the hub; returns whether TLS has something to answer.
+    pub(super) fn feed(&mut self, mut bytes: &[u8], seen: &mut Vec<Seen>) -> bool {
         match &mut self.tls {
             None => self.input.extend_from_slice(bytes),
             Some(tls) => {
@@ -81,11 +123,11 @@ impl Client {
                     // `WouldBlock` ends it: there is no more for now.
                     let _ = tls.reader().read_to_end(&mut self.input);
                 }
-                answer = flush(tls);
+                self.flights.extend(flush(tls));
             }
         }
         while self.step(seen) {}
-        answer
+        !self.flights.is_empty()
     }
 
     fn step(&mut self, seen: &mut Vec<Seen>) -> bool {
@@ -104,6 +146,7 @@ impl Client {
             self.input.clear();
             return false;
         };
+        let last = head.lines().any(|line| line.eq_ignore_ascii_case("connection: close"));
         let length = head.lines().filter_map(|line| line.split_once(": "));
         let length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         let length: usize = length.filter_map(|(_, value)| value.parse().ok()).next().unwrap_or(0);
@@ -113,7 +156,7 @@ impl Client {
         let body = self.input[end + 4..end + 4 + length].to_vec();
         self.input.drain(..end + 4 + length);
         self.upgraded = status == 101;
-        seen.push(if self.upgraded { Seen::Upgraded } else { Seen::Response(status, body) });
+        seen.push(if self.upgraded { Seen::Upgraded } else { Seen::Response(status, body, last) });
         true
     }
 
@@ -188,8 +231,8 @@ fn flush(tls: &mut ClientConnection) -> Vec<u8> {
 }
 
 /// A frame of a client, masked.
-pub(super) fn frame(first: u8, payload: &[u8], dice: &mut Dice) -> Vec<u8> {
-    let mask = (dice.next() as u32).to_be_bytes();
+pub(super) fn frame(first: u8, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let mask = (rng.next() as u32).to_be_bytes();
     let mut out = vec![first];
     match payload.len() {
         short @ 0..126 => out.push(0x80 | short as u8),
@@ -213,6 +256,6 @@ pub(super) fn upgrade(key: Option<&str>) -> String {
     format!(
         "GET {} HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{key}\r\n",
-        crate::session::CONNECT_PATH
+        crate::api::CONNECT_PATH
     )
 }

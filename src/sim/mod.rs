@@ -1,26 +1,31 @@
-//! The world without sockets: real sessions and real shards, simulated time, cores, sockets and peers, all from one seed.
+//! Whole hubs in virtual time, each from a seed: real engines over a simulated world, judged by an oracle.
 //!
 //! ```text
-//!   peer ⇄ pipe ⇄ core (Session, Shard) ⇄ mesh ⇄ core …        oracle sees every command and every byte
+//!   World ── events by time ──▶ Peer (gateway, platform) ── bytes ──▶ Socket ◀── bytes ── SimIo ◀── Engine, one a core
+//!                                     │                                 │                  │ lanes, store, clock
+//!                                     └── what was asked ──▶ Oracle ◀── what the kernel took ┘
 //! ```
 //!
-//! [`core`] and [`calls`] do what `driver` does; what they do differently hides bugs, so keep them alike.
+//! The engine is the one that the driver runs; each of its calls of `Io` costs simulated time. The oracle knows what the
+//! peers have sent and which bytes the simulated kernels took, and derives from these two what must have happened.
 
-mod asks;
-mod calls;
+mod answers;
+mod behaviour;
 mod client;
-mod core;
-mod dice;
-mod faults;
-mod flush;
-mod hub;
-mod invariants;
+mod deadlines;
+mod io;
+mod lanes;
 mod ledger;
+mod net;
 mod oracle;
 mod peer;
-mod pipe;
+mod requests;
+mod rng;
+mod roster;
 mod scenario;
-mod story;
+mod socket;
+mod store;
 mod tests;
 mod tls;
+mod trace;
 mod world;

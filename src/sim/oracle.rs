@@ -1,22 +1,20 @@
-//! Who watches a world: what must have happened on every connection, kept apart from what the hub believes.
-//!
-//! The oracle sees what goes into a shard and every byte that a socket took; from the first it knows what the second has
-//! to be. Publishes and their answers are in [`super::ledger`], what holds at all times in [`super::invariants`].
+//! The oracle knows what peers sent and every byte that a kernel took; from the first it knows what the second has to be.
+//! What answers must say is in [`super::answers`], what must happen by when in [`super::deadlines`].
 
 use super::{
+    behaviour::{Ending, Manner, Misbehaviour, Reading},
     client::Seen,
-    faults::{Ending, Prank},
-    ledger::Ledger,
+    ledger::{Fate, Ledger},
+    roster::Roster,
     scenario::Scenario,
-    story::Story,
+    store::life_of,
+    trace::Trace,
 };
 use crate::{
-    driver::wheel::TICK,
-    model::{Change, CloseReason, ConnectionId, CorrelationId, GatewayId, Instant, Now, Position, ShardId, TokenId},
-    session::End,
-    shard::{ConnectionKey, Join},
+    engine::Notice,
+    model::{Change, CloseReason, ConnectionId, GatewayId, Instant, Position, Side},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 /// A rule that does not hold.
 #[derive(Clone, Debug)]
@@ -26,41 +24,56 @@ pub(super) struct Violation {
     pub(super) text: String,
 }
 
-/// A connection as a member of its gateway.
+/// What a connection's first frame told.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Member {
-    pub(super) gateway: GatewayId,
-    pub(super) token: TokenId,
-    pub(super) id: ConnectionId,
-    pub(super) key: ConnectionKey,
-    pub(super) shard: ShardId,
-    /// Events of its gateway before it came.
-    pub(super) since: u64,
+pub(super) struct Ack {
+    pub(super) connection: ConnectionId,
+    /// Its events begin behind this one.
+    pub(super) offset: u64,
+    pub(super) at: Instant,
 }
 
 /// One peer's connection.
 #[derive(Default, Debug)]
 pub(super) struct Watched {
-    /// Nothing about the peer gives the hub a reason to end it.
+    pub(super) platform: bool,
+    /// Nothing about the peer gives the hub a reason to end it or to wait for it.
     pub(super) good: bool,
-    pub(super) member: Option<Member>,
+    /// The key that it comes with.
+    pub(super) key: Option<usize>,
+    pub(super) accepted: Option<Instant>,
+    /// When it asked to be let in, and when the hub had read that.
+    pub(super) asked: Option<Instant>,
+    pub(super) asked_end: u64,
+    pub(super) asked_received: Option<Instant>,
+    pub(super) ack: Option<Ack>,
     /// Its gateway's events up to this offset went out whole.
     pub(super) seen: u64,
-    /// It gets no more events.
-    pub(super) closing: Option<CloseReason>,
-    /// A drain lets its events out; nothing else is asked of it meanwhile.
-    pub(super) draining: bool,
-    pub(super) acked: bool,
-    pub(super) over: bool,
-    pub(super) left: bool,
-    pub(super) joined: Instant,
-    pub(super) last_life: Instant,
-    pub(super) last_received: Instant,
+    pub(super) last_received: Option<Instant>,
     pub(super) last_ping: Instant,
-    pub(super) closed_at: Instant,
-    /// When its socket last had taken all.
-    pub(super) last_idle: Instant,
-    pub(super) told: Option<u16>,
+    /// Since when its socket has not taken all that it was offered.
+    pub(super) short: Option<Instant>,
+    pub(super) was_short: bool,
+    last_short: Option<Instant>,
+    pub(super) told: Option<(u16, Instant)>,
+    /// When the hub said its last: close frame, FIN, or the end of the socket.
+    pub(super) ended: Option<Instant>,
+    pub(super) closed: Option<Instant>,
+    /// When its peer began to leave.
+    pub(super) leaving: Option<Instant>,
+    pub(super) answered_at: Option<Instant>,
+    /// An answer said that it is the last.
+    pub(super) last_answer: bool,
+    pub(super) refused: Option<u16>,
+    pub(super) reason: Option<CloseReason>,
+    connected: Option<ConnectionId>,
+    pub(super) outbox_bytes: usize,
+}
+
+impl Watched {
+    pub(super) fn was_short_since(&self, since: Instant) -> bool {
+        self.short.is_some() || self.last_short.is_some_and(|at| at >= since)
+    }
 }
 
 /// The oracle.
@@ -68,26 +81,51 @@ pub(super) struct Oracle {
     pub(super) violation: Option<Violation>,
     pub(super) watched: Vec<Watched>,
     pub(super) ledger: Ledger,
+    pub(super) roster: Roster,
     pub(super) seen_events: u64,
+    pub(super) failed_deliveries: u64,
     /// How often things happened that a set of worlds must not lack.
     pub(super) sights: BTreeMap<&'static str, u64>,
     pub(super) scenario: Scenario,
-    /// Changes that a shard has applied.
-    pub(super) revoked: Vec<(ShardId, Change)>,
+    pub(super) drained: Option<Instant>,
+    /// Everybody has left but who asks for the statistics.
+    pub(super) audited: bool,
+    /// The latest that a deadline was kept, by its name.
+    pub(super) lateness: BTreeMap<&'static str, Duration>,
+    /// Violations of these rules are counted, and do not end the world.
+    pub(super) tolerated: BTreeMap<&'static str, u64>,
 }
 
+/// How late a deadline may be kept (one slot of the timer wheel is in it).
+pub(super) const SLACK: Duration = Duration::from_millis(50);
+
 impl Oracle {
-    pub(super) fn new(scenario: Scenario) -> Self {
-        let good = |manner: &super::faults::Manner| Watched { good: manner.is_good(), ..Watched::default() };
+    pub(super) fn new(scenario: Scenario, roster: Roster) -> Self {
+        let watched = |manner: &Manner| Watched {
+            platform: manner.platform,
+            good: manner.is_good(),
+            key: manner.key.filter(|_| !manner.platform),
+            ..Watched::default()
+        };
         Self {
             violation: None,
-            watched: scenario.manners.iter().map(good).collect(),
+            watched: scenario.manners.iter().map(watched).collect(),
             ledger: Ledger::default(),
+            roster,
             seen_events: 0,
+            failed_deliveries: 0,
             sights: BTreeMap::new(),
             scenario,
-            revoked: Vec::new(),
+            drained: None,
+            audited: false,
+            lateness: BTreeMap::new(),
+            tolerated: BTreeMap::new(),
         }
+    }
+
+    /// Deadlines of a world whose turns cost much are kept later by some of these turns.
+    pub(super) fn slack(&self) -> Duration {
+        SLACK
     }
 
     /// Counts something that happened.
@@ -97,244 +135,354 @@ impl Oracle {
 
     /// Notes the first rule that is broken.
     pub(super) fn fail(&mut self, rule: &'static str, line: Option<usize>, text: String) {
+        if let Some(count) = self.tolerated.get_mut(rule) {
+            *count += 1;
+            return;
+        }
         self.violation.get_or_insert(Violation { rule, line, text });
     }
 
-    pub(super) fn joined(&mut self, now: Instant, line: usize, join: Join, key: ConnectionKey, shard: ShardId) {
-        let revoked = self.revoked.iter().any(|(at, change)| {
-            *at == shard
-                && match change {
-                    Change::TokenRevoked { token, .. } => *token == join.token,
-                    Change::GatewayDeleted(gateway) => *gateway == join.gateway,
-                    Change::GatewayCreated(_) | Change::TokenCreated { .. } => false,
-                }
-        });
-        if revoked {
-            self.fail("nobody joins with a revoked key", Some(line), format!("{join:?}"));
+    pub(super) fn side(&self, line: usize) -> Side {
+        match self.scenario.manners[line].side {
+            Some(side) => side,
+            None => Side::Both,
         }
-        let since = self.ledger.length(join.gateway);
+    }
+
+    /// The peer has said its opening, which ends here among its bytes.
+    pub(super) fn asked(&mut self, now: Instant, line: usize, end: u64) {
+        self.watched[line].asked = Some(now);
+        self.watched[line].asked_end = end;
+    }
+
+    /// What the peer has said before the handshake of TLS was over ends here among its bytes.
+    pub(super) fn early_ends(&mut self, line: usize, end: u64) {
+        let half = self.scenario.manners[line].misbehaviour == Misbehaviour::HalfHead;
+        if self.watched[line].asked_end == u64::MAX && !half {
+            self.watched[line].asked_end = end;
+        }
+        self.ledger.early_ends(line, end);
+    }
+
+    /// The hub has read so many bytes of a peer.
+    pub(super) fn received(&mut self, now: Instant, line: usize, total: u64) {
         let watched = &mut self.watched[line];
-        if watched.member.is_some() {
-            return self.fail("a connection joins once", Some(line), format!("{join:?}"));
+        watched.last_received = Some(now);
+        if watched.asked.is_some() && watched.asked_received.is_none() && watched.asked_end <= total {
+            watched.asked_received = Some(now);
         }
-        watched.member = Some(Member { gateway: join.gateway, token: join.token, id: join.id, key, shard, since });
-        watched.seen = since;
-        (watched.joined, watched.last_life, watched.last_received, watched.last_ping) = (now, now, now, now);
-        let live = self.watched.iter().filter(|w| w.member.is_some() && !w.left).count();
-        if live > self.scenario.connections_max {
-            self.fail("slots are exact", Some(line), format!("{live} of {}", self.scenario.connections_max));
-        }
-    }
-
-    /// Something whole went out to a peer.
-    pub(super) fn seen(&mut self, now: Now, line: usize, item: &Seen, story: &mut Story) {
-        story.tell(now.instant, Some(line), || match item {
-            Seen::Text(text) => format!("gets {}", text_excerpt(text)),
-            Seen::Response(status, _) => format!("gets {status}"),
-            other => format!("gets {other:?}"),
-        });
-        let watched = &mut self.watched[line];
-        match item {
-            // What is no TLS is answered with an alert.
-            Seen::Broken(_) if self.scenario.manners[line].prank == Prank::Garbage => {}
-            Seen::Broken(what) => self.fail("only whole frames in order", Some(line), what.clone()),
-            Seen::Text(text) if !watched.acked => self.check_ack(line, text),
-            Seen::Text(text) => self.check_event(line, text),
-            Seen::Ping => {
-                let gap = now.instant.since(watched.last_ping);
-                watched.last_ping = now.instant;
-                let most = self.scenario.session.heartbeat.interval + Duration::from_micros(TICK);
-                if watched.good && gap > most {
-                    self.fail("pings are an interval apart at most", Some(line), format!("{gap:?}"));
-                }
-            }
-            Seen::Close(code, reason) => {
-                watched.told = Some(*code);
-                // Who closes first is answered with his own code, whatever the hub was about to say.
-                let echo = self.scenario.manners[line].ending == Ending::Close(*code) && !watched.good;
-                let expected = watched.closing.and_then(CloseReason::code).filter(|_| !echo);
-                if !watched.acked {
-                    self.fail("the first frame is the ack", Some(line), format!("close {code}"));
-                } else if expected.is_some_and(|expected| expected != *code) {
-                    self.fail("the close frame bears the reason's code", Some(line), format!("{code} {reason}"));
-                }
-            }
-            Seen::Pong if !watched.acked => self.fail("the first frame is the ack", Some(line), "pong".to_owned()),
-            Seen::Response(status, body) => self.check_response(now.instant, line, *status, body),
-            Seen::Upgraded | Seen::Pong => {}
-        }
-    }
-
-    fn check_ack(&mut self, line: usize, text: &[u8]) {
-        let Some(member) = self.watched[line].member else {
-            return self.fail("only members get events", Some(line), text_excerpt(text));
-        };
-        let position = Position { epoch: self.scenario.epoch_of(member.gateway), offset: member.since };
-        let begin = format!(
-            r#"{{"type":"connection.ack","gatewayId":"{}","connectionId":"{}","timestamp":""#,
-            member.gateway, member.id
-        );
-        if !text.starts_with(begin.as_bytes()) {
-            return self.fail("the first frame is the ack", Some(line), text_excerpt(text));
-        }
-        if !text.ends_with(format!(r#"","position":"{position}"}}"#).as_bytes()) {
-            let text = format!("joined at {position}, was told {}", text_excerpt(text));
-            return self.fail("the ack's position is where the events begin", Some(line), text);
-        }
-        self.watched[line].acked = true;
-    }
-
-    fn check_event(&mut self, line: usize, text: &[u8]) {
-        let Some(member) = self.watched[line].member else { return };
-        let next = self.watched[line].seen + 1;
-        let Some(expected) = self.ledger.text(member.gateway, next, self.scenario.epoch_of(member.gateway)) else {
-            let text = format!("nothing is at {next}: {}", text_excerpt(text));
-            return self.fail("events in order, none twice, none missing", Some(line), text);
-        };
-        let (begin, end) = expected;
-        if !text.starts_with(&begin) || !text.ends_with(&end) {
-            let text =
-                format!("expected {} … {}, got {}", text_excerpt(&begin), text_excerpt(&end), text_excerpt(text));
-            return self.fail("events in order, none twice, none missing", Some(line), text);
-        }
-        self.watched[line].seen = next;
-        self.seen_events += 1;
-    }
-
-    fn check_response(&mut self, now: Instant, line: usize, status: u16, body: &[u8]) {
-        if let Err(text) = self.ledger.http_answer(now, line, status, body) {
-            self.fail("an HTTP publish is answered with its outcome", Some(line), text);
-        }
-        let gateway = !self.scenario.manners[line].platform;
-        if !gateway && status == 200 {
-            self.sight("HTTP call answered");
-        }
-        if gateway && !matches!(status, 400 | 401 | 408 | 429 | 503) {
-            self.fail("a refusal has its status", Some(line), status.to_string());
-        }
-    }
-
-    /// A drain has begun to close it.
-    pub(super) fn shutdown(&mut self, line: usize) {
-        self.watched[line].draining = true;
-    }
-
-    /// Bytes of the peer were read.
-    pub(super) fn received(&mut self, now: Instant, line: usize, streaming: bool) {
-        if streaming {
-            self.watched[line].last_received = now;
-        }
-    }
-
-    /// The session took them for a sign of life.
-    pub(super) fn life(&mut self, now: Instant, line: usize) {
-        self.watched[line].last_life = now;
+        self.ledger.received(now, line, total);
     }
 
     /// The peer is about to leave.
-    pub(super) fn leaves(&mut self, line: usize) {
-        self.watched[line].good = false;
+    pub(super) fn leaves(&mut self, now: Instant, line: usize) {
+        self.watched[line].leaving.get_or_insert(now);
     }
 
-    pub(super) fn closing(&mut self, now: Instant, line: usize, reason: CloseReason) {
-        if reason == CloseReason::HeartbeatTimeout {
-            self.check_silence(now, line);
+    /// The kernel did not take all of a write.
+    pub(super) fn short(&mut self, now: Instant, line: usize) {
+        self.sight("short write");
+        let watched = &mut self.watched[line];
+        watched.was_short = true;
+        watched.short.get_or_insert(now);
+    }
+
+    /// The kernel took all of a write.
+    pub(super) fn flows(&mut self, now: Instant, line: usize) {
+        let watched = &mut self.watched[line];
+        if watched.short.take().is_some() {
+            watched.last_short = Some(now);
         }
-        self.watched[line].closed_at = now;
-        match self.watched[line].closing.replace(reason) {
-            // The shard judges a slow consumer before its session hears of it.
-            Some(before) if before != reason => {
-                self.fail("one reason a connection", Some(line), format!("{before}, then {reason}"));
+    }
+
+    /// The store has committed a change.
+    pub(super) fn committed(&mut self, now: Instant, change: Change) {
+        self.roster.committed(now, change);
+    }
+
+    /// Something whole went into a kernel.
+    pub(super) fn took(&mut self, now: Instant, line: usize, item: &Seen, trace: &mut Trace) {
+        trace.add(now, Some(line), || match item {
+            Seen::Text(text) => format!("gets {}", excerpt(text)),
+            Seen::Response(status, body, _) => format!("gets {status} {}", excerpt(body)),
+            other => format!("gets {other:?}"),
+        });
+        match item {
+            // What is not TLS is answered with an alert.
+            Seen::Broken(_) if self.scenario.manners[line].misbehaviour == Misbehaviour::Garbage => {}
+            // A handshake that its peer broke off.
+            Seen::Broken(_) if self.watched[line].leaving.is_some() && self.watched[line].ack.is_none() => {}
+            Seen::Broken(what) => self.fail("only whole frames in order", Some(line), what.clone()),
+            Seen::Response(status, body, last) => self.answered(now, line, *status, body, *last),
+            Seen::Upgraded => {}
+            Seen::Text(text) if self.watched[line].ack.is_none() => self.check_ack(now, line, text),
+            _ if self.watched[line].ack.is_none() => {
+                self.fail("the first frame is the ack", Some(line), format!("{item:?}"));
             }
+            Seen::Text(text) => self.check_event(now, line, text),
+            Seen::Ping => self.check_ping(now, line),
+            Seen::Pong => {}
+            Seen::Close(code, reason) => self.check_close(line, *code, reason, now),
+        }
+    }
+
+    fn check_ack(&mut self, now: Instant, line: usize, text: &[u8]) {
+        let Some(key) = self.watched[line].key else {
+            return self.fail("nobody joins without a key", Some(line), excerpt(text));
+        };
+        let gateway = self.roster.gateways[self.roster.keys[key].gateway].id;
+        let text = String::from_utf8_lossy(text);
+        let parts = text
+            .strip_prefix(&format!(r#"{{"type":"connection.ack","gatewayId":"{gateway}","connectionId":""#))
+            .and_then(|rest| rest.split_once(r#"","timestamp":""#))
+            .and_then(|(id, rest)| Some((ConnectionId::parse(id)?, rest.split_once(r#"","position":""#)?.1)))
+            .and_then(|(id, rest)| Some((id, self.offset_of(gateway, rest.strip_suffix("\"}")?)?)));
+        let Some((connection, offset)) = parts else {
+            return self.fail("the first frame is the ack", Some(line), text.into_owned());
+        };
+        let asked = self.watched[line].asked.unwrap_or(now);
+        if self.roster.end_of(key).answered.is_some_and(|at| at < asked) {
+            self.fail("nobody joins with a revoked key", Some(line), text.into_owned());
+        }
+        let watched = &mut self.watched[line];
+        watched.ack = Some(Ack { connection, offset, at: now });
+        watched.seen = offset;
+        watched.last_ping = now;
+        self.check_admission(now, line);
+        self.check_slots(line);
+    }
+
+    fn check_slots(&mut self, line: usize) {
+        let live = |watched: &&Watched| watched.ack.is_some() && watched.ended.is_none();
+        let count = self.watched.iter().filter(live).count();
+        if count > self.scenario.connections_max {
+            self.fail("slots are exact", Some(line), format!("{count} of {}", self.scenario.connections_max));
+        }
+    }
+
+    fn check_event(&mut self, now: Instant, line: usize, text: &[u8]) {
+        let Some((fact, offset)) = self.event_in(text) else {
+            return self.fail("only what was published is delivered, byte for byte", Some(line), excerpt(text));
+        };
+        let Some(key) = self.watched[line].key else { return };
+        let entry = &self.ledger.facts[fact];
+        if entry.gateway != self.roster.keys[key].gateway {
+            return self.fail("nobody gets another gateway's events", Some(line), excerpt(text));
+        }
+        let call = &self.ledger.calls[entry.call];
+        if self.roster.end_of(key).answered.is_some_and(|at| at < call.begun) {
+            self.fail("a revoked key gets no events", Some(line), excerpt(text));
+        }
+        if let Err(contradiction) = self.ledger.place(fact, offset) {
+            return self.fail("a position is one event's, and positions rise", Some(line), contradiction);
+        }
+        let seen = self.watched[line].seen;
+        if offset != seen + 1 {
+            let text = format!("{offset} after {seen}: {}", excerpt(text));
+            return self.fail("events in order, none twice, none missing", Some(line), text);
+        }
+        if self.watched[line].told.is_some() {
+            return self.fail("nothing follows a close frame", Some(line), excerpt(text));
+        }
+        self.watched[line].seen = offset;
+        self.seen_events += 1;
+        self.check_promptness(now, line, fact);
+        self.ledger.facts[fact].written.push((line, now));
+    }
+
+    /// Which event a message is, and where; `None` where it is not one as it was asked for.
+    fn event_in(&self, text: &[u8]) -> Option<(usize, u64)> {
+        const MARK: &[u8] = b",\"gatewayId\":\"";
+        let place = (0..text.len().saturating_sub(MARK.len())).rev().find(|at| text[*at..].starts_with(MARK))?;
+        let (front, back) = text.split_at(place);
+        let start = front.windows(11).position(|part| part == b",\"payload\":")? + 11;
+        let fact = self.ledger.by_payload(&front[start..])?;
+        let entry = &self.ledger.facts[fact];
+        let kind = format!(r#"{{"type":"{}","payload":"#, entry.kind);
+        let back = std::str::from_utf8(back).ok()?;
+        let rest = back.strip_prefix(&format!(r#","gatewayId":"{}","timestamp":""#, entry.id))?;
+        let (_, rest) = rest.split_once(r#"","correlationId":""#)?;
+        let (correlation, rest) = rest.split_once(r#"","position":""#)?;
+        let (position, rest) = rest.split_once('"')?;
+        let user = entry.user.as_ref().map(|user| format!(r#","userId":"{user}""#)).unwrap_or_default();
+        let same = entry.correlation.is_none_or(|known| known.to_string() == correlation);
+        let whole = front[..start] == *kind.as_bytes() && rest == format!("{user}}}") && same;
+        Some((fact, self.offset_of(entry.id, position)?)).filter(|_| whole)
+    }
+
+    /// The offset that a position of a gateway stands for; `None` where it is not one of this gateway's.
+    pub(super) fn offset_of(&self, gateway: GatewayId, position: &str) -> Option<u64> {
+        let position = Position::parse(position)?;
+        (position.epoch == life_of(gateway).epoch_in(self.scenario.seed)).then_some(position.offset)
+    }
+
+    fn check_close(&mut self, line: usize, code: u16, reason: &str, now: Instant) {
+        self.watched[line].told = Some((code, now));
+        self.check_end_of(now, line);
+        let expected: &[u16] = match self.scenario.manners[line].misbehaviour {
+            Misbehaviour::Unmasked => &[1002],
+            Misbehaviour::NotUtf8 => &[1007],
+            Misbehaviour::TooBig => &[1009],
+            Misbehaviour::PingFlood => &[1008],
+            _ => &[],
+        };
+        let usual = matches!(code, 1001 | 1008 | 1013);
+        // Who closes first is answered with its own code.
+        let echo = self.watched[line].leaving.is_some() && self.scenario.manners[line].ending == Ending::Close(code);
+        let echo = echo || (self.watched[line].leaving.is_some() && code == 1000);
+        if !usual && !echo && !expected.contains(&code) {
+            self.fail("the close frame has the reason's code", Some(line), format!("{code} {reason}"));
+        }
+    }
+
+    /// An answer to a gateway that is not let in, or to what was not a request.
+    pub(super) fn refused(&mut self, now: Instant, line: usize, status: u16) {
+        let platform = self.watched[line].platform;
+        if !matches!(status, 400 | 401 | 404 | 405 | 408 | 414 | 426 | 429 | 431 | 503)
+            || self.watched[line].refused.is_some()
+        {
+            return self.fail("an answer is to a request", Some(line), status.to_string());
+        }
+        self.watched[line].refused = Some(status);
+        if platform && status != 408 {
+            self.fail("an answer is to a request", Some(line), status.to_string());
+        }
+        if !platform {
+            self.check_refusal(now, line, status);
+        }
+    }
+
+    /// A rejected gateway: the status must have its cause.
+    fn check_refusal(&mut self, _: Instant, line: usize, status: u16) {
+        let watched = &self.watched[line];
+        let asked = watched.asked.unwrap_or_default();
+        let manner = &self.scenario.manners[line];
+        let plain = matches!(manner.misbehaviour, Misbehaviour::None | Misbehaviour::Malformed | Misbehaviour::Binary);
+        let good_key = watched.key.is_some_and(|key| self.roster.is_good(key, asked));
+        let scenario = &self.scenario;
+        let few = |max: usize| max < scenario.manners.len();
+        let per_gateway = scenario.connections_per_gateway_max;
+        let cause = match status {
+            401 => !good_key,
+            429 => scenario.rate_per_window > 0,
+            503 => {
+                self.drained.is_some() || few(scenario.connections_max) || per_gateway > 0 || few(scenario.requests_max)
+            }
+            408 => manner.misbehaviour == Misbehaviour::HalfHead || !watched.good,
+            _ => !plain,
+        };
+        match status {
+            401 => self.sight("unauthorized"),
+            429 => self.sight("rate limited"),
+            503 if few(self.scenario.connections_max) => self.sight("capacity exceeded"),
+            503 => self.sight("not let in"),
+            408 => self.sight("handshake timed out"),
             _ => {}
         }
-        let burst = self.watched[line].member.map_or(0, |member| self.ledger.burst(member.gateway));
-        let known = match reason {
-            CloseReason::Shutdown | CloseReason::KeyRevoked | CloseReason::GatewayDeleted => true,
-            // More at once than may wait, before anything could be written.
-            CloseReason::SlowConsumer => burst > self.scenario.outbox_bytes_max,
-            _ => false,
-        };
-        if self.watched[line].good && !known {
-            self.fail("a good peer is not closed", Some(line), reason.to_string());
+        if !cause {
+            self.fail("a refusal has its cause", Some(line), status.to_string());
         }
     }
 
-    pub(super) fn over(&mut self, now: Instant, line: usize, end: &End) {
-        let watched = &mut self.watched[line];
-        if std::mem::replace(&mut watched.over, true) {
-            return self.fail("a connection ends once", Some(line), format!("{end:?}"));
-        }
-        let End::Closed(reason) = *end else {
-            if watched.member.is_some() {
-                self.fail("a gateway's connection ends with a reason", Some(line), format!("{end:?}"));
+    /// The engine tells something; it must agree with the wire.
+    pub(super) fn noticed(&mut self, _: Instant, notice: &Notice<'_>) {
+        match notice {
+            Notice::Connected { gateway, connection, address } => self.connected(*gateway, *connection, *address),
+            Notice::Disconnected { connection, address, reason, .. } => {
+                self.sight(reason.label());
+                let Some(line) = self.line_of(*address) else { return };
+                let watched = &mut self.watched[line];
+                let known = watched.connected == Some(*connection);
+                if !known || watched.reason.replace(*reason).is_some() {
+                    self.fail("a connection connects once and disconnects once", Some(line), reason.to_string());
+                }
             }
-            return;
-        };
-        let closing = watched.closing;
-        self.sight(reason.label());
-        let watched = &self.watched[line];
-        if closing.is_some_and(|closing| closing != reason) {
-            self.fail("one reason a connection", Some(line), format!("{closing:?}, then {reason}"));
-        } else if reason == CloseReason::HeartbeatTimeout && watched.last_received < watched.closed_at {
-            let after = now.since(watched.closed_at);
-            if after > Duration::from_micros(2 * TICK) {
-                self.fail("who is dead is not waited for", Some(line), format!("{after:?}"));
+            Notice::DeliveryFailed(_) => self.failed_deliveries += 1,
+            Notice::FailuresLeftOut(count) => self.failed_deliveries += count,
+            Notice::Panicked { address } => {
+                let line = self.line_of(*address);
+                self.fail("nothing panics", line, String::new());
+            }
+            Notice::ReplyLost if self.drained.is_none() => self.fail("no reply is lost", None, String::new()),
+            Notice::Malformed { .. } => self.sight("malformed message"),
+            Notice::Acknowledged { .. } => self.sight("acknowledged"),
+            Notice::Forced { .. } => self.sight("closed by force"),
+            _ => {}
+        }
+    }
+
+    fn connected(&mut self, gateway: GatewayId, connection: ConnectionId, address: SocketAddr) {
+        let Some(line) = self.line_of(address) else { return };
+        let own = self.watched[line].key.map(|key| self.roster.gateways[self.roster.keys[key].gateway].id);
+        if own != Some(gateway) || self.watched[line].connected.replace(connection).is_some() {
+            self.fail("a connection connects once and disconnects once", Some(line), connection.to_string());
+        }
+    }
+
+    /// Ports tell lines apart.
+    fn line_of(&self, address: SocketAddr) -> Option<usize> {
+        usize::from(address.port()).checked_sub(usize::from(FIRST_PORT)).filter(|line| *line < self.watched.len())
+    }
+
+    /// Everybody has left: what must be true of each connection now.
+    pub(super) fn check_end(&mut self) {
+        for line in 0..self.watched.len() {
+            let watched = &self.watched[line];
+            let reads = self.scenario.manners[line].reading == Reading::Eager;
+            let text = format!("accepted {:?}, closed {:?}", watched.accepted, watched.closed);
+            if watched.asked.is_some() && watched.closed.is_none() {
+                self.fail("everybody leaves", Some(line), text);
+            } else if watched.connected.is_some() != watched.reason.is_some() {
+                self.fail("a connection connects once and disconnects once", Some(line), format!("{watched:?}"));
+            } else if watched.ack.is_some_and(|ack| watched.connected != Some(ack.connection)) {
+                self.fail("a connection connects once and disconnects once", Some(line), format!("{watched:?}"));
+            } else if let (Some((code, _)), Some(reason)) = (watched.told, watched.reason)
+                && reads
+                && reason.code().is_some_and(|expected| expected != code)
+                && watched.leaving.is_none()
+            {
+                self.fail("the close frame has the reason's code", Some(line), format!("{code} for {reason}"));
             }
         }
-    }
-
-    /// A silent peer is closed at its time, not before, and at the next tick at the latest.
-    fn check_silence(&mut self, now: Instant, line: usize) {
-        let heartbeat = self.scenario.session.heartbeat;
-        let last = if self.scenario.tls { self.watched[line].last_life } else { self.watched[line].last_received };
-        let silence = now.since(last);
-        let ticks = if heartbeat.busy_grace.is_zero() { 1 } else { 2 };
-        let most = heartbeat.timeout + heartbeat.busy_grace + Duration::from_micros(TICK) * (ticks + 1);
-        if silence < heartbeat.timeout || silence > most {
-            self.fail("a silent peer is closed at its time", Some(line), format!("after {silence:?}"));
+        self.check_failures();
+        if let Err(text) = self.ledger.check_places() {
+            self.fail("positions are dense", None, text);
         }
     }
 
-    pub(super) fn left(&mut self, line: usize, reason: CloseReason, was_there: bool) {
-        let watched = &mut self.watched[line];
-        if std::mem::replace(&mut watched.left, true) || !was_there {
-            self.fail("a connection leaves once", Some(line), reason.to_string());
+    /// Once an event has failed on a connection, none behind it counts as delivered there. What was sealed already may still
+    /// go out.
+    fn check_failures(&mut self) {
+        let mut lost = BTreeMap::new();
+        for entry in &self.ledger.facts {
+            let (Fate::Told(told), Some(offset)) = (&entry.fate, entry.offset) else { continue };
+            for connection in &told.failures {
+                let first = lost.entry(*connection).or_insert(offset);
+                *first = offset.min(*first);
+            }
         }
-    }
-
-    /// The hub has let the socket go.
-    pub(super) fn gone(&mut self, line: usize) {
-        let watched = &self.watched[line];
-        if watched.member.is_some() && !watched.left {
-            self.fail("who goes has left", Some(line), String::new());
+        let mut broken = None;
+        for (fact, entry) in self.ledger.facts.iter().enumerate() {
+            let (Fate::Told(told), Some(offset)) = (&entry.fate, entry.offset) else { continue };
+            let all_listed = told.failures.len() as u64 == told.failed && told.pending == 0;
+            for (line, _) in entry.written.iter().filter(|_| all_listed) {
+                let Some(ack) = self.watched[*line].ack else { continue };
+                let first = lost.get(&ack.connection).filter(|first| **first < offset);
+                if let Some(first) = first.filter(|_| !told.failures.contains(&ack.connection)) {
+                    broken = Some((*line, format!("{first} failed, and event {fact} at {offset} was delivered")));
+                }
+            }
         }
-    }
-
-    pub(super) fn failed(&mut self) {
-        self.ledger.failed += 1;
-    }
-
-    pub(super) fn changed(&mut self, shard: ShardId, change: Change) {
-        self.revoked.push((shard, change));
-    }
-
-    pub(super) fn publish_timeout(&self) -> Duration {
-        self.scenario.publish_timeout
-    }
-
-    /// The connections that a gateway's next event goes to.
-    pub(super) fn members_of(&self, gateway: GatewayId) -> Vec<usize> {
-        let is_member = |watched: &Watched| {
-            watched.closing.is_none() && !watched.left && watched.member.is_some_and(|m| m.gateway == gateway)
-        };
-        (0..self.watched.len()).filter(|line| is_member(&self.watched[*line])).collect()
+        if let Some((line, text)) = broken {
+            self.fail("nothing is delivered behind what failed", Some(line), text);
+        }
     }
 }
 
-/// An event's envelope, at most.
-pub(super) const EVENT_BYTES_AROUND: usize = 600;
-pub(super) fn text_excerpt(text: &[u8]) -> String {
+/// The port of the first line's peer.
+pub(super) const FIRST_PORT: u16 = 1_000;
+
+pub(super) fn excerpt(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let count = text.chars().count();
     if count <= 420 {
@@ -343,9 +491,4 @@ pub(super) fn text_excerpt(text: &[u8]) -> String {
     let begin: String = text.chars().take(160).collect();
     let end: String = text.chars().skip(count - 240).collect();
     format!("{begin}…{end}")
-}
-
-/// What an event's end looks like behind its timestamp.
-pub(super) fn event_end(correlation: CorrelationId, position: Position) -> String {
-    format!(r#"","correlationId":"{correlation}","position":"{position}"}}"#)
 }

@@ -1,35 +1,45 @@
 //! The other end: a gateway or a platform, with the manners that its seed gave it.
 
 use super::{
-    client::{self, Seen},
-    dice::Dice,
-    faults::{Ending, Manner, Prank, Reading},
-    hub::{Line, News},
-    oracle::Oracle,
+    behaviour::{Ending, Manner, Misbehaviour, Reading},
+    client::{self, Cue},
+    net::{Line, Net},
+    requests::{self, Ask},
+    rng::Rng,
 };
 use crate::model::Instant;
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 /// One peer.
 pub(super) struct Peer {
+    index: usize,
     pub(super) manner: Manner,
-    /// What it says first: the upgrade, or requests.
+    /// A gateway's upgrade.
     opening: Vec<u8>,
+    asks: VecDeque<(Instant, Ask)>,
+    /// Requests that are not answered.
+    waiting: usize,
+    /// An answer was the last.
+    refused: bool,
     /// Sealed bytes that are to be sent, and how many of them have been.
     outgoing: Vec<u8>,
     sent: usize,
+    /// All sealed bytes that it ever had to send.
+    total: u64,
     /// Bytes of the hub that it has read.
     read: u64,
     leaves: Instant,
     stage: Stage,
     /// A FIN follows what is to be sent.
     fin: bool,
-    pranked: bool,
+    misbehaved: bool,
+    /// Something was said before the handshake of TLS was over.
+    early: bool,
     /// Pings that it may still send.
     pings: u32,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 enum Stage {
     /// Nothing is said yet.
     New,
@@ -40,26 +50,24 @@ enum Stage {
     Gone,
 }
 
-/// What a turn came to.
-pub(super) struct Turned {
-    /// The hub's socket has something new: bytes, room or an end.
-    pub(super) stirred: bool,
-    /// The next turn that nobody else causes.
-    pub(super) again: Option<Instant>,
-}
-
 impl Peer {
-    pub(super) fn new(manner: Manner, opening: Vec<u8>, start: Instant) -> Self {
+    pub(super) fn new(index: usize, manner: Manner, opening: Vec<u8>, start: Instant) -> Self {
         Self {
+            index,
             leaves: start + manner.leaves,
+            asks: manner.asks.iter().map(|(at, ask)| (start + *at, *ask)).collect(),
             manner,
             opening,
+            waiting: 0,
+            refused: false,
             outgoing: Vec::new(),
             sent: 0,
+            total: 0,
             read: 0,
             stage: Stage::New,
             fin: false,
-            pranked: false,
+            misbehaved: false,
+            early: false,
             pings: 50,
         }
     }
@@ -68,170 +76,263 @@ impl Peer {
         self.stage == Stage::New
     }
 
-    /// Reads, reacts, and sends a piece.
-    pub(super) fn turn(
-        &mut self,
-        now: Instant,
-        index: usize,
-        line: &mut Line,
-        dice: &mut Dice,
-        oracle: &mut Oracle,
-    ) -> Turned {
-        if self.stage == Stage::Gone {
-            return Turned { stirred: false, again: None };
+    /// It leaves at the next turn, whatever its manners.
+    pub(super) fn call_last(&mut self, now: Instant) {
+        self.leaves = now;
+        if matches!(self.manner.ending, Ending::Stay) {
+            self.manner.ending = if self.manner.platform { Ending::Fin } else { Ending::Close(1000) };
         }
-        if self.stage == Stage::New {
-            self.stage = Stage::Asked;
-            let opening = std::mem::take(&mut self.opening);
-            self.say(&opening, line);
-            if self.manner.prank == Prank::Garbage {
-                self.outgoing = (0..200).map(|_| dice.next() as u8).collect();
-            }
-        }
-        let mut stirred = self.read(line, dice);
-        while line.news.front().is_some_and(|(offset, _)| *offset <= self.read)
-            && let Some((_, news)) = line.news.pop_front()
-        {
-            self.react(news, line, dice);
-        }
-        if (line.pipe.hub_shut || line.pipe.hub_gone) && line.pipe.unread == 0 {
-            self.fin = true;
-        }
-        if self.stage == Stage::Upgraded && !self.pranked {
-            self.pranked = true;
-            self.prank(line, dice);
-        }
-        if stirred && self.stage == Stage::Upgraded && self.manner.acks && self.pings > 0 && dice.chance(200) {
-            self.pings -= 1;
-            self.say_frame(0x89, b"there?", line, dice);
-        }
-        if now >= self.leaves && self.stage < Stage::Leaving {
-            stirred |= self.leave(index, line, dice, oracle);
-        }
-        stirred |= self.send(line, dice);
-        Turned { stirred, again: self.again(now, line, dice) }
     }
 
-    fn read(&mut self, line: &mut Line, dice: &mut Dice) -> bool {
-        let unread = line.pipe.unread;
-        let reading = if self.stage < Stage::Upgraded { Reading::Eager } else { self.manner.reading };
+    /// Reads, reacts, and sends a piece.
+    pub(super) fn turn(&mut self, net: &mut Net) {
+        let now = net.now;
+        if self.stage == Stage::Gone {
+            return;
+        }
+        self.open(net);
+        let moved = self.read(net);
+        let line = &mut net.lines[self.index];
+        while line.cues.front().is_some_and(|(offset, _)| *offset <= self.read)
+            && let Some((_, cue)) = line.cues.pop_front()
+        {
+            self.react(cue, line, &mut net.rng);
+        }
+        if self.early && !line.client.is_handshaking() {
+            // What was said in the handshake has ended with its last flight.
+            self.early = false;
+            net.oracle.early_ends(self.index, self.total);
+        }
+        if line.socket.hub_closed && line.socket.arrived == 0 && line.socket.queued() == 0 {
+            self.fin = true;
+        }
+        if line.socket.hub_shut && line.socket.arrived == 0 && line.socket.queued() == 0 {
+            self.fin = true;
+        }
+        if self.stage == Stage::Upgraded && !self.misbehaved {
+            self.misbehaved = true;
+            self.misbehave(line, &mut net.rng);
+        }
+        let chatty = moved && self.stage == Stage::Upgraded && self.manner.acks && self.pings > 0;
+        if chatty && net.rng.chance(200) {
+            self.pings -= 1;
+            self.say_frame(0x89, b"there?", line, &mut net.rng);
+        }
+        self.ask(net);
+        let mut stirred = false;
+        if now >= self.leaves && self.stage < Stage::Leaving {
+            stirred |= self.leave(net);
+        }
+        stirred |= self.send(net);
+        if stirred {
+            net.mark(self.index, now);
+        }
+        if moved {
+            net.keep_moving(self.index, now);
+        }
+        if let Some(again) = self.again(net) {
+            net.schedule_turn(self.index, again);
+        }
+    }
+
+    fn open(&mut self, net: &mut Net) {
+        if self.stage != Stage::New {
+            return;
+        }
+        self.stage = Stage::Asked;
+        if self.manner.platform {
+            return;
+        }
+        let opening = std::mem::take(&mut self.opening);
+        if self.manner.misbehaviour == Misbehaviour::Garbage {
+            self.outgoing = (0..200).map(|_| net.rng.next() as u8).collect();
+            self.total = 200;
+        } else {
+            self.say(&opening, &mut net.lines[self.index]);
+        }
+        let whole = self.manner.misbehaviour != Misbehaviour::HalfHead && !self.early;
+        net.oracle.asked(net.now, self.index, if whole { self.total } else { u64::MAX });
+    }
+
+    /// A platform's next requests.
+    fn ask(&mut self, net: &mut Net) {
+        let now = net.now;
+        while self.stage == Stage::Asked
+            && !self.refused
+            && (self.waiting == 0 || self.manner.pipelines)
+            && self.asks.front().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, ask)) = self.asks.pop_front()
+        {
+            let oracle = &mut net.oracle;
+            let bytes = requests::write(ask, self.index, now, &mut oracle.roster, &mut oracle.ledger, &mut net.rng);
+            net.trace.add(now, Some(self.index), || format!("asks {ask:?}"));
+            if self.waiting > 0 {
+                net.oracle.sight("pipelined request");
+            }
+            self.say(&bytes, &mut net.lines[self.index]);
+            net.oracle.ledger.ends(if self.early { u64::MAX } else { self.total });
+            net.oracle.watched[self.index].asked.get_or_insert(now);
+            self.waiting += 1;
+        }
+    }
+
+    fn read(&mut self, net: &mut Net) -> bool {
+        let socket = &mut net.lines[self.index].socket;
+        socket.advance(net.now);
+        let unread = socket.arrived;
+        let reading =
+            if self.stage < Stage::Upgraded && !self.manner.platform { Reading::Eager } else { self.manner.reading };
         let take = match reading {
             Reading::Eager => unread,
             Reading::Slow(bytes) => unread.min(bytes),
             Reading::Never => 0,
-            Reading::Bursts => unread * usize::from(dice.chance(150)),
+            Reading::Bursts => unread * usize::from(net.rng.chance(150)),
         };
-        line.pipe.unread -= take;
+        socket.arrived -= take;
         self.read += take as u64;
         take > 0
     }
 
-    fn react(&mut self, news: News, line: &mut Line, dice: &mut Dice) {
-        match news {
-            News::Handshake(bytes) => self.outgoing.extend(bytes),
-            News::Seen(Seen::Upgraded) if self.stage < Stage::Leaving => self.stage = Stage::Upgraded,
-            News::Seen(Seen::Ping) if self.manner.pongs && self.stage <= Stage::Leaving => {
-                self.say_frame(0x8a, b"", line, dice);
+    fn react(&mut self, cue: Cue, line: &mut Line, rng: &mut Rng) {
+        match cue {
+            Cue::Handshake => {
+                let flight = line.client.flight();
+                self.push(flight);
             }
-            News::Seen(Seen::Text(_)) if self.manner.acks && self.stage == Stage::Upgraded => {
+            Cue::Upgraded if self.stage < Stage::Leaving => self.stage = Stage::Upgraded,
+            Cue::Ping if self.manner.pongs && self.stage <= Stage::Leaving => {
+                self.say_frame(0x8a, b"", line, rng);
+            }
+            Cue::Text if self.manner.acks && self.stage == Stage::Upgraded => {
                 let ack = br#"{"type":"deployment.ack","payload":{"status":"success","action":"deploy"}}"#;
-                self.say_frame(0x81, ack, line, dice);
+                self.say_frame(0x81, ack, line, rng);
             }
-            News::Seen(Seen::Close(code, _)) if self.stage == Stage::Upgraded => {
-                self.say_frame(0x88, &code.to_be_bytes(), line, dice);
+            Cue::Close(code) if self.stage == Stage::Upgraded => {
+                self.say_frame(0x88, &code.to_be_bytes(), line, rng);
                 self.stage = Stage::Leaving;
             }
-            News::Seen(_) => {}
+            Cue::Response(last) => {
+                self.waiting = self.waiting.saturating_sub(1);
+                self.refused |= last;
+            }
+            _ => {}
         }
     }
 
-    fn say(&mut self, plain: &[u8], line: &mut Line) {
-        self.outgoing.extend(line.client.seal(plain));
+    fn push(&mut self, sealed: Vec<u8>) {
+        self.total += sealed.len() as u64;
+        if self.outgoing.is_empty() { self.outgoing = sealed } else { self.outgoing.extend(sealed) }
     }
 
-    fn say_frame(&mut self, first: u8, payload: &[u8], line: &mut Line, dice: &mut Dice) {
-        let frame = client::frame(first, payload, dice);
+    fn say(&mut self, plain: &[u8], line: &mut Line) {
+        self.early |= line.client.is_handshaking();
+        let sealed = line.client.seal(plain);
+        self.push(sealed);
+    }
+
+    fn say_frame(&mut self, first: u8, payload: &[u8], line: &mut Line, rng: &mut Rng) {
+        let frame = client::frame(first, payload, rng);
         self.say(&frame, line);
     }
 
-    fn prank(&mut self, line: &mut Line, dice: &mut Dice) {
-        match self.manner.prank {
-            Prank::Unmasked => self.say(&[0x81, 0x01, b'x'], line),
-            Prank::NotUtf8 => self.say_frame(0x81, b"\xff\xfe", line, dice),
-            Prank::TooBig => self.say_frame(0x81, &vec![b'x'; 70_000], line, dice),
-            Prank::PingFlood => {
+    fn misbehave(&mut self, line: &mut Line, rng: &mut Rng) {
+        match self.manner.misbehaviour {
+            Misbehaviour::Unmasked => self.say(&[0x81, 0x01, b'x'], line),
+            Misbehaviour::NotUtf8 => self.say_frame(0x81, b"\xff\xfe", line, rng),
+            Misbehaviour::TooBig => self.say_frame(0x81, &vec![b'x'; 70_000], line, rng),
+            Misbehaviour::PingFlood => {
                 let flood: Vec<u8> = (0..1_200).flat_map(|_| [0x89, 0x80, 0, 0, 0, 0]).collect();
                 self.say(&flood, line);
             }
-            Prank::Malformed => self.say_frame(0x81, b"{\"type\":", line, dice),
-            Prank::Binary => self.say_frame(0x82, &[7; 300], line, dice),
-            Prank::None | Prank::WrongKey | Prank::NoKey | Prank::HalfHead | Prank::Garbage => {}
+            Misbehaviour::Malformed => self.say_frame(0x81, b"{\"type\":", line, rng),
+            Misbehaviour::Binary => self.say_frame(0x82, &[7; 300], line, rng),
+            _ => {}
         }
     }
 
     /// Leaves in its way; returns whether the socket noticed at once.
-    fn leave(&mut self, index: usize, line: &mut Line, dice: &mut Dice, oracle: &mut Oracle) -> bool {
+    fn leave(&mut self, net: &mut Net) -> bool {
+        let now = net.now;
         let upgraded = self.stage == Stage::Upgraded;
         if self.manner.ending == Ending::Stay {
             self.leaves = Instant(u64::MAX);
             return false;
         }
-        oracle.leaves(index);
+        // Whoever does everything right hears its answers first.
+        if self.manner.platform && self.manner.is_good() && self.waiting > 0 && !self.refused {
+            return false;
+        }
+        net.oracle.leaves(now, self.index);
+        net.trace.add(now, Some(self.index), || format!("leaves by {:?}", self.manner.ending));
         self.stage = Stage::Leaving;
+        let line = &mut net.lines[self.index];
         match self.manner.ending {
-            Ending::Close(code) if upgraded => self.say_frame(0x88, &code.to_be_bytes(), line, dice),
+            Ending::Close(code) if upgraded => self.say_frame(0x88, &code.to_be_bytes(), line, &mut net.rng),
             Ending::Close(_) | Ending::Fin => {
-                if upgraded && line.client.is_tls() && dice.chance(700) {
-                    self.outgoing.extend(line.client.goodbye());
-                    self.fin = dice.chance(500);
+                if line.client.is_tls() && net.rng.chance(700) {
+                    let notify = line.client.goodbye();
+                    self.push(notify);
+                    self.fin = net.rng.chance(500);
                 } else {
                     self.fin = true;
                 }
             }
             Ending::Reset => {
-                line.pipe.reset = true;
+                line.socket.reset = Some(now);
                 self.stage = Stage::Gone;
             }
             Ending::Vanish | Ending::Stay => {
-                line.pipe.vanished = true;
+                line.socket.vanished = true;
                 self.stage = Stage::Gone;
             }
         }
-        self.stage == Stage::Gone
+        self.stage == Stage::Gone && self.manner.ending == Ending::Reset
     }
 
-    fn send(&mut self, line: &mut Line, dice: &mut Dice) -> bool {
+    fn send(&mut self, net: &mut Net) -> bool {
+        let now = net.now;
+        let socket = &mut net.lines[self.index].socket;
         let left = self.outgoing.len() - self.sent;
         if left > 0 && self.stage < Stage::Gone {
-            let piece = dice.piece(self.manner.piece_max).max(left / 64).min(left);
-            line.pipe.send(&self.outgoing[self.sent..self.sent + piece]);
+            let piece = net.rng.piece(self.manner.piece_max).max(left / 64).min(left).min(socket.inbound_room());
+            socket.send(&self.outgoing[self.sent..self.sent + piece]);
             self.sent += piece;
-            if piece == left {
+            if self.sent == self.outgoing.len() {
                 self.outgoing.clear();
                 self.sent = 0;
             }
-            return true;
+            return piece > 0;
         }
         if self.fin && self.stage < Stage::Gone {
-            line.pipe.fin = true;
-            self.stage = if line.pipe.hub_shut || line.pipe.hub_gone { Stage::Gone } else { Stage::Leaving };
-            return true;
+            let over = socket.hub_shut || socket.hub_closed;
+            let first = socket.fin.is_none();
+            socket.fin.get_or_insert(now);
+            self.stage = if over { Stage::Gone } else { Stage::Leaving };
+            if first {
+                net.oracle.leaves(now, self.index);
+            }
+            return first;
         }
         false
     }
 
-    fn again(&self, now: Instant, line: &Line, dice: &mut Dice) -> Option<Instant> {
-        if self.stage == Stage::Gone || line.pipe.hub_gone {
+    fn again(&self, net: &mut Net) -> Option<Instant> {
+        let now = net.now;
+        let socket = &net.lines[self.index].socket;
+        if self.stage == Stage::Gone || (socket.hub_closed && socket.arrived == 0 && socket.fin.is_some()) {
             return None;
         }
-        let sending = self.sent < self.outgoing.len() || (self.fin && !line.pipe.fin);
-        let reading = line.pipe.unread > 0 && self.stage >= Stage::Upgraded && self.manner.reading != Reading::Never;
+        let sending =
+            (self.sent < self.outgoing.len() && socket.inbound_room() > 0) || (self.fin && socket.fin.is_none());
+        let reading = socket.arrived > 0 && !matches!(self.manner.reading, Reading::Never | Reading::Eager);
         if sending {
-            Some(now + Duration::from_micros(dice.below(self.manner.latency_max.min(1_000) + 1)))
-        } else if reading && self.manner.reading != Reading::Eager {
-            Some(now + Duration::from_millis(dice.within(10..=400)))
+            Some(now + Duration::from_micros(net.rng.below(self.manner.latency_max.min(1_000) + 1)))
+        } else if reading {
+            Some(now + Duration::from_millis(net.rng.within(10..=400)))
         } else {
-            None
+            // The next request of a plan, unless an answer comes first and brings the next turn.
+            let free = self.stage == Stage::Asked && (self.waiting == 0 || self.manner.pipelines) && !self.refused;
+            self.asks.front().filter(|_| free).map(|(at, _)| (*at).max(Instant(now.0 + 1)))
         }
     }
 }

@@ -1,13 +1,15 @@
-//! What a seed stands for: the size of a world, the settings of its hub, the weights of its accidents.
+//! What a seed stands for: the size of a world, the settings of its hub, its peers and what they ask for.
 
 use super::{
-    dice::Dice,
-    faults::{Faults, Manner},
+    behaviour::{Manner, Weights},
+    requests::Ask,
+    rng::Rng,
+    roster::Roster,
+    store::StoreConduct,
 };
 use crate::{
-    limits,
-    model::{GatewayId, Life, ShardId},
-    session::{self, Heartbeat},
+    limits, session,
+    session::Heartbeat,
     shard,
     transport::{Transport, WebSocket},
 };
@@ -18,85 +20,240 @@ use std::time::Duration;
 pub(super) struct Scenario {
     pub(super) seed: u64,
     pub(super) shards: u16,
-    pub(super) gateways: usize,
     pub(super) tls: bool,
-    /// How long peers come and publishers publish.
+    /// What everything costs, as a factor.
+    pub(super) cost: u64,
+    /// How long peers come and platforms ask.
     pub(super) active: Duration,
-    pub(super) publishes: usize,
-    pub(super) payload_max: usize,
-    /// Events in one batch, at most.
-    pub(super) batch_max: usize,
+    /// Everybody is told to leave so long after that.
+    pub(super) last_call: Duration,
     pub(super) connections_max: usize,
     pub(super) connections_per_gateway_max: usize,
     pub(super) rate_per_window: u32,
     pub(super) outbox_bytes_max: usize,
     pub(super) publish_timeout: Duration,
-    pub(super) inbox_max: usize,
+    pub(super) control_max: usize,
+    pub(super) replies_max: usize,
+    pub(super) requests_max: usize,
     /// Microseconds that a message between cores may take.
     pub(super) mesh_delay_max: u64,
-    pub(super) changes: usize,
+    /// Sockets that one look at the set reports.
+    pub(super) harvest_max: usize,
+    pub(super) store: StoreConduct,
+    /// From when to when the kernel has no descriptors.
+    pub(super) descriptors: Option<(Duration, Duration)>,
+    /// When the wall clock jumps, and by how many milliseconds.
+    pub(super) jumps: Vec<(Duration, i64)>,
     /// Addresses that the peers share.
     pub(super) addresses: u64,
-    pub(super) drain: bool,
+    /// When the hub is told to drain; at the end in any case.
+    pub(super) drain: Option<Duration>,
     pub(super) drain_window: Duration,
+    /// All cores stand still from the first moment to the second.
+    pub(super) pause: Option<(Duration, Duration)>,
+    /// A core that does nothing any more from then on.
+    pub(super) death: Option<(usize, Duration)>,
     pub(super) session: session::Settings,
+    pub(super) roster: Roster,
+    /// The largest event on the wire, and the largest answer.
+    pub(super) event_bytes_max: usize,
+    pub(super) answer_bytes_max: usize,
     pub(super) manners: Vec<Manner>,
+    /// Rules of a later issue that hold in this world only.
+    pub(super) strict_revocation: bool,
+    pub(super) strict_answers: bool,
 }
 
+/// How much longer than a publish its answer may take between two cores.
+pub(super) const ANSWER_GRACE: Duration = Duration::from_secs(3);
+
 impl Scenario {
-    /// What the seed stands for; the dice go on to be the world's.
-    pub(super) fn of(seed: u64) -> (Self, Dice) {
-        let mut dice = Dice::new(seed);
-        let dice_ref = &mut dice;
-        let faults = Faults::swarm(dice_ref);
-        let heartbeat = heartbeat(dice_ref);
-        let long = dice_ref.chance(60);
-        let active = Duration::from_millis(if long { 70_000 } else { dice_ref.within(500..=6_000) });
-        let large = dice_ref.chance(150);
-        let payload_max = if large { dice_ref.within(40_000..=120_000) } else { dice_ref.within(10..=3_000) };
-        let peers = dice_ref.within(2..=16) as usize;
-        let often = |dice: &mut Dice, per_mille, value: u64, other: u64| {
-            if dice.chance(per_mille) { value } else { other }
+    /// A hub with its own settings, nobody around, and nothing that goes wrong.
+    pub(super) fn calm(seed: u64) -> Self {
+        let heartbeat = Heartbeat {
+            interval: limits::HEARTBEAT_INTERVAL,
+            timeout: limits::HEARTBEAT_TIMEOUT,
+            busy_grace: Duration::ZERO,
         };
-        let few = dice_ref.within(1..=6);
-        let mut scenario = Self {
+        Self {
             seed,
-            shards: dice_ref.within(1..=4) as u16,
-            gateways: dice_ref.within(1..=4) as usize,
-            tls: dice_ref.chance(80),
-            active,
-            publishes: dice_ref.within(5..=if large { 40 } else { 160 }) as usize,
-            payload_max: payload_max as usize,
-            batch_max: dice_ref.within(1..=6) as usize,
-            connections_max: often(dice_ref, 150, few, 1_000) as usize,
-            connections_per_gateway_max: often(dice_ref, 100, 2, 0) as usize,
-            rate_per_window: often(dice_ref, 100, few, 0) as u32,
-            outbox_bytes_max: dice_ref.within(1_024..=if large { 200_000 } else { 16_384 }) as usize,
-            publish_timeout: Duration::from_millis(dice_ref.pick(&[2_000, 2_000, 300])),
-            inbox_max: dice_ref.pick(&[limits::INBOX_MAX, 64, 3, 1]),
-            mesh_delay_max: dice_ref.pick(&[0, 50, 2_000, 200_000]),
-            changes: often(dice_ref, 350, few.min(3), 0) as usize,
-            addresses: dice_ref.within(1..=3),
-            drain: dice_ref.chance(250),
-            drain_window: Duration::from_millis(dice_ref.pick(&[0, 200, 5_000])),
+            shards: 1,
+            tls: false,
+            cost: 1,
+            active: Duration::from_secs(5),
+            last_call: Duration::from_secs(1),
+            connections_max: limits::CONNECTIONS_MAX,
+            connections_per_gateway_max: 0,
+            rate_per_window: 0,
+            outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
+            publish_timeout: limits::PUBLISH_TIMEOUT,
+            control_max: limits::STORE_QUEUE_MAX,
+            replies_max: limits::REQUESTS_IN_FLIGHT_MAX * 2,
+            requests_max: limits::INBOX_MAX,
+            mesh_delay_max: 50,
+            harvest_max: 512,
+            store: StoreConduct {
+                late: 0,
+                late_max: Duration::ZERO,
+                fails: 0,
+                in_doubt: 0,
+                queue_max: limits::STORE_QUEUE_MAX,
+            },
+            descriptors: None,
+            jumps: Vec::new(),
+            addresses: 100,
+            drain: None,
+            drain_window: Duration::from_millis(200),
+            pause: None,
+            death: None,
             session: session_settings(heartbeat),
+            roster: Roster::default(),
+            event_bytes_max: 200_000,
+            answer_bytes_max: 100_000,
             manners: Vec::new(),
-        };
-        scenario.manners = (0..peers).map(|_| faults.manner(dice_ref, &scenario)).collect();
-        (scenario, dice)
+            strict_revocation: false,
+            strict_answers: false,
+        }
     }
 
-    /// The life of a gateway: its incarnation is made of its id, so that a seed replays.
-    pub(super) fn life(&self, gateway: GatewayId) -> Life {
-        Life { gateway, incarnation: gateway.0.as_u64_pair().0 }
+    /// What the seed stands for; the generator goes on to be the world's.
+    pub(super) fn of(seed: u64) -> (Self, Rng) {
+        let mut rng = Rng::new(seed);
+        let rng_ref = &mut rng;
+        let weights = Weights::swarm(rng_ref);
+        let large = rng_ref.chance(150);
+        let mut scenario = Self::sized(seed, large, rng_ref);
+        scenario.accidents(rng_ref);
+        let gateways = rng_ref.within(1..=4) as usize;
+        scenario.roster = Roster::new(gateways, rng_ref.chance(200), rng_ref);
+        let keys = scenario.roster.keys.len();
+        let peers = rng_ref.within(2..=14) as usize;
+        scenario.manners = (0..peers).map(|_| weights.gateway(rng_ref, &scenario, keys)).collect();
+        let platforms = rng_ref.within(1..=4) as usize;
+        scenario.manners.extend((0..platforms).map(|_| weights.platform(rng_ref, &scenario)).collect::<Vec<_>>());
+        scenario.plan_publishes(large, platforms, rng_ref);
+        scenario.plan_changes(rng_ref);
+        (scenario, rng)
     }
 
-    /// The epoch of a gateway's positions.
-    pub(super) fn epoch_of(&self, gateway: GatewayId) -> u64 {
-        self.life(gateway).epoch_in(self.seed)
+    fn sized(seed: u64, large: bool, rng: &mut Rng) -> Self {
+        let long = rng.chance(60);
+        let few = rng.within(1..=6);
+        let often =
+            |rng: &mut Rng, per_mille, value: u64, other: u64| if rng.chance(per_mille) { value } else { other };
+        Self {
+            shards: rng.within(1..=4) as u16,
+            tls: rng.chance(80),
+            cost: rng.pick(&[1, 1, 1, 5, 20]),
+            active: Duration::from_millis(if long { 70_000 } else { rng.within(500..=6_000) }),
+            last_call: Duration::from_secs(75),
+            connections_max: often(rng, 150, few, 1_000) as usize,
+            connections_per_gateway_max: often(rng, 100, 2, 0) as usize,
+            rate_per_window: often(rng, 100, few, 0) as u32,
+            outbox_bytes_max: rng.within(1_024..=if large { 200_000 } else { 16_384 }) as usize,
+            publish_timeout: Duration::from_millis(rng.pick(&[2_000, 2_000, 300])),
+            requests_max: rng.pick(&[limits::INBOX_MAX, 64, 3, 1]),
+            mesh_delay_max: rng.pick(&[0, 50, 2_000, 200_000]),
+            harvest_max: rng.pick(&[512, 512, 3, 1]),
+            addresses: rng.within(1..=3),
+            drain_window: Duration::from_millis(rng.pick(&[0, 200, 5_000])),
+            session: session_settings(heartbeat(rng)),
+            ..Self::calm(seed)
+        }
     }
 
-    pub(super) fn shard_settings(&self, id: ShardId) -> shard::Settings {
+    /// What goes wrong around the hub.
+    fn accidents(&mut self, rng: &mut Rng) {
+        let active = self.active.as_micros() as u64;
+        if rng.chance(250) {
+            self.drain = Some(Duration::from_micros(rng.within(active / 2..=active)));
+        }
+        if rng.chance(150) {
+            let from = rng.below(active);
+            let until = from + rng.below(3_000_000);
+            self.descriptors = Some((Duration::from_micros(from), Duration::from_micros(until)));
+        }
+        if rng.chance(150) {
+            let jump = rng.pick(&[-86_400_000, -1_000, 30_000, 31_536_000_000]);
+            self.jumps.push((Duration::from_micros(rng.below(active)), jump));
+        }
+        if rng.chance(400) {
+            self.store = StoreConduct {
+                late: rng.within(0..=500),
+                late_max: Duration::from_millis(rng.pick(&[200, 3_000, 8_000])),
+                fails: rng.within(0..=300),
+                in_doubt: rng.pick(&[0, 300]),
+                queue_max: rng.pick(&[1_024, 2, 1]) as usize,
+            };
+        }
+        if rng.chance(150) {
+            self.control_max = rng.within(1..=3) as usize;
+        }
+    }
+
+    /// Gives the platforms, the last of the peers, something to publish.
+    fn plan_publishes(&mut self, large: bool, platforms: usize, rng: &mut Rng) {
+        let size = if large { rng.within(40_000..=120_000) } else { rng.within(10..=3_000) } as usize;
+        let publishes = rng.within(5..=if large { 40 } else { 120 });
+        let batch_max = rng.pick(&[2, 6, 6, if large { 6 } else { 200 }]);
+        let first = self.manners.len() - platforms;
+        let active = self.active.as_micros() as u64;
+        let gateways = self.roster.gateways.len();
+        let mut at = 0;
+        for _ in 0..publishes {
+            // Some come together.
+            at = if rng.chance(400) { at } else { rng.below(active) };
+            let gateway = rng.below(gateways as u64) as usize;
+            let ask = match rng.below(100) {
+                0..14 => Ask::Batch { count: rng.piece(batch_max), size, gateway: None },
+                14..17 => Ask::Deploy,
+                17..21 => Ask::Look(rng.pick(&["/health", "/ready", "/metrics", "/nowhere", "/api/v1/gateways"])),
+                21..24 => Ask::Look("/api/internal/v1/stats"),
+                24..26 => Ask::Show(gateway),
+                26..28 => Ask::Manifest { key: rng.below(self.roster.keys.len() as u64) as usize, size: 300 },
+                _ => Ask::Publish { gateway, size },
+            };
+            let platform = first + rng.below(platforms as u64) as usize;
+            self.manners[platform].asks.push((Duration::from_micros(at), ask));
+        }
+    }
+
+    /// Gateways and keys that are made, revoked and deleted while the world runs.
+    fn plan_changes(&mut self, rng: &mut Rng) {
+        let platform = self.manners.len() - 1;
+        let active = self.active.as_micros() as u64;
+        let mut asks = Vec::new();
+        let later = self.roster.gateways.iter().position(|gateway| !gateway.made);
+        if let Some(later) = later {
+            let at = rng.below(active / 2);
+            asks.push((at, Ask::CreateGateway(later)));
+            let keys = (0..self.roster.keys.len()).filter(|key| self.roster.keys[*key].gateway == later);
+            asks.extend(keys.map(|key| (at + 1, Ask::CreateToken(key))));
+        }
+        let changes = if rng.chance(400) { rng.within(1..=3) } else { 0 };
+        for _ in 0..changes {
+            // Half of them meet somebody who is about to be let in.
+            let at = if rng.chance(500) {
+                let arrival = rng.below(self.manners.len() as u64) as usize;
+                self.manners[arrival].arrives.as_micros() as u64 + rng.below(20_000)
+            } else {
+                rng.below(active)
+            };
+            let key = rng.below(self.roster.keys.len() as u64) as usize;
+            let gateway = self.roster.keys[key].gateway;
+            if rng.chance(250) {
+                asks.push((at, Ask::Delete(gateway)));
+            } else if self.roster.keys[key].made {
+                asks.push((at, Ask::Revoke(key)));
+            }
+        }
+        self.manners[platform].asks.extend(asks.into_iter().map(|(at, ask)| (Duration::from_micros(at), ask)));
+        for manner in &mut self.manners {
+            manner.asks.sort_by_key(|(at, _)| *at);
+        }
+    }
+
+    pub(super) fn shard_settings(&self, id: crate::model::ShardId) -> shard::Settings {
         shard::Settings {
             id,
             epoch: self.seed,
@@ -112,11 +269,11 @@ impl Scenario {
 }
 
 /// Half of the worlds have the hub's own heartbeat, half a fast one, which ends silent peers while others are busy.
-fn heartbeat(dice: &mut Dice) -> Heartbeat {
-    let fast = dice.chance(500);
+fn heartbeat(rng: &mut Rng) -> Heartbeat {
+    let fast = rng.chance(500);
     let [interval, timeout] =
         if fast { [2, 3].map(Duration::from_secs) } else { [limits::HEARTBEAT_INTERVAL, limits::HEARTBEAT_TIMEOUT] };
-    let busy_grace = if dice.chance(100) { Duration::from_secs(4) } else { Duration::ZERO };
+    let busy_grace = if rng.chance(100) { Duration::from_secs(4) } else { Duration::ZERO };
     Heartbeat { interval, timeout, busy_grace }
 }
 

@@ -1,397 +1,383 @@
-//! A hub of some shards with its peers and publishers, run from a seed to its end without sockets or real time.
+//! A hub of some cores with its peers, run from a scenario to its end without sockets or real time.
 
 use super::{
-    calls::ADMIN,
+    behaviour::{Manner, Misbehaviour},
     client::{self, Client},
-    core::Core,
-    dice::Dice,
-    faults::{Manner, Prank},
-    hub::{Control, Entrant, Hub, Line, START, What},
-    oracle::{Oracle, Violation},
+    io::SimIo,
+    net::{Line, Net, START, What},
+    oracle::{FIRST_PORT, Oracle, Violation},
     peer::Peer,
-    pipe::Pipe,
-    scenario::Scenario,
-    story::Story,
+    requests::{ADMIN, Ask},
+    rng::Rng,
+    roster::Roster,
+    scenario::{ANSWER_GRACE, Scenario},
+    socket::Socket,
+    store::Store,
     tls,
+    trace::Trace,
 };
 use crate::{
-    api::{Ask, Phase},
-    driver::wheel::TICK,
-    model::{Change, CorrelationId, Event, EventType, GatewayId, Instant, KeyHash, ShardId, TokenId},
-    session::{Role, Session},
-    shard::{Command, Directory},
-    wire::tls::Security,
+    api::Phase,
+    engine::{Engine, EngineSettings, HubSettings, HubState, Incoming, Rest},
+    limits,
+    model::{Instant, KeyHash, ShardId},
+    shard::Placement,
 };
-use bytes::Bytes;
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
-    time::Duration,
-};
-
-/// One gateway's token, and its key in the clear.
-#[derive(Clone)]
-struct Token {
-    entrant: Entrant,
-    secret: String,
-}
+use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 /// The world.
 pub(super) struct World {
-    hub: Hub,
-    cores: Vec<Core>,
+    pub(super) net: Rc<RefCell<Net>>,
+    pub(super) hub: Arc<HubState>,
+    engines: Vec<Option<Engine<SimIo>>>,
     peers: Vec<Peer>,
-    tokens: Vec<Token>,
-    gateways: Vec<GatewayId>,
     end: Instant,
+    /// The platform that asks for the statistics at last.
+    auditor: usize,
 }
 
 /// What a run came to.
 pub(super) struct Report {
     pub(super) violation: Option<Violation>,
-    pub(super) story: Story,
+    pub(super) trace: Trace,
     pub(super) joined: u64,
     pub(super) events_seen: u64,
     pub(super) steps: u64,
     pub(super) sights: BTreeMap<&'static str, u64>,
+    pub(super) lateness: BTreeMap<&'static str, Duration>,
+    pub(super) tolerated: BTreeMap<&'static str, u64>,
 }
 
 impl World {
     /// The world that the seed stands for.
-    pub(super) fn new(seed: u64, told: bool) -> Self {
-        let (scenario, mut dice) = Scenario::of(seed);
-        let gateways: Vec<_> = (0..scenario.gateways).map(|_| GatewayId(dice.uuid())).collect();
-        let tokens = gateways.iter().flat_map(|gateway| tokens(*gateway, &mut dice)).collect::<Vec<_>>();
-        let mut oracle = Oracle::new(scenario.clone());
+    pub(super) fn of(seed: u64, traced: bool) -> Self {
+        let (scenario, rng) = Scenario::of(seed);
+        Self::new(scenario, rng, traced)
+    }
+
+    /// The world of a scenario; one more peer comes at the end and asks for the statistics.
+    pub(super) fn new(mut scenario: Scenario, mut rng: Rng, traced: bool) -> Self {
+        let end = Instant(START) + scenario.active;
+        let audit = scenario.active + scenario.last_call + AUDIT;
+        let mut auditor = Manner::platform(vec![(audit, Ask::Look("/api/internal/v1/stats"))]);
+        (auditor.arrives, auditor.leaves) = (audit, audit);
+        scenario.manners.push(auditor);
         let mut peers = Vec::new();
         let mut lines = Vec::new();
         for (index, manner) in scenario.manners.iter().enumerate() {
-            let opening = if manner.platform {
-                requests(index, &gateways, &scenario, &mut dice, &mut oracle)
-            } else {
-                opening(manner, &tokens, &mut dice)
-            };
-            peers.push(Peer::new(*manner, opening, Instant(START)));
-            lines.push(Line {
-                pipe: Pipe::new(manner.mood),
-                client: Client::new(scenario.tls.then(|| tls::client(dice.chance(300)))),
-                news: VecDeque::new(),
-                owner: None,
-                latency: manner.latency_max,
-            });
+            let opening = opening(manner, &scenario.roster, &mut rng);
+            peers.push(Peer::new(index, manner.clone(), opening, Instant(START)));
+            let tls = scenario.tls.then(|| tls::client(rng.chance(300)));
+            let host = rng.below(scenario.addresses) as u8;
+            let address = SocketAddr::from(([10, 0, 0, host], FIRST_PORT + index as u16));
+            lines.push(Line::new(Socket::new(manner.conduct), Client::new(tls), address, manner.latency_max));
         }
-        let end = Instant(START) + scenario.active;
-        let mut hub = Hub::new(scenario, dice, lines, oracle, Story::new(told));
-        let cores = (0..hub.scenario.shards).map(|id| core(ShardId(id), &hub, &gateways, &tokens)).collect();
-        plan(&mut hub, end);
-        Self { hub, cores, peers, tokens, gateways, end }
+        let store = Store::new(scenario.store, &scenario.roster);
+        let directory = store.snapshot();
+        let hub = Arc::new(HubState::new(hub_settings(&scenario)));
+        hub.advance(Phase::Ready);
+        let oracle = Oracle::new(scenario.clone(), scenario.roster.clone());
+        let mut net = Net::new(scenario, rng, lines, store, oracle, Trace::new(traced));
+        let engine = |core: u16| {
+            let settings = EngineSettings {
+                id: ShardId(core),
+                hub: Arc::clone(&hub),
+                shard: net.scenario.shard_settings(ShardId(core)),
+                directory: directory.clone(),
+                tls: net.scenario.tls.then(tls::server),
+            };
+            Some(Engine::new(net.clocks(Instant(START)), settings))
+        };
+        let engines = (0..net.scenario.shards).map(engine).collect();
+        let auditor = peers.len() - 1;
+        plan(&mut net, end);
+        Self { net: Rc::new(RefCell::new(net)), hub, engines, peers, end, auditor }
     }
 
     /// Runs to the end: everybody has left, a rule is broken, or it takes too long.
     pub(super) fn run(mut self) -> Report {
         let mut steps = 0;
-        while self.hub.oracle.violation.is_none()
-            && let Some(what) = self.hub.advance()
-        {
+        loop {
+            let what = {
+                let mut net = self.net.borrow_mut();
+                if net.oracle.violation.is_some() {
+                    break;
+                }
+                let Some(what) = net.next() else { break };
+                what
+            };
             steps += 1;
             self.step(what);
-            if self.hub.now.instant > self.end + PATIENCE {
-                let left: Vec<_> = self.cores.iter().filter_map(Core::leftovers).collect();
-                self.hub.oracle.fail("everybody leaves", None, left.join("; "));
+            if self.engines.iter().all(Option::is_none) {
+                break;
+            }
+            let now = self.net.borrow().now;
+            if now > self.end + PATIENCE || steps > STEPS_MAX {
+                let left: Vec<_> = self.engines.iter().flatten().map(Engine::leftovers).collect();
+                let text = format!("{steps} steps, {left:?}");
+                self.net.borrow_mut().oracle.fail("everybody leaves", None, text);
+                break;
             }
         }
-        if self.hub.oracle.violation.is_none() {
+        if self.net.borrow().oracle.violation.is_none() {
             self.check_end();
         }
-        let oracle = self.hub.oracle;
+        self.report(steps)
+    }
+
+    fn report(self, steps: u64) -> Report {
+        self.engines.into_iter().for_each(drop);
+        let net = Rc::into_inner(self.net).expect("nobody else has it").into_inner();
+        let oracle = net.oracle;
         Report {
             violation: oracle.violation,
-            story: self.hub.story,
-            joined: oracle.watched.iter().filter(|watched| watched.member.is_some()).count() as u64,
+            trace: net.trace,
+            joined: oracle.watched.iter().filter(|watched| watched.ack.is_some()).count() as u64,
             events_seen: oracle.seen_events,
             steps,
             sights: oracle.sights,
+            lateness: oracle.lateness,
+            tolerated: oracle.tolerated,
         }
     }
 
     fn step(&mut self, what: What) {
         match what {
             What::Peer(index) => self.turn_peer(index),
-            What::Unstalled(index) => self.stir(index),
-            What::Mail(core) => self.cores[core].handle_mail(&mut self.hub),
-            What::Publish => self.publish(),
-            What::Change => self.change(),
-            What::Drain if self.hub.phase == Phase::Draining => {}
-            What::Drain => {
-                self.hub.phase = Phase::Draining;
-                self.hub.story.tell(self.hub.now.instant, None, || "drains".to_owned());
-                self.hub.tell(Control::Drain);
+            What::Move(line) => self.net.borrow_mut().handle_move(line),
+            What::Pass(core, _) => self.pass(core),
+            What::Store => self.net.borrow_mut().handle_store(),
+            What::Jump(millis) => self.net.borrow_mut().jump(millis),
+            What::Descriptors(there) => {
+                let net = &mut *self.net.borrow_mut();
+                net.descriptors = (there, net.now);
             }
-            What::DrainNext(core) => self.cores[core].drain_next(&mut self.hub),
-            What::Force(core) => self.cores[core].force(&mut self.hub),
-            What::Tick => self.tick(),
+            What::LastCall => self.call_last(),
+            What::Audit => self.audit(),
+            What::Drain => self.drain(),
+            What::Die(core) => {
+                let net = &mut *self.net.borrow_mut();
+                net.cores[core].dead = true;
+                net.trace.add(net.now, None, || format!("core {core} dies"));
+            }
         }
-        self.settle();
-        self.hub.oracle.check_step();
     }
 
-    /// Lets every core do all that it can do now, in an order of chance.
-    fn settle(&mut self) {
-        let mut busy = true;
-        while busy {
-            busy = false;
-            for core in &mut self.cores {
-                busy |= core.turn(&mut self.hub);
-                if !core.ready.is_empty() {
-                    busy = true;
-                    let at = self.hub.dice.below(core.ready.len() as u64) as usize;
-                    let key = core.ready.swap_remove(at);
-                    core.pump(&mut self.hub, key);
-                }
+    /// One turn of a core's loop, as `driver::core_loop` does it: harvest, pass, and when to go on.
+    fn pass(&mut self, core: usize) {
+        let Some(engine) = self.engines[core].as_mut() else { return };
+        let ready = {
+            let net = &mut *self.net.borrow_mut();
+            let now = net.now;
+            let state = &mut net.cores[core];
+            state.clock = state.clock.max(now.0 * 1_000);
+            if std::mem::take(&mut state.acceptable) {
+                engine.handle_acceptable();
             }
+            net.harvest(core)
+        };
+        for (key, ready) in ready {
+            engine.handle_ready(key, ready);
         }
+        let mut io = SimIo { net: Rc::clone(&self.net), core };
+        let rest = engine.pass(&mut io);
+        self.check_memory(core);
+        let ended = rest == Rest::Ended;
+        if ended {
+            self.engines[core] = None;
+        }
+        let waiting = self.net.borrow_mut().after_pass(core, rest);
+        drop(waiting);
+        // What was on its way to the core is dropped with its lanes.
+        self.net.borrow_mut().close_dropped();
+    }
+
+    fn check_memory(&mut self, core: usize) {
+        let Some(engine) = &self.engines[core] else { return };
+        let net = &mut *self.net.borrow_mut();
+        let now = net.cores[core].now();
+        engine.inspect(|socket, held| net.oracle.check_memory(now, socket.line(), &held));
     }
 
     fn turn_peer(&mut self, index: usize) {
-        let now = self.hub.now.instant;
+        let net = &mut *self.net.borrow_mut();
         let peer = &mut self.peers[index];
         if peer.is_new() {
-            if now < Instant(START) + peer.manner.arrives {
+            if net.now < Instant(START) + peer.manner.arrives {
                 return;
             }
-            self.connect(index);
+            net.connect(index);
         }
-        let line = &mut self.hub.lines[index];
-        let turned = self.peers[index].turn(now, index, line, &mut self.hub.dice, &mut self.hub.oracle);
-        if let Some(again) = turned.again {
-            self.hub.schedule(again, What::Peer(index));
-        }
-        if turned.stirred {
-            self.stir(index);
+        peer.turn(net);
+    }
+
+    fn call_last(&mut self) {
+        let net = &mut *self.net.borrow_mut();
+        let now = net.now;
+        for (index, peer) in self.peers.iter_mut().enumerate().filter(|(index, _)| *index != self.auditor) {
+            peer.call_last(now);
+            net.schedule_turn(index, now);
         }
     }
 
-    fn connect(&mut self, index: usize) {
-        let hub = &mut self.hub;
-        let address =
-            SocketAddr::from(([10, 0, 0, hub.dice.below(hub.scenario.addresses) as u8], 1_000 + index as u16));
-        let security = if hub.scenario.tls { Security::tls(tls::server()).expect("a server") } else { Security::Plain };
-        let session = Session::new(hub.now, hub.settings.clone(), security, address, Role::Both);
-        let core = hub.dice.below(self.cores.len() as u64) as usize;
-        let manner = self.peers[index].manner;
-        hub.story.tell(hub.now.instant, Some(index), || format!("connects to core {core}: {manner:?}"));
-        self.cores[core].adopt(hub, index, session);
-    }
-
-    /// The hub's socket of this line may have something new.
-    fn stir(&mut self, index: usize) {
-        if let Some((core, key)) = self.hub.lines[index].owner {
-            self.cores[core].ready.push(key);
+    /// All but the auditor have left: nothing of them may be there.
+    fn audit(&mut self) {
+        let net = &mut *self.net.borrow_mut();
+        if net.oracle.drained.is_some() || net.scenario.death.is_some() {
+            return;
         }
-    }
-
-    fn tick(&mut self) {
-        for core in &mut self.cores {
-            core.tick(&mut self.hub);
-        }
-        self.settle();
-        for core in &self.cores {
-            for link in core.members() {
-                let Some(line) = link.line else { continue };
-                let backlog = link.session.backlog().len();
-                let progress = self.hub.lines[line].pipe.progress;
-                self.hub.oracle.check_tick(self.hub.now.instant, line, &core.shard, backlog, progress);
+        net.oracle.audited = true;
+        for engine in self.engines.iter().flatten() {
+            let left = engine.leftovers();
+            if !left.is_empty() {
+                net.oracle.fail("nothing is left when all have left", None, format!("{left:?}"));
             }
         }
-        let waiting = self.hub.now.instant < self.end || self.hub.mail.iter().any(|mail| !mail.requests.is_empty());
-        if waiting || self.cores.iter().any(Core::is_busy) {
-            self.hub.schedule(self.hub.now.instant + Duration::from_micros(TICK), What::Tick);
+    }
+
+    fn drain(&mut self) {
+        if self.hub.advance(Phase::Draining) {
+            let net = &mut *self.net.borrow_mut();
+            net.oracle.drained = Some(net.now);
+            net.trace.add(net.now, None, || "drains".to_owned());
+            net.tell(|| Incoming::Drain);
         }
-    }
-
-    fn publish(&mut self) {
-        let hub = &mut self.hub;
-        let gateway = hub.dice.pick(&self.gateways);
-        let count = if hub.dice.chance(200) { hub.dice.piece(hub.scenario.batch_max) } else { 1 };
-        let events: Vec<_> = (0..count).map(|_| event(gateway, hub.scenario.payload_max, &mut hub.dice)).collect();
-        let run = hub.oracle.ledger.begin(&events);
-        let owner = hub.placement.of_gateway(gateway);
-        hub.story.tell_minor(hub.now.instant, || format!("publish {run}: {count} to {gateway} on shard {owner}"));
-        let core = hub.dice.below(self.cores.len() as u64) as usize;
-        let mut events = events;
-        let single = if count == 1 && hub.dice.chance(800) { events.pop() } else { None };
-        let command = single.map_or(Command::PublishMany(events), Command::Publish);
-        let asks = vec![Ask::Shard(owner, command)];
-        self.cores[core].ask(hub, None, asks, super::asks::Then::Published(run));
-    }
-
-    fn change(&mut self) {
-        let hub = &mut self.hub;
-        let at = hub.dice.below(self.tokens.len() as u64) as usize;
-        let Entrant { gateway, token, key } = self.tokens[at].entrant;
-        let change = if hub.dice.chance(250) {
-            Change::GatewayDeleted(gateway)
-        } else {
-            Change::TokenRevoked { gateway, token, hash: key }
-        };
-        hub.story.tell(hub.now.instant, None, || format!("{change:?}"));
-        hub.tell(Control::Change(change));
     }
 
     fn check_end(&mut self) {
-        self.hub.oracle.check_end();
-        if let Some(left) = self.cores.iter().find_map(Core::leftovers) {
-            self.hub.oracle.fail("nothing is left when all have left", None, left);
+        let slots = self.hub.connections();
+        let net = &mut *self.net.borrow_mut();
+        let left: Vec<_> = self.engines.iter().flatten().map(Engine::leftovers).collect();
+        let running =
+            (0..self.engines.len()).filter(|core| !net.cores[*core].dead && self.engines[*core].is_some()).count();
+        if net.scenario.death.is_none() && (slots > 0 || running > 0) {
+            net.oracle.fail("nothing is left when all have left", None, format!("{slots} slots, {left:?}"));
         }
-        let taken = self.hub.slots.taken();
-        if taken > 0 {
-            self.hub.oracle.fail("nothing is left when all have left", None, format!("{taken} slots"));
-        }
-        let mut totals = crate::shard::command::DeliveryStats::default();
-        for core in &mut self.cores {
-            core.shard.handle_command(self.hub.now, 0, Command::Totals(None));
-            while let Some(effect) = core.shard.poll_effect() {
-                if let crate::shard::Effect::Reply(_, crate::shard::Reply::Totals(shard)) = effect {
-                    totals.add(&shard.deliveries);
+        net.oracle.check_end();
+    }
+}
+
+impl Net {
+    /// The loop has been through a pass: when it goes on. Gives what waited for a core that has ended.
+    fn after_pass(&mut self, core: usize, rest: Rest) -> Vec<super::lanes::Message> {
+        self.close_dropped();
+        self.send_settled();
+        let now = self.cores[core].now();
+        match rest {
+            Rest::Ended => {
+                self.cores[core].ended = true;
+                self.trace.add(now, None, || format!("core {core} has ended"));
+                return self.cores[core].lanes.close();
+            }
+            Rest::More => self.wake(core, now),
+            Rest::Until(due) => {
+                if self.has_marks(core) {
+                    self.wake(core, now);
+                }
+                let due = [due, self.cores[core].lanes.next_due()].into_iter().flatten().min();
+                if let Some(due) = due {
+                    self.wake(core, due);
                 }
             }
         }
-        let (counted, asked) =
-            (totals.total_events_sent + totals.failed_deliveries, self.hub.oracle.ledger.deliveries());
-        if counted != asked || totals.failed_deliveries != self.hub.oracle.ledger.failed {
-            let text = format!("{totals:?}, {asked} deliveries, {} reported", self.hub.oracle.ledger.failed);
-            self.hub.oracle.fail("the statistics are the sum of the answers", None, text);
+        Vec::new()
+    }
+
+    /// Sockets that nobody holds any more are closed.
+    fn close_dropped(&mut self) {
+        let dropped = std::mem::take(&mut *self.dropped.borrow_mut());
+        for line in dropped {
+            let now = self.now;
+            self.close(line, now);
         }
+    }
+
+    /// A peer connects: one of the listeners gets it.
+    fn connect(&mut self, line: usize) {
+        let now = self.now;
+        let listening: Vec<_> = (0..self.cores.len()).filter(|core| !self.cores[*core].ended).collect();
+        self.lines[line].connected = Some(now);
+        if listening.is_empty() {
+            self.lines[line].socket.reset = Some(now);
+            self.oracle.watched[line].asked = None;
+            return self.close(line, now);
+        }
+        let core = self.rng.pick(&listening);
+        self.trace.add(now, Some(line), || format!("connects to core {core}: {:?}", self.scenario.manners[line]));
+        self.cores[core].waiting.push_back(line);
+        self.cores[core].acceptable = true;
+        self.wake(core, now);
     }
 }
 
-fn core(id: ShardId, hub: &Hub, gateways: &[GatewayId], tokens: &[Token]) -> Core {
-    let mut directory = Directory::default();
-    let created = gateways.iter().map(|gateway| Change::GatewayCreated(hub.scenario.life(*gateway)));
-    created.clone().for_each(|change| directory.apply(change));
-    for Token { entrant, .. } in tokens {
-        let Entrant { gateway, token, key } = *entrant;
-        directory.apply(Change::TokenCreated { gateway, token, hash: key });
+fn hub_settings(scenario: &Scenario) -> HubSettings {
+    HubSettings {
+        session: scenario.session.clone(),
+        placement: Placement::new(scenario.shards, scenario.seed),
+        connections_max: scenario.connections_max,
+        admin_token: KeyHash::of(ADMIN.as_bytes()),
+        answer_timeout: scenario.publish_timeout + ANSWER_GRACE,
+        drain_window: scenario.drain_window,
+        degraded: Arc::default(),
     }
-    let mut core = Core::new(id, hub.scenario.shard_settings(id), directory, hub.now);
-    created.for_each(|change| core.shard.handle_change(change));
-    core
 }
 
 /// Puts what will happen by itself into the calendar.
-fn plan(hub: &mut Hub, end: Instant) {
-    let active = hub.scenario.active.as_micros() as u64;
-    for index in 0..hub.scenario.manners.len() {
-        let manner = hub.scenario.manners[index];
-        hub.schedule(Instant(START) + manner.arrives, What::Peer(index));
-        hub.schedule(Instant(START) + manner.leaves, What::Peer(index));
+fn plan(net: &mut Net, end: Instant) {
+    let start = Instant(START);
+    for index in 0..net.scenario.manners.len() {
+        let manner = net.scenario.manners[index].clone();
+        net.schedule_turn(index, start + manner.arrives);
     }
-    let mut at = 0;
-    for _ in 0..hub.scenario.publishes {
-        // Some come together.
-        at = if hub.dice.chance(400) { at } else { hub.dice.below(active) };
-        hub.schedule(Instant(START + at), What::Publish);
+    for (at, millis) in net.scenario.jumps.clone() {
+        net.schedule(start + at, What::Jump(millis));
     }
-    for _ in 0..hub.scenario.changes {
-        // Half of them meet somebody who is about to be let in.
-        let at = if hub.dice.chance(500) {
-            let arrival = hub.dice.below(hub.scenario.manners.len() as u64) as usize;
-            hub.scenario.manners[arrival].arrives.as_micros() as u64 + hub.dice.below(20_000)
-        } else {
-            hub.dice.below(active)
-        };
-        hub.schedule(Instant(START + at), What::Change);
+    if let Some((from, until)) = net.scenario.descriptors {
+        net.schedule(start + from, What::Descriptors(false));
+        net.schedule(start + until, What::Descriptors(true));
     }
-    if hub.scenario.drain {
-        let at = Instant(START + hub.dice.within(active / 2..=active));
-        hub.schedule(at.min(end), What::Drain);
+    if let Some(at) = net.scenario.drain {
+        net.schedule(start + at, What::Drain);
     }
+    if let Some((core, at)) = net.scenario.death {
+        net.schedule(start + at, What::Die(core));
+    }
+    net.pause = net.scenario.pause.map(|(from, until)| (start + from, start + until));
+    let call = end + net.scenario.last_call;
+    net.schedule(call, What::LastCall);
+    net.schedule(call + AUDIT, What::Audit);
     // Who stays is sent away at last.
-    hub.schedule(end + LAST_CALL, What::Drain);
-    hub.schedule(hub.now.instant, What::Tick);
-}
-
-fn tokens(gateway: GatewayId, dice: &mut Dice) -> Vec<Token> {
-    (0..dice.within(1..=2))
-        .map(|_| {
-            let secret = dice.uuid().to_string();
-            let key = KeyHash::of(secret.as_bytes());
-            Token { entrant: Entrant { gateway, token: TokenId(dice.uuid()), key }, secret }
-        })
-        .collect()
-}
-
-fn event(gateway: GatewayId, payload_max: usize, dice: &mut Dice) -> Event {
-    let kind = ["api.deployed", "api.undeployed", "x"];
-    let most = if dice.chance(300) { payload_max } else { payload_max.min(200) };
-    let length = dice.below(most as u64);
-    // Each byte of a payload depends on its place, so that no two pieces of it are the same.
-    let from = dice.below(36) as usize;
-    let mut payload = Vec::with_capacity(length as usize + 80);
-    payload.push(b'"');
-    while payload.len() <= length as usize {
-        payload.extend_from_slice(&LETTERS[from..]);
-        payload.extend_from_slice(format!("{:x}", payload.len()).as_bytes());
-    }
-    payload.truncate(length as usize + 1);
-    payload.push(b'"');
-    Event {
-        gateway,
-        kind: EventType::parse(dice.pick(&kind)).expect("a valid type"),
-        payload: Bytes::from(payload),
-        correlation: CorrelationId(dice.uuid()),
-        user_id: None,
+    net.schedule(call + AUDIT + Duration::from_secs(5), What::Drain);
+    for core in 0..net.cores.len() {
+        net.wake(core, start);
     }
 }
 
 /// What a gateway says first.
-fn opening(manner: &Manner, tokens: &[Token], dice: &mut Dice) -> Vec<u8> {
-    let token = &tokens[dice.below(tokens.len() as u64) as usize];
-    let mut bytes = match manner.prank {
-        Prank::WrongKey => client::upgrade(Some("nobody's")).into_bytes(),
-        Prank::NoKey => client::upgrade(None).into_bytes(),
-        _ => client::upgrade(Some(&token.secret)).into_bytes(),
+fn opening(manner: &Manner, roster: &Roster, rng: &mut Rng) -> Vec<u8> {
+    if manner.platform {
+        return Vec::new();
+    }
+    let key = manner.key.map(|key| roster.keys[key].secret.as_str());
+    let mut bytes = match manner.misbehaviour {
+        Misbehaviour::WrongKey => client::upgrade(Some("nobody's")).into_bytes(),
+        _ => client::upgrade(key).into_bytes(),
     };
-    if manner.prank == Prank::HalfHead {
+    if manner.misbehaviour == Misbehaviour::HalfHead {
         bytes.truncate(60);
     } else if manner.early {
-        bytes.extend(client::frame(0x81, br#"{"type":"hello"}"#, dice));
-        bytes.extend(client::frame(0x89, b"", dice));
+        bytes.extend(client::frame(0x81, br#"{"type":"hello"}"#, rng));
+        bytes.extend(client::frame(0x89, b"", rng));
     }
     bytes
 }
 
-/// What a platform says: some requests, one behind the other.
-fn requests(line: usize, gateways: &[GatewayId], scenario: &Scenario, dice: &mut Dice, oracle: &mut Oracle) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for _ in 0..dice.within(1..=4) {
-        if dice.chance(250) {
-            oracle.ledger.expect_http(line, None);
-            let path = dice.pick(&["/health", "/api/internal/v1/stats", "/nowhere"]);
-            bytes.extend(format!("GET {path} HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {ADMIN}\r\n\r\n").bytes());
-            continue;
-        }
-        let event = event(dice.pick(gateways), scenario.payload_max.min(3_000), dice);
-        let run = oracle.ledger.begin(std::slice::from_ref(&event));
-        oracle.ledger.expect_http(line, Some(run));
-        let payload = String::from_utf8_lossy(&event.payload);
-        let body =
-            format!(r#"{{"type":"{}","payload":{payload},"correlationId":"{}"}}"#, event.kind, event.correlation);
-        let (gateway, length) = (event.gateway, body.len());
-        bytes.extend(
-            format!(
-                "POST /api/v1/gateways/{gateway}/events HTTP/1.1\r\nHost: hub\r\nAuthorization: Bearer {ADMIN}\r\n\
-                 Content-Length: {length}\r\n\r\n{body}"
-            )
-            .bytes(),
-        );
-    }
-    bytes
-}
+/// The silent have been found, and what was left has been closed, so long after everybody was told to leave.
+const AUDIT: Duration = Duration::from_secs(45);
+/// Everything has ended so long after the active time.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// A world that makes more steps than this turns in a circle.
+const STEPS_MAX: u64 = 3_000_000;
 
-/// The silent have been found by then.
-const LAST_CALL: Duration = Duration::from_secs(40);
-/// Silence, a stalled write, a lingering close and an idle HTTP connection have all ended after this.
-const PATIENCE: Duration = Duration::from_secs(130);
-
-const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz 0123456789 ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+/// Bytes of a session that may wait: one write, and what a reading of pings was answered with.
+pub(super) const SESSION_BYTES_MAX: usize = 4 * limits::READ_BATCH_BYTES;

@@ -7,32 +7,32 @@ pub(super) struct Entry {
     at: Instant,
     line: Option<usize>,
     text: String,
-    /// Of interest only to who reads all of it.
+    /// Left out of the excerpt about one connection.
     minor: bool,
 }
 
-/// The story of one world.
+/// The trace of one world.
 #[derive(Default)]
-pub(super) struct Story {
-    told: bool,
+pub(super) struct Trace {
+    kept: bool,
     entries: Vec<Entry>,
 }
 
-impl Story {
-    pub(super) fn new(told: bool) -> Self {
-        Self { told, entries: Vec::new() }
+impl Trace {
+    pub(super) fn new(kept: bool) -> Self {
+        Self { kept, entries: Vec::new() }
     }
 
-    /// Adds a line; the text is made only where somebody listens.
-    pub(super) fn tell(&mut self, at: Instant, line: Option<usize>, text: impl FnOnce() -> String) {
-        if self.told {
+    /// Adds a line; the text is made only where the trace is kept.
+    pub(super) fn add(&mut self, at: Instant, line: Option<usize>, text: impl FnOnce() -> String) {
+        if self.kept {
             self.entries.push(Entry { at, line, text: text(), minor: false });
         }
     }
 
-    /// Adds a line that stays out of the story of one connection.
-    pub(super) fn tell_minor(&mut self, at: Instant, text: impl FnOnce() -> String) {
-        if self.told {
+    /// Adds a line that stays out of the excerpt about one connection.
+    pub(super) fn add_minor(&mut self, at: Instant, text: impl FnOnce() -> String) {
+        if self.kept {
             self.entries.push(Entry { at, line: None, text: text(), minor: true });
         }
     }
@@ -43,7 +43,7 @@ impl Story {
         let mut entries: Vec<_> = self.entries.iter().filter(about).rev().take(last).collect();
         entries.reverse();
         let show = |entry: &Entry| {
-            let at = (entry.at.0 - super::hub::START) as f64 / 1_000_000.0;
+            let at = (entry.at.0 as f64 - super::net::START as f64) / 1_000_000.0;
             let who = entry.line.map_or_else(|| "hub".to_owned(), |line| format!("#{line}"));
             format!("{at:>10.6} s {who:>4}  {}\n", entry.text)
         };

@@ -3,11 +3,11 @@
 use std::ops::RangeInclusive;
 use uuid::Uuid;
 
-/// A generator; the same seed gives the same throws.
+/// A generator; the same seed gives the same draws.
 #[derive(Clone)]
-pub(super) struct Dice(u64);
+pub(super) struct Rng(u64);
 
-impl Dice {
+impl Rng {
     pub(super) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0xd134_2543_de82_ef95))
     }

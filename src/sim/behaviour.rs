@@ -1,0 +1,231 @@
+//! How peers behave and sockets fail, with weights that a seed chooses (swarm testing: a world in which most kinds of
+//! accident are off finds what a world with all of them hides).
+
+use super::{
+    requests::Ask,
+    rng::Rng,
+    scenario::Scenario,
+    socket::{AMPLE, Conduct},
+};
+use crate::model::Side;
+use std::time::Duration;
+
+/// How a peer reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reading {
+    /// All that is there.
+    Eager,
+    /// So many bytes at each of its turns.
+    Slow(usize),
+    /// Nothing once it is let in.
+    Never,
+    /// Nothing for a while, then all.
+    Bursts,
+}
+
+/// How a peer leaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ending {
+    /// With a close frame.
+    Close(u16),
+    /// With a FIN, behind TLS's `close_notify` where there is TLS.
+    Fin,
+    Reset,
+    /// Without a trace.
+    Vanish,
+    /// Not at all: the hub has to end it.
+    Stay,
+}
+
+/// What a peer does that it may not, or need not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Misbehaviour {
+    None,
+    Unmasked,
+    NotUtf8,
+    TooBig,
+    PingFlood,
+    Malformed,
+    Binary,
+    WrongKey,
+    NoKey,
+    /// Never ends its request.
+    HalfHead,
+    Garbage,
+}
+
+/// One peer.
+#[derive(Clone, Debug)]
+pub(super) struct Manner {
+    /// Asks over HTTP; else it is a gateway.
+    pub(super) platform: bool,
+    /// The listening address that it comes to; `None` where one serves all.
+    pub(super) side: Option<Side>,
+    /// A gateway's key, by its place in the roster.
+    pub(super) key: Option<usize>,
+    /// What a platform asks for, and when at the earliest.
+    pub(super) asks: Vec<(Duration, Ask)>,
+    /// It does not wait for an answer before it asks again.
+    pub(super) pipelines: bool,
+    pub(super) reading: Reading,
+    /// Answers pings.
+    pub(super) pongs: bool,
+    /// Acknowledges what it gets.
+    pub(super) acks: bool,
+    /// Sends its first frames with its request.
+    pub(super) early: bool,
+    /// Sends pieces of so many bytes, at most.
+    pub(super) piece_max: usize,
+    /// Microseconds until it looks at what came.
+    pub(super) latency_max: u64,
+    pub(super) ending: Ending,
+    pub(super) misbehaviour: Misbehaviour,
+    pub(super) arrives: Duration,
+    pub(super) leaves: Duration,
+    pub(super) conduct: Conduct,
+}
+
+impl Manner {
+    /// A gateway that does everything right.
+    pub(super) fn gateway(key: usize) -> Self {
+        Self {
+            platform: false,
+            side: None,
+            key: Some(key),
+            asks: Vec::new(),
+            pipelines: false,
+            reading: Reading::Eager,
+            pongs: true,
+            acks: false,
+            early: false,
+            piece_max: AMPLE,
+            latency_max: 100,
+            ending: Ending::Stay,
+            misbehaviour: Misbehaviour::None,
+            arrives: Duration::ZERO,
+            leaves: Duration::MAX,
+            conduct: Conduct::PERFECT,
+        }
+    }
+
+    /// A platform that does everything right.
+    pub(super) fn platform(asks: Vec<(Duration, Ask)>) -> Self {
+        Self { platform: true, key: None, asks, ending: Ending::Fin, ..Self::gateway(0) }
+    }
+
+    /// Nothing about it gives the hub a reason to end it or to wait for it.
+    pub(super) fn is_good(&self) -> bool {
+        self.reading == Reading::Eager
+            && self.pongs
+            && matches!(self.misbehaviour, Misbehaviour::None | Misbehaviour::Malformed | Misbehaviour::Binary)
+            && self.conduct.is_perfect()
+    }
+}
+
+/// Weights in a thousand.
+#[derive(Clone, Debug)]
+pub(super) struct Weights {
+    slow: u64,
+    silent: u64,
+    misbehaves: u64,
+    stalls: u64,
+    cuts: u64,
+    endings: u64,
+    small_buffers: u64,
+    slow_ways: u64,
+    leaves_early: u64,
+}
+
+impl Weights {
+    /// Each kind is off in half of the worlds.
+    pub(super) fn swarm(rng: &mut Rng) -> Self {
+        let mut weight = |max| if rng.chance(500) { 0 } else { rng.within(50..=max) };
+        Self {
+            slow: weight(600),
+            silent: weight(400),
+            misbehaves: weight(400),
+            stalls: weight(400),
+            cuts: weight(900),
+            endings: weight(1_000),
+            small_buffers: weight(500),
+            slow_ways: weight(300),
+            leaves_early: weight(700),
+        }
+    }
+
+    /// Draws a gateway.
+    pub(super) fn gateway(&self, rng: &mut Rng, scenario: &Scenario, keys: usize) -> Manner {
+        let misbehaviour = if rng.chance(self.misbehaves) { rng.pick(&MISBEHAVIOURS) } else { Misbehaviour::None };
+        let known = !matches!(misbehaviour, Misbehaviour::WrongKey | Misbehaviour::NoKey | Misbehaviour::Garbage);
+        let key = rng.below(keys as u64) as usize;
+        self.peer(rng, scenario, Manner { misbehaviour, key: Some(key).filter(|_| known), ..Manner::gateway(0) })
+    }
+
+    /// Draws a platform, which has nothing to ask for yet.
+    pub(super) fn platform(&self, rng: &mut Rng, scenario: &Scenario) -> Manner {
+        let mut manner = self.peer(rng, scenario, Manner::platform(Vec::new()));
+        if rng.chance(600) {
+            // Most do everything right, or nothing would be asked for in many worlds.
+            manner =
+                Manner { arrives: manner.arrives, latency_max: manner.latency_max, ..Manner::platform(Vec::new()) };
+            manner.leaves = scenario.active;
+        }
+        manner.pipelines = rng.chance(400);
+        if rng.chance(200) {
+            manner.ending = Ending::Stay;
+        }
+        manner
+    }
+
+    fn peer(&self, rng: &mut Rng, scenario: &Scenario, manner: Manner) -> Manner {
+        let active = scenario.active.as_micros() as u64;
+        let arrives = if rng.chance(300) { 0 } else { rng.below(active) };
+        let leaves = if rng.chance(self.leaves_early) { rng.within(arrives..=active) } else { active };
+        let slow = [Reading::Slow(rng.piece(400)), Reading::Never, Reading::Bursts];
+        let cut = rng.chance(self.cuts);
+        Manner {
+            reading: if rng.chance(self.slow) { rng.pick(&slow) } else { Reading::Eager },
+            pongs: !rng.chance(self.silent),
+            acks: rng.chance(300),
+            early: rng.chance(100),
+            piece_max: if cut { rng.piece(64) } else { AMPLE },
+            latency_max: rng.pick(&[0, 500, 20_000]),
+            ending: if rng.chance(self.endings) { rng.pick(&ENDINGS) } else { Ending::Close(1000) },
+            arrives: Duration::from_micros(arrives),
+            leaves: Duration::from_micros(leaves),
+            conduct: self.conduct(rng, cut),
+            ..manner
+        }
+    }
+
+    fn conduct(&self, rng: &mut Rng, cut: bool) -> Conduct {
+        let stalls = rng.chance(self.stalls);
+        let capacity = rng.pick(&[300, 1_000, 5_000, 20_000, 200_000]);
+        let small = rng.chance(self.small_buffers);
+        let slow = rng.chance(self.slow_ways);
+        Conduct {
+            capacity: if small || slow { rng.within(200..=capacity) as usize } else { AMPLE },
+            window: if small { rng.within(500..=60_000) as usize } else { AMPLE },
+            rate: slow.then(|| rng.within(2_000..=2_000_000)),
+            write_max: if cut { rng.piece(2_000) } else { AMPLE },
+            stall: if stalls { rng.within(1..=200) } else { 0 },
+            stall_max: Duration::from_millis(rng.pick(&[5, 500, 12_000])),
+            ack_delay: Duration::ZERO,
+        }
+    }
+}
+
+const ENDINGS: [Ending; 6] =
+    [Ending::Close(1001), Ending::Close(4000), Ending::Fin, Ending::Reset, Ending::Vanish, Ending::Stay];
+const MISBEHAVIOURS: [Misbehaviour; 10] = [
+    Misbehaviour::Unmasked,
+    Misbehaviour::NotUtf8,
+    Misbehaviour::TooBig,
+    Misbehaviour::PingFlood,
+    Misbehaviour::Malformed,
+    Misbehaviour::Binary,
+    Misbehaviour::WrongKey,
+    Misbehaviour::NoKey,
+    Misbehaviour::HalfHead,
+    Misbehaviour::Garbage,
+];

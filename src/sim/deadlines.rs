@@ -1,0 +1,282 @@
+//! What must happen by when: pings, silence, stalls, revocations, admissions, events, leaving.
+
+use super::{
+    behaviour::{Ending, Misbehaviour},
+    ledger::Fate,
+    oracle::{Oracle, SLACK},
+    socket::Socket,
+};
+use crate::{limits, model::Instant};
+use std::time::Duration;
+
+/// A revoked key's connections are closed within this.
+const REVOCATION: Duration = Duration::from_secs(1);
+/// The kernel is asked again after this at most where it gave no connections.
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
+
+impl Oracle {
+    /// Something was due at `due` and happens now.
+    fn late(&mut self, rule: &'static str, line: usize, due: Instant, now: Instant) {
+        let late = now.since(due);
+        let most = self.lateness.entry(rule).or_default();
+        *most = (*most).max(late);
+        if late > self.slack() {
+            self.fail(rule, Some(line), format!("{late:?} late"));
+        }
+    }
+
+    /// The hub takes a connection that the kernel had since `due`.
+    pub(super) fn accepted(&mut self, now: Instant, line: usize, due: Instant) {
+        self.watched[line].accepted = Some(now);
+        let due = if self.scenario.descriptors.is_some() { due + ACCEPT_RETRY } else { due };
+        self.late("connections are accepted at once", line, due, now);
+    }
+
+    /// A good key is let in at once where nothing stands against it.
+    pub(super) fn check_admission(&mut self, now: Instant, line: usize) {
+        let Some(received) = self.watched[line].asked_received.filter(|_| !self.watched[line].was_short) else {
+            return;
+        };
+        let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
+        self.late("a gateway is let in at once", line, received + lanes, now);
+    }
+
+    /// An event is whole in the kernel of a connection that takes all: it was not held up on the way.
+    pub(super) fn check_promptness(&mut self, now: Instant, line: usize, fact: usize) {
+        let watched = &self.watched[line];
+        let call = &self.ledger.calls[self.ledger.facts[fact].call];
+        let firm = watched.good && watched.leaving.is_none() && !watched.was_short;
+        // A batch is as long as it is, and its own lines wait for each other.
+        let single = matches!(call.asked, super::ledger::Asked::Publish(_));
+        if let Some(received) = call.received.filter(|_| firm && single && self.drained.is_none()) {
+            let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
+            // Requests of one connection are served one after the other.
+            let call = self.ledger.facts[fact].call;
+            let asker = self.ledger.open.iter().find(|(_, calls)| calls.front() == Some(&call));
+            let Some((asker, _)) = asker else { return };
+            let before = self.watched[*asker].answered_at.unwrap_or_default();
+            self.late("an event reaches who takes it at once", line, received.max(before) + lanes, now);
+        }
+    }
+
+    pub(super) fn check_ping(&mut self, now: Instant, line: usize) {
+        self.sight("ping");
+        if self.watched[line].told.is_some() {
+            return self.fail("nothing follows a close frame", Some(line), "a ping".to_owned());
+        }
+        self.check_ping_gap(now, line);
+        self.watched[line].last_ping = now;
+    }
+
+    fn check_ping_gap(&mut self, now: Instant, line: usize) {
+        let watched = &self.watched[line];
+        let interval = self.scenario.session.heartbeat.interval;
+        if watched.good && !watched.was_short && watched.leaving.is_none() && self.drained.is_none() {
+            self.late("pings are an interval apart at most", line, watched.last_ping + interval, now);
+        }
+    }
+
+    /// The hub has sent a FIN or a close frame, or closed the socket.
+    pub(super) fn ended(&mut self, now: Instant, line: usize, socket: &Socket) {
+        if self.watched[line].ended.is_none() {
+            self.check_stall(now, line, socket);
+            self.check_leaving(now, line, socket);
+        }
+        self.check_end_of(now, line);
+    }
+
+    /// The hub says its last on a line, for the first time.
+    pub(super) fn check_end_of(&mut self, now: Instant, line: usize) {
+        if self.watched[line].ended.replace(now).is_some_and(|before| {
+            self.watched[line].ended = Some(before);
+            true
+        }) {
+            return;
+        }
+        if self.watched[line].ack.is_some() {
+            self.check_ping_gap(now, line);
+            self.check_silence(now, line);
+            self.check_good(line);
+            self.check_delivered(now, line);
+            self.check_revocation(now, line);
+        } else {
+            self.check_patience(now, line);
+        }
+    }
+
+    /// A silent peer is closed at its time, not before and not after.
+    fn check_silence(&mut self, now: Instant, line: usize) {
+        let heartbeat = self.scenario.session.heartbeat;
+        let watched = &self.watched[line];
+        let Some(last) = watched.last_received.filter(|_| self.drained.is_none()) else { return };
+        let life = last.max(watched.ack.map_or(last, |ack| ack.at));
+        // Who closes, or is closed for another reason, has so long to take what is on its way.
+        let closing = watched.was_short_since(Instant(now.0.saturating_sub(1_000)))
+            || (watched.leaving.is_some() && !matches!(self.scenario.manners[line].ending, Ending::Vanish))
+            || !watched.good && self.scenario.manners[line].misbehaviour != Misbehaviour::None;
+        let more = if closing { limits::CLOSE_DEADLINE } else { Duration::ZERO };
+        let due = life + heartbeat.timeout + heartbeat.busy_grace + more;
+        self.late("a silent peer is closed at its time", line, due, now);
+        let watched = &self.watched[line];
+        // A frame that tells the hub's own reason: who had been heard of lately was not silent.
+        let silent = watched.told.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
+        if silent && !self.scenario.tls && now.since(last) < heartbeat.timeout {
+            self.fail("a silent peer is closed at its time", Some(line), format!("after {:?}", now.since(last)));
+        }
+    }
+
+    /// A peer that gives no reason is not closed.
+    fn check_good(&mut self, line: usize) {
+        let watched = &self.watched[line];
+        let revoked = watched.key.is_some_and(|key| self.roster.end_of(key).begun.is_some());
+        if watched.good && watched.leaving.is_none() && !revoked && self.drained.is_none() {
+            let told = watched.told;
+            self.fail("a good peer is not closed", Some(line), format!("{told:?}"));
+        }
+    }
+
+    /// What was answered a second ago is whole on a connection that takes all.
+    pub(super) fn check_delivered(&mut self, now: Instant, line: usize) {
+        let watched = &self.watched[line];
+        let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
+        if !watched.good || watched.was_short || self.roster.end_of(key).begun.is_some() {
+            return;
+        }
+        let gateway = self.roster.keys[key].gateway;
+        let until = watched.leaving.unwrap_or(now);
+        let seen = watched.seen;
+        let missing = self.ledger.facts.iter().filter(|fact| fact.gateway == gateway).find_map(|fact| {
+            let Fate::Told(told) = &fact.fate else { return None };
+            let old = told.at + Duration::from_secs(1) < until && told.at > ack.at;
+            fact.offset.filter(|offset| old && *offset > seen && *offset > ack.offset)
+        });
+        if let Some(offset) = missing {
+            self.fail("nothing is lost between ack and close", Some(line), format!("{offset} is missing after {seen}"));
+        }
+    }
+
+    /// A revoked key's connections end within a second where their peers read.
+    fn check_revocation(&mut self, now: Instant, line: usize) {
+        let watched = &self.watched[line];
+        let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
+        let Some(committed) = self.roster.end_of(key).committed.filter(|at| *at <= now) else { return };
+        self.sight("revoked with connections");
+        let watched = &self.watched[line];
+        let unread = watched.was_short_since(committed) && !self.scenario.strict_revocation;
+        if !unread && watched.leaving.is_none() && self.drained.is_none() {
+            let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
+            let due = committed.max(ack.at) + REVOCATION + lanes;
+            let watched = &self.watched[line];
+            if now > due {
+                let text = format!("{:?} after the change; short since {:?}", now.since(committed), watched.short);
+                self.fail("a revoked key's connections end within a second", Some(line), text);
+            }
+        }
+    }
+
+    /// Who says nothing, or only a part of it, has so much time.
+    fn check_patience(&mut self, now: Instant, line: usize) {
+        let watched = &self.watched[line];
+        let manner = &self.scenario.manners[line];
+        let Some(accepted) = watched.accepted.filter(|_| self.drained.is_none()) else { return };
+        let asked = watched.asked_received.is_some() || watched.answered_at.is_some();
+        if !asked && manner.misbehaviour == Misbehaviour::HalfHead && watched.leaving.is_none() {
+            let due = accepted + self.scenario.session.handshake_deadline;
+            self.late("a handshake has its time and not more", line, due, now);
+            if now < due {
+                self.fail("a handshake has its time and not more", Some(line), format!("{:?} early", due.since(now)));
+            }
+        }
+        let idle = self.ledger.waiting(line) == 0 && watched_idle(&self.watched[line]);
+        if let Some(answered) = self.watched[line].answered_at.filter(|_| idle) {
+            let due = answered + limits::HTTP_IDLE_DEADLINE;
+            self.late("an idle connection has its time and not more", line, due, now);
+            if now + Duration::from_millis(1) < due {
+                self.fail(
+                    "an idle connection has its time and not more",
+                    Some(line),
+                    format!("{:?} early", due.since(now)),
+                );
+            } else {
+                self.sight("idle connection closed");
+            }
+        }
+    }
+
+    /// A socket that takes nothing is closed at its time.
+    fn check_stall(&mut self, now: Instant, line: usize, socket: &Socket) {
+        let Some(short) = socket.short_since.filter(|_| self.drained.is_none()) else { return };
+        let deadline = self.scenario.session.write_deadline;
+        // What the peer has acknowledged since gives the socket its whole deadline once more.
+        let due = if socket.arrived_at > short { socket.arrived_at + deadline * 2 } else { short + deadline };
+        self.late("a stalled socket is closed at its time", line, due, now);
+        if now >= due {
+            self.sight("write deadline");
+        }
+    }
+
+    /// A peer that has gone is noticed.
+    fn check_leaving(&mut self, now: Instant, line: usize, socket: &Socket) {
+        let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
+        let watched = &self.watched[line];
+        let free = watched.short.is_none() && !watched.was_short_since(Instant(now.0.saturating_sub(1_000_000)));
+        let streaming = watched.ack.is_some() && free && watched.leaving.is_some();
+        let since = watched.ack.map_or(now, |ack| ack.at);
+        let flood = self.scenario.manners[line].misbehaviour == Misbehaviour::PingFlood;
+        let gone = match (socket.reset, socket.fin) {
+            (Some(reset), _) if watched.accepted.is_some() => Some(reset.max(watched.accepted.unwrap_or(reset))),
+            (None, Some(fin)) if streaming && !flood && self.drained.is_none() => Some(fin.max(since)),
+            _ => None,
+        };
+        if let Some(gone) = gone {
+            self.late("a peer that has gone is noticed", line, gone + lanes, now);
+        }
+    }
+
+    /// The hub has let the socket go.
+    pub(super) fn closed(&mut self, now: Instant, line: usize, socket: &Socket) {
+        self.ended(now, line, socket);
+        self.watched[line].closed = Some(now);
+        let watched = &self.watched[line];
+        let waiting = self.ledger.open.get(&line).into_iter().flatten();
+        let unanswered = waiting.filter(|call| self.ledger.calls[**call].received.is_some()).count();
+        let excused = watched.last_answer || self.drained.is_some() || socket.reset.is_some() || !watched.good;
+        let left = watched.leaving.is_some() && !self.scenario.strict_answers;
+        if unanswered > 0 && !excused && !left {
+            self.fail("every request is answered", Some(line), format!("{unanswered} are not"));
+        }
+        // A FIN behind a close frame is noticed at once; without one the hub waits for a moment.
+        let told = self.watched[line].told.map(|(_, at)| at);
+        let free = told.is_some_and(|told| !self.watched[line].was_short_since(told));
+        if let Some(told) = told.filter(|_| free && self.drained.is_none()) {
+            let most = told + limits::CLOSE_DEADLINE + LINGER + SLACK;
+            self.late("a closed connection goes", line, most, now);
+        }
+    }
+}
+
+/// Silence behind the close handshake: our FIN, and a second for the peer's.
+const LINGER: Duration = Duration::from_secs(1);
+
+fn watched_idle(watched: &super::oracle::Watched) -> bool {
+    watched.platform && watched.good && watched.leaving.is_none() && !watched.last_answer
+}
+
+impl Oracle {
+    /// What the hub keeps for a connection is bounded, also where its peer takes nothing.
+    pub(super) fn check_memory(&mut self, now: Instant, line: usize, held: &crate::engine::Held) {
+        let answers = self.scenario.answer_bytes_max;
+        if held.session_bytes > super::world::SESSION_BYTES_MAX + answers {
+            let text = format!("{} bytes of its session", held.session_bytes);
+            self.fail("the memory of a connection is bounded", Some(line), text);
+        }
+        let watched = &mut self.watched[line];
+        let grown = held.outbox_bytes > std::mem::replace(&mut watched.outbox_bytes, held.outbox_bytes);
+        let blocked = watched.short.is_some_and(|since| now.since(since) > limits::OUTBOX_PATIENCE + SLACK);
+        let most = self.scenario.outbox_bytes_max + 2 * self.scenario.event_bytes_max + limits::WRITE_BATCH_BYTES;
+        if grown && blocked && held.outbox_bytes > most {
+            let text = format!("{} bytes of events wait for a socket that takes none", held.outbox_bytes);
+            self.fail("the memory of a connection is bounded", Some(line), text);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The engine's `Io` in a simulated world: each call takes time of its core, and what it does is seen from then on.
+
+use super::{
+    lanes::Message,
+    net::{Net, What},
+    store::{Job, Receipt},
+};
+use crate::{
+    engine::{Accepted, Incoming, Io, Lane, LinkKey, Notice, PeerState, Received, Request, Sent},
+    model::{Instant, Now, ShardId, StoreOp},
+    shard::{Reply, RequestKey},
+};
+use std::{cell::RefCell, io, rc::Rc};
+
+/// One core's way into the world.
+pub(super) struct SimIo {
+    pub(super) net: Rc<RefCell<Net>>,
+    pub(super) core: usize,
+}
+
+/// A socket that a core holds, or that is on its way between two.
+pub(super) struct SimSocket {
+    line: usize,
+    dropped: Option<Rc<RefCell<Vec<usize>>>>,
+}
+
+impl SimSocket {
+    pub(super) fn line(&self) -> usize {
+        self.line
+    }
+}
+
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        if let Some(dropped) = &self.dropped {
+            dropped.borrow_mut().push(self.line);
+        }
+    }
+}
+
+/// What calls cost, in nanoseconds, before the world's own factor.
+mod cost {
+    /// A look at the clock, with the computing of the visit that it ends.
+    pub(super) const NOW: u64 = 1_500;
+    pub(super) const ACCEPT: u64 = 20_000;
+    pub(super) const NO_ACCEPT: u64 = 1_000;
+    pub(super) const ATTACH: u64 = 1_500;
+    pub(super) const RECEIVE: u64 = 1_500;
+    pub(super) const SEND: u64 = 4_000;
+    /// A thousand bytes of either.
+    pub(super) const KILOBYTE: u64 = 250;
+    /// A flight of a TLS handshake.
+    pub(super) const HANDSHAKE: u64 = 120_000;
+    pub(super) const CLOSE: u64 = 5_000;
+    pub(super) const PEER: u64 = 1_000;
+    pub(super) const LANE: u64 = 700;
+    pub(super) const EMPTY_LANE: u64 = 20;
+    pub(super) const NOTICE: u64 = 500;
+}
+
+/// Flights of a handshake that cost much.
+const HANDSHAKE_READS: u32 = 2;
+
+impl SimIo {
+    /// Lets time pass on this core; a pause of the hub falls into whatever it does then.
+    fn spend(&self, nanos: u64) -> Instant {
+        let net = &mut *self.net.borrow_mut();
+        let core = &mut net.cores[self.core];
+        core.clock += nanos * net.scenario.cost;
+        if let Some((from, until)) = net.pause
+            && (from..until).contains(&core.now())
+        {
+            core.clock = until.0 * 1_000;
+        }
+        core.now()
+    }
+
+    fn now_spent(&self, nanos: u64) -> (Instant, std::cell::RefMut<'_, Net>) {
+        let now = self.spend(nanos);
+        (now, self.net.borrow_mut())
+    }
+
+    fn post(&self, to: ShardId, lane: Lane, message: Message) -> Result<(), Message> {
+        let (now, mut net) = self.now_spent(cost::LANE);
+        net.post(self.core + 1, to, lane, message, now)
+    }
+}
+
+impl Io for SimIo {
+    type Socket = SimSocket;
+    type Detached = SimSocket;
+    type Receipt = Rc<Receipt>;
+
+    fn now(&mut self) -> Now {
+        let (now, net) = self.now_spent(cost::NOW);
+        net.clocks(now)
+    }
+
+    fn random(&self) -> u128 {
+        self.net.borrow_mut().rng.uuid().as_u128()
+    }
+
+    fn notice(&mut self, _: Now, notice: Notice<'_>) {
+        let (now, mut net) = self.now_spent(cost::NOTICE);
+        let net = &mut *net;
+        net.trace.add_minor(now, || format!("core {}: {notice:?}", self.core));
+        net.oracle.noticed(now, &notice);
+    }
+
+    fn accept(&mut self) -> Accepted<SimSocket> {
+        let waits = !self.net.borrow().cores[self.core].waiting.is_empty();
+        let (now, mut net) = self.now_spent(if waits { cost::ACCEPT } else { cost::NO_ACCEPT });
+        let net = &mut *net;
+        if waits && !net.descriptors.0 {
+            net.oracle.sight("no descriptor");
+            return Accepted::Failed(io::Error::from_raw_os_error(24));
+        }
+        let Some(line) = net.cores[self.core].waiting.pop_front() else { return Accepted::Blocked };
+        let state = &mut net.lines[line];
+        state.accepted = Some(now);
+        net.trace.add(now, Some(line), || format!("accepted by core {}", self.core));
+        net.oracle.accepted(now, line, state.connected.unwrap_or(now).max(net.descriptors.1));
+        let socket = SimSocket { line, dropped: Some(Rc::clone(&net.dropped)) };
+        Accepted::Socket { socket, peer: state.address, side: net.oracle.side(line) }
+    }
+
+    fn stop_accepting(&mut self) {
+        let net = &mut *self.net.borrow_mut();
+        let now = net.cores[self.core].now();
+        for line in std::mem::take(&mut net.cores[self.core].waiting) {
+            net.lines[line].socket.reset = Some(now);
+            net.close(line, now);
+        }
+    }
+
+    fn attach(&mut self, socket: &mut SimSocket, key: LinkKey) -> bool {
+        let (now, mut net) = self.now_spent(cost::ATTACH);
+        net.lines[socket.line].owner = Some((self.core, key));
+        // What is ready already is reported.
+        net.mark(socket.line, now);
+        true
+    }
+
+    fn receive(&mut self, socket: &mut SimSocket, room: &mut [u8]) -> Received {
+        let line = socket.line;
+        let (handshake, bytes) = {
+            let state = &mut self.net.borrow_mut().lines[line];
+            let handshake = state.client.is_tls() && state.handshakes < HANDSHAKE_READS && state.socket.unread() > 0;
+            state.handshakes += u32::from(handshake);
+            (handshake, state.socket.unread().min(room.len()) as u64)
+        };
+        let hello = if handshake { cost::HANDSHAKE } else { 0 };
+        let (now, mut net) = self.now_spent(cost::RECEIVE + bytes * cost::KILOBYTE / 1_000 + hello);
+        let net = &mut *net;
+        let received = net.lines[line].socket.read(room);
+        net.trace.add(now, Some(line), || format!("core {} reads {received:?}", self.core));
+        if let Received::Bytes(_) = received {
+            net.oracle.received(now, line, net.lines[line].socket.received);
+            // The peer's kernel may send what had no room here.
+            net.schedule_turn(line, now);
+        }
+        received
+    }
+
+    fn send(&mut self, socket: &mut SimSocket, bytes: &[u8]) -> Sent {
+        let line = socket.line;
+        let (now, mut net) = self.now_spent(cost::SEND + bytes.len() as u64 * cost::KILOBYTE / 1_000);
+        let net = &mut *net;
+        if net.lines[line].socket.hub_shut {
+            net.oracle.fail("nothing follows a FIN", Some(line), format!("{} bytes", bytes.len()));
+        }
+        let sent = net.lines[line].socket.write(now, bytes.len(), &mut net.rng);
+        net.trace.add(now, Some(line), || format!("core {} sends {sent:?} of {}", self.core, bytes.len()));
+        if let Sent::Took(took) = sent {
+            if took < bytes.len() {
+                net.oracle.short(now, line);
+            } else {
+                net.oracle.flows(now, line);
+            }
+            net.look_at(now, line, &bytes[..took]);
+            net.keep_moving(line, now);
+        }
+        sent
+    }
+
+    fn shutdown_write(&mut self, socket: &mut SimSocket) {
+        let (now, mut net) = self.now_spent(cost::PEER);
+        let net = &mut *net;
+        let state = &mut net.lines[socket.line];
+        state.socket.hub_shut = true;
+        net.trace.add(now, Some(socket.line), || "FIN of the hub".to_owned());
+        if !state.client.is_whole() {
+            net.oracle.fail("a FIN stands behind whole frames", Some(socket.line), String::new());
+        }
+        net.oracle.ended(now, socket.line, &net.lines[socket.line].socket);
+        net.turn_of(socket.line, now);
+    }
+
+    fn peer(&mut self, socket: &SimSocket) -> PeerState {
+        let (now, mut net) = self.now_spent(cost::PEER);
+        net.lines[socket.line].socket.state(now)
+    }
+
+    fn close(&mut self, mut socket: SimSocket) {
+        socket.dropped = None;
+        let (now, mut net) = self.now_spent(cost::CLOSE);
+        net.close(socket.line, now);
+    }
+
+    fn detach(&mut self, socket: SimSocket) -> SimSocket {
+        let (_, mut net) = self.now_spent(cost::ATTACH);
+        let line = socket.line;
+        net.lines[line].owner = None;
+        net.unmark(self.core, line);
+        net.oracle.sight("handoff");
+        drop(net);
+        socket
+    }
+
+    fn adopt(&mut self, detached: SimSocket) -> SimSocket {
+        detached
+    }
+
+    fn request(&mut self, to: ShardId, request: Request<SimSocket>) -> Result<(), Request<SimSocket>> {
+        match self.post(to, Lane::Requests, Incoming::Request(request)) {
+            Err(Incoming::Request(request)) => Err(request),
+            _ => Ok(()),
+        }
+    }
+
+    fn reply(&mut self, to: ShardId, key: RequestKey, reply: Reply) -> bool {
+        self.post(to, Lane::Replies, Incoming::Reply(key, reply)).is_ok()
+    }
+
+    fn store(&mut self, op: StoreOp, key: RequestKey) -> bool {
+        let (now, mut net) = self.now_spent(cost::LANE);
+        let net = &mut *net;
+        let job = Job { op, asker: ShardId(self.core as u16), key };
+        let Some(due) = net.store.submit(now, job, &mut net.rng) else {
+            net.oracle.sight("the store's queue is full");
+            return false;
+        };
+        if let Some(due) = due {
+            net.schedule(due, What::Store);
+        }
+        true
+    }
+
+    fn take(&mut self, lane: Lane) -> Option<Message> {
+        let now = self.net.borrow().cores[self.core].now();
+        let message = self.net.borrow_mut().cores[self.core].lanes.take(now, lane);
+        self.spend(if message.is_some() { cost::LANE } else { cost::EMPTY_LANE });
+        message
+    }
+}

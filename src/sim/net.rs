@@ -1,0 +1,366 @@
+//! What the cores and the peers of a world share: time, chance, sockets, lanes, the store, and who watches.
+
+use super::{
+    client::{Client, Cue},
+    lanes::{Lanes, Message, OUTSIDE},
+    oracle::Oracle,
+    rng::Rng,
+    scenario::Scenario,
+    socket::Socket,
+    store::Store,
+    trace::Trace,
+};
+use crate::{
+    engine::{Lane, LinkKey, Ready},
+    model::{Instant, Now, ShardId, Timestamp},
+};
+use std::{
+    cell::RefCell,
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    net::SocketAddr,
+    rc::Rc,
+};
+
+/// Something that happens at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum What {
+    /// The peer has its turn; the first one connects it.
+    Peer(usize),
+    /// Bytes get across, or the socket takes bytes again.
+    Move(usize),
+    /// A core's loop goes on; a plan that was made later counts instead.
+    Pass(usize, u64),
+    /// The store has done its next job.
+    Store,
+    /// The wall clock jumps by so many milliseconds.
+    Jump(i64),
+    /// Descriptors run out, or are there again.
+    Descriptors(bool),
+    /// Whoever is still there leaves.
+    LastCall,
+    /// The statistics are asked for.
+    Audit,
+    /// The drain begins.
+    Drain,
+    /// A core does nothing any more, and nobody notices.
+    Die(usize),
+}
+
+/// One peer's connection: its socket, and what it makes of the hub's bytes.
+pub(super) struct Line {
+    pub(super) socket: Socket,
+    pub(super) client: Client,
+    /// What the peer will react to once it has read so many bytes.
+    pub(super) cues: VecDeque<(u64, Cue)>,
+    /// Where the hub holds the socket.
+    pub(super) owner: Option<(usize, LinkKey)>,
+    pub(super) address: SocketAddr,
+    /// Microseconds until the peer looks at what came, at most.
+    pub(super) latency: u64,
+    /// When it came to the hub's queue, and when the hub took it from there.
+    pub(super) connected: Option<Instant>,
+    pub(super) accepted: Option<Instant>,
+    /// Flights of a TLS handshake that were read.
+    pub(super) handshakes: u32,
+    /// When its peer has its next turn.
+    turn_at: Option<Instant>,
+    moving: bool,
+}
+
+impl Line {
+    pub(super) fn new(socket: Socket, client: Client, address: SocketAddr, latency: u64) -> Self {
+        Self {
+            socket,
+            client,
+            cues: VecDeque::new(),
+            owner: None,
+            address,
+            latency,
+            connected: None,
+            accepted: None,
+            handshakes: 0,
+            moving: false,
+            turn_at: None,
+        }
+    }
+}
+
+/// What the world knows about one core.
+pub(super) struct Core {
+    /// The core's own clock, in nanoseconds: it runs ahead of the world's while the core works.
+    pub(super) clock: u64,
+    /// Sockets that the next harvest reports.
+    marked: VecDeque<usize>,
+    pub(super) acceptable: bool,
+    /// Connections that the kernel has for it.
+    pub(super) waiting: VecDeque<usize>,
+    pub(super) lanes: Lanes,
+    plan: Option<(Instant, u64)>,
+    pub(super) dead: bool,
+    pub(super) ended: bool,
+}
+
+impl Core {
+    /// The core's own time.
+    pub(super) fn now(&self) -> Instant {
+        Instant(self.clock / 1_000)
+    }
+}
+
+/// All of it.
+pub(super) struct Net {
+    pub(super) now: Instant,
+    /// What the wall clock has jumped by so far, in milliseconds.
+    wall_offset: i64,
+    pub(super) rng: Rng,
+    pub(super) scenario: Scenario,
+    pub(super) lines: Vec<Line>,
+    pub(super) cores: Vec<Core>,
+    pub(super) store: Store,
+    pub(super) oracle: Oracle,
+    pub(super) trace: Trace,
+    /// Since when there are none, or are some again.
+    pub(super) descriptors: (bool, Instant),
+    /// All cores stand still from the first moment to the second.
+    pub(super) pause: Option<(Instant, Instant)>,
+    /// Sockets that were dropped without being closed.
+    pub(super) dropped: Rc<RefCell<Vec<usize>>>,
+    heap: BinaryHeap<Reverse<(Instant, u64, What)>>,
+    serial: u64,
+}
+
+impl Net {
+    pub(super) fn new(
+        scenario: Scenario,
+        rng: Rng,
+        lines: Vec<Line>,
+        store: Store,
+        oracle: Oracle,
+        trace: Trace,
+    ) -> Self {
+        let count = usize::from(scenario.shards);
+        let bounds = [scenario.control_max, scenario.replies_max, scenario.requests_max];
+        let core = |_| Core {
+            clock: START * 1_000,
+            marked: VecDeque::new(),
+            acceptable: false,
+            waiting: VecDeque::new(),
+            lanes: Lanes::new(count, bounds, scenario.mesh_delay_max),
+            plan: None,
+            dead: false,
+            ended: false,
+        };
+        Self {
+            now: Instant(START),
+            wall_offset: 0,
+            rng,
+            cores: (0..count).map(core).collect(),
+            scenario,
+            lines,
+            store,
+            oracle,
+            trace,
+            descriptors: (true, Instant(START)),
+            pause: None,
+            dropped: Rc::default(),
+            heap: BinaryHeap::new(),
+            serial: 0,
+        }
+    }
+
+    pub(super) fn schedule(&mut self, at: Instant, what: What) {
+        self.serial += 1;
+        self.heap.push(Reverse((at.max(self.now), self.serial, what)));
+    }
+
+    /// Goes to the next moment at which something happens.
+    pub(super) fn next(&mut self) -> Option<What> {
+        loop {
+            let Reverse((at, _, what)) = self.heap.pop()?;
+            self.now = at;
+            match what {
+                What::Pass(core, serial) if self.cores[core].plan.is_none_or(|(_, planned)| planned != serial) => {}
+                What::Pass(core, _) => {
+                    self.cores[core].plan = None;
+                    return Some(what);
+                }
+                What::Peer(line) if self.lines[line].turn_at != Some(at) => {}
+                What::Peer(line) => {
+                    self.lines[line].turn_at = None;
+                    return Some(what);
+                }
+                _ => return Some(what),
+            }
+        }
+    }
+
+    /// Both clocks at a moment.
+    pub(super) fn clocks(&self, instant: Instant) -> Now {
+        let wall = 1_700_000_000_000 + (instant.0 / 1_000) as i64 + self.wall_offset;
+        Now { instant, wall: Timestamp(wall) }
+    }
+
+    pub(super) fn jump(&mut self, millis: i64) {
+        self.wall_offset += millis;
+        self.oracle.sight("wall clock jumped");
+    }
+
+    /// The core's loop goes on at `at`, or when it is planned if that is earlier.
+    pub(super) fn wake(&mut self, core: usize, at: Instant) {
+        let state = &self.cores[core];
+        if state.dead || state.ended {
+            return;
+        }
+        let mut at = at.max(state.now()).max(self.now);
+        if let Some((from, until)) = self.pause
+            && at >= from
+        {
+            at = at.max(until);
+        }
+        if state.plan.is_some_and(|(planned, _)| planned <= at) {
+            return;
+        }
+        self.serial += 1;
+        let serial = self.serial;
+        self.cores[core].plan = Some((at, serial));
+        self.heap.push(Reverse((at, serial, What::Pass(core, serial))));
+    }
+
+    /// The socket may have something new for the hub.
+    pub(super) fn mark(&mut self, line: usize, at: Instant) {
+        let Some((core, _)) = self.lines[line].owner else { return };
+        if !self.cores[core].marked.contains(&line) {
+            self.cores[core].marked.push_back(line);
+        }
+        self.wake(core, at);
+    }
+
+    pub(super) fn unmark(&mut self, core: usize, line: usize) {
+        self.cores[core].marked.retain(|marked| *marked != line);
+    }
+
+    /// What has become ready for a core, up to the bound of one look.
+    pub(super) fn harvest(&mut self, core: usize) -> Vec<(LinkKey, Ready)> {
+        let now = self.cores[core].now();
+        let count = self.cores[core].marked.len().min(self.scenario.harvest_max);
+        let marked: Vec<_> = self.cores[core].marked.drain(..count).collect();
+        let ready = |line: usize| {
+            let Line { owner, socket, .. } = &self.lines[line];
+            owner.map(|(_, key)| (key, socket.readiness(now)))
+        };
+        marked.into_iter().filter_map(ready).filter(|(_, ready)| *ready != Ready::default()).collect()
+    }
+
+    pub(super) fn has_marks(&self, core: usize) -> bool {
+        !self.cores[core].marked.is_empty() || self.cores[core].acceptable
+    }
+
+    /// Sees to it that the bytes in the line's kernels go on moving.
+    pub(super) fn keep_moving(&mut self, line: usize, now: Instant) {
+        if self.lines[line].moving {
+            return;
+        }
+        if let Some(at) = self.lines[line].socket.next_move(now) {
+            self.lines[line].moving = true;
+            self.schedule(at, What::Move(line));
+        }
+    }
+
+    /// Bytes get across: the peer may read, and the hub may write.
+    pub(super) fn handle_move(&mut self, line: usize) {
+        let now = self.now;
+        let state = &mut self.lines[line];
+        state.moving = false;
+        state.socket.advance(now);
+        if state.socket.short_since.is_some() && state.socket.is_writable(now) {
+            state.socket.short_since = None;
+            self.mark(line, now);
+        }
+        if self.lines[line].socket.arrived > 0 {
+            self.turn_of(line, now);
+        }
+        self.keep_moving(line, now);
+    }
+
+    /// The peer looks at its socket after a moment.
+    pub(super) fn turn_of(&mut self, line: usize, now: Instant) {
+        let latency = self.rng.below(self.lines[line].latency + 1);
+        self.schedule_turn(line, Instant(now.0 + latency));
+    }
+
+    /// The peer has a turn at `at`, if not earlier: each turn finds out itself when the next one is due.
+    pub(super) fn schedule_turn(&mut self, line: usize, at: Instant) {
+        let at = at.max(self.now);
+        if self.lines[line].turn_at.is_none_or(|planned| at < planned) {
+            self.lines[line].turn_at = Some(at);
+            self.schedule(at, What::Peer(line));
+        }
+    }
+
+    /// Bytes that a kernel took: the oracle looks at them at once, and the peer when it has read so far.
+    pub(super) fn look_at(&mut self, now: Instant, line: usize, bytes: &[u8]) {
+        let mut seen = Vec::new();
+        let state = &mut self.lines[line];
+        let answer = state.client.feed(bytes, &mut seen);
+        let accepted = state.socket.accepted;
+        if answer {
+            state.cues.push_back((accepted, Cue::Handshake));
+        }
+        for item in seen {
+            self.lines[line].cues.extend(item.cue().map(|cue| (accepted, cue)));
+            self.oracle.took(now, line, &item, &mut self.trace);
+        }
+    }
+
+    /// The hub lets a socket go: what was written still goes out.
+    pub(super) fn close(&mut self, line: usize, now: Instant) {
+        let state = &mut self.lines[line];
+        if std::mem::replace(&mut state.socket.hub_closed, true) {
+            return;
+        }
+        if let Some((core, _)) = state.owner.take() {
+            self.unmark(core, line);
+        }
+        self.oracle.closed(now, line, &self.lines[line].socket);
+        self.trace.add(now, Some(line), || "closed by the hub".to_owned());
+        self.turn_of(line, now);
+        self.keep_moving(line, now);
+    }
+
+    /// Sends by a lane; wakes the core when it arrives.
+    pub(super) fn post(
+        &mut self,
+        from: usize,
+        to: ShardId,
+        lane: Lane,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), Message> {
+        let core = to.index();
+        match self.cores[core].lanes.send(now, from, lane, message, &mut self.rng) {
+            Ok(due) => {
+                self.wake(core, due);
+                Ok(())
+            }
+            Err(message) => {
+                if self.cores[core].lanes.is_full(lane) {
+                    self.oracle.sight("a lane is full");
+                }
+                Err(message)
+            }
+        }
+    }
+
+    /// Tells every core by its control lane.
+    pub(super) fn tell(&mut self, message: impl Fn() -> Message) {
+        let now = self.now;
+        for core in 0..self.cores.len() {
+            // Bounds of this lane are the store's business; an order of the server finds room or is dropped.
+            let _ = self.post(OUTSIDE, ShardId(core as u16), Lane::Control, message(), now);
+        }
+    }
+}
+
+/// The beginning of simulated time; an hour, so that no deadline is near zero.
+pub(super) const START: u64 = 3_600_000_000;

@@ -1,0 +1,125 @@
+//! The gateways and keys of a world, and what has become of them: when it was asked for, committed and answered.
+
+use super::rng::Rng;
+use crate::model::{Change, GatewayId, Instant, KeyHash, Life, TokenId};
+
+/// When something was asked for, done by the store, and told to who asked.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Stages {
+    pub(super) begun: Option<Instant>,
+    pub(super) committed: Option<Instant>,
+    pub(super) answered: Option<Instant>,
+}
+
+/// One gateway.
+#[derive(Clone, Debug)]
+pub(super) struct Gateway {
+    pub(super) id: GatewayId,
+    /// It is there from the start.
+    pub(super) made: bool,
+    pub(super) creation: Stages,
+    pub(super) deletion: Stages,
+}
+
+/// One key.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    /// Whose, as a place in the list of gateways.
+    pub(super) gateway: usize,
+    pub(super) token: TokenId,
+    pub(super) secret: String,
+    pub(super) hash: KeyHash,
+    /// It is there from the start.
+    pub(super) made: bool,
+    pub(super) creation: Stages,
+    pub(super) revocation: Stages,
+}
+
+/// All of them.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Roster {
+    pub(super) gateways: Vec<Gateway>,
+    pub(super) keys: Vec<Key>,
+}
+
+impl Roster {
+    /// So many gateways from the start with one or two keys each, and one more that may be made later.
+    pub(super) fn new(count: usize, later: bool, rng: &mut Rng) -> Self {
+        let mut roster = Self::default();
+        for index in 0..count + usize::from(later) {
+            let made = index < count;
+            let id = GatewayId(rng.uuid());
+            roster.gateways.push(Gateway { id, made, creation: Stages::default(), deletion: Stages::default() });
+            for _ in 0..rng.within(1..=2) {
+                roster.add_key(index, made, rng);
+            }
+        }
+        roster
+    }
+
+    fn add_key(&mut self, gateway: usize, made: bool, rng: &mut Rng) {
+        let secret = rng.uuid().to_string();
+        self.keys.push(Key {
+            gateway,
+            token: TokenId(rng.uuid()),
+            hash: KeyHash::of(secret.as_bytes()),
+            secret,
+            made,
+            creation: Stages::default(),
+            revocation: Stages::default(),
+        });
+    }
+
+    /// The gateway's place.
+    pub(super) fn place(&self, id: GatewayId) -> Option<usize> {
+        self.gateways.iter().position(|gateway| gateway.id == id)
+    }
+
+    /// The stages of a key's end: its own, or its gateway's.
+    pub(super) fn end_of(&self, key: usize) -> Stages {
+        let (own, all) = (self.keys[key].revocation, self.gateways[self.keys[key].gateway].deletion);
+        let first = |one: Option<Instant>, other: Option<Instant>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        Stages {
+            begun: first(own.begun, all.begun),
+            committed: first(own.committed, all.committed),
+            answered: first(own.answered, all.answered),
+        }
+    }
+
+    /// Whether the key was certainly good all the time from `since` on.
+    pub(super) fn is_good(&self, key: usize, since: Instant) -> bool {
+        let entry = &self.keys[key];
+        let known = entry.made || entry.creation.answered.is_some_and(|at| at < since);
+        known && self.end_of(key).begun.is_none()
+    }
+
+    /// Whether the gateway was certainly known all the time from `since` on.
+    pub(super) fn is_known(&self, gateway: usize, since: Instant) -> bool {
+        let entry = &self.gateways[gateway];
+        let known = entry.made || entry.creation.answered.is_some_and(|at| at < since);
+        known && entry.deletion.begun.is_none()
+    }
+
+    /// The store has committed a change.
+    pub(super) fn committed(&mut self, now: Instant, change: Change) {
+        match change {
+            Change::GatewayCreated(Life { gateway: id, .. }) | Change::GatewayDeleted(id) => {
+                let Some(place) = self.place(id) else { return };
+                let entry = &mut self.gateways[place];
+                let created = matches!(change, Change::GatewayCreated(_));
+                let stages = if created { &mut entry.creation } else { &mut entry.deletion };
+                stages.committed = Some(now);
+            }
+            Change::TokenCreated { hash, .. } | Change::TokenRevoked { hash, .. } => {
+                let created = matches!(change, Change::TokenCreated { .. });
+                for key in self.keys.iter_mut().filter(|key| key.hash == hash) {
+                    let stages = if created { &mut key.creation } else { &mut key.revocation };
+                    stages.committed = Some(now);
+                }
+            }
+        }
+    }
+}

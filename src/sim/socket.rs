@@ -1,0 +1,251 @@
+//! One TCP connection in memory: the buffers of both kernels, how fast they drain, and how they fail.
+
+use super::rng::Rng;
+use crate::{engine, model::Instant};
+use std::time::Duration;
+
+/// More than a world ever sends.
+pub(super) const AMPLE: usize = 1 << 40;
+
+/// How the two kernels and the way between them behave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Conduct {
+    /// Bytes that the hub's kernel keeps until the peer's has acknowledged them.
+    pub(super) capacity: usize,
+    /// Bytes a second that get across; `None` where all do at once.
+    pub(super) rate: Option<u64>,
+    /// Bytes that the peer's kernel keeps until the peer reads them.
+    pub(super) window: usize,
+    /// Bytes of one write, at most; a write that is cut short blocks the socket for a moment.
+    pub(super) write_max: usize,
+    /// So often in a thousand a write is the last for a while.
+    pub(super) stall: u64,
+    /// How long such a while is, at most.
+    pub(super) stall_max: Duration,
+    /// The peer's kernel acknowledges this much after bytes have arrived.
+    pub(super) ack_delay: Duration,
+}
+
+impl Conduct {
+    /// Takes everything at once.
+    pub(super) const PERFECT: Self = Self {
+        capacity: AMPLE,
+        rate: None,
+        window: AMPLE,
+        write_max: AMPLE,
+        stall: 0,
+        stall_max: Duration::ZERO,
+        ack_delay: Duration::ZERO,
+    };
+
+    /// Whether it never holds a byte up.
+    pub(super) fn is_perfect(&self) -> bool {
+        self.capacity == AMPLE
+            && self.rate.is_none()
+            && self.window == AMPLE
+            && self.write_max == AMPLE
+            && self.stall == 0
+    }
+}
+
+/// Both directions between the hub and one peer.
+pub(super) struct Socket {
+    conduct: Conduct,
+    /// Taken from the hub, not in the peer's kernel yet.
+    queued: usize,
+    /// In the peer's kernel, not read yet.
+    pub(super) arrived: usize,
+    /// All bytes that were ever taken from the hub.
+    pub(super) accepted: u64,
+    acknowledged: u64,
+    /// Until when bytes have been moved.
+    moved_at: Instant,
+    /// When the last byte arrived at the peer's kernel.
+    pub(super) arrived_at: Instant,
+    stalled_until: Instant,
+    /// Since when the hub has not been told that the socket takes bytes, after a write that was cut short.
+    pub(super) short_since: Option<Instant>,
+    inbound: Vec<u8>,
+    read_at: usize,
+    /// All bytes that the hub has read.
+    pub(super) received: u64,
+    /// Since when the peer sends no more.
+    pub(super) fin: Option<Instant>,
+    /// Since when it is broken: reads and writes fail.
+    pub(super) reset: Option<Instant>,
+    /// The peer's kernel is gone, and nobody says so.
+    pub(super) vanished: bool,
+    /// The hub sends no more.
+    pub(super) hub_shut: bool,
+    /// The hub has let the socket go.
+    pub(super) hub_closed: bool,
+}
+
+/// The hub's kernel keeps this much that the hub has not read; the rest waits with the peer.
+const INBOUND_WINDOW: usize = 256 * 1024;
+/// How long a write that was cut short by chance blocks.
+const HICCUP: u64 = 300;
+
+impl Socket {
+    pub(super) fn new(conduct: Conduct) -> Self {
+        Self {
+            conduct,
+            queued: 0,
+            arrived: 0,
+            accepted: 0,
+            acknowledged: 0,
+            moved_at: Instant(0),
+            arrived_at: Instant(0),
+            stalled_until: Instant(0),
+            short_since: None,
+            inbound: Vec::new(),
+            read_at: 0,
+            received: 0,
+            fin: None,
+            reset: None,
+            vanished: false,
+            hub_shut: false,
+            hub_closed: false,
+        }
+    }
+
+    /// Lets bytes get across that had the time to.
+    pub(super) fn advance(&mut self, now: Instant) {
+        let from = self.moved_at.max(self.stalled_until);
+        if self.vanished || now < from {
+            return;
+        }
+        let able =
+            self.conduct.rate.map_or(AMPLE, |rate| (now.since(from).as_micros() as u64 * rate / 1_000_000) as usize);
+        let moved = self.queued.min(self.conduct.window - self.arrived.min(self.conduct.window)).min(able);
+        // Where the rate was the bound, the rest of a byte's time counts for the next.
+        self.moved_at = match self.conduct.rate {
+            Some(rate) if moved == able => Instant(from.0 + moved as u64 * 1_000_000 / rate),
+            _ => now,
+        };
+        if moved > 0 {
+            self.queued -= moved;
+            self.arrived += moved;
+            self.acknowledged += moved as u64;
+            self.arrived_at = now;
+        }
+    }
+
+    /// When it is worth while to call [`Socket::advance`] again.
+    pub(super) fn next_move(&self, now: Instant) -> Option<Instant> {
+        let blocked = self.short_since.is_some() && now < self.stalled_until;
+        if self.vanished || (self.queued == 0 && !blocked) {
+            return None;
+        }
+        if self.arrived >= self.conduct.window && !blocked {
+            return None;
+        }
+        let piece = self.queued.min((self.conduct.capacity / 8).max(1_448)) as u64;
+        let time = self.conduct.rate.map_or(1, |rate| piece * 1_000_000 / rate + 1);
+        let base = now.max(self.stalled_until).max(self.moved_at);
+        Some(Instant(base.0 + if blocked { 0 } else { time }))
+    }
+
+    /// Whether the kernel would report that the socket takes bytes.
+    pub(super) fn is_writable(&self, now: Instant) -> bool {
+        self.reset.is_some() || (now >= self.stalled_until && self.room() * 3 >= self.conduct.capacity.min(AMPLE / 4))
+    }
+
+    fn room(&self) -> usize {
+        self.conduct.capacity.saturating_sub(self.queued)
+    }
+
+    /// The hub writes.
+    pub(super) fn write(&mut self, now: Instant, length: usize, rng: &mut Rng) -> engine::Sent {
+        if self.reset.is_some() {
+            return engine::Sent::Broken;
+        }
+        self.advance(now);
+        let room = if now < self.stalled_until { 0 } else { self.room() };
+        let piece =
+            if self.conduct.write_max == AMPLE { AMPLE } else { rng.piece(self.conduct.write_max).max(length / 64) };
+        let took = length.min(room).min(piece);
+        if self.queued == 0 {
+            self.moved_at = self.moved_at.max(now);
+        }
+        self.queued += took;
+        self.accepted += took as u64;
+        if took > 0 && self.conduct.stall > 0 && rng.chance(self.conduct.stall) {
+            self.stalled_until = now + Duration::from_micros(rng.below(self.conduct.stall_max.as_micros() as u64));
+        }
+        if took < length {
+            if took < room {
+                self.stalled_until = self.stalled_until.max(Instant(now.0 + HICCUP));
+            }
+            if took > 0 || self.short_since.is_none() {
+                self.short_since = Some(now);
+            }
+        } else {
+            self.short_since = None;
+        }
+        engine::Sent::Took(took)
+    }
+
+    /// The hub reads.
+    pub(super) fn read(&mut self, room: &mut [u8]) -> engine::Received {
+        if self.reset.is_some() {
+            return engine::Received::Broken;
+        }
+        let left = self.inbound.len() - self.read_at;
+        if left == 0 {
+            return if self.fin.is_some() { engine::Received::End } else { engine::Received::Blocked };
+        }
+        let piece = left.min(room.len());
+        room[..piece].copy_from_slice(&self.inbound[self.read_at..self.read_at + piece]);
+        self.read_at += piece;
+        self.received += piece as u64;
+        if self.read_at == self.inbound.len() {
+            self.inbound.clear();
+            self.read_at = 0;
+        }
+        engine::Received::Bytes(piece)
+    }
+
+    /// How much the peer could send now.
+    pub(super) fn inbound_room(&self) -> usize {
+        INBOUND_WINDOW.saturating_sub(self.unread())
+    }
+
+    /// What the hub has not read.
+    pub(super) fn unread(&self) -> usize {
+        self.inbound.len() - self.read_at
+    }
+
+    /// The peer sends.
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        if self.fin.is_none() && !self.hub_closed {
+            self.inbound.extend_from_slice(bytes);
+        }
+    }
+
+    /// What is ready about it, as an epoll set would say.
+    pub(super) fn readiness(&self, now: Instant) -> engine::Ready {
+        let broken = self.reset.is_some();
+        engine::Ready {
+            readable: self.unread() > 0 || self.fin.is_some() || broken,
+            writable: self.is_writable(now),
+            ended: self.fin.is_some() || broken,
+            broken,
+        }
+    }
+
+    /// What the hub's kernel knows about the peer.
+    pub(super) fn state(&mut self, now: Instant) -> engine::PeerState {
+        self.advance(now);
+        let late = self.arrived_at.0 > 0 && now < self.arrived_at + self.conduct.ack_delay;
+        engine::PeerState {
+            all_acknowledged: self.queued == 0 && !late && self.reset.is_none(),
+            acknowledged_bytes: self.acknowledged,
+        }
+    }
+
+    /// Bytes that the hub's kernel still holds.
+    pub(super) fn queued(&self) -> usize {
+        self.queued
+    }
+}

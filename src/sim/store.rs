@@ -1,0 +1,267 @@
+//! The simulated store: jobs one after the other, late at times, failing at times; a change is told to every core.
+
+use super::{
+    lanes::{Message, OUTSIDE},
+    net::{Net, What},
+    rng::Rng,
+    roster::Roster,
+};
+use crate::{
+    engine::{Incoming, Lane},
+    model::{
+        Change, GatewayId, GatewayRecord, Instant, KeyHash, Life, ShardId, StoreOp, StoreOutcome, TokenId, TokenRecord,
+    },
+    shard::RequestKey,
+};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    time::Duration,
+};
+
+/// A job of one core.
+pub(super) struct Job {
+    pub(super) op: StoreOp,
+    pub(super) asker: ShardId,
+    pub(super) key: RequestKey,
+}
+
+/// An answer that is sent when every core has dropped its receipt.
+pub(super) struct Receipt {
+    answer: Option<(ShardId, RequestKey, StoreOutcome)>,
+    settled: Rc<RefCell<VecDeque<(ShardId, RequestKey, StoreOutcome)>>>,
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        self.settled.borrow_mut().extend(self.answer.take());
+    }
+}
+
+/// How the store behaves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoreConduct {
+    /// So often in a thousand a job takes up to [`StoreConduct::late_max`].
+    pub(super) late: u64,
+    pub(super) late_max: Duration,
+    /// So often in a thousand a job fails.
+    pub(super) fails: u64,
+    /// So often in a thousand a job that failed was done all the same.
+    pub(super) in_doubt: u64,
+    /// Jobs that may wait.
+    pub(super) queue_max: usize,
+}
+
+struct Gateway {
+    record: GatewayRecord,
+    tokens: Vec<(TokenId, KeyHash, crate::model::Timestamp)>,
+    manifest: Option<String>,
+}
+
+/// All that it keeps.
+pub(super) struct Store {
+    conduct: StoreConduct,
+    jobs: VecDeque<Job>,
+    gateways: BTreeMap<GatewayId, Gateway>,
+    /// Changes that found a control lane full: the store waits with all else until they are told.
+    untold: VecDeque<(ShardId, Change, Rc<Receipt>)>,
+    pub(super) settled: Rc<RefCell<VecDeque<(ShardId, RequestKey, StoreOutcome)>>>,
+}
+
+impl Store {
+    pub(super) fn new(conduct: StoreConduct, roster: &Roster) -> Self {
+        let mut gateways = BTreeMap::new();
+        for (index, gateway) in roster.gateways.iter().enumerate().filter(|(_, gateway)| gateway.made) {
+            let record = GatewayRecord {
+                id: gateway.id,
+                name: format!("gateway {index}"),
+                display_name: None,
+                organization_id: None,
+                created_at: crate::model::Timestamp(0),
+            };
+            let tokens = roster.keys.iter().filter(|key| key.gateway == index && key.made);
+            let tokens = tokens.map(|key| (key.token, key.hash, crate::model::Timestamp(0))).collect();
+            gateways.insert(gateway.id, Gateway { record, tokens, manifest: None });
+        }
+        Self { conduct, jobs: VecDeque::new(), gateways, untold: VecDeque::new(), settled: Rc::default() }
+    }
+
+    /// Takes a job; says when the store will have done it where it was idle. `None` where the queue is full.
+    pub(super) fn submit(&mut self, now: Instant, job: Job, rng: &mut Rng) -> Option<Option<Instant>> {
+        if self.jobs.len() >= self.conduct.queue_max {
+            return None;
+        }
+        self.jobs.push_back(job);
+        let idle = self.jobs.len() == 1 && self.untold.is_empty();
+        Some(idle.then(|| self.due(now, rng)))
+    }
+
+    fn due(&self, now: Instant, rng: &mut Rng) -> Instant {
+        let late = rng.chance(self.conduct.late);
+        let most = if late { self.conduct.late_max.as_micros() as u64 } else { 2_000 };
+        Instant(now.0 + 100 + rng.below(most))
+    }
+
+    /// Everything as the changes that would make it.
+    pub(super) fn snapshot(&self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (id, gateway) in &self.gateways {
+            changes.push(Change::GatewayCreated(life_of(*id)));
+            let tokens = gateway.tokens.iter();
+            changes.extend(tokens.map(|(token, hash, _)| Change::TokenCreated {
+                gateway: *id,
+                token: *token,
+                hash: *hash,
+            }));
+        }
+        changes
+    }
+
+    fn execute(&mut self, op: StoreOp) -> (StoreOutcome, Option<Change>) {
+        let missing = || (StoreOutcome::NotFound("there is no such gateway"), None);
+        match op {
+            StoreOp::CreateGateway(record) => {
+                let taken = self.gateways.values().any(|other| other.record.name == record.name);
+                if taken || self.gateways.contains_key(&record.id) {
+                    return (StoreOutcome::Conflict("there is one already".to_owned()), None);
+                }
+                let id = record.id;
+                self.gateways.insert(id, Gateway { record: record.clone(), tokens: Vec::new(), manifest: None });
+                (StoreOutcome::Gateway(record, None), Some(Change::GatewayCreated(life_of(id))))
+            }
+            StoreOp::DeleteGateway(id) => match self.gateways.remove(&id) {
+                Some(_) => (StoreOutcome::Done, Some(Change::GatewayDeleted(id))),
+                None => missing(),
+            },
+            StoreOp::Gateway(id) => match self.gateways.get(&id) {
+                Some(gateway) => (StoreOutcome::Gateway(gateway.record.clone(), gateway.manifest.clone()), None),
+                None => missing(),
+            },
+            StoreOp::Gateways { limit, offset } => {
+                let page = self.gateways.values().skip(offset).take(limit).map(|gateway| gateway.record.clone());
+                (StoreOutcome::Gateways(page.collect(), self.gateways.len()), None)
+            }
+            StoreOp::CreateToken { gateway, token, hash, created_at } => {
+                let Some(owner) = self.gateways.get_mut(&gateway) else { return missing() };
+                if owner.tokens.len() >= 2 {
+                    return (StoreOutcome::Conflict("two tokens are there".to_owned()), None);
+                }
+                owner.tokens.push((token, hash, created_at));
+                let record = TokenRecord { id: token, created_at };
+                (StoreOutcome::Token(record), Some(Change::TokenCreated { gateway, token, hash }))
+            }
+            StoreOp::RevokeToken { gateway, token } => {
+                let Some(owner) = self.gateways.get_mut(&gateway) else { return missing() };
+                let Some(at) = owner.tokens.iter().position(|(id, ..)| *id == token) else {
+                    return (StoreOutcome::NotFound("there is no such token"), None);
+                };
+                let (token, hash, _) = owner.tokens.remove(at);
+                (StoreOutcome::Done, Some(Change::TokenRevoked { gateway, token, hash }))
+            }
+            StoreOp::Tokens(id) => match self.gateways.get(&id) {
+                Some(gateway) => {
+                    let tokens = gateway
+                        .tokens
+                        .iter()
+                        .map(|(id, _, created_at)| TokenRecord { id: *id, created_at: *created_at });
+                    (StoreOutcome::Tokens(tokens.collect()), None)
+                }
+                None => missing(),
+            },
+            StoreOp::PutManifest { gateway, manifest, .. } => match self.gateways.get_mut(&gateway) {
+                Some(gateway) => {
+                    gateway.manifest = Some(manifest);
+                    (StoreOutcome::Done, None)
+                }
+                None => missing(),
+            },
+        }
+    }
+}
+
+impl Net {
+    /// The store has done its next job, or tries again to tell of a change.
+    pub(super) fn handle_store(&mut self) {
+        if !self.store.untold.is_empty() {
+            self.tell_changes();
+            return self.go_on();
+        }
+        let Some(job) = self.store.jobs.pop_front() else { return };
+        let now = self.now;
+        let fails = self.rng.chance(self.store.conduct.fails);
+        let in_doubt = fails && self.rng.chance(self.store.conduct.in_doubt);
+        let unavailable = || StoreOutcome::Unavailable("the store fails".to_owned());
+        let (outcome, change) = if fails && !in_doubt { (unavailable(), None) } else { self.store.execute(job.op) };
+        if fails {
+            self.oracle.sight("store failed");
+        }
+        let outcome = if fails { unavailable() } else { outcome };
+        self.trace.add(now, None, || format!("the store: {outcome:?}, {change:?}"));
+        let mut receipt =
+            Receipt { answer: Some((job.asker, job.key, outcome)), settled: Rc::clone(&self.store.settled) };
+        if let Some(change) = change {
+            self.oracle.committed(now, change);
+            if in_doubt {
+                // The asker is told at once that it failed; the change comes all the same.
+                let late = Receipt { answer: receipt.answer.take(), settled: Rc::clone(&self.store.settled) };
+                drop(late);
+            }
+            let receipt = Rc::new(receipt);
+            for core in 0..self.cores.len() {
+                self.store.untold.push_back((ShardId(core as u16), change, Rc::clone(&receipt)));
+            }
+            self.tell_changes();
+        }
+        self.send_settled();
+        self.go_on();
+    }
+
+    /// The store's next step, if it has one.
+    fn go_on(&mut self) {
+        let now = self.now;
+        if !self.store.untold.is_empty() {
+            let at = Instant(now.0 + RETRY);
+            self.schedule(at, What::Store);
+        } else if !self.store.jobs.is_empty() {
+            let due = self.store.due(now, &mut self.rng);
+            if due.since(now) > Duration::from_millis(100) {
+                self.oracle.sight("store late");
+            }
+            self.schedule(due, What::Store);
+        }
+    }
+
+    fn tell_changes(&mut self) {
+        let now = self.now;
+        while let Some((core, change, receipt)) = self.store.untold.pop_front() {
+            match self.post(OUTSIDE, core, Lane::Control, Incoming::Change(change, receipt), now) {
+                Ok(()) => {}
+                // A core that has ended needs to know nothing.
+                Err(_) if self.cores[core.index()].lanes.is_closed() => {}
+                Err(Message::Change(change, receipt)) => {
+                    return self.store.untold.push_front((core, change, receipt));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Sends the answers of changes that every core has applied.
+    pub(super) fn send_settled(&mut self) {
+        let now = self.now;
+        let settled = std::mem::take(&mut *self.store.settled.borrow_mut());
+        for (core, key, outcome) in settled {
+            // Only a core that has ended takes no answers.
+            let _ = self.post(OUTSIDE, core, Lane::Replies, Incoming::Stored(key, outcome), now);
+        }
+    }
+}
+
+/// A gateway is made once in a world, so its id says which life it is.
+pub(super) fn life_of(gateway: GatewayId) -> Life {
+    Life { gateway, incarnation: gateway.0.as_u128() as u64 }
+}
+
+/// Microseconds between two attempts to tell of a change.
+const RETRY: u64 = 1_000;
