@@ -92,6 +92,9 @@ pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 pub const MOVING_OUTBOX_BYTES_MAX: usize = OUTBOX_BYTES_MAX + 2 * BATCH_BODY_BYTES_MAX;
 /// A socket that has taken nothing for this long has to keep within [`OUTBOX_BYTES_MAX`].
 pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(1);
+/// More than [`OUTBOX_BYTES_MAX`] may wait for this long for a socket that takes bytes: a batch of the largest size to hundreds of
+/// connections is written within it. Over it: close 1013.
+pub const OVER_PATIENCE: Duration = Duration::from_secs(5);
 /// A socket that has taken nothing for so long while bytes wait. Over it: close 1013.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// From our close frame until the socket is closed whatever the peer does.

@@ -216,6 +216,9 @@ impl Shard {
         if let Some(connection) = self.registry.connection_mut(key) {
             debug_assert!(event_bytes == 0 || !connection.outbox.is_empty(), "only what waits can be handed over");
             connection.outbox.advance(event_bytes);
+            if !connection.outbox.is_over(self.settings.outbox_bytes_max) {
+                connection.over_since = None;
+            }
         }
     }
 

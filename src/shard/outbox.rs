@@ -148,6 +148,11 @@ impl<T> Outbox<T> {
         tags
     }
 
+    /// Whether more than `bytes_max` waits of which nothing was handed over yet.
+    pub fn is_over(&self, bytes_max: usize) -> bool {
+        self.waiting_bytes > bytes_max
+    }
+
     /// Bytes that are not confirmed yet.
     pub fn queued_bytes(&self) -> usize {
         self.entries.iter().map(|entry| entry.frame.len()).sum()

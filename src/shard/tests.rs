@@ -175,6 +175,23 @@ fn a_socket_that_takes_bytes_is_not_slow_whatever_waits_for_it() {
 }
 
 #[test]
+fn a_socket_that_takes_too_little_for_too_long_is_slow() {
+    let mut shard = shard();
+    let gateway = created(&mut shard);
+    let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    let batch = || Command::PublishMany(vec![event(gateway, &"x".repeat(40)); 10]);
+    for turn in 0..=6 {
+        let now = Now { instant: at(1).instant + Duration::from_millis(900 * turn), ..at(1) };
+        shard.handle_command(now, from(turn), batch());
+        let closes = std::iter::from_fn(|| shard.poll_effect()).filter(|effect| matches!(effect, Effect::Close(..)));
+        assert_eq!(closes.count(), usize::from(turn == 6), "in turn {turn}: the bound was passed in the first");
+        // It takes a byte each time, and what waits stays over the bound.
+        shard.advance(key, usize::from(turn < 6));
+        shard.handle_blocked(now, key, true);
+    }
+}
+
+#[test]
 fn what_is_undecided_when_the_time_is_up_is_pending_and_counted_later() {
     let mut shard = shard();
     let gateway = created(&mut shard);
