@@ -163,7 +163,7 @@ impl Oracle {
         let Some(committed) = self.roster.end_of(key).committed.filter(|at| *at <= now) else { return };
         self.sight("revoked with connections");
         let watched = &self.watched[line];
-        let unread = watched.short.is_some() && !self.scenario.strict_revocation;
+        let unread = watched.was_short_since(committed) && !self.scenario.strict_revocation;
         if !unread && watched.leaving.is_none() && self.drained.is_none() {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             let due = committed.max(ack.at) + REVOCATION + lanes;
@@ -184,7 +184,7 @@ impl Oracle {
         if !asked && manner.misbehaviour == Misbehaviour::HalfHead && watched.leaving.is_none() {
             let due = accepted + self.scenario.session.handshake_deadline;
             self.late("a handshake has its time and not more", line, due, now);
-            if now < due {
+            if now + Duration::from_millis(1) < due {
                 self.fail("a handshake has its time and not more", Some(line), format!("{:?} early", due.since(now)));
             }
         }
