@@ -99,6 +99,7 @@ pub(super) enum Asked {
 
 /// One request.
 pub(super) struct Call {
+    pub(super) line: usize,
     pub(super) asked: Asked,
     pub(super) begun: Instant,
     /// Where it ends among the bytes that its peer sends.
@@ -138,7 +139,7 @@ impl Ledger {
     /// A call begins; its end is set once it is known.
     pub(super) fn begin(&mut self, line: usize, now: Instant, asked: Asked) {
         self.open.entry(line).or_default().push_back(self.calls.len());
-        self.calls.push(Call { asked, begun: now, end: u64::MAX, early: false, received: None, answered: None });
+        self.calls.push(Call { line, asked, begun: now, end: u64::MAX, early: false, received: None, answered: None });
     }
 
     /// The bytes of the call that has just begun end here.

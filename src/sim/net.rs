@@ -99,6 +99,7 @@ pub(super) struct Core {
     plan: Option<(Instant, u64)>,
     pub(super) dead: bool,
     pub(super) ended: bool,
+    drain_told: bool,
 }
 
 impl Core {
@@ -150,6 +151,7 @@ impl Net {
             plan: None,
             dead: false,
             ended: false,
+            drain_told: false,
         };
         Self {
             now: Instant(START),
@@ -352,12 +354,18 @@ impl Net {
         }
     }
 
-    /// Tells every core by its control lane.
-    pub(super) fn tell(&mut self, message: impl Fn() -> Message) {
+    /// Tells every core once to drain; who tells waits for a control lane that is full.
+    pub(super) fn tell_drain(&mut self) {
         let now = self.now;
         for core in 0..self.cores.len() {
-            // Bounds of this lane are the store's business; an order of the server finds room or is dropped.
-            let _ = self.post(OUTSIDE, ShardId(core as u16), Lane::Control, message(), now);
+            if self.cores[core].drain_told {
+                continue;
+            }
+            let sent = self.post(OUTSIDE, ShardId(core as u16), Lane::Control, Message::Drain, now).is_ok();
+            self.cores[core].drain_told = sent || self.cores[core].lanes.is_closed();
+            if !self.cores[core].drain_told && !self.cores[core].dead {
+                return self.schedule(Instant(now.0 + 1_000), What::Drain);
+            }
         }
     }
 }

@@ -322,8 +322,8 @@ impl Peer {
         if self.stage == Stage::Gone || (socket.hub_closed && socket.arrived == 0 && socket.fin.is_some()) {
             return None;
         }
-        let sending =
-            (self.sent < self.outgoing.len() && socket.inbound_room() > 0) || (self.fin && socket.fin.is_none());
+        let left = self.sent < self.outgoing.len();
+        let sending = (left && socket.inbound_room() > 0) || (!left && self.fin && socket.fin.is_none());
         let reading = socket.arrived > 0 && !matches!(self.manner.reading, Reading::Never | Reading::Eager);
         if sending {
             Some(now + Duration::from_micros(net.rng.below(self.manner.latency_max.min(1_000) + 1)))

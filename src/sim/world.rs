@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::Phase,
-    engine::{Engine, EngineSettings, HubSettings, HubState, Incoming, Rest},
+    engine::{Engine, EngineSettings, HubSettings, HubState, Rest},
     limits,
     model::{Instant, KeyHash, ShardId},
     shard::Placement,
@@ -236,12 +236,12 @@ impl World {
     }
 
     fn drain(&mut self) {
+        let net = &mut *self.net.borrow_mut();
         if self.hub.advance(Phase::Draining) {
-            let net = &mut *self.net.borrow_mut();
             net.oracle.drained = Some(net.now);
             net.trace.add(net.now, None, || "drains".to_owned());
-            net.tell(|| Incoming::Drain);
         }
+        net.tell_drain();
     }
 
     fn check_end(&mut self) {
