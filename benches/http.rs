@@ -16,7 +16,7 @@ use gatecast::{
 use std::{hint::black_box, time::Duration};
 
 const ADMIN_TOKEN: &str = "an-admin-token-of-the-usual-length-0123456789";
-const NOW: Now = Now { instant: Instant(1), wall: Timestamp(1_700_000_000_123) };
+const NOW: Now = Now::new(Instant(1), Timestamp(1_700_000_000_123));
 const SIZES: [(&str, usize); 2] = [("300 B", 300), ("10 KB", 10_240)];
 
 /// What a core knows when a call comes.

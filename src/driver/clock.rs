@@ -8,11 +8,11 @@ use std::{
 
 static ORIGIN: OnceLock<time::Instant> = OnceLock::new();
 
-/// Both clocks. All threads share one origin, which lies an hour back so that no deadline is ever near zero.
+/// Both clocks. All threads share one origin, which lies a year back so that no deadline is ever near zero, whatever time is lost.
 pub(crate) fn now() -> Now {
     let origin = ORIGIN.get_or_init(time::Instant::now);
     let micros = u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX - HEAD_START);
-    Now { instant: Instant(HEAD_START + micros), wall: wall() }
+    Now::new(Instant(HEAD_START + micros), wall())
 }
 
 fn wall() -> Timestamp {
@@ -22,4 +22,4 @@ fn wall() -> Timestamp {
     Timestamp(i64::try_from(millis).unwrap_or(i64::MAX))
 }
 
-const HEAD_START: u64 = 3_600_000_000;
+const HEAD_START: u64 = 366 * 86_400 * 1_000_000;

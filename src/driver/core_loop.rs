@@ -8,7 +8,7 @@ use super::{
     raw::Watch,
 };
 use crate::{
-    engine::{Engine, EngineSettings, Rest},
+    engine::{Engine, EngineSettings, Rest, WAKE_INTERVAL},
     model::{Instant, ShardId, Side},
     store::StoreHandle,
 };
@@ -130,15 +130,13 @@ struct HeartbeatState {
     waker: RefCell<Option<Waker>>,
 }
 
-const HEARTBEAT: Duration = Duration::from_millis(280);
-
 impl Heartbeat {
     fn start() -> Self {
         let state = Rc::<HeartbeatState>::default();
         let beating = Rc::clone(&state);
         glommio::spawn_local(async move {
             while !beating.stopped.get() {
-                glommio::timer::sleep(HEARTBEAT).await;
+                glommio::timer::sleep(WAKE_INTERVAL).await;
                 beating.due.set(true);
                 if let Some(waker) = beating.waker.borrow_mut().take() {
                     waker.wake();

@@ -72,6 +72,10 @@ impl Notices {
                 tracing::error!(%address, "a connection's code panicked; the connection ends");
             }
             Notice::CannotAccept(error) => tracing::error!(%error, "cannot accept connections"),
+            Notice::TimeLost(lost) => {
+                let lost_ms = lost.as_millis() as u64;
+                tracing::warn!(%shard, lost_ms, "the core did not run; nobody's deadline counts that time");
+            }
             Notice::ReplyLost => tracing::error!(%shard, "a reply found no room"),
             Notice::Forced { connections } => {
                 tracing::warn!(%shard, connections, "closed by force at the end of the drain");

@@ -122,7 +122,7 @@ impl<I: Io> Engine<I> {
         let Some(Link { session, socket, side, member, .. }) = self.links.remove(key) else { return };
         debug_assert!(member.is_none(), "it moves before it joins");
         let socket = io.detach(socket);
-        let handoff = Box::new(Handoff { socket, session, side, entrant, slot });
+        let handoff = Box::new(Handoff { socket, session, lost: self.lost.total(), side, entrant, slot });
         // The owner's lane is full: the connection stays here, and is told.
         if let Err(Request::Handoff(handoff)) = io.request(owner, Request::Handoff(handoff)) {
             let Handoff { socket, session, side, .. } = *handoff;
@@ -136,7 +136,8 @@ impl<I: Io> Engine<I> {
 
     /// A connection arrives from another core.
     pub(super) fn handle_handoff(&mut self, io: &mut I, now: Now, handoff: Handoff<I::Detached>) {
-        let Handoff { socket, session, side, entrant, slot } = handoff;
+        let Handoff { socket, mut session, lost, side, entrant, slot } = handoff;
+        session.handle_moved(now.instant - lost, now.attended);
         let socket = io.adopt(socket);
         let Some(key) = self.insert(io, Link::new(session, socket, side)) else { return };
         self.join(io, now, key, entrant, slot);

@@ -7,6 +7,7 @@ use super::{
     hub::HubState,
     io::{Io, Lane, Ready},
     link::{Link, LinkKey, Links},
+    lost_time::LostTime,
     notice::Notice,
     pending_requests::PendingRequests,
     schedule::{self, Share, Visit},
@@ -52,6 +53,7 @@ pub struct Engine<I: Io> {
     due: VecDeque<LinkKey>,
     pub(super) acceptor: Acceptor,
     pub(super) drain: Option<Drain>,
+    pub(super) lost: LostTime,
     pub(super) scratch: Scratch,
     /// What the last read brought; every link of the core reads into it.
     pub(super) received: Vec<u8>,
@@ -62,7 +64,8 @@ pub struct Engine<I: Io> {
 pub enum Rest {
     /// The pass is over before its work is: look at I/O, and begin another.
     More,
-    /// Nothing is left to do before this moment; `None` where nothing is due at all.
+    /// Nothing is left to do before this moment; `None` where nothing is due at all. All the same, a pass is wanted after
+    /// [`super::WAKE_INTERVAL`] at the latest.
     Until(Option<Instant>),
     /// The core has ended.
     Ended,
@@ -93,6 +96,7 @@ impl<I: Io> Engine<I> {
             due: VecDeque::new(),
             acceptor: Acceptor::default(),
             drain: None,
+            lost: LostTime::new(now.instant),
             scratch: Scratch::default(),
             received: vec![0; limits::READ_BATCH_BYTES],
         }
@@ -121,7 +125,7 @@ impl<I: Io> Engine<I> {
 
     /// Does what is to be done, up to [`schedule::PASS_TIME`].
     pub fn pass(&mut self, io: &mut I) -> Rest {
-        let begun = io.now();
+        let begun = self.read_clock(io);
         self.hub.beat(self.id);
         let mut now = begun;
         loop {
@@ -130,19 +134,32 @@ impl<I: Io> Engine<I> {
                 return Rest::Ended;
             }
             if done == 0 {
-                return self.rest();
+                return self.rest(now);
             }
-            debug_assert!(io.now().instant >= now.instant, "the clock does not run backwards");
-            now = io.now();
+            now = self.read_clock(io);
             if now.instant.since(begun.instant) >= schedule::PASS_TIME {
                 return Rest::More;
             }
         }
     }
 
+    /// Reads the clock, and sees whether time was lost since it was last read: it is nobody's fault, and no peer's deadline.
+    fn read_clock(&mut self, io: &mut I) -> Now {
+        let mut now = io.now();
+        if let Some(lost) = self.lost.attend(&mut now) {
+            io.notice(now, Notice::TimeLost(lost));
+            self.shard.handle_lost(lost);
+            for (key, link) in self.links.iter_mut() {
+                link.session.handle_lost(lost);
+                link.arm(key, &mut self.timers);
+            }
+        }
+        now
+    }
+
     /// Gives each kind of work its share; returns how many visits had something to do.
     fn round(&mut self, io: &mut I, now: &mut Now) -> usize {
-        self.timers.advance(now.instant, &mut self.due);
+        self.timers.advance(now.attended, &mut self.due);
         self.share(io, now, schedule::TIMERS, Self::fire_timer)
             + self.share(io, now, schedule::CONTROL, |engine, io, now| engine.take(io, now, Lane::Control))
             + self.share(io, now, schedule::REPLIES, |engine, io, now| engine.take(io, now, Lane::Replies))
@@ -168,7 +185,7 @@ impl<I: Io> Engine<I> {
             match visit(self, io, *now) {
                 Visit::Idle => return visits,
                 Visit::Small if (visits + 1) % schedule::CLOCK_EVERY != 0 => {}
-                Visit::Small | Visit::Large => *now = io.now(),
+                Visit::Small | Visit::Large => *now = self.read_clock(io),
             }
             if now.instant >= until {
                 return visits + 1;
@@ -180,13 +197,13 @@ impl<I: Io> Engine<I> {
     fn fire_timer(&mut self, io: &mut I, now: Now) -> Visit {
         let Some(key) = self.due.pop_front() else { return self.fire_deadlines(io, now) };
         let Some(link) = self.links.get_mut(key) else { return Visit::Small };
-        if !link.alarm.ring(now.instant) {
+        if !link.alarm.ring(now.attended) {
             return Visit::Small;
         }
-        match link.session.poll_timeout().filter(|at| *at <= now.instant) {
+        match link.session.poll_timeout().filter(|at| *at <= now.attended) {
             Some(due) => {
-                debug_assert!(due <= now.instant, "a deadline is not served early");
-                self.hub.served(self.id, due, now.instant);
+                debug_assert!(due <= now.attended, "a deadline is not served early");
+                self.hub.served(self.id, due, now.attended);
                 self.with_session(io, now, key, |session, _| session.handle_timeout(now));
                 self.carry_out(io, now, key);
                 self.wake_writer(key);
@@ -210,17 +227,19 @@ impl<I: Io> Engine<I> {
         if fired || drained { Visit::Small } else { Visit::Idle }
     }
 
-    fn rest(&mut self) -> Rest {
+    fn rest(&mut self, now: Now) -> Rest {
         debug_assert!(self.readers.iter().all(VecDeque::is_empty) && self.writers.is_empty(), "no work is left behind");
         debug_assert!(!self.shard.has_effect() && !self.shard.is_dirty(), "no work is left behind");
         let due = [
-            self.timers.next_due(),
+            self.timers.next_due().map(|due| due + self.lost.total()),
             self.shard.poll_timeout(),
             self.pending.poll_timeout(),
             self.acceptor.poll_timeout(),
             self.drain.as_ref().and_then(Drain::poll_timeout),
         ];
-        Rest::Until(due.into_iter().flatten().min())
+        let due = due.into_iter().flatten().min();
+        self.lost.rest(now.instant, due);
+        Rest::Until(due)
     }
 
     fn read_next(&mut self, io: &mut I, now: Now, class: usize) -> Visit {
@@ -286,10 +305,8 @@ impl<I: Io> Engine<I> {
     }
 
     fn arm(&mut self, key: LinkKey) {
-        if let Some(link) = self.links.get_mut(key)
-            && let Some(at) = link.session.poll_timeout()
-        {
-            link.alarm.set(&mut self.timers, at, key);
+        if let Some(link) = self.links.get_mut(key) {
+            link.arm(key, &mut self.timers);
         }
     }
 

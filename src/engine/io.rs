@@ -10,7 +10,7 @@ use crate::{
     shard::{Command, Origin, Reply, RequestKey},
 };
 use rustls::ServerConfig;
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// The world around one core.
 pub trait Io {
@@ -21,7 +21,7 @@ pub trait Io {
     /// What comes with a change of the store; dropped once the change is applied here.
     type Receipt;
 
-    /// Both clocks.
+    /// Both clocks; the attended time is the engine's to find.
     fn now(&mut self) -> Now;
     /// 128 random bits. The engine draws nothing itself.
     fn random(&self) -> u128;
@@ -165,6 +165,8 @@ pub enum Request<D> {
 pub struct Handoff<D> {
     pub(super) socket: D,
     pub(super) session: Session,
+    /// Time that the core it comes from has lost.
+    pub(super) lost: Duration,
     pub(super) side: Side,
     pub(super) entrant: Entrant,
     pub(super) slot: Slot,

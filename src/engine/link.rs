@@ -1,6 +1,9 @@
 //! The connections of one core: each with its socket, its session, and what the core knows about both.
 
-use super::{slots::Slot, timer_wheel::Alarm};
+use super::{
+    slots::Slot,
+    timer_wheel::{Alarm, TimerWheel},
+};
 use crate::{api::Matched, model::Side, session::Session, shard::ConnectionKey};
 use slab::Slab;
 
@@ -62,6 +65,13 @@ impl<S> Link<S> {
         }
     }
 
+    /// Sees to it that the wheel brings the link up when its session wants to be looked at.
+    pub(super) fn arm(&mut self, key: LinkKey, timers: &mut TimerWheel<LinkKey>) {
+        if let Some(at) = self.session.poll_timeout() {
+            self.alarm.set(timers, at, key);
+        }
+    }
+
     /// Whether a visit of the reader has something to do.
     pub(super) fn wants_visit(&self) -> bool {
         self.session.has_effect() || self.broken || (self.readable && self.session.wants_read())
@@ -109,6 +119,13 @@ impl<S> Links<S> {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (LinkKey, &Link<S>)> {
         self.slab.iter().map(|(index, (serial, link))| {
+            let index = u32::try_from(index).expect("descriptors are bounded far below 2^32");
+            (LinkKey { index, serial: *serial }, link)
+        })
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (LinkKey, &mut Link<S>)> {
+        self.slab.iter_mut().map(|(index, (serial, link))| {
             let index = u32::try_from(index).expect("descriptors are bounded far below 2^32");
             (LinkKey { index, serial: *serial }, link)
         })

@@ -95,6 +95,8 @@ pub enum Notice<'a> {
     CannotAccept(&'a std::io::Error),
     /// A reply found no room in its core's lane: a bug of ours.
     ReplyLost,
+    /// The core did not run for this long: the process was stopped, or the machine had no time for it.
+    TimeLost(Duration),
     /// The drain's time was over for this many gateways' connections.
     Forced {
         /// How many.

@@ -2,7 +2,11 @@
 
 use jiff::tz::TimeZone;
 use serde::{Serialize, Serializer};
-use std::{fmt, ops::Add, time::Duration};
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    time::Duration,
+};
 
 /// A moment on the monotonic clock, in microseconds since the process began.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
@@ -12,6 +16,13 @@ impl Instant {
     /// The time from `earlier` to this moment; zero where `earlier` is later.
     pub fn since(self, earlier: Instant) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Instant;
+    fn sub(self, rhs: Duration) -> Instant {
+        Instant(self.0.saturating_sub(u64::try_from(rhs.as_micros()).unwrap_or(u64::MAX)))
     }
 }
 
@@ -65,10 +76,20 @@ impl Serialize for Timestamp {
 /// Both clocks, read together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
-    /// For deadlines and durations.
+    /// For deadlines of the hub's own, and for durations.
     pub instant: Instant,
+    /// The same, less the time in which this core did not run: for what a peer has to do in time. A hub that was stopped for a
+    /// while has not waited for anybody meanwhile.
+    pub attended: Instant,
     /// For people and for the wire.
     pub wall: Timestamp,
+}
+
+impl Now {
+    /// A moment of a core that has always run.
+    pub const fn new(instant: Instant, wall: Timestamp) -> Self {
+        Self { instant, attended: instant, wall }
+    }
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ impl Exchange {
 
     pub(super) fn handle_bytes(&mut self, now: Now, plain: &[u8], settings: &Settings, out: &mut Vec<u8>) -> Progress {
         if self.served && self.pending().is_empty() && matches!(self.state, State::Head) {
-            self.deadline = Some(now.instant + settings.handshake_deadline);
+            self.deadline = Some(now.attended + settings.handshake_deadline);
         }
         self.secret = false;
         self.input.drain(..std::mem::take(&mut self.used));
@@ -141,7 +141,7 @@ impl Exchange {
         if request.head.expects_continue && self.pending().is_empty() {
             out.extend_from_slice(http::CONTINUE);
         }
-        self.deadline = Some(now.instant + limits::BODY_DEADLINE);
+        self.deadline = Some(now.attended + limits::BODY_DEADLINE);
         self.state = State::Body(request, BodyDecoder::new(framing, bound));
         self.advance(now, out)
     }
@@ -180,7 +180,7 @@ impl Exchange {
         self.served = true;
         self.parser = HeadParser::new();
         let patience = if self.pending().is_empty() { limits::HTTP_IDLE_DEADLINE } else { settings.handshake_deadline };
-        self.deadline = Some(now.instant + patience);
+        self.deadline = Some(now.attended + patience);
         self.advance(now, out)
     }
 
@@ -189,7 +189,7 @@ impl Exchange {
         if !std::mem::take(&mut self.held) {
             return Progress::Wait;
         }
-        self.deadline = Some(now.instant + settings.handshake_deadline);
+        self.deadline = Some(now.attended + settings.handshake_deadline);
         self.advance(now, out)
     }
 
@@ -199,7 +199,7 @@ impl Exchange {
 
     /// Ends a peer that has not said in time what it wants.
     pub(super) fn handle_timeout(&mut self, now: Now, established: bool, out: &mut Vec<u8>) -> Progress {
-        if self.deadline.is_none_or(|deadline| now.instant < deadline) {
+        if self.deadline.is_none_or(|deadline| now.attended < deadline) {
             return Progress::Wait;
         }
         self.deadline = None;

@@ -56,6 +56,12 @@ impl Heartbeat {
         self.pinged.take().map(|pinged| now.since(pinged))
     }
 
+    /// The core did not run for a while, which `now` leaves out. The peer's time stood still; that of the pings, which the peer
+    /// counts on, did not.
+    pub(super) fn handle_lost(&mut self, lost: Duration) {
+        self.next_ping = self.next_ping - lost;
+    }
+
     /// The kernel was asked about a silent peer.
     pub(super) fn handle_peer_state(&mut self, now: Instant, reachable: bool) {
         if self.probe.is_some() {
@@ -84,8 +90,9 @@ impl Heartbeat {
         if now < self.next_ping {
             return Beat::Nothing;
         }
-        // From the plan, not from now: a late tick does not shift the rhythm.
-        self.next_ping = (self.next_ping + self.settings.interval).max(now);
+        // From the plan, by whole intervals: neither a late tick nor a pause shifts the rhythm, or brings all into one.
+        let missed = now.since(self.next_ping).div_duration_f64(self.settings.interval) as u32;
+        self.next_ping = self.next_ping + self.settings.interval * (missed + 1);
         self.pinged = Some(now);
         Beat::Ping
     }
@@ -165,6 +172,29 @@ mod tests {
         }
         assert!(pings.windows(2).all(|pair| pair[1] - pair[0] == 20 * SECOND));
         assert_eq!(heartbeat.handle_pong(Instant(0)), None, "an unsolicited pong measures nothing");
+    }
+
+    #[test]
+    fn after_a_pause_a_ping_that_fell_due_goes_out_at_once_and_the_rhythm_stays() {
+        let begin = Instant(3_600 * SECOND);
+        for pause in [1, 15, 45, 200].map(Duration::from_secs) {
+            let mut heartbeat = Heartbeat::new(heartbeat(0).settings, begin, ConnectionId::random());
+            let planned = heartbeat.poll_timeout();
+            heartbeat.handle_lost(pause);
+            // The core's clock leaves the pause out; on the wall it is over at `begin + pause`.
+            assert_eq!(heartbeat.handle_timeout(begin) == Beat::Ping, planned <= begin + pause);
+            let next = heartbeat.poll_timeout() + pause;
+            assert_eq!(next.since(planned).as_micros() as u64 % (20 * SECOND), 0, "the rhythm of its own");
+            assert!(
+                next > begin + pause && next <= begin + pause + Duration::from_secs(20),
+                "after a pause of {pause:?}"
+            );
+            assert_ne!(
+                heartbeat.handle_timeout(begin + Duration::from_secs(29)),
+                Beat::Dead,
+                "it had no time to answer"
+            );
+        }
     }
 
     #[test]

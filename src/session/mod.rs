@@ -31,7 +31,7 @@ use crate::{
 };
 use exchange::Exchange;
 use lingering::Lingering;
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use streaming::Streaming;
 use transmit::Transmit;
 
@@ -63,7 +63,7 @@ enum Stage {
 impl Session {
     /// A connection that was accepted at `now`.
     pub fn new(now: Now, settings: Arc<Settings>, security: Security, peer: SocketAddr) -> Self {
-        let stage = Stage::Exchange(Box::new(Exchange::new(now.instant + settings.handshake_deadline)));
+        let stage = Stage::Exchange(Box::new(Exchange::new(now.attended + settings.handshake_deadline)));
         Self { settings, peer, security, transmit: Transmit::default(), stage, effects: VecDeque::new(), secret: false }
     }
 
@@ -209,20 +209,20 @@ impl Session {
 
     /// Answers [`Effect::Stalled`]: whether the peer's kernel has acknowledged anything since the socket last took bytes.
     pub fn handle_stall(&mut self, now: Now, acknowledged: bool) {
-        if acknowledged { self.transmit.restart_stall(now.instant) } else { self.end_stalled(now) }
+        if acknowledged { self.transmit.restart_stall(now.attended) } else { self.end_stalled(now) }
     }
 
     /// What the kernel knows about a silent peer: whether it still acknowledges our bytes.
     pub fn handle_peer_state(&mut self, now: Now, reachable: bool) {
         if let Stage::Streaming(streaming) = &mut self.stage {
-            streaming.handle_peer_state(now.instant, reachable);
+            streaming.handle_peer_state(now.attended, reachable);
         }
     }
 
     /// Ends the connection for a reason of the hub's. A shutdown lets the queued events out first.
     pub fn close(&mut self, now: Now, reason: CloseReason) {
         match &mut self.stage {
-            Stage::Streaming(streaming) => streaming.close(now.instant, reason, &mut self.effects),
+            Stage::Streaming(streaming) => streaming.close(now.attended, reason, &mut self.effects),
             Stage::Exchange(exchange) if exchange.is_answering() => exchange.handle_end(),
             Stage::Exchange(_) if !self.transmit.is_empty() => self.linger(now, End::Answered),
             Stage::Exchange(_) | Stage::Admission(_) => self.end(End::Gone),
@@ -230,9 +230,22 @@ impl Session {
         }
     }
 
+    /// The core did not run for a while, which its attended time leaves out.
+    pub fn handle_lost(&mut self, lost: Duration) {
+        if let Stage::Streaming(streaming) = &mut self.stage {
+            streaming.handle_lost(lost);
+        }
+    }
+
+    /// The connection has come to another core, whose attended time is `to` where that of the first was `from`.
+    pub fn handle_moved(&mut self, from: Instant, to: Instant) {
+        debug_assert!(matches!(self.stage, Stage::Admission(_)), "a connection moves while it waits for its verdict");
+        self.transmit.handle_moved(from, to);
+    }
+
     /// A deadline may have come.
     pub fn handle_timeout(&mut self, now: Now) {
-        if self.transmit.poll_stall(self.settings.write_deadline).is_some_and(|deadline| now.instant >= deadline) {
+        if self.transmit.poll_stall(self.settings.write_deadline).is_some_and(|deadline| now.attended >= deadline) {
             self.effects.push_back(Effect::Stalled);
             return;
         }
@@ -242,12 +255,12 @@ impl Session {
                 self.follow(now, progress);
             }
             Stage::Streaming(streaming) => {
-                let over = streaming.handle_timeout(now.instant, &mut self.effects);
+                let over = streaming.handle_timeout(now.attended, &mut self.effects);
                 if let Some(reason) = over {
                     self.end(End::Closed(reason));
                 }
             }
-            Stage::Lingering(lingering) if now.instant >= lingering.deadline() => {
+            Stage::Lingering(lingering) if now.attended >= lingering.deadline() => {
                 let end = lingering.end();
                 self.end(end);
             }
@@ -324,7 +337,7 @@ impl Session {
     /// The socket took the first `sent` bytes of `scratch.wire`; the rest is kept and goes out first.
     pub fn handle_sent(&mut self, now: Now, sent: usize, scratch: &Scratch) {
         debug_assert!(sent <= scratch.wire.len(), "a socket takes at most what it is offered");
-        self.transmit.handle_sent(now.instant, sent, &scratch.wire);
+        self.transmit.handle_sent(now.attended, sent, &scratch.wire);
         debug_assert_eq!(self.backlog().len(), scratch.wire.len() - sent, "what was not taken is kept");
     }
 
@@ -342,7 +355,7 @@ impl Session {
     /// The socket took the first `sent` bytes of the backlog.
     pub fn handle_backlog_sent(&mut self, now: Now, sent: usize) {
         debug_assert!(sent <= self.backlog().len(), "a socket takes at most what it is offered");
-        self.transmit.handle_backlog_sent(now.instant, sent);
+        self.transmit.handle_backlog_sent(now.attended, sent);
     }
 }
 

@@ -45,7 +45,7 @@ impl Streaming {
         transport.open(&ack, out);
         Self {
             transport,
-            heartbeat: Heartbeat::new(settings.heartbeat, now.instant, admitted.connection),
+            heartbeat: Heartbeat::new(settings.heartbeat, now.attended, admitted.connection),
             controls: Budget::default(),
             messages: Budget::default(),
             paused_until: None,
@@ -122,6 +122,11 @@ impl Streaming {
         }
     }
 
+    /// See [`Heartbeat::handle_lost`].
+    pub(super) fn handle_lost(&mut self, lost: Duration) {
+        self.heartbeat.handle_lost(lost);
+    }
+
     /// The kernel's word about a silent peer.
     pub(super) fn handle_peer_state(&mut self, now: Instant, reachable: bool) {
         self.heartbeat.handle_peer_state(now, reachable);
@@ -174,7 +179,7 @@ impl Streaming {
         closing.told = true;
         self.transport.close(closing.reason, out);
         if shutdown {
-            closing.deadline = now.instant + limits::CLOSE_DEADLINE;
+            closing.deadline = now.attended + limits::CLOSE_DEADLINE;
             effects.push_back(Effect::Closing(CloseReason::Shutdown));
         }
     }

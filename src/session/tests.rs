@@ -79,7 +79,7 @@ impl World {
             write_deadline: limits::WRITE_DEADLINE,
             inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
         };
-        let now = Now { instant: Instant(3_600_000_000), wall: Timestamp(0) };
+        let now = Now::new(Instant(3_600_000_000), Timestamp(0));
         let peer = "127.0.0.1:1".parse().unwrap();
         Self {
             session: Session::new(now, Arc::new(settings), Security::Plain, peer),
@@ -163,17 +163,17 @@ impl World {
 
     /// Lets time pass up to a moment, waking the session exactly when it asks for it. Returns when it was over.
     fn run(&mut self, time: Duration) -> Option<Duration> {
-        let began = self.now.instant;
+        let began = self.now.attended;
         let end = began + time;
         while let Some(at) = self.session.poll_timeout().filter(|at| *at <= end) {
-            self.now.instant = self.now.instant.max(at);
+            self.now.attended = self.now.attended.max(at);
             self.session.handle_timeout(self.now);
             self.settle();
             if self.session.is_over() {
-                return Some(self.now.instant.since(began));
+                return Some(self.now.attended.since(began));
             }
         }
-        self.now.instant = end;
+        self.now.attended = end;
         None
     }
 

@@ -18,7 +18,7 @@ impl Session {
             }
             Stage::Streaming(streaming) => {
                 let (plain, inbound) = (&scratch.plain, &mut scratch.inbound);
-                streaming.handle_bytes(now.instant, plain, inbound, self.transmit.plain(), &mut self.effects);
+                streaming.handle_bytes(now.attended, plain, inbound, self.transmit.plain(), &mut self.effects);
             }
             Stage::Admission(waiting) => waiting.1.extend_from_slice(&scratch.plain),
             Stage::Lingering(_) | Stage::Over => {}
@@ -42,7 +42,7 @@ impl Session {
     pub(super) fn end_stalled(&mut self, now: Now) {
         let end = match &mut self.stage {
             Stage::Streaming(streaming) => {
-                streaming.close(now.instant, CloseReason::SlowConsumer, &mut self.effects);
+                streaming.close(now.attended, CloseReason::SlowConsumer, &mut self.effects);
                 End::Closed(streaming.reason().unwrap_or(CloseReason::SlowConsumer))
             }
             Stage::Lingering(lingering) => lingering.end(),
@@ -60,7 +60,7 @@ impl Session {
             self.linger(now, End::Closed(reason));
         }
         if let Stage::Lingering(lingering) = &mut self.stage {
-            lingering.handle_drained(now.instant, &mut self.security, &mut scratch.wire, &mut self.effects);
+            lingering.handle_drained(now.attended, &mut self.security, &mut scratch.wire, &mut self.effects);
             if lingering.is_complete() {
                 let end = lingering.end();
                 self.end(end);
@@ -75,12 +75,12 @@ impl Session {
             Stage::Streaming(streaming) => {
                 let fault =
                     if matches!(end, End::Tls(_)) { CloseReason::ProtocolError } else { CloseReason::GatewayGone };
-                streaming.close(now.instant, fault, &mut self.effects);
+                streaming.close(now.attended, fault, &mut self.effects);
                 End::Closed(streaming.reason().unwrap_or(fault))
             }
             Stage::Exchange(_) | Stage::Admission(_) => end,
         };
-        self.stage = Stage::Lingering(Lingering::new(now.instant, end));
+        self.stage = Stage::Lingering(Lingering::new(now.attended, end));
     }
 
     pub(super) fn end(&mut self, end: End) {

@@ -167,6 +167,11 @@ impl Transmit {
         }
     }
 
+    /// The same moment is `from` on the core that it comes from, and `to` on this one.
+    pub(super) fn handle_moved(&mut self, from: Instant, to: Instant) {
+        self.stalled_since = self.stalled_since.map(|since| to - from.since(since));
+    }
+
     /// When the socket will have taken nothing for too long.
     pub(super) fn poll_stall(&self, write_deadline: Duration) -> Option<Instant> {
         self.stalled_since.map(|since| since + write_deadline)

@@ -252,6 +252,14 @@ impl Shard {
         }
     }
 
+    /// The core did not run for a while: no socket was offered anything meanwhile.
+    pub fn handle_lost(&mut self, lost: Duration) {
+        for connection in self.registry.iter_mut() {
+            connection.blocked_since = connection.blocked_since.map(|since| since + lost);
+            connection.over_since = connection.over_since.map(|since| since + lost);
+        }
+    }
+
     /// Gateways or tokens changed: whoever came with what is gone now has to go, too. What was kept of a deleted gateway
     /// is forgotten at once, and its connections get nothing that is published to the next gateway with its id.
     pub fn handle_change(&mut self, change: Change) {

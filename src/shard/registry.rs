@@ -139,6 +139,11 @@ impl Registry {
         })
     }
 
+    /// All connections, in no order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.connections.iter_mut().map(|(_, connection)| connection)
+    }
+
     /// How many there are, closing ones included.
     pub fn len(&self) -> usize {
         self.connections.len()

@@ -40,7 +40,7 @@ fn created(shard: &mut Shard) -> GatewayId {
 }
 
 fn at(seconds: u64) -> Now {
-    Now { instant: Instant(seconds * 1_000_000), wall: Timestamp(seconds as i64 * 1_000) }
+    Now::new(Instant(seconds * 1_000_000), Timestamp(seconds as i64 * 1_000))
 }
 
 fn join(gateway: GatewayId) -> Join {

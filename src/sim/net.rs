@@ -200,7 +200,7 @@ impl Net {
     /// Both clocks at a moment.
     pub(super) fn clocks(&self, instant: Instant) -> Now {
         let wall = 1_700_000_000_000 + (instant.0 / 1_000) as i64 + self.wall_offset;
-        Now { instant, wall: Timestamp(wall) }
+        Now::new(instant, Timestamp(wall))
     }
 
     pub(super) fn jump(&mut self, millis: i64) {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::Phase,
-    engine::{Engine, EngineSettings, HubSettings, HubState, Rest},
+    engine::{Engine, EngineSettings, HubSettings, HubState, Rest, WAKE_INTERVAL},
     limits,
     model::{Instant, KeyHash, ShardId},
     shard::Placement,
@@ -275,9 +275,8 @@ impl Net {
                     self.wake(core, now);
                 }
                 let due = [due, self.cores[core].lanes.next_due()].into_iter().flatten().min();
-                if let Some(due) = due {
-                    self.wake(core, due);
-                }
+                let latest = now + WAKE_INTERVAL;
+                self.wake(core, due.map_or(latest, |due| due.min(latest)));
             }
         }
         Vec::new()

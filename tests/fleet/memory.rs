@@ -33,7 +33,7 @@ struct Socket {
 impl MemoryIo {
     pub fn new() -> Self {
         Self {
-            now: Now { instant: Instant(1), wall: Timestamp(1_700_000_000_000) },
+            now: Now::new(Instant(1), Timestamp(1_700_000_000_000)),
             sockets: Vec::new(),
             accepting: VecDeque::new(),
             ready: VecDeque::new(),

@@ -58,7 +58,7 @@ impl World {
         View {
             directory: &self.directory,
             placement: &self.placement,
-            now: Now { instant: Default::default(), wall: Timestamp(1_700_000_000_000) },
+            now: Now::new(Default::default(), Timestamp(1_700_000_000_000)),
             phase: self.phase,
             connections_max: 1000,
             degraded: self.degraded,
