@@ -1,7 +1,7 @@
 //! What must happen by when: pings, silence, stalls, revocations, admissions, events, leaving.
 
 use super::{
-    behaviour::{Ending, Misbehaviour},
+    behaviour::{Ending, Misbehaviour, Reading},
     ledger::Fate,
     oracle::{Oracle, SLACK},
     socket::Socket,
@@ -49,14 +49,16 @@ impl Oracle {
         let firm = watched.good && watched.leaving.is_none() && !watched.was_short;
         // A batch is as long as it is, and its own lines wait for each other.
         let single = matches!(call.asked, super::ledger::Asked::Publish(_));
-        if let Some(received) = call.received.filter(|_| firm && single && self.drained.is_none()) {
+        if let Some(arrived) = call.arrived.filter(|_| firm && single && !call.early && self.drained.is_none()) {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             // Requests of one connection are served one after the other.
             let call = self.ledger.facts[fact].call;
             let asker = self.ledger.open.iter().find(|(_, calls)| calls.front() == Some(&call));
             let Some((asker, _)) = asker else { return };
             let before = self.watched[*asker].answered_at.unwrap_or_default();
-            self.late("an event reaches who takes it at once", line, received.max(before) + lanes, now);
+            let accepted = self.watched[*asker].accepted.unwrap_or_default();
+            let start = arrived.max(before).max(accepted);
+            self.late("an event reaches who takes it at once", line, start + lanes, now);
         }
     }
 
@@ -126,6 +128,21 @@ impl Oracle {
         }
     }
 
+    /// A peer was taken for dead.
+    pub(super) fn check_grace(&mut self, now: Instant, line: usize) {
+        let heartbeat = self.scenario.session.heartbeat;
+        let watched = &self.watched[line];
+        let manner = &self.scenario.manners[line];
+        let there = watched.leaving.is_none() && (manner.conduct.is_perfect() || self.scenario.strict);
+        if watched.last_received.is_some_and(|last| there && now < last + heartbeat.timeout + heartbeat.busy_grace) {
+            return self.fail("a peer whose kernel acknowledges has its grace", Some(line), String::new());
+        }
+        let answers = manner.pongs && manner.reading == Reading::Eager && manner.misbehaviour == Misbehaviour::None;
+        if self.scenario.strict && answers && watched.leaving.is_none() {
+            self.fail("a peer that answers its pings is not closed", Some(line), String::new());
+        }
+    }
+
     /// A peer that gives no reason is not closed.
     fn check_good(&mut self, line: usize) {
         let watched = &self.watched[line];
@@ -160,11 +177,14 @@ impl Oracle {
     fn check_revocation(&mut self, now: Instant, line: usize) {
         let watched = &self.watched[line];
         let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
-        let Some(committed) = self.roster.end_of(key).committed.filter(|at| *at <= now) else { return };
+        let end = self.roster.end_of(key);
+        let since = if self.scenario.strict { end.begun } else { end.committed };
+        let Some(committed) = since.filter(|at| *at <= now) else { return };
         self.sight("revoked with connections");
         let watched = &self.watched[line];
-        let unread = watched.was_short_since(committed) && !self.scenario.strict_revocation;
-        if !unread && watched.leaving.is_none() && self.drained.is_none() {
+        let unread = watched.was_short_since(committed) && !self.scenario.strict;
+        let left = watched.leaving.is_some() && !self.scenario.strict;
+        if !unread && !left && self.drained.is_none() {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             let due = committed.max(ack.at) + REVOCATION + lanes;
             let watched = &self.watched[line];
@@ -238,7 +258,7 @@ impl Oracle {
         let waiting = self.ledger.open.get(&line).into_iter().flatten();
         let unanswered = waiting.filter(|call| self.ledger.calls[**call].received.is_some()).count();
         let excused = watched.last_answer || self.drained.is_some() || socket.reset.is_some() || !watched.good;
-        let left = watched.leaving.is_some() && !self.scenario.strict_answers;
+        let left = watched.leaving.is_some() && !self.scenario.strict;
         if unanswered > 0 && !excused && !left {
             self.fail("every request is answered", Some(line), format!("{unanswered} are not"));
         }

@@ -112,7 +112,7 @@ impl Io for SimIo {
         let waits = !self.net.borrow().cores[self.core].waiting.is_empty();
         let (now, mut net) = self.now_spent(if waits { cost::ACCEPT } else { cost::NO_ACCEPT });
         let net = &mut *net;
-        if waits && !net.descriptors.0 {
+        if waits && (!net.descriptors.0 || net.open_sockets() >= net.scenario.sockets_max) {
             net.oracle.sight("no descriptor");
             return Accepted::Failed(io::Error::from_raw_os_error(24));
         }

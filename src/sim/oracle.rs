@@ -91,12 +91,14 @@ pub(super) struct Oracle {
     pub(super) sights: BTreeMap<&'static str, u64>,
     pub(super) scenario: Scenario,
     pub(super) drained: Option<Instant>,
+    /// Since when a core does nothing any more.
+    pub(super) dead: Option<Instant>,
     /// Everybody has left but who asks for the statistics.
     pub(super) audited: bool,
     /// The latest that a deadline was kept, by its name.
     pub(super) lateness: BTreeMap<&'static str, Duration>,
-    /// Violations of these rules are counted, and do not end the world.
-    pub(super) tolerated: BTreeMap<&'static str, u64>,
+    /// Violations of rules that only are counted.
+    pub(super) counted: BTreeMap<&'static str, u64>,
 }
 
 /// How late a deadline may be kept (one slot of the timer wheel is in it).
@@ -118,11 +120,12 @@ impl Oracle {
             seen_events: 0,
             failed_deliveries: 0,
             sights: BTreeMap::new(),
-            scenario,
             drained: None,
             audited: false,
             lateness: BTreeMap::new(),
-            tolerated: BTreeMap::new(),
+            dead: None,
+            counted: scenario.counted.iter().map(|rule| (*rule, 0)).collect(),
+            scenario,
         }
     }
 
@@ -138,7 +141,7 @@ impl Oracle {
 
     /// Notes the first rule that is broken.
     pub(super) fn fail(&mut self, rule: &'static str, line: Option<usize>, text: String) {
-        if let Some(count) = self.tolerated.get_mut(rule) {
+        if let Some(count) = self.counted.get_mut(rule) {
             *count += 1;
             return;
         }
@@ -384,12 +387,15 @@ impl Oracle {
     }
 
     /// The engine tells something; it must agree with the wire.
-    pub(super) fn noticed(&mut self, _: Instant, notice: &Notice<'_>) {
+    pub(super) fn noticed(&mut self, now: Instant, notice: &Notice<'_>) {
         match notice {
             Notice::Connected { gateway, connection, address } => self.connected(*gateway, *connection, *address),
             Notice::Disconnected { connection, address, reason, .. } => {
                 self.sight(reason.label());
                 let Some(line) = self.line_of(*address) else { return };
+                if *reason == CloseReason::HeartbeatTimeout {
+                    self.check_grace(now, line);
+                }
                 let watched = &mut self.watched[line];
                 let known = watched.connected == Some(*connection);
                 if !known || watched.reason.replace(*reason).is_some() {

@@ -64,6 +64,7 @@ pub(super) fn write(ask: Ask, line: usize, now: Instant, roster: &mut Roster, le
         Ask::Look(path) => {
             let asked = match path {
                 "/api/internal/v1/stats" => Asked::Stats,
+                "/ready" => Asked::Ready,
                 // This one asks the store.
                 "/api/v1/gateways" => Asked::Show,
                 _ => Asked::Look,
