@@ -36,8 +36,8 @@ mod write;
 
 pub use self::core::{Engine, EngineSettings, Rest};
 pub use hub::{HubSettings, HubState};
-pub use io::{Accepted, Entrant, Handoff, Incoming, Io, Lane, PeerState, Ready, Received, Request, Sent};
-pub use link::LinkKey;
 #[cfg(test)]
 pub(crate) use inspect::Held;
+pub use io::{Accepted, Entrant, Handoff, Incoming, Io, Lane, PeerState, Ready, Received, Request, Sent};
+pub use link::LinkKey;
 pub use notice::Notice;

@@ -201,7 +201,14 @@ impl Oracle {
         Ok(())
     }
 
-    fn check_deploy(&mut self, now: Instant, facts: &[usize], items: &Value, begun: Instant, took: Duration) -> Result<(), String> {
+    fn check_deploy(
+        &mut self,
+        now: Instant,
+        facts: &[usize],
+        items: &Value,
+        begun: Instant,
+        took: Duration,
+    ) -> Result<(), String> {
         self.sight("deployment announced");
         for (place, fact) in facts.iter().enumerate() {
             let item = &items[place];
@@ -289,7 +296,9 @@ impl Oracle {
         let begun = call.begun;
         // Decided a little before its answer was written, unless that had to wait for its socket.
         let waited = self.watched[call.line].was_short.then_some(begun);
-        let lately = waited.unwrap_or(Instant(told.at.0.saturating_sub(2 * SLACK.as_micros() as u64 + 2 * self.scenario.mesh_delay_max)));
+        let lately = waited.unwrap_or(Instant(
+            told.at.0.saturating_sub(2 * SLACK.as_micros() as u64 + 2 * self.scenario.mesh_delay_max),
+        ));
         let (mut sure, mut perhaps, mut undecided) = (0, 0, 0);
         for line in 0..self.watched.len() {
             let watched = &self.watched[line];

@@ -175,7 +175,8 @@ impl Weights {
         let mut manner = self.peer(rng, scenario, Manner::platform(Vec::new()));
         if rng.chance(600) {
             // Most do everything right, or nothing would be asked for in many worlds.
-            manner = Manner { arrives: manner.arrives, latency_max: manner.latency_max, ..Manner::platform(Vec::new()) };
+            manner =
+                Manner { arrives: manner.arrives, latency_max: manner.latency_max, ..Manner::platform(Vec::new()) };
             manner.leaves = scenario.active;
         }
         manner.pipelines = rng.chance(400);

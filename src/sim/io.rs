@@ -105,7 +105,7 @@ impl Io for SimIo {
         let (now, mut net) = self.now_spent(cost::NOTICE);
         let net = &mut *net;
         net.trace.add_minor(now, || format!("core {}: {notice:?}", self.core));
-        net.oracle.noticed(now, &notice);
+        net.oracle.noticed(&notice);
     }
 
     fn accept(&mut self) -> Accepted<SimSocket> {

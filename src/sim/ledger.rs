@@ -142,7 +142,16 @@ impl Ledger {
     /// A call begins; its end is set once it is known.
     pub(super) fn begin(&mut self, line: usize, now: Instant, asked: Asked) {
         self.open.entry(line).or_default().push_back(self.calls.len());
-        self.calls.push(Call { line, asked, begun: now, end: u64::MAX, early: false, arrived: None, received: None, answered: None });
+        self.calls.push(Call {
+            line,
+            asked,
+            begun: now,
+            end: u64::MAX,
+            early: false,
+            arrived: None,
+            received: None,
+            answered: None,
+        });
     }
 
     /// The bytes of the call that has just begun end here.

@@ -15,6 +15,7 @@ mod client;
 mod deadlines;
 mod fairness;
 mod io;
+mod known_faults;
 mod lanes;
 mod ledger;
 mod net;

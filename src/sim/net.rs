@@ -132,7 +132,14 @@ pub(super) struct Net {
 }
 
 impl Net {
-    pub(super) fn new(scenario: Scenario, rng: Rng, lines: Vec<Line>, store: Store, oracle: Oracle, trace: Trace) -> Self {
+    pub(super) fn new(
+        scenario: Scenario,
+        rng: Rng,
+        lines: Vec<Line>,
+        store: Store,
+        oracle: Oracle,
+        trace: Trace,
+    ) -> Self {
         let count = usize::from(scenario.shards);
         let bounds = [scenario.control_max, scenario.replies_max, scenario.requests_max];
         let core = |_| Core {
@@ -329,7 +336,14 @@ impl Net {
     }
 
     /// Sends by a lane; wakes the core when it arrives.
-    pub(super) fn post(&mut self, from: usize, to: ShardId, lane: Lane, message: Message, now: Instant) -> Result<(), Message> {
+    pub(super) fn post(
+        &mut self,
+        from: usize,
+        to: ShardId,
+        lane: Lane,
+        message: Message,
+        now: Instant,
+    ) -> Result<(), Message> {
         let core = to.index();
         match self.cores[core].lanes.send(now, from, lane, message, &mut self.rng) {
             Ok(due) => {

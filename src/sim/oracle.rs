@@ -13,11 +13,7 @@ use crate::{
     engine::Notice,
     model::{Change, CloseReason, ConnectionId, GatewayId, Instant, Side},
 };
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 /// A rule that does not hold.
 #[derive(Clone, Debug)]
@@ -71,6 +67,7 @@ pub(super) struct Watched {
     pub(super) reason: Option<CloseReason>,
     connected: Option<ConnectionId>,
     pub(super) outbox_bytes: usize,
+    pub(super) unfinished_bytes: usize,
 }
 
 impl Watched {
@@ -344,7 +341,9 @@ impl Oracle {
     /// An answer to a gateway that is not let in, or to what was not a request.
     pub(super) fn refused(&mut self, now: Instant, line: usize, status: u16) {
         let platform = self.watched[line].platform;
-        if !matches!(status, 400 | 401 | 404 | 405 | 408 | 414 | 426 | 429 | 431 | 503) || self.watched[line].refused.is_some() {
+        if !matches!(status, 400 | 401 | 404 | 405 | 408 | 414 | 426 | 429 | 431 | 503)
+            || self.watched[line].refused.is_some()
+        {
             return self.fail("an answer is to a request", Some(line), status.to_string());
         }
         self.watched[line].refused = Some(status);
@@ -369,7 +368,9 @@ impl Oracle {
         let cause = match status {
             401 => !good_key,
             429 => scenario.rate_per_window > 0,
-            503 => self.drained.is_some() || few(scenario.connections_max) || per_gateway > 0 || few(scenario.requests_max),
+            503 => {
+                self.drained.is_some() || few(scenario.connections_max) || per_gateway > 0 || few(scenario.requests_max)
+            }
             408 => manner.misbehaviour == Misbehaviour::HalfHead || !watched.good,
             _ => !plain,
         };
@@ -387,14 +388,14 @@ impl Oracle {
     }
 
     /// The engine tells something; it must agree with the wire.
-    pub(super) fn noticed(&mut self, now: Instant, notice: &Notice<'_>) {
+    pub(super) fn noticed(&mut self, notice: &Notice<'_>) {
         match notice {
             Notice::Connected { gateway, connection, address } => self.connected(*gateway, *connection, *address),
             Notice::Disconnected { connection, address, reason, .. } => {
                 self.sight(reason.label());
                 let Some(line) = self.line_of(*address) else { return };
                 if *reason == CloseReason::HeartbeatTimeout {
-                    self.check_grace(now, line);
+                    self.check_answered_pings(line);
                 }
                 let watched = &mut self.watched[line];
                 let known = watched.connected == Some(*connection);

@@ -180,7 +180,8 @@ impl Peer {
         let socket = &mut net.lines[self.index].socket;
         socket.advance(net.now);
         let unread = socket.arrived;
-        let reading = if self.stage < Stage::Upgraded && !self.manner.platform { Reading::Eager } else { self.manner.reading };
+        let reading =
+            if self.stage < Stage::Upgraded && !self.manner.platform { Reading::Eager } else { self.manner.reading };
         let take = match reading {
             Reading::Eager => unread,
             Reading::Slow(bytes) => unread.min(bytes),

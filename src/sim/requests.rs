@@ -15,9 +15,16 @@ pub(super) const ADMIN: &str = "the-admin-token-of-this-world";
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ask {
     /// One event of at most so many bytes.
-    Publish { gateway: usize, size: usize },
+    Publish {
+        gateway: usize,
+        size: usize,
+    },
     /// Many events, of at most so many bytes each; to one gateway, or to all in turn.
-    Batch { count: usize, size: usize, gateway: Option<usize> },
+    Batch {
+        count: usize,
+        size: usize,
+        gateway: Option<usize>,
+    },
     /// A revision, to every gateway.
     Deploy,
     /// Something that only reads.
@@ -29,11 +36,21 @@ pub(super) enum Ask {
     Revoke(usize),
     Delete(usize),
     /// A gateway's manifest of so many bytes, with its key.
-    Manifest { key: usize, size: usize },
+    Manifest {
+        key: usize,
+        size: usize,
+    },
 }
 
 /// Writes the request; the ledger knows it from now on.
-pub(super) fn write(ask: Ask, line: usize, now: Instant, roster: &mut Roster, ledger: &mut Ledger, rng: &mut Rng) -> Vec<u8> {
+pub(super) fn write(
+    ask: Ask,
+    line: usize,
+    now: Instant,
+    roster: &mut Roster,
+    ledger: &mut Ledger,
+    rng: &mut Rng,
+) -> Vec<u8> {
     let admin = format!("Authorization: Bearer {ADMIN}\r\n");
     match ask {
         Ask::Publish { gateway, size } => {
@@ -122,7 +139,8 @@ fn write_change(ask: Ask, line: usize, now: Instant, roster: &mut Roster, ledger
 
 fn post(path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
-    let mut bytes = format!("POST {path} HTTP/1.1\r\nHost: hub\r\n{fields}Content-Length: {length}\r\n\r\n").into_bytes();
+    let mut bytes =
+        format!("POST {path} HTTP/1.1\r\nHost: hub\r\n{fields}Content-Length: {length}\r\n\r\n").into_bytes();
     bytes.extend_from_slice(body);
     bytes
 }
@@ -133,8 +151,7 @@ fn deploy(line: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: 
     let mut targets = Vec::new();
     for (gateway, entry) in roster.gateways.iter().enumerate() {
         let host = format!("v{}.example", ledger.facts.len());
-        let payload =
-            format!(r#"{{"apiUuid":"{api}","revisionId":"r1","vhost":"{host}","environment":"production"}}"#);
+        let payload = format!(r#"{{"apiUuid":"{api}","revisionId":"r1","vhost":"{host}","environment":"production"}}"#);
         let fact = Fact::new(gateway, entry.id, "api.deployed", payload.into_bytes(), None, None);
         facts.push(ledger.add(fact));
         targets.push(format!(r#"{{"gatewayId":"{}","vhost":"{host}"}}"#, entry.id));

@@ -143,7 +143,8 @@ impl Scenario {
     fn sized(seed: u64, large: bool, rng: &mut Rng) -> Self {
         let long = rng.chance(60);
         let few = rng.within(1..=6);
-        let often = |rng: &mut Rng, per_mille, value: u64, other: u64| if rng.chance(per_mille) { value } else { other };
+        let often =
+            |rng: &mut Rng, per_mille, value: u64, other: u64| if rng.chance(per_mille) { value } else { other };
         Self {
             shards: rng.within(1..=4) as u16,
             tls: rng.chance(80),

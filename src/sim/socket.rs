@@ -40,7 +40,11 @@ impl Conduct {
 
     /// Whether it never holds a byte up.
     pub(super) fn is_perfect(&self) -> bool {
-        self.capacity == AMPLE && self.rate.is_none() && self.window == AMPLE && self.write_max == AMPLE && self.stall == 0
+        self.capacity == AMPLE
+            && self.rate.is_none()
+            && self.window == AMPLE
+            && self.write_max == AMPLE
+            && self.stall == 0
     }
 }
 
@@ -111,7 +115,8 @@ impl Socket {
         if self.vanished || now < from {
             return;
         }
-        let able = self.conduct.rate.map_or(AMPLE, |rate| (now.since(from).as_micros() as u64 * rate / 1_000_000) as usize);
+        let able =
+            self.conduct.rate.map_or(AMPLE, |rate| (now.since(from).as_micros() as u64 * rate / 1_000_000) as usize);
         let moved = self.queued.min(self.conduct.window - self.arrived.min(self.conduct.window)).min(able);
         // Where the rate was the bound, the rest of a byte's time counts for the next.
         self.moved_at = match self.conduct.rate {
@@ -157,7 +162,8 @@ impl Socket {
         }
         self.advance(now);
         let room = if now < self.stalled_until { 0 } else { self.room() };
-        let piece = if self.conduct.write_max == AMPLE { AMPLE } else { rng.piece(self.conduct.write_max).max(length / 64) };
+        let piece =
+            if self.conduct.write_max == AMPLE { AMPLE } else { rng.piece(self.conduct.write_max).max(length / 64) };
         let took = length.min(room).min(piece);
         if self.queued == 0 {
             self.moved_at = self.moved_at.max(now);

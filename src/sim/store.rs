@@ -108,7 +108,11 @@ impl Store {
         for (id, gateway) in &self.gateways {
             changes.push(Change::GatewayCreated(*id));
             let tokens = gateway.tokens.iter();
-            changes.extend(tokens.map(|(token, hash, _)| Change::TokenCreated { gateway: *id, token: *token, hash: *hash }));
+            changes.extend(tokens.map(|(token, hash, _)| Change::TokenCreated {
+                gateway: *id,
+                token: *token,
+                hash: *hash,
+            }));
         }
         changes
     }
@@ -156,7 +160,10 @@ impl Store {
             }
             Op::Tokens(id) => match self.gateways.get(&id) {
                 Some(gateway) => {
-                    let tokens = gateway.tokens.iter().map(|(id, _, created_at)| TokenRecord { id: *id, created_at: *created_at });
+                    let tokens = gateway
+                        .tokens
+                        .iter()
+                        .map(|(id, _, created_at)| TokenRecord { id: *id, created_at: *created_at });
                     (Outcome::Tokens(tokens.collect()), None)
                 }
                 None => missing(),
@@ -190,7 +197,8 @@ impl Net {
         }
         let outcome = if fails { unavailable() } else { outcome };
         self.trace.add(now, None, || format!("the store: {outcome:?}, {change:?}"));
-        let mut receipt = Receipt { answer: Some((job.asker, job.key, outcome)), settled: Rc::clone(&self.store.settled) };
+        let mut receipt =
+            Receipt { answer: Some((job.asker, job.key, outcome)), settled: Rc::clone(&self.store.settled) };
         if let Some(change) = change {
             self.oracle.committed(now, change);
             if in_doubt {

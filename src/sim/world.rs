@@ -167,6 +167,9 @@ impl World {
 
     /// One turn of a core's loop, as `driver::core_loop` does it: harvest, pass, and when to go on.
     fn pass(&mut self, core: usize) {
+        if self.net.borrow().cores[core].dead {
+            return;
+        }
         let Some(engine) = self.engines[core].as_mut() else { return };
         let ready = {
             let net = &mut *self.net.borrow_mut();
@@ -250,7 +253,8 @@ impl World {
         let slots = self.hub.connections();
         let net = &mut *self.net.borrow_mut();
         let left: Vec<_> = self.engines.iter().flatten().map(Engine::leftovers).collect();
-        let running = (0..self.engines.len()).filter(|core| !net.cores[*core].dead && self.engines[*core].is_some()).count();
+        let running =
+            (0..self.engines.len()).filter(|core| !net.cores[*core].dead && self.engines[*core].is_some()).count();
         if net.scenario.death.is_none() && (slots > 0 || running > 0) {
             net.oracle.fail("nothing is left when all have left", None, format!("{slots} slots, {left:?}"));
         }
@@ -378,7 +382,7 @@ const AUDIT: Duration = Duration::from_secs(45);
 /// Everything has ended so long after the active time.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// A world that makes more steps than this turns in a circle.
-const STEPS_MAX: u64 = 3_000_000;
+const STEPS_MAX: u64 = 300_000;
 
 /// Bytes of a session that may wait: one write, and what a reading of pings was answered with.
 pub(super) const SESSION_BYTES_MAX: usize = 4 * limits::READ_BATCH_BYTES;
