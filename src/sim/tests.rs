@@ -15,7 +15,7 @@ use std::{
 
 const SEEDS: u64 = 1_000;
 /// Broken worlds after which a thread looks for no more.
-const BROKEN_MAX: usize = 50;
+const BROKEN_MAX: usize = 10;
 const LINES_SHOWN: usize = 60;
 
 /// What happens in a thousand worlds, or they prove nothing.
