@@ -7,7 +7,7 @@ use super::{
     rng::Rng,
     scenario::Scenario,
     socket::Conduct,
-    testing::{several, stream, world},
+    testing::{holds, several, stream, world},
     world::World,
 };
 use crate::session::Heartbeat;
@@ -146,4 +146,17 @@ fn a_full_control_lane_holds_up_revocations_on_all_cores() {
     let revocations = (0..8).map(|key| (seconds(2 + key as u64), Ask::Revoke(key)));
     scenario.manners.extend(several(4, &Manner::platform(revocations.collect())));
     breaks("a revoked key's connections end within a second", scenario, rng);
+}
+
+/// The same with a FIN holds already, whether an answer is there at once or waits for the store.
+#[test]
+fn pipelined_requests_before_a_fin_are_all_answered() {
+    for ask in [Ask::Publish { gateway: 0, size: 100 }, Ask::Show(0)] {
+        let (mut scenario, rng) = world(1);
+        (scenario.active, scenario.strict) = (seconds(3), true);
+        let asks = (0..5).map(|_| (millis(500), ask)).collect();
+        let manner = Manner { pipelines: true, half_closes: true, ..Manner::platform(asks) };
+        scenario.manners.push(Manner { leaves: millis(500), ..manner });
+        holds(scenario, rng);
+    }
 }
