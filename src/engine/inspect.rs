@@ -6,6 +6,8 @@ use super::{core::Engine, io::Io};
 pub(crate) struct Held {
     /// Bytes of the session that wait for the socket: answers, control frames, sealed bytes.
     pub(crate) session_bytes: usize,
+    /// Bytes of requests that are not whole.
+    pub(crate) unfinished_bytes: usize,
     /// Bytes of events that wait, or are on their way.
     pub(crate) outbox_bytes: usize,
 }
@@ -31,7 +33,8 @@ impl<I: Io> Engine<I> {
         for (_, link) in self.links.iter() {
             let connection = link.member.and_then(|member| self.shard.connection(member));
             let outbox_bytes = connection.map_or(0, |connection| connection.outbox.queued_bytes());
-            each(&link.socket, Held { session_bytes: link.session.held_bytes(), outbox_bytes });
+            let (session_bytes, unfinished_bytes) = link.session.held_bytes();
+            each(&link.socket, Held { session_bytes, unfinished_bytes, outbox_bytes });
         }
     }
 }

@@ -82,6 +82,13 @@ impl Exchange {
         }
     }
 
+    /// Bytes of requests that are not whole.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let body = if let State::Body(request, _) = &self.state { request.body.capacity() } else { 0 };
+        self.input.len() + body
+    }
+
     /// Whether the bytes that came last have to be overwritten where else they are.
     pub(super) fn is_secret(&self) -> bool {
         self.secret

@@ -346,10 +346,14 @@ impl Session {
         self.transmit.backlog()
     }
 
-    /// Bytes that wait for the socket in here, sealed or not.
+    /// Bytes that wait for the socket in here, sealed or not, and bytes of requests that are not whole.
     #[cfg(test)]
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.transmit.held_bytes()
+    pub(crate) fn held_bytes(&self) -> (usize, usize) {
+        let unfinished = match &self.stage {
+            Stage::Exchange(exchange) => exchange.held_bytes(),
+            _ => 0,
+        };
+        (self.transmit.held_bytes(), unfinished)
     }
 
     /// The socket took the first `sent` bytes of the backlog.

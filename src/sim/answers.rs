@@ -9,6 +9,9 @@ use crate::model::{ConnectionId, Instant};
 use serde_json::Value;
 use std::time::Duration;
 
+/// A core that does nothing any more is noticed within this.
+const DEATH_NOTICED: Duration = Duration::from_secs(5);
+
 impl Oracle {
     /// An answer is whole in the kernel of a platform's line, or of a gateway that was not let in.
     pub(super) fn answered(&mut self, now: Instant, line: usize, status: u16, body: &[u8], last: bool) {
@@ -53,7 +56,7 @@ impl Oracle {
             // Slices of others stand between its own, and the time runs from the last one.
             Asked::Batch(_) => scenario.publish_timeout + lanes * 2 + SLACK * 4,
             Asked::Deploy(_) => scenario.publish_timeout + lanes * 2,
-            Asked::Stats | Asked::Look => lanes * 4,
+            Asked::Stats | Asked::Ready | Asked::Look => lanes * 4,
             // The store is asked first, then the owners.
             Asked::Show => (scenario.publish_timeout + ANSWER_GRACE) * 2,
             _ => scenario.publish_timeout + ANSWER_GRACE,
@@ -88,6 +91,10 @@ impl Oracle {
             (Asked::Batch(lines), 200) => self.check_batch(now, lines, body, begun, took),
             (Asked::Deploy(facts), 200) => self.check_deploy(now, facts, &parse(body)?, begun, took),
             (Asked::Stats, 200) => self.check_stats(&parse(body)?),
+            (Asked::Ready, 200) => match self.dead {
+                Some(dead) if now.since(dead) > DEATH_NOTICED => Err("a core is dead".to_owned()),
+                _ => Ok(()),
+            },
             (Asked::Look, 200) => Ok(()),
             (Asked::Look, 404) => Ok(()),
             (Asked::Show, 200 | 404) => Ok(()),

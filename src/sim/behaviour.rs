@@ -63,10 +63,16 @@ pub(super) struct Manner {
     pub(super) side: Option<Side>,
     /// A gateway's key, by its place in the roster.
     pub(super) key: Option<usize>,
+    /// The last part of its address; drawn where there is none.
+    pub(super) host: Option<u8>,
     /// What a platform asks for, and when at the earliest.
     pub(super) asks: Vec<(Duration, Ask)>,
     /// It does not wait for an answer before it asks again.
     pub(super) pipelines: bool,
+    /// It ends its side behind its requests, and still wants the answers.
+    pub(super) half_closes: bool,
+    /// It never sends the last byte of a request.
+    pub(super) withholds: bool,
     pub(super) reading: Reading,
     /// Answers pings.
     pub(super) pongs: bool,
@@ -92,8 +98,11 @@ impl Manner {
             platform: false,
             side: None,
             key: Some(key),
+            host: None,
             asks: Vec::new(),
             pipelines: false,
+            half_closes: false,
+            withholds: false,
             reading: Reading::Eager,
             pongs: true,
             acks: false,

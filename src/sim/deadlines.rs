@@ -1,7 +1,7 @@
 //! What must happen by when: pings, silence, stalls, revocations, admissions, events, leaving.
 
 use super::{
-    behaviour::{Ending, Misbehaviour},
+    behaviour::{Ending, Misbehaviour, Reading},
     ledger::Fate,
     oracle::{Oracle, SLACK},
     socket::Socket,
@@ -48,14 +48,16 @@ impl Oracle {
         let firm = watched.good && watched.leaving.is_none() && !watched.was_short;
         // A batch is as long as it is, and its own lines wait for each other.
         let single = matches!(call.asked, super::ledger::Asked::Publish(_));
-        if let Some(received) = call.received.filter(|_| firm && single && self.drained.is_none()) {
+        if let Some(arrived) = call.arrived.filter(|_| firm && single && !call.early && self.drained.is_none()) {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             // Requests of one connection are served one after the other.
             let call = self.ledger.facts[fact].call;
             let asker = self.ledger.open.iter().find(|(_, calls)| calls.front() == Some(&call));
             let Some((asker, _)) = asker else { return };
             let before = self.watched[*asker].answered_at.unwrap_or_default();
-            self.late("an event reaches who takes it at once", line, received.max(before) + lanes, now);
+            let accepted = self.watched[*asker].accepted.unwrap_or_default();
+            let start = arrived.max(before).max(accepted);
+            self.late("an event reaches who takes it at once", line, start + lanes, now);
         }
     }
 
@@ -120,8 +122,22 @@ impl Oracle {
         let watched = &self.watched[line];
         // A frame that tells the hub's own reason: who had been heard of lately was not silent.
         let silent = watched.told.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
-        if silent && !self.scenario.tls && now.since(last) < heartbeat.timeout {
-            self.fail("a silent peer is closed at its time", Some(line), format!("after {:?}", now.since(last)));
+        let silence = now.since(last);
+        if silent && !self.scenario.tls && silence < heartbeat.timeout {
+            self.fail("a silent peer is closed at its time", Some(line), format!("after {silence:?}"));
+        }
+        let there = self.scenario.manners[line].conduct.is_perfect() || self.scenario.strict;
+        if silent && there && !self.scenario.tls && silence < heartbeat.timeout + heartbeat.busy_grace {
+            self.fail("a peer whose kernel acknowledges has its grace", Some(line), format!("after {silence:?}"));
+        }
+    }
+
+    /// A peer was taken for dead: it must not have answered every ping that reached it.
+    pub(super) fn check_answered_pings(&mut self, line: usize) {
+        let (watched, manner) = (&self.watched[line], &self.scenario.manners[line]);
+        let answers = manner.pongs && manner.reading == Reading::Eager && manner.misbehaviour == Misbehaviour::None;
+        if self.scenario.strict && answers && watched.leaving.is_none() {
+            self.fail("a peer that answers its pings is not closed", Some(line), String::new());
         }
     }
 
@@ -159,11 +175,14 @@ impl Oracle {
     fn check_revocation(&mut self, now: Instant, line: usize) {
         let watched = &self.watched[line];
         let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
-        let Some(committed) = self.roster.end_of(key).committed.filter(|at| *at <= now) else { return };
+        let end = self.roster.end_of(key);
+        let since = if self.scenario.strict { end.begun } else { end.committed };
+        let Some(committed) = since.filter(|at| *at <= now) else { return };
         self.sight("revoked with connections");
         let watched = &self.watched[line];
-        let unread = watched.was_short_since(committed) && !self.scenario.strict_revocation;
-        if !unread && watched.leaving.is_none() && self.drained.is_none() {
+        let unread = watched.was_short_since(committed) && !self.scenario.strict;
+        let left = watched.leaving.is_some() && !self.scenario.strict;
+        if !unread && !left && self.drained.is_none() {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             let due = committed.max(ack.at) + REVOCATION + lanes;
             let watched = &self.watched[line];
@@ -240,8 +259,9 @@ impl Oracle {
         let watched = &self.watched[line];
         let waiting = self.ledger.open.get(&line).into_iter().flatten();
         let unanswered = waiting.filter(|call| self.ledger.calls[**call].received.is_some()).count();
-        let excused = watched.last_answer || self.drained.is_some() || socket.reset.is_some() || !watched.good;
-        let left = watched.leaving.is_some() && !self.scenario.strict_answers;
+        let last = watched.last_answer && !self.scenario.strict;
+        let excused = last || self.drained.is_some() || socket.reset.is_some() || !watched.good;
+        let left = watched.leaving.is_some() && !self.scenario.strict;
         if unanswered > 0 && !excused && !left {
             self.fail("every request is answered", Some(line), format!("{unanswered} are not"));
         }
@@ -270,6 +290,10 @@ impl Oracle {
             let text = format!("{} bytes of its session", held.session_bytes);
             self.fail("the memory of a connection is bounded", Some(line), text);
         }
+        self.watched[line].unfinished_bytes = held.unfinished_bytes;
+        if self.scenario.strict {
+            self.check_unfinished(line);
+        }
         let watched = &mut self.watched[line];
         let grown = held.outbox_bytes > std::mem::replace(&mut watched.outbox_bytes, held.outbox_bytes);
         let blocked = watched.short.is_some_and(|since| now.since(since) > limits::OUTBOX_PATIENCE + SLACK);
@@ -277,6 +301,15 @@ impl Oracle {
         if grown && blocked && held.outbox_bytes > most {
             let text = format!("{} bytes of events wait for a socket that takes none", held.outbox_bytes);
             self.fail("the memory of a connection is bounded", Some(line), text);
+        }
+    }
+
+    /// What one gateway's key has begun to send, over all of its connections.
+    fn check_unfinished(&mut self, line: usize) {
+        let sum: usize =
+            self.watched.iter().filter(|watched| watched.closed.is_none()).map(|it| it.unfinished_bytes).sum();
+        if sum > 2 * limits::MANIFEST_BYTES_MAX {
+            self.fail("unfinished bodies of one gateway are bounded", Some(line), format!("{sum} bytes"));
         }
     }
 }

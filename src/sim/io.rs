@@ -104,14 +104,14 @@ impl Io for SimIo {
         let (now, mut net) = self.now_spent(cost::NOTICE);
         let net = &mut *net;
         net.trace.add_minor(now, || format!("core {}: {notice:?}", self.core));
-        net.oracle.noticed(now, &notice);
+        net.oracle.noticed(&notice);
     }
 
     fn accept(&mut self) -> Accepted<SimSocket> {
         let waits = !self.net.borrow().cores[self.core].waiting.is_empty();
         let (now, mut net) = self.now_spent(if waits { cost::ACCEPT } else { cost::NO_ACCEPT });
         let net = &mut *net;
-        if waits && !net.descriptors.0 {
+        if waits && (!net.descriptors.0 || net.open_sockets() >= net.scenario.sockets_max) {
             net.oracle.sight("no descriptor");
             return Accepted::Failed(io::Error::from_raw_os_error(24));
         }

@@ -88,6 +88,7 @@ pub(super) enum Asked {
     Batch(Vec<BatchLine>),
     Deploy(Vec<usize>),
     Stats,
+    Ready,
     Look,
     Show,
     CreateGateway(usize),
@@ -106,6 +107,8 @@ pub(super) struct Call {
     pub(super) end: u64,
     /// It was said before the handshake of TLS was over, so where it ends is known only from above.
     pub(super) early: bool,
+    /// When the hub's kernel had it whole.
+    pub(super) arrived: Option<Instant>,
     /// When the hub had read it whole.
     pub(super) received: Option<Instant>,
     pub(super) answered: Option<Instant>,
@@ -139,7 +142,16 @@ impl Ledger {
     /// A call begins; its end is set once it is known.
     pub(super) fn begin(&mut self, line: usize, now: Instant, asked: Asked) {
         self.open.entry(line).or_default().push_back(self.calls.len());
-        self.calls.push(Call { line, asked, begun: now, end: u64::MAX, early: false, received: None, answered: None });
+        self.calls.push(Call {
+            line,
+            asked,
+            begun: now,
+            end: u64::MAX,
+            early: false,
+            arrived: None,
+            received: None,
+            answered: None,
+        });
     }
 
     /// The bytes of the call that has just begun end here.
@@ -155,6 +167,16 @@ impl Ledger {
             let call = &mut self.calls[*call];
             if call.end == u64::MAX {
                 (call.end, call.early) = (end, true);
+            }
+        }
+    }
+
+    /// The hub's kernel has so many bytes of the line.
+    pub(super) fn arrived(&mut self, now: Instant, line: usize, total: u64) {
+        for call in self.open.get(&line).into_iter().flatten() {
+            let call = &mut self.calls[*call];
+            if call.end <= total && call.arrived.is_none() {
+                call.arrived = Some(now);
             }
         }
     }

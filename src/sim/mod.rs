@@ -9,14 +9,23 @@
 //! The engine is the one that the driver runs; each of its calls of `Io` costs simulated time. The oracle knows what the
 //! peers have sent and which bytes the simulated kernels took, and derives from these two what must have happened.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "a message that found no room goes back to its sender, as in the engine's own `Io`"
+)]
+
 mod answers;
 mod behaviour;
 mod client;
 mod deadlines;
+mod fairness;
+mod frames;
 mod io;
+mod known_faults;
 mod lanes;
 mod ledger;
 mod net;
+mod notices;
 mod oracle;
 mod peer;
 mod requests;
@@ -25,6 +34,7 @@ mod roster;
 mod scenario;
 mod socket;
 mod store;
+mod testing;
 mod tests;
 mod tls;
 mod trace;

@@ -258,6 +258,11 @@ impl Net {
         !self.cores[core].marked.is_empty() || self.cores[core].acceptable
     }
 
+    /// Sockets that the hub has.
+    pub(super) fn open_sockets(&self) -> usize {
+        self.lines.iter().filter(|line| line.accepted.is_some() && !line.socket.hub_closed).count()
+    }
+
     /// Sees to it that the bytes in the line's kernels go on moving.
     pub(super) fn keep_moving(&mut self, line: usize, now: Instant) {
         if self.lines[line].moving {

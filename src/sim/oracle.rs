@@ -2,19 +2,15 @@
 //! What answers must say is in [`super::answers`], what must happen by when in [`super::deadlines`].
 
 use super::{
-    behaviour::{Ending, Manner, Misbehaviour, Reading},
+    behaviour::{Manner, Misbehaviour, Reading},
     client::Seen,
     ledger::{Fate, Ledger},
     roster::Roster,
     scenario::Scenario,
-    store::life_of,
     trace::Trace,
 };
-use crate::{
-    engine::Notice,
-    model::{Change, CloseReason, ConnectionId, GatewayId, Instant, Position, Side},
-};
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use crate::model::{Change, CloseReason, ConnectionId, Instant, Side};
+use std::{collections::BTreeMap, time::Duration};
 
 /// A rule that does not hold.
 #[derive(Clone, Debug)]
@@ -66,8 +62,9 @@ pub(super) struct Watched {
     pub(super) last_answer: bool,
     pub(super) refused: Option<u16>,
     pub(super) reason: Option<CloseReason>,
-    connected: Option<ConnectionId>,
+    pub(super) connected: Option<ConnectionId>,
     pub(super) outbox_bytes: usize,
+    pub(super) unfinished_bytes: usize,
 }
 
 impl Watched {
@@ -88,12 +85,14 @@ pub(super) struct Oracle {
     pub(super) sights: BTreeMap<&'static str, u64>,
     pub(super) scenario: Scenario,
     pub(super) drained: Option<Instant>,
+    /// Since when a core does nothing any more.
+    pub(super) dead: Option<Instant>,
     /// Everybody has left but who asks for the statistics.
     pub(super) audited: bool,
     /// The latest that a deadline was kept, by its name.
     pub(super) lateness: BTreeMap<&'static str, Duration>,
-    /// Violations of these rules are counted, and do not end the world.
-    pub(super) tolerated: BTreeMap<&'static str, u64>,
+    /// Violations of rules that only are counted.
+    pub(super) counted: BTreeMap<&'static str, u64>,
 }
 
 /// How late a deadline may be kept (one slot of the timer wheel is in it).
@@ -115,11 +114,12 @@ impl Oracle {
             seen_events: 0,
             failed_deliveries: 0,
             sights: BTreeMap::new(),
-            scenario,
             drained: None,
             audited: false,
             lateness: BTreeMap::new(),
-            tolerated: BTreeMap::new(),
+            dead: None,
+            counted: scenario.counted.iter().map(|rule| (*rule, 0)).collect(),
+            scenario,
         }
     }
 
@@ -135,7 +135,7 @@ impl Oracle {
 
     /// Notes the first rule that is broken.
     pub(super) fn fail(&mut self, rule: &'static str, line: Option<usize>, text: String) {
-        if let Some(count) = self.tolerated.get_mut(rule) {
+        if let Some(count) = self.counted.get_mut(rule) {
             *count += 1;
             return;
         }
@@ -226,115 +226,6 @@ impl Oracle {
         }
     }
 
-    fn check_ack(&mut self, now: Instant, line: usize, text: &[u8]) {
-        let Some(key) = self.watched[line].key else {
-            return self.fail("nobody joins without a key", Some(line), excerpt(text));
-        };
-        let gateway = self.roster.gateways[self.roster.keys[key].gateway].id;
-        let text = String::from_utf8_lossy(text);
-        let parts = text
-            .strip_prefix(&format!(r#"{{"type":"connection.ack","gatewayId":"{gateway}","connectionId":""#))
-            .and_then(|rest| rest.split_once(r#"","timestamp":""#))
-            .and_then(|(id, rest)| Some((ConnectionId::parse(id)?, rest.split_once(r#"","position":""#)?.1)))
-            .and_then(|(id, rest)| Some((id, self.offset_of(gateway, rest.strip_suffix("\"}")?)?)));
-        let Some((connection, offset)) = parts else {
-            return self.fail("the first frame is the ack", Some(line), text.into_owned());
-        };
-        let asked = self.watched[line].asked.unwrap_or(now);
-        if self.roster.end_of(key).answered.is_some_and(|at| at < asked) {
-            self.fail("nobody joins with a revoked key", Some(line), text.into_owned());
-        }
-        let watched = &mut self.watched[line];
-        watched.ack = Some(Ack { connection, offset, at: now });
-        watched.seen = offset;
-        watched.last_ping = now;
-        self.check_admission(now, line);
-        self.check_slots(line);
-    }
-
-    fn check_slots(&mut self, line: usize) {
-        let live = |watched: &&Watched| watched.ack.is_some() && watched.ended.is_none();
-        let count = self.watched.iter().filter(live).count();
-        if count > self.scenario.connections_max {
-            self.fail("slots are exact", Some(line), format!("{count} of {}", self.scenario.connections_max));
-        }
-    }
-
-    fn check_event(&mut self, now: Instant, line: usize, text: &[u8]) {
-        let Some((fact, offset)) = self.event_in(text) else {
-            return self.fail("only what was published is delivered, byte for byte", Some(line), excerpt(text));
-        };
-        let Some(key) = self.watched[line].key else { return };
-        let entry = &self.ledger.facts[fact];
-        if entry.gateway != self.roster.keys[key].gateway {
-            return self.fail("nobody gets another gateway's events", Some(line), excerpt(text));
-        }
-        let call = &self.ledger.calls[entry.call];
-        if self.roster.end_of(key).answered.is_some_and(|at| at < call.begun) {
-            self.fail("a revoked key gets no events", Some(line), excerpt(text));
-        }
-        if let Err(contradiction) = self.ledger.place(fact, offset) {
-            return self.fail("a position is one event's, and positions rise", Some(line), contradiction);
-        }
-        let seen = self.watched[line].seen;
-        if offset != seen + 1 {
-            let text = format!("{offset} after {seen}: {}", excerpt(text));
-            return self.fail("events in order, none twice, none missing", Some(line), text);
-        }
-        if self.watched[line].told.is_some() {
-            return self.fail("nothing follows a close frame", Some(line), excerpt(text));
-        }
-        self.watched[line].seen = offset;
-        self.seen_events += 1;
-        self.check_promptness(now, line, fact);
-        self.ledger.facts[fact].written.push((line, now));
-    }
-
-    /// Which event a message is, and where; `None` where it is not one as it was asked for.
-    fn event_in(&self, text: &[u8]) -> Option<(usize, u64)> {
-        const MARK: &[u8] = b",\"gatewayId\":\"";
-        let place = (0..text.len().saturating_sub(MARK.len())).rev().find(|at| text[*at..].starts_with(MARK))?;
-        let (front, back) = text.split_at(place);
-        let start = front.windows(11).position(|part| part == b",\"payload\":")? + 11;
-        let fact = self.ledger.by_payload(&front[start..])?;
-        let entry = &self.ledger.facts[fact];
-        let kind = format!(r#"{{"type":"{}","payload":"#, entry.kind);
-        let back = std::str::from_utf8(back).ok()?;
-        let rest = back.strip_prefix(&format!(r#","gatewayId":"{}","timestamp":""#, entry.id))?;
-        let (_, rest) = rest.split_once(r#"","correlationId":""#)?;
-        let (correlation, rest) = rest.split_once(r#"","position":""#)?;
-        let (position, rest) = rest.split_once('"')?;
-        let user = entry.user.as_ref().map(|user| format!(r#","userId":"{user}""#)).unwrap_or_default();
-        let same = entry.correlation.is_none_or(|known| known.to_string() == correlation);
-        let whole = front[..start] == *kind.as_bytes() && rest == format!("{user}}}") && same;
-        Some((fact, self.offset_of(entry.id, position)?)).filter(|_| whole)
-    }
-
-    /// The offset that a position of a gateway stands for; `None` where it is not one of this gateway's.
-    pub(super) fn offset_of(&self, gateway: GatewayId, position: &str) -> Option<u64> {
-        let position = Position::parse(position)?;
-        (position.epoch == life_of(gateway).epoch_in(self.scenario.seed)).then_some(position.offset)
-    }
-
-    fn check_close(&mut self, line: usize, code: u16, reason: &str, now: Instant) {
-        self.watched[line].told = Some((code, now));
-        self.check_end_of(now, line);
-        let expected: &[u16] = match self.scenario.manners[line].misbehaviour {
-            Misbehaviour::Unmasked => &[1002],
-            Misbehaviour::NotUtf8 => &[1007],
-            Misbehaviour::TooBig => &[1009],
-            Misbehaviour::PingFlood => &[1008],
-            _ => &[],
-        };
-        let usual = matches!(code, 1001 | 1008 | 1013);
-        // Who closes first is answered with its own code.
-        let echo = self.watched[line].leaving.is_some() && self.scenario.manners[line].ending == Ending::Close(code);
-        let echo = echo || (self.watched[line].leaving.is_some() && code == 1000);
-        if !usual && !echo && !expected.contains(&code) {
-            self.fail("the close frame has the reason's code", Some(line), format!("{code} {reason}"));
-        }
-    }
-
     /// An answer to a gateway that is not let in, or to what was not a request.
     pub(super) fn refused(&mut self, now: Instant, line: usize, status: u16) {
         let platform = self.watched[line].platform;
@@ -384,46 +275,6 @@ impl Oracle {
         }
     }
 
-    /// The engine tells something; it must agree with the wire.
-    pub(super) fn noticed(&mut self, _: Instant, notice: &Notice<'_>) {
-        match notice {
-            Notice::Connected { gateway, connection, address } => self.connected(*gateway, *connection, *address),
-            Notice::Disconnected { connection, address, reason, .. } => {
-                self.sight(reason.label());
-                let Some(line) = self.line_of(*address) else { return };
-                let watched = &mut self.watched[line];
-                let known = watched.connected == Some(*connection);
-                if !known || watched.reason.replace(*reason).is_some() {
-                    self.fail("a connection connects once and disconnects once", Some(line), reason.to_string());
-                }
-            }
-            Notice::DeliveryFailed(_) => self.failed_deliveries += 1,
-            Notice::FailuresLeftOut(count) => self.failed_deliveries += count,
-            Notice::Panicked { address } => {
-                let line = self.line_of(*address);
-                self.fail("nothing panics", line, String::new());
-            }
-            Notice::ReplyLost if self.drained.is_none() => self.fail("no reply is lost", None, String::new()),
-            Notice::Malformed { .. } => self.sight("malformed message"),
-            Notice::Acknowledged { .. } => self.sight("acknowledged"),
-            Notice::Forced { .. } => self.sight("closed by force"),
-            _ => {}
-        }
-    }
-
-    fn connected(&mut self, gateway: GatewayId, connection: ConnectionId, address: SocketAddr) {
-        let Some(line) = self.line_of(address) else { return };
-        let own = self.watched[line].key.map(|key| self.roster.gateways[self.roster.keys[key].gateway].id);
-        if own != Some(gateway) || self.watched[line].connected.replace(connection).is_some() {
-            self.fail("a connection connects once and disconnects once", Some(line), connection.to_string());
-        }
-    }
-
-    /// Ports tell lines apart.
-    fn line_of(&self, address: SocketAddr) -> Option<usize> {
-        usize::from(address.port()).checked_sub(usize::from(FIRST_PORT)).filter(|line| *line < self.watched.len())
-    }
-
     /// Everybody has left: what must be true of each connection now.
     pub(super) fn check_end(&mut self) {
         for line in 0..self.watched.len() {
@@ -432,9 +283,9 @@ impl Oracle {
             let text = format!("accepted {:?}, closed {:?}", watched.accepted, watched.closed);
             if watched.asked.is_some() && watched.closed.is_none() {
                 self.fail("everybody leaves", Some(line), text);
-            } else if watched.connected.is_some() != watched.reason.is_some() {
-                self.fail("a connection connects once and disconnects once", Some(line), format!("{watched:?}"));
-            } else if watched.ack.is_some_and(|ack| watched.connected != Some(ack.connection)) {
+            } else if watched.connected.is_some() != watched.reason.is_some()
+                || watched.ack.is_some_and(|ack| watched.connected != Some(ack.connection))
+            {
                 self.fail("a connection connects once and disconnects once", Some(line), format!("{watched:?}"));
             } else if let (Some((code, _)), Some(reason)) = (watched.told, watched.reason)
                 && reads

@@ -259,7 +259,8 @@ impl Peer {
             return false;
         }
         // Whoever does everything right hears its answers first.
-        if self.manner.platform && self.manner.is_good() && self.waiting > 0 && !self.refused {
+        let patient = self.manner.platform && self.manner.is_good() && !self.manner.half_closes;
+        if patient && self.waiting > 0 && !self.refused {
             return false;
         }
         net.oracle.leaves(now, self.index);
@@ -269,7 +270,10 @@ impl Peer {
         match self.manner.ending {
             Ending::Close(code) if upgraded => self.say_frame(0x88, &code.to_be_bytes(), line, &mut net.rng),
             Ending::Close(_) | Ending::Fin => {
-                if line.client.is_tls() && net.rng.chance(700) {
+                if line.client.is_tls() && self.manner.half_closes {
+                    let notify = line.client.goodbye();
+                    self.push(notify);
+                } else if line.client.is_tls() && net.rng.chance(700) {
                     let notify = line.client.goodbye();
                     self.push(notify);
                     self.fin = net.rng.chance(500);
@@ -292,10 +296,12 @@ impl Peer {
     fn send(&mut self, net: &mut Net) -> bool {
         let now = net.now;
         let socket = &mut net.lines[self.index].socket;
-        let left = self.outgoing.len() - self.sent;
+        let left = self.outgoing.len() - self.sent - usize::from(self.manner.withholds && !self.outgoing.is_empty());
         if left > 0 && self.stage < Stage::Gone {
             let piece = net.rng.piece(self.manner.piece_max).max(left / 64).min(left).min(socket.inbound_room());
             socket.send(&self.outgoing[self.sent..self.sent + piece]);
+            let total = self.total - (left - piece) as u64;
+            net.oracle.ledger.arrived(now, self.index, total);
             self.sent += piece;
             if self.sent == self.outgoing.len() {
                 self.outgoing.clear();
@@ -322,7 +328,7 @@ impl Peer {
         if self.stage == Stage::Gone || (socket.hub_closed && socket.arrived == 0 && socket.fin.is_some()) {
             return None;
         }
-        let left = self.sent < self.outgoing.len();
+        let left = self.sent + usize::from(self.manner.withholds) < self.outgoing.len();
         let sending = (left && socket.inbound_room() > 0) || (!left && self.fin && socket.fin.is_none());
         let reading = socket.arrived > 0 && !matches!(self.manner.reading, Reading::Never | Reading::Eager);
         if sending {

@@ -81,6 +81,7 @@ pub(super) fn write(
         Ask::Look(path) => {
             let asked = match path {
                 "/api/internal/v1/stats" => Asked::Stats,
+                "/ready" => Asked::Ready,
                 // This one asks the store.
                 "/api/v1/gateways" => Asked::Show,
                 _ => Asked::Look,

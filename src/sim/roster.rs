@@ -57,6 +57,17 @@ impl Roster {
         roster
     }
 
+    /// So many gateways with one key each.
+    pub(super) fn of(count: usize, rng: &mut Rng) -> Self {
+        let mut roster = Self::default();
+        for index in 0..count {
+            let id = GatewayId(rng.uuid());
+            roster.gateways.push(Gateway { id, made: true, creation: Stages::default(), deletion: Stages::default() });
+            roster.add_key(index, true, rng);
+        }
+        roster
+    }
+
     fn add_key(&mut self, gateway: usize, made: bool, rng: &mut Rng) {
         let secret = rng.uuid().to_string();
         self.keys.push(Key {

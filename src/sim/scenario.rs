@@ -42,6 +42,8 @@ pub(super) struct Scenario {
     pub(super) store: StoreConduct,
     /// From when to when the kernel has no descriptors.
     pub(super) descriptors: Option<(Duration, Duration)>,
+    /// Sockets that the hub may have.
+    pub(super) sockets_max: usize,
     /// When the wall clock jumps, and by how many milliseconds.
     pub(super) jumps: Vec<(Duration, i64)>,
     /// Addresses that the peers share.
@@ -59,9 +61,10 @@ pub(super) struct Scenario {
     pub(super) event_bytes_max: usize,
     pub(super) answer_bytes_max: usize,
     pub(super) manners: Vec<Manner>,
-    /// Rules of a later issue that hold in this world only.
-    pub(super) strict_revocation: bool,
-    pub(super) strict_answers: bool,
+    /// Rules that are promised and do not hold yet: only worlds that record such a fault ask for them.
+    pub(super) strict: bool,
+    /// Rules whose violations are counted, and do not end the world.
+    pub(super) counted: Vec<&'static str>,
 }
 
 /// How much longer than a publish its answer may take between two cores.
@@ -100,6 +103,7 @@ impl Scenario {
                 queue_max: limits::STORE_QUEUE_MAX,
             },
             descriptors: None,
+            sockets_max: usize::MAX,
             jumps: Vec::new(),
             addresses: 100,
             drain: None,
@@ -111,8 +115,8 @@ impl Scenario {
             event_bytes_max: 200_000,
             answer_bytes_max: 100_000,
             manners: Vec::new(),
-            strict_revocation: false,
-            strict_answers: false,
+            strict: false,
+            counted: Vec::new(),
         }
     }
 

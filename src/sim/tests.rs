@@ -14,6 +14,8 @@ use std::{
 };
 
 const SEEDS: u64 = 1_000;
+/// Broken worlds after which a thread looks for no more.
+const BROKEN_MAX: usize = 10;
 const LINES_SHOWN: usize = 60;
 
 /// What happens in a thousand worlds, or they prove nothing.
@@ -95,6 +97,8 @@ impl Tally {
             Err(violation) => self.broken.push((seed, violation)),
             Ok(report) => {
                 let counts = [("connections", report.joined), ("events", report.events_seen), ("steps", report.steps)];
+                let most = self.sights.entry("most steps of a world").or_default();
+                *most = (*most).max(report.steps);
                 for (what, count) in report.sights.into_iter().chain(counts) {
                     *self.sights.entry(what).or_default() += count;
                 }
@@ -126,7 +130,7 @@ fn run_all(seeds: u64) -> Tally {
         let mut tally = Tally::default();
         loop {
             match next.fetch_add(1, Ordering::Relaxed) {
-                seed if seed < seeds => tally.add(seed, run(seed, false)),
+                seed if seed < seeds && tally.broken.len() < BROKEN_MAX => tally.add(seed, run(seed, false)),
                 _ => return tally,
             }
         }

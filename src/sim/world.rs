@@ -45,7 +45,7 @@ pub(super) struct Report {
     pub(super) steps: u64,
     pub(super) sights: BTreeMap<&'static str, u64>,
     pub(super) lateness: BTreeMap<&'static str, Duration>,
-    pub(super) tolerated: BTreeMap<&'static str, u64>,
+    pub(super) counted: BTreeMap<&'static str, u64>,
 }
 
 impl World {
@@ -68,7 +68,8 @@ impl World {
             let opening = opening(manner, &scenario.roster, &mut rng);
             peers.push(Peer::new(index, manner.clone(), opening, Instant(START)));
             let tls = scenario.tls.then(|| tls::client(rng.chance(300)));
-            let host = rng.below(scenario.addresses) as u8;
+            let drawn = rng.below(scenario.addresses) as u8;
+            let host = manner.host.unwrap_or(drawn);
             let address = SocketAddr::from(([10, 0, 0, host], FIRST_PORT + index as u16));
             lines.push(Line::new(Socket::new(manner.conduct), Client::new(tls), address, manner.latency_max));
         }
@@ -137,7 +138,7 @@ impl World {
             steps,
             sights: oracle.sights,
             lateness: oracle.lateness,
-            tolerated: oracle.tolerated,
+            counted: oracle.counted,
         }
     }
 
@@ -158,6 +159,7 @@ impl World {
             What::Die(core) => {
                 let net = &mut *self.net.borrow_mut();
                 net.cores[core].dead = true;
+                net.oracle.dead = Some(net.now);
                 net.trace.add(net.now, None, || format!("core {core} dies"));
             }
         }
@@ -165,6 +167,9 @@ impl World {
 
     /// One turn of a core's loop, as `driver::core_loop` does it: harvest, pass, and when to go on.
     fn pass(&mut self, core: usize) {
+        if self.net.borrow().cores[core].dead {
+            return;
+        }
         let Some(engine) = self.engines[core].as_mut() else { return };
         let ready = {
             let net = &mut *self.net.borrow_mut();
@@ -376,7 +381,7 @@ const AUDIT: Duration = Duration::from_secs(45);
 /// Everything has ended so long after the active time.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// A world that makes more steps than this turns in a circle.
-const STEPS_MAX: u64 = 3_000_000;
+const STEPS_MAX: u64 = 300_000;
 
 /// Bytes of a session that may wait: one write, and what a reading of pings was answered with.
 pub(super) const SESSION_BYTES_MAX: usize = 4 * limits::READ_BATCH_BYTES;

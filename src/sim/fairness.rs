@@ -1,0 +1,60 @@
+//! Whatever one peer asks for, another gateway's event is not held up by it: 50 ms, whatever a turn costs.
+
+use super::{
+    behaviour::Manner,
+    requests::Ask,
+    testing::{holds, several, stream, world},
+};
+use std::time::Duration;
+
+/// A gateway's event is on its connection within this, counted from when the hub has read the request.
+const PROMPT: &str = "an event reaches who takes it at once";
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[test]
+fn a_thousand_pipelined_requests_hold_up_no_other_gateway() {
+    for shards in [1, 2] {
+        let (mut scenario, rng) = world(2);
+        (scenario.shards, scenario.cost, scenario.active) = (shards, 20, millis(3_000));
+        let flood = (0..1_000).map(|_| (millis(500), Ask::Publish { gateway: 0, size: 500 })).collect();
+        scenario.manners.extend(several(3, &Manner::gateway(0)));
+        scenario.manners.push(Manner::gateway(1));
+        scenario.manners.push(Manner { pipelines: true, ..Manner::platform(flood) });
+        scenario.manners.push(Manner::platform(stream(1, 300, 200, millis(10))));
+        let report = holds(scenario, rng);
+        assert_eq!(report.events_seen, 3_200);
+        println!("{shards} shards: {:?}", report.lateness[PROMPT]);
+    }
+}
+
+#[test]
+fn a_batch_of_megabytes_to_many_connections_holds_up_no_other_gateway() {
+    let (mut scenario, rng) = world(2);
+    (scenario.cost, scenario.active) = (5, millis(4_000));
+    let batch = vec![(millis(500), Ask::Batch { count: 400, size: 60_000, gateway: Some(0) })];
+    scenario.manners.extend(several(6, &Manner::gateway(0)));
+    scenario.manners.push(Manner::gateway(1));
+    scenario.manners.push(Manner::platform(batch));
+    scenario.manners.push(Manner::platform(stream(1, 300, 200, millis(10))));
+    let report = holds(scenario, rng);
+    assert!(report.events_seen > 2_300, "{}", report.events_seen);
+    println!("{:?}", report.lateness[PROMPT]);
+}
+
+#[test]
+fn a_storm_of_handshakes_holds_up_no_event() {
+    let (mut scenario, rng) = world(2);
+    (scenario.tls, scenario.cost, scenario.active) = (true, 5, millis(3_000));
+    let storm = Manner { arrives: millis(500), ..Manner::gateway(0) };
+    scenario.manners.extend(several(300, &storm));
+    scenario.manners.push(Manner::gateway(1));
+    scenario.manners.push(Manner::platform(stream(1, 300, 200, millis(10))));
+    // The storm itself takes what it takes: 600 flights of 0.6 ms.
+    scenario.counted = vec!["a gateway is let in at once", "connections are accepted at once"];
+    let report = holds(scenario, rng);
+    assert_eq!(report.events_seen, 200);
+    println!("{:?}", report.lateness[PROMPT]);
+}

@@ -1,0 +1,161 @@
+//! Faults that are on record: each world breaks exactly the rule that is named, until the fault is mended. A test that fails
+//! here because its rule holds is to be turned into one that asks for the rule (`testing::holds`).
+
+use super::{
+    behaviour::{Ending, Manner, Misbehaviour, Reading},
+    requests::Ask,
+    rng::Rng,
+    scenario::Scenario,
+    socket::Conduct,
+    testing::{holds, several, stream, world},
+    world::World,
+};
+use crate::session::Heartbeat;
+use std::time::Duration;
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The world breaks this rule first.
+fn breaks(rule: &str, mut scenario: Scenario, rng: Rng) {
+    scenario.strict = true;
+    let report = World::new(scenario, rng, true).run();
+    match &report.violation {
+        None => panic!("`{rule}` holds now: the fault is mended, so make this test ask for the rule"),
+        Some(violation) => {
+            assert_eq!(violation.rule, rule, "{violation:?}\n{}", report.trace.excerpt(violation.line, 30))
+        }
+    }
+}
+
+/// All cores stand still: the time that the hub lost is not the gateways'.
+#[test]
+fn a_pause_of_the_hub_closes_nobody() {
+    const CLOSED: &str = "a good peer is not closed";
+    for pause in [15, 45] {
+        let (mut scenario, rng) = world(4);
+        scenario.active = seconds(140);
+        scenario.pause = Some((seconds(60), seconds(60 + pause)));
+        scenario.manners.extend((0..4).flat_map(|key| several(50, &Manner::gateway(key))));
+        scenario.counted = vec![CLOSED, "a silent peer is closed at its time", "pings are an interval apart at most"];
+        let report = World::new(scenario, rng, false).run();
+        assert!(report.violation.is_none(), "{:?}", report.violation);
+        let closed = report.counted[CLOSED];
+        assert!(closed <= 2, "{closed} of 200 were closed by a pause of {pause} s");
+    }
+}
+
+/// A ping stands behind megabytes of ours in a kernel's buffer, and the pong comes too late.
+#[test]
+fn a_ping_behind_a_full_kernel_buffer_closes_a_peer_that_answers_it() {
+    let (mut scenario, rng) = world(1);
+    scenario.active = seconds(90);
+    let slow = Conduct { capacity: 4 << 20, rate: Some(60_000), window: 64 * 1024, ..Conduct::PERFECT };
+    scenario.manners.push(Manner { conduct: slow, ..Manner::gateway(0) });
+    let burst = Ask::Batch { count: 120, size: 60_000, gateway: Some(0) };
+    let mut asks = stream(0, 10_000, 300, millis(250));
+    asks.insert(0, (millis(50), burst));
+    scenario.manners.push(Manner { pipelines: true, ..Manner::platform(asks) });
+    breaks("a peer that answers its pings is not closed", scenario, rng);
+}
+
+/// The close frame of a revoked key waits for a socket that takes nothing.
+#[test]
+fn a_revoked_peer_that_reads_nothing_keeps_its_socket() {
+    let (mut scenario, rng) = world(1);
+    scenario.active = seconds(12);
+    let full = Conduct { capacity: 20_000, window: 1_000, ..Conduct::PERFECT };
+    scenario.manners.push(Manner { reading: Reading::Never, conduct: full, ..Manner::gateway(0) });
+    let mut asks = stream(0, 10_000, 40, millis(25));
+    asks.push((millis(3_000), Ask::Revoke(0)));
+    scenario.manners.push(Manner { pipelines: true, ..Manner::platform(asks) });
+    breaks("a revoked key's connections end within a second", scenario, rng);
+}
+
+/// A busy peer's kernel acknowledges a little late, so that something is always on its way.
+#[test]
+fn a_kernel_that_acknowledges_late_loses_its_peer_the_grace() {
+    let (mut scenario, rng) = world(1);
+    scenario.active = seconds(20);
+    let heartbeat = Heartbeat { interval: seconds(2), timeout: seconds(3), busy_grace: seconds(8) };
+    scenario.session.heartbeat = heartbeat;
+    let late = Conduct { ack_delay: millis(40), ..Conduct::PERFECT };
+    scenario.manners.push(Manner { pongs: false, conduct: late, ..Manner::gateway(0) });
+    scenario.manners.push(Manner::platform(stream(0, 300, 700, millis(20))));
+    breaks("a peer whose kernel acknowledges has its grace", scenario, rng);
+}
+
+/// Sockets of one address that say nothing use up the descriptors, and gateways from elsewhere wait for them.
+#[test]
+fn idle_sockets_of_one_address_keep_out_gateways_from_elsewhere() {
+    let (mut scenario, rng) = world(1);
+    (scenario.active, scenario.sockets_max) = (seconds(15), 200);
+    let idle = Manner { misbehaviour: Misbehaviour::HalfHead, host: Some(1), ..Manner::gateway(0) };
+    scenario.manners.extend(several(250, &idle));
+    scenario.manners.push(Manner { host: Some(2), arrives: millis(1_000), ..Manner::gateway(0) });
+    breaks("connections are accepted at once", scenario, rng);
+}
+
+/// Bodies that one gateway's key has begun and never ends.
+#[test]
+fn unfinished_manifests_of_one_key_hold_memory_without_a_bound_of_their_own() {
+    let (mut scenario, rng) = world(1);
+    scenario.active = seconds(5);
+    let manifest = vec![(millis(10), Ask::Manifest { key: 0, size: 500_000 })];
+    let unfinished = Manner { withholds: true, ending: Ending::Vanish, ..Manner::platform(manifest) };
+    scenario.manners.extend(several(30, &unfinished));
+    breaks("unfinished bodies of one gateway are bounded", scenario, rng);
+}
+
+/// `close_notify` in the same read as pipelined requests: the client still wants all answers.
+#[test]
+fn pipelined_requests_before_a_close_notify_are_not_all_answered() {
+    let (mut scenario, rng) = world(1);
+    (scenario.active, scenario.tls) = (seconds(3), true);
+    let asks = (0..5).map(|_| (millis(500), Ask::Publish { gateway: 0, size: 100 }));
+    let first = std::iter::once((millis(10), Ask::Look("/health")));
+    let manner = Manner::platform(first.chain(asks).collect());
+    scenario.manners.push(Manner { pipelines: true, half_closes: true, leaves: millis(500), ..manner });
+    breaks("every request is answered", scenario, rng);
+}
+
+/// A core that does nothing any more leaves the others half alive.
+#[test]
+fn a_hub_with_a_dead_core_says_that_it_is_ready() {
+    let (mut scenario, rng) = world(1);
+    (scenario.active, scenario.shards, scenario.death) = (seconds(20), 2, Some((1, seconds(2))));
+    let look = |at| (seconds(at), Ask::Look("/ready"));
+    // Some of them are accepted by the core that lives.
+    scenario.manners.extend(several(6, &Manner::platform((1..15).map(look).collect())));
+    breaks("an answer says what happened", scenario, rng);
+}
+
+/// The store waits for a core whose control lane is full, and so do all changes behind.
+#[test]
+fn a_full_control_lane_holds_up_revocations_on_all_cores() {
+    let (mut scenario, rng) = world(8);
+    (scenario.active, scenario.shards, scenario.death) = (seconds(20), 2, Some((1, seconds(1))));
+    scenario.control_max = 2;
+    scenario.manners.extend((0..8).map(Manner::gateway));
+    let revocations = (0..8).map(|key| (seconds(2 + key as u64), Ask::Revoke(key)));
+    scenario.manners.extend(several(4, &Manner::platform(revocations.collect())));
+    breaks("a revoked key's connections end within a second", scenario, rng);
+}
+
+/// The same with a FIN holds already, whether an answer is there at once or waits for the store.
+#[test]
+fn pipelined_requests_before_a_fin_are_all_answered() {
+    for ask in [Ask::Publish { gateway: 0, size: 100 }, Ask::Show(0)] {
+        let (mut scenario, rng) = world(1);
+        (scenario.active, scenario.strict) = (seconds(3), true);
+        let asks = (0..5).map(|_| (millis(500), ask)).collect();
+        let manner = Manner { pipelines: true, half_closes: true, ..Manner::platform(asks) };
+        scenario.manners.push(Manner { leaves: millis(500), ..manner });
+        holds(scenario, rng);
+    }
+}

@@ -1,0 +1,53 @@
+//! What the engine tells by itself, which must agree with the wire and is never taken as proof.
+
+use super::oracle::{FIRST_PORT, Oracle};
+use crate::{
+    engine::Notice,
+    model::{CloseReason, ConnectionId, GatewayId},
+};
+use std::net::SocketAddr;
+
+impl Oracle {
+    /// The engine tells something; it must agree with the wire.
+    pub(super) fn noticed(&mut self, notice: &Notice<'_>) {
+        match notice {
+            Notice::Connected { gateway, connection, address } => self.connected(*gateway, *connection, *address),
+            Notice::Disconnected { connection, address, reason, .. } => {
+                self.sight(reason.label());
+                let Some(line) = self.line_of(*address) else { return };
+                if *reason == CloseReason::HeartbeatTimeout {
+                    self.check_answered_pings(line);
+                }
+                let watched = &mut self.watched[line];
+                let known = watched.connected == Some(*connection);
+                if !known || watched.reason.replace(*reason).is_some() {
+                    self.fail("a connection connects once and disconnects once", Some(line), reason.to_string());
+                }
+            }
+            Notice::DeliveryFailed(_) => self.failed_deliveries += 1,
+            Notice::FailuresLeftOut(count) => self.failed_deliveries += count,
+            Notice::Panicked { address } => {
+                let line = self.line_of(*address);
+                self.fail("nothing panics", line, String::new());
+            }
+            Notice::ReplyLost if self.drained.is_none() => self.fail("no reply is lost", None, String::new()),
+            Notice::Malformed { .. } => self.sight("malformed message"),
+            Notice::Acknowledged { .. } => self.sight("acknowledged"),
+            Notice::Forced { .. } => self.sight("closed by force"),
+            _ => {}
+        }
+    }
+
+    fn connected(&mut self, gateway: GatewayId, connection: ConnectionId, address: SocketAddr) {
+        let Some(line) = self.line_of(address) else { return };
+        let own = self.watched[line].key.map(|key| self.roster.gateways[self.roster.keys[key].gateway].id);
+        if own != Some(gateway) || self.watched[line].connected.replace(connection).is_some() {
+            self.fail("a connection connects once and disconnects once", Some(line), connection.to_string());
+        }
+    }
+
+    /// Ports tell lines apart.
+    fn line_of(&self, address: SocketAddr) -> Option<usize> {
+        usize::from(address.port()).checked_sub(usize::from(FIRST_PORT)).filter(|line| *line < self.watched.len())
+    }
+}

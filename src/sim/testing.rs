@@ -1,0 +1,38 @@
+//! Worlds made by hand: what a test of one subject needs of them.
+
+use super::{
+    behaviour::Manner,
+    requests::Ask,
+    rng::Rng,
+    roster::Roster,
+    scenario::Scenario,
+    world::{Report, World},
+};
+use std::time::Duration;
+
+/// A calm world of so many gateways with a key each.
+pub(super) fn world(gateways: usize) -> (Scenario, Rng) {
+    let mut rng = Rng::new(1);
+    let mut scenario = Scenario::calm(1);
+    scenario.roster = Roster::of(gateways, &mut rng);
+    (scenario, rng)
+}
+
+/// One event of so many bytes, at most, every so often.
+pub(super) fn stream(gateway: usize, size: usize, count: u64, every: Duration) -> Vec<(Duration, Ask)> {
+    (1..=count).map(|number| (every * number as u32, Ask::Publish { gateway, size })).collect()
+}
+
+/// The same peer so many times.
+pub(super) fn several(count: usize, manner: &Manner) -> impl Iterator<Item = Manner> + use<> {
+    std::iter::repeat_n(manner.clone(), count)
+}
+
+/// Runs the world; it must hold all rules.
+pub(super) fn holds(scenario: Scenario, rng: Rng) -> Report {
+    let report = World::new(scenario, rng, true).run();
+    if let Some(violation) = &report.violation {
+        panic!("{violation:?}\n{}", report.trace.excerpt(violation.line, 40));
+    }
+    report
+}
