@@ -82,6 +82,7 @@ impl Oracle {
     pub(super) fn ended(&mut self, now: Instant, line: usize, socket: &Socket) {
         if self.watched[line].ended.is_none() {
             self.check_stall(now, line, socket);
+            self.check_offered(now, line, socket);
             self.check_leaving(now, line, socket);
         }
         self.check_end_of(now, line);
@@ -97,6 +98,7 @@ impl Oracle {
         }
         if self.watched[line].ack.is_some() {
             self.check_ping_gap(now, line);
+            self.check_drain(now, line);
             self.check_silence(now, line);
             self.check_good(line);
             self.check_delivered(now, line);
@@ -219,6 +221,30 @@ impl Oracle {
             } else {
                 self.sight("idle connection closed");
             }
+        }
+    }
+
+    /// A socket that takes bytes again is written to, for something was left over.
+    pub(super) fn check_offered(&mut self, now: Instant, line: usize, socket: &Socket) {
+        if let Some(offered) = socket.offered_since {
+            // It may be on its way to another core.
+            let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
+            self.late("a socket that takes bytes again is written to", line, offered + lanes, now);
+        }
+    }
+
+    /// In a drain, whoever takes all is told so by the end of the window.
+    fn check_drain(&mut self, now: Instant, line: usize) {
+        let Some(drained) = self.drained else { return };
+        let watched = &self.watched[line];
+        if watched.good && !watched.was_short && watched.leaving.is_none() {
+            if watched.told.is_none() {
+                return self.fail("a drain tells whoever it closes", Some(line), String::new());
+            }
+            // Some are told while others still join: the window begins with the order to drain.
+            let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
+            let due = drained + self.scenario.drain_window + lanes;
+            self.late("a drain closes all within its window", line, due, now);
         }
     }
 

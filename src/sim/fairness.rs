@@ -31,17 +31,32 @@ fn a_thousand_pipelined_requests_hold_up_no_other_gateway() {
 }
 
 #[test]
-fn a_batch_of_megabytes_to_many_connections_holds_up_no_other_gateway() {
+fn many_floods_hold_up_no_other_gateway() {
     let (mut scenario, rng) = world(2);
-    (scenario.cost, scenario.active) = (5, millis(4_000));
-    let batch = vec![(millis(500), Ask::Batch { count: 400, size: 60_000, gateway: Some(0) })];
-    scenario.manners.extend(several(6, &Manner::gateway(0)));
+    (scenario.cost, scenario.active) = (30, millis(3_000));
+    let flood = (0..1_500).map(|_| (millis(500), Ask::Publish { gateway: 0, size: 500 })).collect();
     scenario.manners.push(Manner::gateway(1));
-    scenario.manners.push(Manner::platform(batch));
-    scenario.manners.push(Manner::platform(stream(1, 300, 200, millis(10))));
+    scenario.manners.extend(several(12, &Manner { pipelines: true, ..Manner::platform(flood) }));
+    scenario.manners.push(Manner::platform(stream(1, 300, 100, millis(20))));
     let report = holds(scenario, rng);
-    assert!(report.events_seen > 2_300, "{}", report.events_seen);
+    assert_eq!(report.events_seen, 100);
     println!("{:?}", report.lateness[PROMPT]);
+}
+
+#[test]
+fn a_batch_of_megabytes_to_many_connections_holds_up_no_other_gateway() {
+    for (cost, connections) in [(5, 6), (50, 12)] {
+        let (mut scenario, rng) = world(2);
+        (scenario.cost, scenario.active) = (cost, millis(6_000));
+        let batch = vec![(millis(500), Ask::Batch { count: 400, size: 60_000, gateway: Some(0) })];
+        scenario.manners.extend(several(connections, &Manner::gateway(0)));
+        scenario.manners.push(Manner::gateway(1));
+        scenario.manners.push(Manner::platform(batch));
+        scenario.manners.push(Manner::platform(stream(1, 300, 200, millis(10))));
+        let report = holds(scenario, rng);
+        assert!(report.events_seen > 200 + 380 * connections as u64, "{}", report.events_seen);
+        println!("{:?}", report.lateness[PROMPT]);
+    }
 }
 
 #[test]

@@ -169,6 +169,7 @@ impl Io for SimIo {
         if net.lines[line].socket.hub_shut {
             net.oracle.fail("nothing follows a FIN", Some(line), format!("{} bytes", bytes.len()));
         }
+        net.oracle.check_offered(now, line, &net.lines[line].socket);
         let sent = net.lines[line].socket.write(now, bytes.len(), &mut net.rng);
         net.trace.add(now, Some(line), || format!("core {} sends {sent:?} of {}", self.core, bytes.len()));
         if let Sent::Took(took) = sent {

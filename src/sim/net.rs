@@ -282,6 +282,7 @@ impl Net {
         state.socket.advance(now);
         if state.socket.short_since.is_some() && state.socket.is_writable(now) {
             state.socket.short_since = None;
+            state.socket.offered_since = Some(now);
             self.mark(line, now);
         }
         if self.lines[line].socket.arrived > 0 {

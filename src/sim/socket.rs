@@ -65,6 +65,8 @@ pub(super) struct Socket {
     stalled_until: Instant,
     /// Since when the hub has not been told that the socket takes bytes, after a write that was cut short.
     pub(super) short_since: Option<Instant>,
+    /// Since when the hub has been told that the socket takes bytes again, and has not written.
+    pub(super) offered_since: Option<Instant>,
     inbound: Vec<u8>,
     read_at: usize,
     /// All bytes that the hub has read.
@@ -98,6 +100,7 @@ impl Socket {
             arrived_at: Instant(0),
             stalled_until: Instant(0),
             short_since: None,
+            offered_since: None,
             inbound: Vec::new(),
             read_at: 0,
             received: 0,
@@ -161,6 +164,7 @@ impl Socket {
             return engine::Sent::Broken;
         }
         self.advance(now);
+        self.offered_since = None;
         let room = if now < self.stalled_until { 0 } else { self.room() };
         let piece =
             if self.conduct.write_max == AMPLE { AMPLE } else { rng.piece(self.conduct.write_max).max(length / 64) };
