@@ -20,7 +20,6 @@ pub mod config;
 mod driver;
 mod server;
 #[cfg(test)]
-#[allow(dead_code, clippy::result_large_err, clippy::if_same_then_else, reason = "test code")]
 mod sim;
 #[cfg(test)]
 mod tidy;

@@ -95,8 +95,18 @@ pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(1);
 /// More than [`OUTBOX_BYTES_MAX`] may wait for this long for a socket that takes bytes: a batch of the largest size to hundreds of
 /// connections is written within it. Over it: close 1013.
 pub const OVER_PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes that a kernel keeps of ours and has not sent: at this mark a socket takes no more. With one buffer and one record above
+/// it, a ping is never behind more than 128 KiB.
+pub const UNSENT_BYTES_MARK: u32 = 32 * 1024;
 /// A socket that has taken nothing for so long while bytes wait. Over it: close 1013.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// From the close frame of a revoked key or a deleted gateway until the socket is torn down whatever the peer does.
+pub const REVOKED_PATIENCE: Duration = Duration::from_millis(500);
+/// Raw bytes that are read and thrown away behind our FIN, so that a reset does not destroy the answer of a peer that is still
+/// sending its body. Over it: closed.
+pub const DISCARDED_BYTES_MAX: usize = BATCH_BODY_BYTES_MAX + 64 * 1024;
+/// A gateway whose reading had to be paused again and again for this long. Over it: close 1008.
+pub const FLOOD_PATIENCE: Duration = Duration::from_secs(10);
 /// From our close frame until the socket is closed whatever the peer does.
 pub const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
 /// The ack is the first frame, and it is there within this (contract section 1).

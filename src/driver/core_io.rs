@@ -8,7 +8,7 @@ use super::{
     socket,
 };
 use crate::{
-    engine::{Accepted, Engine, Incoming, Io, Lane, LinkKey, Notice, PeerState, Received, Request, Sent},
+    engine::{Accepted, Ending, Engine, Incoming, Io, Lane, LinkKey, Notice, PeerState, Received, Request, Sent},
     model::{Now, ShardId, Side, StoreOp},
     shard::{Reply, RequestKey},
     store::{Settled, StoreHandle},
@@ -74,7 +74,11 @@ impl Io for CoreIo {
         for _ in 0..self.listeners.len() {
             let (listener, side) = &self.listeners[self.turn % self.listeners.len()];
             match socket::accept(listener) {
-                Ok(Some((socket, peer))) => return Accepted::Socket { socket, peer, side: *side },
+                Ok(Some((socket, peer))) => {
+                    // The other listener is next: one that never runs dry does not keep the other's connections waiting.
+                    self.turn = self.turn.wrapping_add(1);
+                    return Accepted::Socket { socket, peer, side: *side };
+                }
                 Ok(None) => self.turn = self.turn.wrapping_add(1),
                 Err(error) => return Accepted::Failed(error),
             }
@@ -109,7 +113,10 @@ impl Io for CoreIo {
     }
 
     /// Closing takes the socket out of the set as well: it is its only descriptor.
-    fn close(&mut self, socket: OwnedFd) {
+    fn close(&mut self, socket: OwnedFd, how: Ending) {
+        if how == Ending::Abort {
+            socket::abort_on_close(&socket);
+        }
         drop(socket);
     }
 

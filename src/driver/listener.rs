@@ -1,5 +1,6 @@
 //! Listening sockets, one for each core on the same address.
 
+use crate::limits;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
@@ -31,6 +32,8 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
     }
     // Accepted sockets inherit it: an event is never held back for a fuller segment.
     socket.set_tcp_nodelay(true)?;
+    // A ping is never far behind events in the kernel: it keeps little that it has not sent.
+    socket.set_tcp_notsent_lowat(limits::UNSENT_BYTES_MARK)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -62,6 +65,8 @@ mod tests {
         let (accepted, peer) = socket::accept(&listeners[0]).expect("it works").expect("it waits");
         assert_eq!(peer, client.local_addr().expect("an address"));
         assert!(rustix::net::sockopt::tcp_nodelay(&accepted).expect("an option"), "inherited from the listener");
+        let mark = socket2::SockRef::from(&accepted).tcp_notsent_lowat().expect("an option");
+        assert_eq!(mark, limits::UNSENT_BYTES_MARK, "inherited from the listener");
         let flags = rustix::fs::fcntl_getfl(&accepted).expect("flags");
         assert!(flags.contains(rustix::fs::OFlags::NONBLOCK));
         assert!(socket::accept(&listeners[0]).expect("it works").is_none());

@@ -10,6 +10,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 /// The next connection of a listener, with the address of its peer; `None` where none waits.
@@ -57,13 +58,22 @@ pub(super) fn shutdown_write(socket: &OwnedFd) {
     let _ = rustix::net::shutdown(socket, Shutdown::Write);
 }
 
+/// Has the socket torn down when it is closed: the kernel throws away what it holds, and the peer gets a reset.
+pub(super) fn abort_on_close(socket: &OwnedFd) {
+    // It fails where the peer is gone already, which is as good.
+    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+/// A peer's kernel that has acknowledged something within this is there, in milliseconds.
+const ALIVE_MS: u32 = 5_000;
+
 /// What the kernel knows about the peer.
 pub(super) fn peer(socket: &OwnedFd) -> PeerState {
     match raw::tcp_info(socket.as_fd()) {
         Some(info) => PeerState {
-            all_acknowledged: info.tcpi_unacked == 0 && info.tcpi_retransmits == 0,
+            alive: info.tcpi_unacked == 0 || info.tcpi_last_ack_recv < ALIVE_MS,
             acknowledged_bytes: info.tcpi_bytes_acked,
         },
-        None => PeerState { all_acknowledged: false, acknowledged_bytes: 0 },
+        None => PeerState { alive: false, acknowledged_bytes: 0 },
     }
 }

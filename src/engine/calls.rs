@@ -25,7 +25,11 @@ impl<I: Io> Engine<I> {
             let call = call_of(&link.session)?;
             Some(self.with_view(io, now, |view| api::route_request(&call, link.side, view)))
         });
-        let Some(routed) = routed else { return self.handle_panic(io, now, key) };
+        let Some(routed) = routed else {
+            let verdict = Err(self.panicked(io, now, key));
+            self.with_session(io, now, key, |session, _| session.handle_route(now, verdict));
+            return;
+        };
         let verdict = match routed {
             None => return,
             Some(Ok(Routed::WebSocket)) => {
@@ -59,8 +63,22 @@ impl<I: Io> Engine<I> {
         match step {
             Some(Some(step)) => self.handle_step(io, now, key, step),
             Some(None) => debug_assert!(false, "a call is made of a request that has a route"),
-            None => self.handle_panic(io, now, key),
+            None => self.respond_panicked(io, now, key),
         }
+    }
+
+    /// The answer to a call whose code panicked; the connection ends with it.
+    fn panicked(&mut self, io: &mut I, now: Now, key: LinkKey) -> Response {
+        self.hub.count_panic();
+        if let Some(link) = self.links.get(key) {
+            io.notice(now, Notice::Panicked { address: link.session.peer() });
+        }
+        Response::error(500, "the hub failed inside; its log says where").closing()
+    }
+
+    fn respond_panicked(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let response = self.panicked(io, now, key);
+        self.respond(io, now, key, response);
     }
 
     fn handle_step(&mut self, io: &mut I, now: Now, key: LinkKey, step: Step) {
@@ -87,15 +105,7 @@ impl<I: Io> Engine<I> {
     pub(super) fn ask(&mut self, io: &mut I, now: Now, key: LinkKey, asks: Vec<Ask>, then: Then) {
         let question = self.pending.open(key, then);
         self.ask_parts(io, now, question, asks);
-        self.close_question(io, now, question);
-    }
-
-    /// All parts of the question were asked.
-    fn close_question(&mut self, io: &mut I, now: Now, question: QuestionKey) {
-        let complete = self.pending.close(question, now.instant + self.hub.answer_timeout);
-        if let Some(complete) = complete {
-            self.complete(io, now, complete);
-        }
+        self.pending.close(question, now.instant + self.hub.answer_timeout);
     }
 
     /// Asks some more of a question that is open; what cannot be asked is answered as overloaded.
@@ -127,7 +137,10 @@ impl<I: Io> Engine<I> {
     pub(super) fn handle_shard_effect(&mut self, io: &mut I, now: Now) -> Visit {
         match self.shard.poll_effect() {
             None => return Visit::Idle,
-            Some(shard::Effect::Reply(origin, reply)) => self.handle_reply(io, now, origin, reply),
+            Some(shard::Effect::Reply(origin, reply)) => {
+                self.handle_reply(io, now, origin, reply);
+                return Visit::Large;
+            }
             Some(shard::Effect::Close(member, reason)) => {
                 let Some(key) = self.links.of_member(member) else { return Visit::Small };
                 self.with_session(io, now, key, |session, _| session.close(now, reason));
@@ -177,7 +190,7 @@ impl<I: Io> Engine<I> {
                 let step = guarded(|| self.with_view(io, now, |view| pending.handle_answers(answers, view)));
                 match step {
                     Some(step) => self.handle_step(io, now, key, step),
-                    None => self.handle_panic(io, now, key),
+                    None => self.respond_panicked(io, now, key),
                 }
             }
             Then::Admit(presented) => self.handle_attempt_answer(io, now, key, presented, answers),
@@ -207,7 +220,7 @@ impl<I: Io> Engine<I> {
             Some(Some(Step::Ask(asks, pending))) => {
                 self.pending.put_back(question, pending);
                 self.ask_parts(io, now, question, asks);
-                self.close_question(io, now, question);
+                self.pending.close(question, now.instant + self.hub.answer_timeout);
             }
             Some(Some(Step::Respond(response))) => {
                 self.pending.forget(question);
@@ -217,7 +230,7 @@ impl<I: Io> Engine<I> {
             Some(None) => self.pending.forget(question),
             None => {
                 self.pending.forget(question);
-                self.handle_panic(io, now, key);
+                self.respond_panicked(io, now, key);
             }
         }
         self.settle(io, now, key);

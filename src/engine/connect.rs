@@ -3,11 +3,11 @@
 
 use super::{
     core::Engine,
-    io::{Accepted, Entrant, Handoff, Io, Request},
+    io::{Accepted, Ending, Entrant, Handoff, Io, Request},
     link::{Link, LinkKey},
     notice::Notice,
     pending_requests::Then,
-    schedule::Visit,
+    schedule::{HANDSHAKES_MAX, Visit},
     slots::Slot,
 };
 use crate::{
@@ -23,7 +23,8 @@ use std::sync::Arc;
 impl<I: Io> Engine<I> {
     /// Takes the next connection from the kernel.
     pub(super) fn accept(&mut self, io: &mut I, now: Now) -> Visit {
-        if !self.acceptor.is_ready() {
+        // A queue of handshakes that only grows makes all of them late: the rest wait in the kernel's backlog.
+        if !self.acceptor.is_ready() || self.handshakes_waiting() >= HANDSHAKES_MAX {
             return Visit::Idle;
         }
         match io.accept() {
@@ -39,10 +40,10 @@ impl<I: Io> Engine<I> {
                         let session = Session::new(now, Arc::clone(&self.hub.session), security, peer);
                         self.insert(io, Link::new(session, socket, side));
                     }
-                    Ok(_) => io.close(socket),
+                    Ok(_) => io.close(socket, Ending::Orderly),
                     Err(error) => {
                         io.notice(now, Notice::TlsFailed { address: peer, error: &error.0 });
-                        io.close(socket);
+                        io.close(socket, Ending::Orderly);
                     }
                 }
                 Visit::Large
@@ -65,7 +66,7 @@ impl<I: Io> Engine<I> {
         if self.hub.phase() != Phase::Ready {
             return self.refuse(io, now, key, Refused::Draining);
         }
-        let Some(link) = self.links.get(key) else { return };
+        let Some(link) = self.links.get(key).filter(|link| !link.session.is_over()) else { return };
         let address = link.session.peer().ip();
         let owner = self.hub.placement.of_address(address);
         if owner == self.id {

@@ -5,7 +5,7 @@ use super::{
     drain::Drain,
     guard::guarded,
     hub::HubState,
-    io::{Io, Lane, Ready},
+    io::{Ending, Io, Lane, Ready},
     link::{Link, LinkKey, Links},
     lost_time::LostTime,
     notice::Notice,
@@ -252,13 +252,18 @@ impl<I: Io> Engine<I> {
         self.write(io, now, key)
     }
 
+    /// Links that have something to say in their handshake.
+    pub(super) fn handshakes_waiting(&self) -> usize {
+        self.readers[HANDSHAKING].len()
+    }
+
     /// Takes a connection in.
     pub(super) fn insert(&mut self, io: &mut I, link: Link<I::Socket>) -> Option<LinkKey> {
         let key = self.links.insert(link);
         let link = self.links.get_mut(key)?;
         if !io.attach(&mut link.socket, key) {
             let link = self.links.remove(key)?;
-            io.close(link.socket);
+            io.close(link.socket, Ending::Orderly);
             return None;
         }
         self.arm(key);
@@ -315,7 +320,7 @@ impl<I: Io> Engine<I> {
         self.leave(io, now, key, CloseReason::InternalError);
         if let Some(link) = self.links.remove(key) {
             debug_assert!(link.slot.is_none(), "a slot goes with its place in the shard");
-            io.close(link.socket);
+            io.close(link.socket, if link.session.is_aborted() { Ending::Abort } else { Ending::Orderly });
         }
     }
 

@@ -22,8 +22,14 @@ impl<I: Io> Engine<I> {
                 self.handle_handoff(io, now, *handoff);
                 return Visit::Large;
             }
-            Some(Incoming::Reply(key, reply)) => self.handle_answer(io, now, key, Answer::Shard(reply)),
-            Some(Incoming::Stored(key, outcome)) => self.handle_answer(io, now, key, Answer::Store(outcome)),
+            Some(Incoming::Reply(key, reply)) => {
+                self.handle_answer(io, now, key, Answer::Shard(reply));
+                return Visit::Large;
+            }
+            Some(Incoming::Stored(key, outcome)) => {
+                self.handle_answer(io, now, key, Answer::Store(outcome));
+                return Visit::Large;
+            }
             Some(Incoming::Change(change, receipt)) => {
                 self.directory.apply(change);
                 self.shard.handle_change(change);

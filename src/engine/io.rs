@@ -42,8 +42,8 @@ pub trait Io {
     fn shutdown_write(&mut self, socket: &mut Self::Socket);
     /// What the kernel knows about the peer.
     fn peer(&mut self, socket: &Self::Socket) -> PeerState;
-    /// Closes the socket: what was written still goes out.
-    fn close(&mut self, socket: Self::Socket);
+    /// Closes the socket.
+    fn close(&mut self, socket: Self::Socket, how: Ending);
     /// Takes the socket away from this core.
     fn detach(&mut self, socket: Self::Socket) -> Self::Detached;
     /// Makes a socket from another core this one's.
@@ -104,10 +104,19 @@ pub enum Sent {
 /// What the kernel knows about a peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerState {
-    /// Nothing that was sent is unacknowledged or sent again.
-    pub all_acknowledged: bool,
+    /// Nothing is unacknowledged, or the last acknowledgement is recent.
+    pub alive: bool,
     /// Bytes that the peer's kernel has acknowledged since the connection began.
     pub acknowledged_bytes: u64,
+}
+
+/// How a socket is closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// What was written still goes out, and a FIN behind it.
+    Orderly,
+    /// What the kernel holds is thrown away, and the peer gets a reset.
+    Abort,
 }
 
 /// What is ready about a socket.

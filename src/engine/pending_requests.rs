@@ -49,6 +49,8 @@ struct Question {
 pub(super) struct PendingRequests {
     questions: Slab<Question>,
     deadlines: VecDeque<(Instant, QuestionKey)>,
+    /// Questions that were complete when they were closed.
+    complete: VecDeque<QuestionKey>,
     /// Questions whose next slice is to be asked.
     slices: VecDeque<QuestionKey>,
     serial: u32,
@@ -81,15 +83,16 @@ impl PendingRequests {
         Some((key.index as u64) << 40 | u64::from(key.serial) << 16 | part as u64)
     }
 
-    /// The question is asked whole, and waits until `deadline`; returns it where all answers are there already.
-    pub(super) fn close(&mut self, key: QuestionKey, deadline: Instant) -> Option<Complete> {
-        let question = self.questions.get_mut(key.index).filter(|question| question.serial == key.serial)?;
+    /// The question is asked whole, and waits until `deadline`. Where all answers are there already it is [`Self::expire`] that
+    /// gives it: its answer may make the next call, and that one's the next.
+    pub(super) fn close(&mut self, key: QuestionKey, deadline: Instant) {
+        let question = self.questions.get_mut(key.index).filter(|question| question.serial == key.serial);
+        let Some(question) = question else { return };
         question.open = false;
-        if question.missing == 0 {
-            return self.remove(key);
+        match question.missing {
+            0 => self.complete.push_back(key),
+            _ => self.deadlines.push_back((deadline, key)),
         }
-        self.deadlines.push_back((deadline, key));
-        None
     }
 
     /// Takes an answer; returns all of them where it was the last. One that comes too late is dropped.
@@ -104,8 +107,13 @@ impl PendingRequests {
         if whole { self.remove(QuestionKey { index, serial }) } else { None }
     }
 
-    /// Ends one question whose time is up.
+    /// Ends one question that was complete when it was closed, or whose time is up.
     pub(super) fn expire(&mut self, now: Instant) -> Option<Complete> {
+        while let Some(key) = self.complete.pop_front() {
+            if let Some(complete) = self.remove(key) {
+                return Some(complete);
+            }
+        }
         if self.poll_timeout()? > now {
             return None;
         }
@@ -195,7 +203,7 @@ mod tests {
         let question = pending.open(LINK, Then::Admit(None));
         let parts = [(); 3].map(|()| pending.add_part(question).unwrap());
         assert!(pending.answer(parts[2], Answer::Overloaded).is_none());
-        assert!(pending.close(question, at(10)).is_none());
+        pending.close(question, at(10));
         assert!(pending.answer(parts[0], yes()).is_none());
         assert!(pending.answer(parts[0], Answer::Overloaded).is_none(), "answered once");
         let complete = pending.answer(parts[1], yes()).expect("complete");
@@ -209,7 +217,8 @@ mod tests {
         let question = pending.open(LINK, Then::Admit(None));
         let part = pending.add_part(question).unwrap();
         assert!(pending.answer(part, yes()).is_none());
-        assert!(pending.close(question, at(10)).is_some());
+        pending.close(question, at(10));
+        assert!(pending.expire(at(0)).is_some());
     }
 
     #[test]

@@ -22,6 +22,10 @@ impl<I: Io> Engine<I> {
         let Some(link) = self.links.get_mut(key) else { return Visit::Small };
         debug_assert!(link.reading, "who is visited was in the queue");
         link.reading = false;
+        if link.ended {
+            self.write_own(io, now, key);
+        }
+        let Some(link) = self.links.get_mut(key) else { return Visit::Small };
         // What earlier bytes have asked for comes first.
         if !link.session.has_effect() {
             if link.readable && link.session.wants_read() {
@@ -102,7 +106,7 @@ impl<I: Io> Engine<I> {
                 }
             }
             Effect::Probe => {
-                let reachable = io.peer(&link.socket).all_acknowledged;
+                let reachable = io.peer(&link.socket).alive;
                 link.session.handle_peer_state(now, reachable);
                 if let Some(member) = link.member.filter(|_| reachable) {
                     self.shard.handle_stale(member);

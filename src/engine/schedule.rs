@@ -42,6 +42,9 @@ pub(super) const ACCEPT: Share = share(4, 100);
 /// Links in their handshake.
 pub(super) const HANDSHAKE: Share = share(4, 300);
 
+/// Connections in their handshake that wait for a visit. Over it: the next wait in the kernel's backlog.
+pub(super) const HANDSHAKES_MAX: usize = 256;
+
 /// Small visits between two looks at the clock.
 pub(super) const CLOCK_EVERY: usize = 8;
 /// Requests of one link in one visit.

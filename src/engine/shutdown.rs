@@ -1,6 +1,11 @@
 //! The end of a core: what is queued goes out, closes are spread over the window, and nobody holds it up.
 
-use super::{core::Engine, drain::Drain, io::Io, notice::Notice};
+use super::{
+    core::Engine,
+    drain::Drain,
+    io::{Ending, Io},
+    notice::Notice,
+};
 use crate::model::{CloseReason, Now};
 
 impl<I: Io> Engine<I> {
@@ -46,7 +51,7 @@ impl<I: Io> Engine<I> {
         for (key, _) in left {
             self.leave(io, now, key, CloseReason::Shutdown);
             if let Some(link) = self.links.remove(key) {
-                io.close(link.socket);
+                io.close(link.socket, Ending::Orderly);
             }
         }
     }

@@ -49,6 +49,18 @@ impl<I: Io> Engine<I> {
         if left < QUANTUM / 4 * 3 { Visit::Large } else { Visit::Small }
     }
 
+    /// Writes what the session itself has to say. The end of the peer's stream takes everything with it that still waits, so
+    /// answers to what stands before it go out before it is read.
+    pub(super) fn write_own(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let mut left = QUANTUM;
+        while left > 0
+            && self.links.get(key).is_some_and(|link| link.session.has_output())
+            && let Some(sent) = self.write_once(io, now, key).filter(|sent| *sent > 0)
+        {
+            left = left.saturating_sub(sent);
+        }
+    }
+
     /// One record and one send; the bytes that the socket took, or `None` where there is nothing to write or it takes nothing.
     fn write_once(&mut self, io: &mut I, now: Now, key: LinkKey) -> Option<usize> {
         let link = self.links.get_mut(key).filter(|link| link.writable)?;

@@ -31,8 +31,10 @@ pub(super) struct Exchange {
     used: usize,
     state: State,
     deadline: Option<Instant>,
-    /// The peer sends no more, or the hub goes away: this answer is the last.
+    /// The hub goes away: this answer is the last.
     last: bool,
+    /// The peer sends no more: what it has sent is answered, and nothing else.
+    ended: bool,
     served: bool,
     /// There may be a gateway's key in the bytes that came last.
     secret: bool,
@@ -69,6 +71,7 @@ impl Exchange {
             state: State::Head,
             deadline: Some(deadline),
             last: false,
+            ended: false,
             served: false,
             secret: false,
             held: false,
@@ -91,11 +94,12 @@ impl Exchange {
 
     /// Whether the bytes that came last have to be overwritten where else they are.
     pub(super) fn is_secret(&self) -> bool {
-        self.secret
+        // What was not looked at yet may have a key in it.
+        self.secret || !self.pending().is_empty()
     }
 
     pub(super) fn wants_read(&self) -> bool {
-        matches!(self.state, State::Head | State::Body(..)) && !self.last && !self.held
+        matches!(self.state, State::Head | State::Body(..)) && !self.last && !self.ended && !self.held
     }
 
     /// An answer is being made, or will be without another byte from the peer.
@@ -104,8 +108,18 @@ impl Exchange {
     }
 
     /// The answer that is being made is the last one.
-    pub(super) fn handle_end(&mut self) {
+    pub(super) fn handle_drain(&mut self) {
         self.last = true;
+    }
+
+    /// The peer sends no more, and still takes the answers to what it has sent.
+    pub(super) fn handle_end(&mut self) {
+        self.ended = true;
+    }
+
+    /// Whether the peer sends no more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     pub(super) fn handle_bytes(&mut self, now: Now, plain: &[u8], settings: &Settings, out: &mut Vec<u8>) -> Progress {
@@ -158,6 +172,10 @@ impl Exchange {
         let State::Routing(Request { head, .. }) = std::mem::replace(&mut self.state, State::Head) else {
             return Progress::Wait;
         };
+        if self.ended {
+            // Who sends no more is no gateway.
+            return Progress::Close(End::Gone);
+        }
         match upgrade::check(&head, &settings.origins) {
             Ok(upgrade) => {
                 let key = head.only_field("api-key").filter(|key| !key.is_empty()).map(KeyHash::of);
@@ -179,7 +197,8 @@ impl Exchange {
         out: &mut Vec<u8>,
     ) -> Progress {
         let State::Answering(request) = std::mem::replace(&mut self.state, State::Head) else { return Progress::Wait };
-        let keep = request.head.keep_alive && !self.last;
+        let more = !self.ended || !self.pending().is_empty();
+        let keep = request.head.keep_alive && !self.last && more;
         response.encode(now.wall, request.head.method == Method::Head, keep, out);
         if response.close || !keep {
             return Progress::Close(End::Answered);
@@ -218,13 +237,18 @@ impl Exchange {
     }
 
     fn advance(&mut self, now: Now, out: &mut Vec<u8>) -> Progress {
-        match std::mem::replace(&mut self.state, State::Head) {
+        let progress = match std::mem::replace(&mut self.state, State::Head) {
             State::Head => self.advance_head(now, out),
             State::Body(request, decoder) => self.advance_body(now, request, decoder, out),
             waiting => {
                 self.state = waiting;
-                Progress::Wait
+                return Progress::Wait;
             }
+        };
+        match progress {
+            // What is not whole now never will be.
+            Progress::Wait if self.ended && !self.held => Progress::Close(End::Answered),
+            progress => progress,
         }
     }
 
@@ -273,10 +297,6 @@ impl Exchange {
                     self.deadline = None;
                     self.state = State::Answering(request);
                     return Progress::Do(Effect::Call);
-                }
-                if self.last {
-                    // The peer has ended its stream, so the rest will not come.
-                    return Progress::Close(End::Gone);
                 }
                 self.state = State::Body(request, decoder);
                 Progress::Wait

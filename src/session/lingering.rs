@@ -14,8 +14,10 @@ pub(super) struct Lingering {
     end: Option<End>,
     step: Step,
     deadline: Instant,
-    /// The peer's FIN came before all was sent.
+    /// The peer has said that it sends no more.
     ended: bool,
+    /// Bytes of the peer that may still be thrown away.
+    discards: usize,
 }
 
 enum Step {
@@ -25,8 +27,14 @@ enum Step {
 }
 
 impl Lingering {
-    pub(super) fn new(now: Instant, end: End) -> Self {
-        Self { end: Some(end), step: Step::Drain, deadline: now + limits::HTTP_IDLE_DEADLINE, ended: false }
+    pub(super) fn new(now: Instant, end: End, ended: bool) -> Self {
+        Self {
+            end: Some(end),
+            step: Step::Drain,
+            deadline: now + limits::HTTP_IDLE_DEADLINE,
+            ended,
+            discards: limits::DISCARDED_BYTES_MAX,
+        }
     }
 
     pub(super) fn deadline(&self) -> Instant {
@@ -38,14 +46,16 @@ impl Lingering {
         self.ended = true;
     }
 
-    /// Whether the peer sends no more.
-    pub(super) fn has_ended(&self) -> bool {
-        self.ended
+    /// Throws bytes of the peer away, unopened; returns whether it has sent too many.
+    pub(super) fn discard(&mut self, bytes: usize) -> bool {
+        let left = self.discards.checked_sub(bytes);
+        self.discards = left.unwrap_or(0);
+        left.is_none()
     }
 
-    /// Whether our FIN is out: whatever would still be sent is not.
-    pub(super) fn is_shut(&self) -> bool {
-        matches!(self.step, Step::Shut)
+    /// Whether bytes of the peer are read, to be thrown away: our FIN is out, and the peer's is not here.
+    pub(super) fn wants_read(&self) -> bool {
+        matches!(self.step, Step::Shut) && !self.ended
     }
 
     /// Whether both sides have said their last.

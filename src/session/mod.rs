@@ -8,6 +8,7 @@
 //! After each `handle_*` the caller drains [`Session::poll_effect`], writes what [`Session::poll_transmit`] gives, and
 //! calls [`Session::handle_timeout`] when [`Session::poll_timeout`] has come.
 
+mod admission;
 mod admitted;
 mod effect;
 mod exchange;
@@ -26,7 +27,8 @@ pub use settings::{Heartbeat, Settings};
 pub use transmit::{Filled, NoEvents, Scratch, Source};
 
 use crate::{
-    model::{CloseReason, Instant, Now, Refused},
+    limits,
+    model::{CloseReason, Instant, Now},
     wire::{http::Response, tls::Security, upgrade::Upgrade},
 };
 use exchange::Exchange;
@@ -45,6 +47,8 @@ pub struct Session {
     effects: VecDeque<Effect>,
     /// There may be a gateway's key in the bytes that came last.
     secret: bool,
+    /// When the connection is torn down, however far it has come: its key was revoked.
+    abort_at: Option<Instant>,
 }
 
 enum Stage {
@@ -64,7 +68,16 @@ impl Session {
     /// A connection that was accepted at `now`.
     pub fn new(now: Now, settings: Arc<Settings>, security: Security, peer: SocketAddr) -> Self {
         let stage = Stage::Exchange(Box::new(Exchange::new(now.attended + settings.handshake_deadline)));
-        Self { settings, peer, security, transmit: Transmit::default(), stage, effects: VecDeque::new(), secret: false }
+        Self {
+            settings,
+            peer,
+            security,
+            transmit: Transmit::default(),
+            stage,
+            effects: VecDeque::new(),
+            secret: false,
+            abort_at: None,
+        }
     }
 
     /// The other end.
@@ -100,7 +113,7 @@ impl Session {
         match &self.stage {
             Stage::Exchange(exchange) => exchange.wants_read() && !self.transmit.is_congested(),
             Stage::Streaming(streaming) => streaming.wants_read() && !self.transmit.is_congested(),
-            Stage::Lingering(lingering) => !lingering.has_ended(),
+            Stage::Lingering(lingering) => lingering.wants_read(),
             Stage::Admission(_) | Stage::Over => false,
         }
     }
@@ -108,11 +121,15 @@ impl Session {
     /// Bytes from the socket.
     pub fn handle_received(&mut self, now: Now, bytes: &mut [u8], scratch: &mut Scratch) {
         debug_assert!(!self.is_over(), "nothing is read for who is over");
+        if let Stage::Lingering(lingering) = &mut self.stage {
+            if lingering.discard(bytes.len()) {
+                let end = lingering.end();
+                self.end(end);
+            }
+            return;
+        }
         scratch.clear();
-        // Behind our FIN nothing can be sent, not even what TLS would answer by itself.
-        let shut = matches!(&self.stage, Stage::Lingering(lingering) if lingering.is_shut());
-        let answer = if shut { &mut scratch.wire } else { self.transmit.sealed() };
-        let opened = self.security.open(bytes, &mut scratch.plain, answer);
+        let opened = self.security.open(bytes, &mut scratch.plain, self.transmit.sealed());
         if !scratch.plain.is_empty() {
             self.handle_plain(now, scratch);
         }
@@ -180,33 +197,6 @@ impl Session {
         self.follow(now, progress);
     }
 
-    /// The gateway may not connect.
-    pub fn handle_refusal(&mut self, now: Now, refused: Refused) {
-        if let Stage::Admission(_) = self.stage {
-            refusal::response(refused).encode(now.wall, false, false, self.transmit.plain());
-            self.linger(now, End::Refused(refused.label()));
-        }
-    }
-
-    /// The gateway is let in: 101, then the ack, which is the first frame of every connection.
-    pub fn handle_admitted(&mut self, now: Now, admitted: Admitted, scratch: &mut Scratch) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let Stage::Admission(waiting) = stage else {
-            self.stage = stage;
-            return;
-        };
-        let (upgrade, early) = *waiting;
-        upgrade.response_101(self.transmit.plain());
-        let streaming = Streaming::open(now, &self.settings, admitted, self.transmit.plain());
-        self.stage = Stage::Streaming(Box::new(streaming));
-        self.effects = VecDeque::new();
-        if !early.is_empty() {
-            scratch.plain.clear();
-            scratch.plain.extend_from_slice(&early);
-            self.handle_plain(now, scratch);
-        }
-    }
-
     /// Answers [`Effect::Stalled`]: whether the peer's kernel has acknowledged anything since the socket last took bytes.
     pub fn handle_stall(&mut self, now: Now, acknowledged: bool) {
         if acknowledged { self.transmit.restart_stall(now.attended) } else { self.end_stalled(now) }
@@ -221,9 +211,12 @@ impl Session {
 
     /// Ends the connection for a reason of the hub's. A shutdown lets the queued events out first.
     pub fn close(&mut self, now: Now, reason: CloseReason) {
+        if matches!(reason, CloseReason::KeyRevoked | CloseReason::GatewayDeleted) {
+            self.abort_at.get_or_insert(now.attended + limits::REVOKED_PATIENCE);
+        }
         match &mut self.stage {
             Stage::Streaming(streaming) => streaming.close(now.attended, reason, &mut self.effects),
-            Stage::Exchange(exchange) if exchange.is_answering() => exchange.handle_end(),
+            Stage::Exchange(exchange) if exchange.is_answering() => exchange.handle_drain(),
             Stage::Exchange(_) if !self.transmit.is_empty() => self.linger(now, End::Answered),
             Stage::Exchange(_) | Stage::Admission(_) => self.end(End::Gone),
             Stage::Lingering(_) | Stage::Over => {}
@@ -243,8 +236,18 @@ impl Session {
         self.transmit.handle_moved(from, to);
     }
 
+    /// Whether the socket is to be torn down: what the kernel still holds for a revoked peer must not reach it.
+    pub fn is_aborted(&self) -> bool {
+        self.is_over() && self.abort_at == Some(ABORTED)
+    }
+
     /// A deadline may have come.
     pub fn handle_timeout(&mut self, now: Now) {
+        if self.abort_at.is_some_and(|at| now.attended >= at) && !self.is_over() {
+            self.handle_broken();
+            self.abort_at = Some(ABORTED);
+            return;
+        }
         if self.transmit.poll_stall(self.settings.write_deadline).is_some_and(|deadline| now.attended >= deadline) {
             self.effects.push_back(Effect::Stalled);
             return;
@@ -277,7 +280,7 @@ impl Session {
             Stage::Admission(_) | Stage::Over => None,
         };
         let stall = self.transmit.poll_stall(self.settings.write_deadline);
-        [stage, stall].into_iter().flatten().min()
+        [stage, stall, self.abort_at.filter(|_| !self.is_over())].into_iter().flatten().min()
     }
 
     /// The next thing for the caller to carry out.
@@ -341,6 +344,11 @@ impl Session {
         debug_assert_eq!(self.backlog().len(), scratch.wire.len() - sent, "what was not taken is kept");
     }
 
+    /// Whether something of its own waits for the socket; events apart.
+    pub fn has_output(&self) -> bool {
+        !self.transmit.is_empty()
+    }
+
     /// Sealed bytes that the socket did not take yet.
     pub fn backlog(&self) -> &[u8] {
         self.transmit.backlog()
@@ -362,6 +370,9 @@ impl Session {
         self.transmit.handle_backlog_sent(now.attended, sent);
     }
 }
+
+/// The time to abort has come, and it was done.
+const ABORTED: Instant = Instant(0);
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,8 @@ pub(super) struct Streaming {
     messages: Budget,
     /// Nothing is read until then: it sends more than it may.
     paused_until: Option<Instant>,
+    /// Since when it has sent more than it may, without a moment in which it had not.
+    flooding_since: Option<Instant>,
     closing: Option<Closing>,
     /// A ping is due and not yet on its way.
     ping: bool,
@@ -49,6 +51,7 @@ impl Streaming {
             controls: Budget::default(),
             messages: Budget::default(),
             paused_until: None,
+            flooding_since: None,
             closing: None,
             ping: false,
         }
@@ -75,7 +78,7 @@ impl Streaming {
         let result = self.transport.handle_bytes(plain, inbound, out);
         let mut round_trip = None;
         let messages = inbound.iter().filter(|it| matches!(it, Inbound::Text(_) | Inbound::Binary)).count();
-        self.pace(now, u32::try_from(messages).unwrap_or(u32::MAX));
+        let floods = self.pace(now, u32::try_from(messages).unwrap_or(u32::MAX));
         for message in inbound.drain(..) {
             match message {
                 Inbound::Pong => round_trip = self.heartbeat.handle_pong(now).or(round_trip),
@@ -90,7 +93,7 @@ impl Streaming {
             Err(reason) => self.refuse(now, reason, effects),
             Ok(controls) => {
                 let ahead = self.controls.spend(now, controls, limits::INBOUND_CONTROL_PER_SECOND_MAX);
-                if ahead > FLOOD_AHEAD {
+                if ahead > FLOOD_AHEAD || floods {
                     self.refuse(now, CloseReason::Flood, effects);
                 }
             }
@@ -197,12 +200,18 @@ impl Streaming {
         }
     }
 
-    /// Lets a gateway that sends more messages than it may wait, so that those who share its core do not.
-    fn pace(&mut self, now: Instant, messages: u32) {
-        let ahead = self.messages.spend(now, messages, limits::INBOUND_MESSAGES_PER_SECOND_MAX);
-        if ahead > BURST_AHEAD {
-            self.paused_until = Some(now + (ahead - BURST_AHEAD));
+    /// Lets a gateway that sends more messages than it may wait, so that those who share its core do not. Returns whether it
+    /// has done so for too long.
+    fn pace(&mut self, now: Instant, messages: u32) -> bool {
+        if self.messages.is_unused(now) {
+            self.flooding_since = None;
         }
+        let ahead = self.messages.spend(now, messages, limits::INBOUND_MESSAGES_PER_SECOND_MAX);
+        if ahead <= BURST_AHEAD {
+            return false;
+        }
+        self.paused_until = Some(now + (ahead - BURST_AHEAD));
+        now.since(*self.flooding_since.get_or_insert(now)) >= limits::FLOOD_PATIENCE
     }
 
     /// The gateway broke a rule: it is told so, and not listened to any more.
@@ -221,6 +230,11 @@ struct Budget {
 }
 
 impl Budget {
+    /// Whether it is not ahead of the clock at all.
+    fn is_unused(&self, now: Instant) -> bool {
+        self.used_until <= now
+    }
+
     /// Uses up `count` things' time; returns how far ahead it is now.
     fn spend(&mut self, now: Instant, count: u32, per_second: u32) -> Duration {
         let cost = u64::from(count) * 1_000_000 / u64::from(per_second);

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     limits,
-    model::{ConnectionId, GatewayId, Position, Timestamp},
+    model::{ConnectionId, GatewayId, Position, Refused, Timestamp},
     transport::Transport,
     transport::WebSocket,
 };
@@ -278,8 +278,9 @@ fn revocation_ends_the_begun_frame_and_then_says_why() {
     let frames = world.frames();
     assert_eq!(frames.iter().map(|frame| frame.0).collect::<Vec<_>>(), [0x01, 0x88], "one fragment, then the close");
     assert_eq!(frames[1].1[..2], 1008_u16.to_be_bytes());
-    assert_eq!(world.run(Duration::from_secs(60)), Some(limits::CLOSE_DEADLINE), "whatever the peer does");
+    assert_eq!(world.run(Duration::from_secs(60)), Some(limits::REVOKED_PATIENCE), "whatever the peer does");
     assert!(world.take_effects().ends_with("Over(Closed(KeyRevoked))"));
+    assert!(world.session.is_aborted(), "nothing that a kernel still holds reaches it");
 }
 
 #[test]

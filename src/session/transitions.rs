@@ -69,6 +69,7 @@ impl Session {
     }
 
     pub(super) fn linger(&mut self, now: Now, end: End) {
+        let ended = matches!(&self.stage, Stage::Exchange(exchange) if exchange.has_ended());
         let end = match &mut self.stage {
             Stage::Over | Stage::Lingering(_) => return,
             // Whatever ends a gateway's connection, its events end with one reason.
@@ -80,7 +81,7 @@ impl Session {
             }
             Stage::Exchange(_) | Stage::Admission(_) => end,
         };
-        self.stage = Stage::Lingering(Lingering::new(now.attended, end));
+        self.stage = Stage::Lingering(Lingering::new(now.attended, end, ended));
     }
 
     pub(super) fn end(&mut self, end: End) {

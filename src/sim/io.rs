@@ -6,7 +6,7 @@ use super::{
     store::{Job, Receipt},
 };
 use crate::{
-    engine::{Accepted, Incoming, Io, Lane, LinkKey, Notice, PeerState, Received, Request, Sent},
+    engine::{Accepted, Ending, Incoming, Io, Lane, LinkKey, Notice, PeerState, Received, Request, Sent},
     model::{Instant, Now, ShardId, StoreOp},
     shard::{Reply, RequestKey},
 };
@@ -202,9 +202,12 @@ impl Io for SimIo {
         net.lines[socket.line].socket.state(now)
     }
 
-    fn close(&mut self, mut socket: SimSocket) {
+    fn close(&mut self, mut socket: SimSocket, how: Ending) {
         socket.dropped = None;
         let (now, mut net) = self.now_spent(cost::CLOSE);
+        if how == Ending::Abort {
+            net.lines[socket.line].socket.abort();
+        }
         net.close(socket.line, now);
     }
 

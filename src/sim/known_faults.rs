@@ -50,9 +50,9 @@ fn a_pause_of_the_hub_closes_nobody() {
     }
 }
 
-/// A ping stands behind megabytes of ours in a kernel's buffer, and the pong comes too late.
+/// A ping never stands behind megabytes of ours in a kernel's buffer.
 #[test]
-fn a_ping_behind_a_full_kernel_buffer_closes_a_peer_that_answers_it() {
+fn a_ping_behind_a_full_kernel_buffer_is_answered_in_time() {
     let (mut scenario, rng) = world(1);
     scenario.active = seconds(90);
     let slow = Conduct { capacity: 4 << 20, rate: Some(60_000), window: 64 * 1024, ..Conduct::PERFECT };
@@ -61,12 +61,12 @@ fn a_ping_behind_a_full_kernel_buffer_closes_a_peer_that_answers_it() {
     let mut asks = stream(0, 10_000, 300, millis(250));
     asks.insert(0, (millis(50), burst));
     scenario.manners.push(Manner { pipelines: true, ..Manner::platform(asks) });
-    breaks("a peer that answers its pings is not closed", scenario, rng);
+    holds(scenario, rng);
 }
 
 /// The close frame of a revoked key waits for a socket that takes nothing.
 #[test]
-fn a_revoked_peer_that_reads_nothing_keeps_its_socket() {
+fn a_revoked_peer_that_reads_nothing_loses_its_socket() {
     let (mut scenario, rng) = world(1);
     scenario.active = seconds(12);
     let full = Conduct { capacity: 20_000, window: 1_000, ..Conduct::PERFECT };
@@ -74,12 +74,12 @@ fn a_revoked_peer_that_reads_nothing_keeps_its_socket() {
     let mut asks = stream(0, 10_000, 40, millis(25));
     asks.push((millis(3_000), Ask::Revoke(0)));
     scenario.manners.push(Manner { pipelines: true, ..Manner::platform(asks) });
-    breaks("a revoked key's connections end within a second", scenario, rng);
+    holds(scenario, rng);
 }
 
 /// A busy peer's kernel acknowledges a little late, so that something is always on its way.
 #[test]
-fn a_kernel_that_acknowledges_late_loses_its_peer_the_grace() {
+fn a_kernel_that_acknowledges_late_keeps_its_peer_the_grace() {
     let (mut scenario, rng) = world(1);
     scenario.active = seconds(20);
     let heartbeat = Heartbeat { interval: seconds(2), timeout: seconds(3), busy_grace: seconds(8) };
@@ -87,7 +87,7 @@ fn a_kernel_that_acknowledges_late_loses_its_peer_the_grace() {
     let late = Conduct { ack_delay: millis(40), ..Conduct::PERFECT };
     scenario.manners.push(Manner { pongs: false, conduct: late, ..Manner::gateway(0) });
     scenario.manners.push(Manner::platform(stream(0, 300, 700, millis(20))));
-    breaks("a peer whose kernel acknowledges has its grace", scenario, rng);
+    holds(scenario, rng);
 }
 
 /// Sockets of one address that say nothing use up the descriptors, and gateways from elsewhere wait for them.
@@ -114,14 +114,14 @@ fn unfinished_manifests_of_one_key_hold_memory_without_a_bound_of_their_own() {
 
 /// `close_notify` in the same read as pipelined requests: the client still wants all answers.
 #[test]
-fn pipelined_requests_before_a_close_notify_are_not_all_answered() {
+fn pipelined_requests_before_a_close_notify_are_all_answered() {
     let (mut scenario, rng) = world(1);
     (scenario.active, scenario.tls) = (seconds(3), true);
     let asks = (0..5).map(|_| (millis(500), Ask::Publish { gateway: 0, size: 100 }));
     let first = std::iter::once((millis(10), Ask::Look("/health")));
     let manner = Manner::platform(first.chain(asks).collect());
     scenario.manners.push(Manner { pipelines: true, half_closes: true, leaves: millis(500), ..manner });
-    breaks("every request is answered", scenario, rng);
+    holds(scenario, rng);
 }
 
 /// A core that does nothing any more leaves the others half alive.

@@ -1,7 +1,7 @@
 //! One TCP connection in memory: the buffers of both kernels, how fast they drain, and how they fail.
 
 use super::rng::Rng;
-use crate::{engine, model::Instant};
+use crate::{engine, limits, model::Instant};
 use std::time::Duration;
 
 /// More than a world ever sends.
@@ -62,6 +62,10 @@ pub(super) struct Socket {
     moved_at: Instant,
     /// When the last byte arrived at the peer's kernel.
     pub(super) arrived_at: Instant,
+    /// When the first of the bytes arrived that the next acknowledgement is for.
+    arrives_from: Instant,
+    /// When the peer's kernel acknowledged something for the last time.
+    acked_at: Instant,
     stalled_until: Instant,
     /// Since when the hub has not been told that the socket takes bytes, after a write that was cut short.
     pub(super) short_since: Option<Instant>,
@@ -87,6 +91,8 @@ pub(super) struct Socket {
 const INBOUND_WINDOW: usize = 256 * 1024;
 /// How long a write that was cut short by chance blocks.
 const HICCUP: u64 = 300;
+/// So long a peer counts as alive after its kernel's last acknowledgement, as in the driver.
+const ALIVE: Duration = Duration::from_secs(5);
 
 impl Socket {
     pub(super) fn new(conduct: Conduct) -> Self {
@@ -98,6 +104,8 @@ impl Socket {
             acknowledged: 0,
             moved_at: Instant(0),
             arrived_at: Instant(0),
+            arrives_from: Instant(0),
+            acked_at: Instant(0),
             stalled_until: Instant(0),
             short_since: None,
             offered_since: None,
@@ -130,8 +138,17 @@ impl Socket {
             self.queued -= moved;
             self.arrived += moved;
             self.acknowledged += moved as u64;
+            if now >= self.arrives_from + self.conduct.ack_delay {
+                self.acked_at = self.arrives_from + self.conduct.ack_delay;
+                self.arrives_from = now;
+            }
             self.arrived_at = now;
         }
+    }
+
+    /// The hub tears it down: what its kernel still holds is thrown away.
+    pub(super) fn abort(&mut self) {
+        self.queued = 0;
     }
 
     /// When it is worth while to call [`Socket::advance`] again.
@@ -143,7 +160,7 @@ impl Socket {
         if self.arrived >= self.conduct.window && !blocked {
             return None;
         }
-        let piece = self.queued.min((self.conduct.capacity / 8).max(1_448)) as u64;
+        let piece = self.queued.min((self.capacity() / 8).max(1_448)) as u64;
         let time = self.conduct.rate.map_or(1, |rate| piece * 1_000_000 / rate + 1);
         let base = now.max(self.stalled_until).max(self.moved_at);
         Some(Instant(base.0 + if blocked { 0 } else { time }))
@@ -151,11 +168,18 @@ impl Socket {
 
     /// Whether the kernel would report that the socket takes bytes.
     pub(super) fn is_writable(&self, now: Instant) -> bool {
-        self.reset.is_some() || (now >= self.stalled_until && self.room() * 3 >= self.conduct.capacity.min(AMPLE / 4))
+        self.reset.is_some()
+            || (now >= self.stalled_until && self.room().saturating_mul(3) >= self.capacity().min(AMPLE / 4))
     }
 
     fn room(&self) -> usize {
-        self.conduct.capacity.saturating_sub(self.queued)
+        self.capacity().saturating_sub(self.queued)
+    }
+
+    fn capacity(&self) -> usize {
+        // What is under way to the peer fits into its window; behind it a kernel keeps no more than the hub's mark allows.
+        let most = self.conduct.window.saturating_add(limits::UNSENT_BYTES_MARK as usize);
+        self.conduct.capacity.min(most)
     }
 
     /// The hub writes.
@@ -243,7 +267,7 @@ impl Socket {
         self.advance(now);
         let late = self.arrived_at.0 > 0 && now < self.arrived_at + self.conduct.ack_delay;
         engine::PeerState {
-            all_acknowledged: self.queued == 0 && !late && self.reset.is_none(),
+            alive: self.reset.is_none() && ((self.queued == 0 && !late) || now < self.acked_at + ALIVE),
             acknowledged_bytes: self.acknowledged,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::READABLE;
 use gatecast::{
-    engine::{Accepted, Incoming, Io, Lane, LinkKey, Notice, PeerState, Ready, Received, Request, Sent},
+    engine::{Accepted, Ending, Incoming, Io, Lane, LinkKey, Notice, PeerState, Ready, Received, Request, Sent},
     model::{Instant, Now, ShardId, Side, StoreOp, Timestamp},
     shard::{Reply, RequestKey},
 };
@@ -156,11 +156,11 @@ impl Io for MemoryIo {
     fn shutdown_write(&mut self, _: &mut SocketId) {}
 
     fn peer(&mut self, _: &SocketId) -> PeerState {
-        PeerState { all_acknowledged: true, acknowledged_bytes: 0 }
+        PeerState { alive: true, acknowledged_bytes: 0 }
     }
 
     /// The platform's connection is closed once it is idle for long.
-    fn close(&mut self, _: SocketId) {}
+    fn close(&mut self, _: SocketId, _: Ending) {}
 
     fn detach(&mut self, socket: SocketId) -> SocketId {
         socket

@@ -23,6 +23,8 @@ fn out_of_descriptors_it_neither_spins_nor_stops_delivering() {
     let program = Program::start(&[]);
     let mut gateway = program.connect();
     let mut platform = TcpStream::connect(program.address).unwrap();
+    // With its answer, the platform's connection is known to be accepted before the limit is there.
+    assert!(program.publish_over(&mut platform, 100).contains(r#""delivered":1"#));
     let (soft, hard) = (program.descriptors() as u64 + 20, rustix::process::getrlimit(Resource::Nofile).maximum);
     let limit = Rlimit { current: Some(soft), maximum: hard };
     rustix::process::prlimit(Some(program.pid()), Resource::Nofile, limit).expect("the limit is lowered");
