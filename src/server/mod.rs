@@ -3,6 +3,8 @@
 mod error;
 mod executors;
 mod handle;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use crate::tls::TlsError;
 pub use error::{RunError, StartError};
