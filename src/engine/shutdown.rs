@@ -1,7 +1,10 @@
 //! The end of a core: what is queued goes out, closes are spread over the window, and nobody holds it up.
 
 use super::{core::Engine, drain::Drain, io::Io, notice::Notice};
-use crate::model::{CloseReason, Now};
+use crate::{
+    api::Phase,
+    model::{CloseReason, Now},
+};
 
 impl<I: Io> Engine<I> {
     pub(super) fn begin_drain(&mut self, now: Now) {
@@ -14,7 +17,14 @@ impl<I: Io> Engine<I> {
 
     /// Takes the drain a step further; returns whether there was something to do.
     pub(super) fn drain_next(&mut self, io: &mut I, now: Now) -> bool {
-        let Some(drain) = &mut self.drain else { return false };
+        let Some(drain) = &mut self.drain else {
+            // The message only wakes the core: it gets lost where the lane is full.
+            let begins = self.hub.phase() == Phase::Draining;
+            if begins {
+                self.begin_drain(now);
+            }
+            return begins;
+        };
         if let Some(key) = drain.pop_close(now.instant) {
             self.with_session(io, now, key, |session, _| session.close(now, CloseReason::Shutdown));
             self.carry_out(io, now, key);

@@ -1,6 +1,6 @@
 //! What steers a running hub from any thread.
 
-use super::error::StartError;
+use super::{error::StartError, milestone::Milestone};
 use crate::{
     api::Phase,
     driver::{mesh::Address, watchdog},
@@ -8,7 +8,8 @@ use crate::{
     store::StoreHandle,
     tls::{self, Certificate},
 };
-use std::{fs, path::Path, sync::Arc};
+use flume::Sender;
+use std::{fs, path::Path, sync::Arc, time::Instant};
 
 /// Steers a running hub from another thread.
 #[derive(Clone)]
@@ -18,6 +19,7 @@ pub struct HubHandle {
     pub(super) store: StoreHandle,
     pub(super) cores: Arc<[Address]>,
     pub(super) certificate: Option<Arc<Certificate>>,
+    pub(super) milestones: Sender<Milestone>,
 }
 
 impl HubHandle {
@@ -33,7 +35,9 @@ impl HubHandle {
     pub fn drain(&self) {
         if self.state.advance(Phase::Draining) {
             tracing::info!("draining");
-            self.cores.iter().for_each(|core| core.tell(Incoming::Drain));
+            let _ = self.milestones.send(Milestone::DrainBegan(Instant::now()));
+            // A stuck core may have a full lane, and must not hold this up; one that turns looks at the phase itself.
+            self.cores.iter().for_each(|core| core.try_tell(Incoming::Drain));
         }
     }
 

@@ -1,11 +1,18 @@
 //! Test build only: a hub in the test's process, and a gateway of it that speaks over a plain socket.
 
 use super::Hub;
-use crate::{Config, api::CONNECT_PATH, config::Tls};
+use crate::{
+    Config,
+    api::CONNECT_PATH,
+    config::Tls,
+    engine::faults::{self, Fault},
+    model::ShardId,
+};
 use std::{
     io::{Read, Write},
-    net::TcpStream,
-    time::Duration,
+    net::{SocketAddr, TcpStream},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// A masked pong: a sign of life.
@@ -50,6 +57,11 @@ impl TestHub {
         self.hub.as_ref().expect("it runs until the end of the test")
     }
 
+    /// The hub itself, for a test that sees to its end.
+    pub(crate) fn take(&mut self) -> Hub {
+        self.hub.take().expect("it is taken once")
+    }
+
     /// One call of the platform; the whole answer.
     pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.hub().addr()).expect("a connection");
@@ -88,6 +100,24 @@ impl Drop for TestHub {
             hub.drain();
             hub.join().expect("an orderly end");
         }
+    }
+}
+
+/// Sends a hub the beginning of a request that a fault is armed for, and waits until it has struck; the socket, and the shard
+/// that was struck.
+pub(crate) fn strike(hub: SocketAddr, fault: Fault) -> (TcpStream, ShardId) {
+    let mut peer = TcpStream::connect(hub).expect("a connection");
+    let address = peer.local_addr().expect("an address");
+    faults::arm(address, fault);
+    peer.write_all(b"GET /health HTTP/1.1\r\n").expect("sent");
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < Duration::from_secs(10), "nobody reads what was sent");
+        if let Some(thread) = faults::struck(address) {
+            let shard = thread.strip_prefix("shard-").and_then(|shard| shard.parse().ok());
+            return (peer, ShardId(shard.expect("a core's thread bears its number")));
+        }
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

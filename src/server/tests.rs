@@ -1,0 +1,102 @@
+//! Claims about the end of a hub: a core that dies, one that is stuck, and how long a drain takes.
+
+use super::{
+    RunError,
+    testing::{TestHub, strike},
+};
+use crate::engine::faults::Fault;
+use std::{
+    io::{ErrorKind, Read},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn two_cores(drain_window: Duration) -> TestHub {
+    TestHub::with(|config| {
+        config.cores = Some(2);
+        config.drain_window = drain_window;
+    })
+}
+
+/// Whether the hub ends the connection within a second, orderly or not.
+fn is_ended(mut stream: &TcpStream) -> bool {
+    stream.set_read_timeout(Some(SECOND)).expect("a timeout");
+    match stream.read_to_end(&mut Vec::new()) {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+/// A dead core is a dead hub: whoever waits for the hub hears of it at once, and what the core held is closed.
+fn check_death(fault: Fault) {
+    let mut hub = two_cores(Duration::ZERO);
+    let running = hub.take();
+    let began = Instant::now();
+    let (peer, shard) = strike(running.addr(), fault);
+    assert_eq!(running.join(), Err(RunError::CoreDied { shard }));
+    let took = began.elapsed();
+    println!("a dead core ended the hub after {took:?}");
+    assert!(took < SECOND, "it took {took:?}");
+    assert!(is_ended(&peer), "the dead core keeps its sockets");
+}
+
+#[test]
+fn a_core_whose_code_panics_ends_the_hub_at_once() {
+    check_death(Fault::CorePanic);
+}
+
+#[test]
+fn a_panic_around_the_engine_ends_the_hub_at_once() {
+    check_death(Fault::RuntimePanic);
+}
+
+#[test]
+fn the_other_cores_of_a_dead_one_close_their_connections() {
+    let mut hub = two_cores(Duration::ZERO);
+    let gateway = hub.connect();
+    let running = hub.take();
+    strike(running.addr(), Fault::CorePanic);
+    assert!(matches!(running.join(), Err(RunError::CoreDied { .. })));
+    let began = Instant::now();
+    assert!((0..10).any(|_| is_ended(&gateway)), "it is closed by the drain, or with the core that died");
+    println!("the gateway was closed {:?} later", began.elapsed());
+}
+
+#[test]
+fn a_core_that_dies_in_the_drain_is_named_once_the_others_have_ended() {
+    let mut hub = two_cores(SECOND);
+    // It never answers its close, so that the drain takes its whole time.
+    let _gateway = hub.connect();
+    let running = hub.take();
+    let began = Instant::now();
+    running.drain();
+    let (_peer, shard) = strike(running.addr(), Fault::CorePanic);
+    assert_eq!(running.join(), Err(RunError::CoreDied { shard }));
+    let took = began.elapsed();
+    println!("the drain took {took:?}");
+    assert!(took < 6 * SECOND, "it took {took:?}");
+}
+
+#[test]
+fn a_stuck_core_does_not_hold_up_the_end_and_is_named() {
+    let mut hub = two_cores(SECOND);
+    let running = hub.take();
+    let (_peer, shard) = strike(running.addr(), Fault::Stall(20 * SECOND));
+    let began = Instant::now();
+    running.drain();
+    assert_eq!(running.join(), Err(RunError::CoresLate { shards: vec![shard] }));
+    let took = began.elapsed();
+    println!("a drain of 1 s with a stuck core took {took:?}");
+    assert!(took < 6 * SECOND + Duration::from_millis(250), "it took {took:?}");
+}
+
+#[test]
+fn a_drain_that_is_told_to_a_stuck_core_does_not_wait_for_it() {
+    let hub = TestHub::start();
+    let (_peer, _) = strike(hub.hub().addr(), Fault::Stall(2 * SECOND));
+    let began = Instant::now();
+    hub.hub().drain();
+    assert!(began.elapsed() < SECOND);
+}
