@@ -44,15 +44,16 @@ fn a_panic_costs_its_connection_and_no_other() {
 }
 
 #[test]
-fn a_stalled_shard_is_noticed_within_a_second() {
+fn a_stalled_shard_is_noticed_before_it_turns_again() {
     let hub = TestHub::start();
     let mut gateway = hub.connect();
-    faults::arm(gateway.local_addr().expect("an address"), Fault::Stall(Duration::from_millis(1_500)));
+    let stall = Duration::from_millis(2_500);
+    faults::arm(gateway.local_addr().expect("an address"), Fault::Stall(stall));
     assert_eq!(hub.hub().handle().stalls(), 0);
     let began = Instant::now();
     gateway.write_all(&PONG).expect("sent");
     while hub.hub().handle().stalls() == 0 {
-        assert!(began.elapsed() < Duration::from_millis(1_500), "not noticed while it lasted");
+        assert!(began.elapsed() < stall, "not noticed while it lasted");
         thread::sleep(Duration::from_millis(10));
     }
     assert!(hub.publish().contains(r#""delivered":1"#), "it turns again");

@@ -9,7 +9,12 @@ use crate::{
     tls::{self, Certificate},
 };
 use flume::Sender;
-use std::{fs, path::Path, sync::Arc, time::Instant};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Steers a running hub from another thread.
 #[derive(Clone)]
@@ -51,11 +56,11 @@ impl HubHandle {
         self.state.stalls()
     }
 
-    /// Lets gateways in.
-    pub(super) fn open(&self, address_file: &Path, url: &str) -> Result<(), StartError> {
+    /// Lets gateways in; a core that then does not turn for `abort_after` ends the process, unless that is zero.
+    pub(super) fn open(&self, address_file: &Path, url: &str, abort_after: Duration) -> Result<(), StartError> {
         let thread = |error: std::io::Error| StartError::Thread { why: error.to_string() };
         let shards = u16::try_from(self.cores.len()).unwrap_or(u16::MAX);
-        watchdog::start(Arc::clone(&self.state), shards).map_err(thread)?;
+        watchdog::start(Arc::clone(&self.state), shards, abort_after).map_err(thread)?;
         if let Some(certificate) = &self.certificate {
             let (state, hub) = (Arc::clone(&self.state), self.clone());
             tls::watch(Arc::clone(certificate), move || state.has_ended(), move || hub.reload()).map_err(thread)?;

@@ -96,7 +96,7 @@ impl Hub {
             milestones,
         };
         let address_file = config.data.join(ADDRESS_FILE);
-        if let Err(error) = handle.open(&address_file, &config.url(admin_addr)) {
+        if let Err(error) = handle.open(&address_file, &config.url(admin_addr), config.watchdog_abort_after) {
             handle.drain();
             // What stood in the way of the start is what the operator has to know.
             let _ = ending::join(executors, &handle);

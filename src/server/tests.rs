@@ -6,8 +6,9 @@ use super::{
 };
 use crate::engine::faults::Fault;
 use std::{
-    io::{ErrorKind, Read},
-    net::TcpStream,
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,21 @@ fn two_cores(drain_window: Duration) -> TestHub {
         config.cores = Some(2);
         config.drain_window = drain_window;
     })
+}
+
+/// One call without a token; `None` where a core that is stuck has taken the connection.
+fn ask(hub: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(hub).expect("the kernel takes it");
+    stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// Asks until somebody answers.
+fn answer(hub: SocketAddr, path: &str) -> String {
+    (0..100).find_map(|_| ask(hub, path)).expect("a core that turns answers")
 }
 
 /// Whether the hub ends the connection within a second, orderly or not.
@@ -77,6 +93,31 @@ fn a_core_that_dies_in_the_drain_is_named_once_the_others_have_ended() {
     let took = began.elapsed();
     println!("the drain took {took:?}");
     assert!(took < 6 * SECOND, "it took {took:?}");
+}
+
+#[test]
+fn a_stuck_core_is_named_by_the_others_until_it_turns_again() {
+    let hub = two_cores(Duration::ZERO);
+    let address = hub.hub().addr();
+    let (_peer, shard) = strike(address, Fault::Stall(4 * SECOND));
+    let struck = Instant::now();
+    let ready = loop {
+        let ready = answer(address, "/ready");
+        if ready.contains(&format!("core {shard} is stuck")) {
+            break ready;
+        }
+        assert!(struck.elapsed() < 3 * SECOND, "not noticed in time");
+        thread::sleep(Duration::from_millis(10));
+    };
+    println!("not ready {:?} after it stopped to turn", struck.elapsed());
+    assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("Retry-After: 1\r\n"), "{ready}");
+    assert!(answer(address, "/health").starts_with("HTTP/1.1 200 "), "the process lives");
+    assert!(hub.hub().handle().stalls() >= 1);
+    while !answer(address, "/ready").starts_with("HTTP/1.1 200 ") {
+        assert!(struck.elapsed() < 10 * SECOND, "it does not heal");
+        thread::sleep(Duration::from_millis(10));
+    }
+    println!("ready again {:?} after a stop of 4 s began", struck.elapsed());
 }
 
 #[test]
