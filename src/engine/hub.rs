@@ -122,8 +122,8 @@ impl HubState {
         self.degraded.load(Ordering::Relaxed)
     }
 
-    /// Passes that a core's loop has begun; a core that lives raises it several times a second. `None` once the core has ended
-    /// in an orderly way.
+    /// Passes that a core's loop has begun; a core that lives raises it several times a second. `None` once the core is
+    /// known to have ended.
     pub fn passes(&self, shard: ShardId) -> Option<u64> {
         Some(self.beats[shard.index()].passes.load(Ordering::Relaxed)).filter(|passes| *passes != ENDED)
     }
@@ -132,8 +132,8 @@ impl HubState {
         self.beats[shard.index()].passes.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The core begins no pass any more, and nothing is wrong with it.
-    pub(super) fn stop_beating(&self, shard: ShardId) {
+    /// The core begins no pass any more, and whoever has to know it does: it is not stuck.
+    pub fn stop_beating(&self, shard: ShardId) {
         self.beats[shard.index()].passes.store(ENDED, Ordering::Relaxed);
     }
 

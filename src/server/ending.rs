@@ -30,6 +30,7 @@ pub(super) fn join(executors: Executors, hub: &HubHandle) -> Result<(), RunError
             }
             Some(Milestone::CoreEnded(shard, how)) => {
                 let thread = running.remove(&shard);
+                hub.state.stop_beating(shard);
                 let draining = hub.state.phase() == Phase::Draining;
                 match (how, thread) {
                     // It has sent this as its last, so that joining it takes no time.
