@@ -42,6 +42,7 @@ impl World {
             phase: Phase::Ready,
             connections_max: limits::CONNECTIONS_MAX,
             degraded: false,
+            stuck: None,
             admin_token: KeyHash::of(ADMIN_TOKEN.as_bytes()),
             lateness_max: Duration::ZERO,
             random: &|| 1,

@@ -152,6 +152,10 @@ pub const STORE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 pub const ADMIN_TOKEN_BYTES: std::ops::RangeInclusive<usize> = 22..=512;
 /// Over how long a drain spreads its closes.
 pub const DRAIN_WINDOW: Duration = Duration::from_secs(5);
+/// A core that does not turn for this long. Over it: the process is aborted.
+pub const ABORT_AFTER: Duration = Duration::from_secs(30);
+/// The least that may be configured for it.
+pub const ABORT_AFTER_MIN: Duration = Duration::from_secs(2);
 /// Bytes read from one socket before others have their turn.
 pub const READ_BATCH_BYTES: usize = 64 * 1024;
 

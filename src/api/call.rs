@@ -38,6 +38,8 @@ pub struct View<'a> {
     pub connections_max: usize,
     /// Whether the store cannot write now; gateways connect and events flow all the same.
     pub degraded: bool,
+    /// A core that has not turned for a second: connections that the kernel gives to it hang.
+    pub stuck: Option<ShardId>,
     /// The hash of the admin token in force.
     pub admin_token: KeyHash,
     /// The latest that a core served a deadline of a connection.

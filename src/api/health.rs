@@ -4,7 +4,7 @@ use super::{
     call::{Call, Handled, Phase, Step, View},
     params::Params,
 };
-use crate::wire::http::Response;
+use crate::{model::ShardId, wire::http::Response};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -21,9 +21,18 @@ pub(super) fn handle_health(_: &Call<'_>, _: &View<'_>, _: Params<'_>) -> Handle
 pub(super) fn handle_ready(_: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
     Ok(Step::Respond(match view.phase {
         Phase::Starting => starting(),
-        Phase::Ready => Response::json(200, &Health { status: if view.degraded { "degraded" } else { "ready" } }),
+        Phase::Ready => view.stuck.map_or_else(|| ready(view.degraded), stuck),
         Phase::Draining => draining(),
     }))
+}
+
+fn ready(degraded: bool) -> Response {
+    Response::json(200, &Health { status: if degraded { "degraded" } else { "ready" } })
+}
+
+/// The answer while a core does not turn: what the kernel gives to it hangs.
+fn stuck(shard: ShardId) -> Response {
+    Response::error(503, &format!("core {shard} is stuck")).with("Retry-After", "1")
 }
 
 /// The answer while not all workers are up.

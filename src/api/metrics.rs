@@ -43,8 +43,9 @@ const PER_SHARD: [PerShard; 7] = [
 
 fn exposition(totals: &[Totals], view: &View<'_>) -> String {
     let mut text = String::new();
+    let is_ready = view.phase == Phase::Ready && view.stuck.is_none();
     let hub = [
-        ("gatecast_ready", "Whether the hub takes connections.", usize::from(view.phase == Phase::Ready)),
+        ("gatecast_ready", "Whether the hub takes connections on all cores.", usize::from(is_ready)),
         ("gatecast_store_degraded", "Whether the store cannot write.", usize::from(view.degraded)),
         ("gatecast_connections_max", "Connections that gateways may hold.", view.connections_max),
         ("gatecast_gateways", "Gateways that are registered.", view.directory.gateways()),

@@ -45,3 +45,6 @@ fn ready_line(config: &Config, hub: &Hub) -> String {
     let token = config.data.join(endpoint::ADMIN_TOKEN_FILE);
     format!("gatecast listening on {} (admin token in {})", config.url(hub.addr()), token.display())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use super::{
     settings::Config,
     source::{self, Setting, Sources},
 };
+use crate::limits;
 use std::collections::HashMap;
 
 impl Config {
@@ -46,6 +47,7 @@ impl Config {
         let config = draft.finish().map_err(certificate)?;
         config.check_heartbeat(origin)?;
         config.check_addresses(origin)?;
+        config.check_watchdog(origin)?;
         Ok(config)
     }
 
@@ -59,6 +61,20 @@ impl Config {
             origin("heartbeat.timeout"),
             kind::show_duration(self.heartbeat_interval),
             origin("heartbeat.interval"),
+        )))
+    }
+
+    /// An idle core turns every 280 ms: with less than this, healthy ones would be aborted.
+    fn check_watchdog<'a>(&self, origin: impl Fn(&'static str) -> &'a Origin) -> Result<(), ConfigError> {
+        let abort_after = self.watchdog_abort_after;
+        if abort_after.is_zero() || abort_after >= limits::ABORT_AFTER_MIN {
+            return Ok(());
+        }
+        Err(ConfigError::Conflict(format!(
+            "watchdog.abort_after = {:?} ({}) is too short: it is at least {:?}, or \"0s\" to switch it off",
+            kind::show_duration(abort_after),
+            origin("watchdog.abort_after"),
+            kind::show_duration(limits::ABORT_AFTER_MIN),
         )))
     }
 

@@ -69,6 +69,8 @@ pub struct Config {
     pub publish_timeout: Duration,
     /// [`limits::DRAIN_WINDOW`].
     pub drain_window: Duration,
+    /// [`limits::ABORT_AFTER`]; zero switches it off.
+    pub watchdog_abort_after: Duration,
     /// Origins that a browser may connect from; gateways send none.
     pub origins: Vec<String>,
     /// The form of the log.
@@ -97,6 +99,7 @@ impl Default for Config {
             inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
             publish_timeout: limits::PUBLISH_TIMEOUT,
             drain_window: limits::DRAIN_WINDOW,
+            watchdog_abort_after: limits::ABORT_AFTER,
             origins: Vec::new(),
             log_format: LogFormat::Text,
             log_filter: "info".to_owned(),

@@ -189,6 +189,14 @@ pub(super) static KEYS: &[Key] = &[
         &["Over how long a shutdown spreads its closes, so that a fleet does not come back in one wave."],
     ),
     Key::new(
+        "watchdog.abort_after",
+        Kind::Duration(ms(0), DAY, |draft| &mut draft.config.watchdog_abort_after),
+        &[
+            "The process is aborted when a core has not turned for this long, so that it is started again. 0s switches it off,",
+            "and the least otherwise is 2s. Time in which the whole process was stopped does not count.",
+        ],
+    ),
+    Key::new(
         "log.format",
         Kind::Choice(LOG_FORMATS, |draft| &mut draft.log_format),
         &["\"text\" for people or \"json\", one object a line; on standard error."],

@@ -72,6 +72,8 @@ outbox_bytes = "2MiB"
 inbound_message_bytes = 4096
 [heartbeat]
 busy_grace = "1m"
+[watchdog]
+abort_after = "0s"
 [log]
 format = "json"
 filter = "warn,gatecast=debug"
@@ -89,6 +91,7 @@ filter = "warn,gatecast=debug"
     assert_eq!(config.outbox_bytes_max, 2 << 20);
     assert_eq!(config.inbound_message_bytes_max, 4096);
     assert_eq!(config.heartbeat_busy_grace, Duration::from_secs(60));
+    assert_eq!(config.watchdog_abort_after, Duration::ZERO);
     assert_eq!(config.log_format, LogFormat::Json);
     assert_eq!(config.log_filter, "warn,gatecast=debug");
 }
@@ -158,6 +161,10 @@ fn nonsense_in_a_file_is_refused_with_key_value_place_and_remedy() {
     check(
         "[heartbeat]\ntimeout = \"20s\"",
         "heartbeat.timeout = \"20s\" (gatecast.toml:2) must be longer than heartbeat.interval = \"20s\" (the default)",
+    );
+    check(
+        "[watchdog]\nabort_after = \"500ms\"",
+        "watchdog.abort_after = \"500ms\" (gatecast.toml:2) is too short: it is at least \"2s\", or \"0s\" to switch it off",
     );
     for (listen, admin) in [("127.0.0.1:9", "127.0.0.1:9"), ("0.0.0.0:9", "127.0.0.1:9"), ("127.0.0.1:9", "0.0.0.0:9")]
     {

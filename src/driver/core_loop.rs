@@ -17,6 +17,7 @@ use std::{
     future::poll_fn,
     io,
     os::fd::OwnedFd,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     task::{Poll, Waker},
     time::Duration,
@@ -31,10 +32,14 @@ pub(crate) struct Seat {
     pub(crate) listening: Vec<(OwnedFd, Side)>,
 }
 
+/// How a core is said to have died whose code panicked; where, the panic's own log line has said.
+pub(crate) const PANICKED: &str = "its code panicked";
+
 /// Runs a core to its end, on its executor.
 ///
 /// # Errors
-/// Where the system gives no descriptors to begin with.
+/// Where the system gives no descriptors to begin with, or the engine panicked. Half of a change may have been made by then,
+/// so that the core does not go on: what it holds is dropped.
 pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result<()> {
     let id = seat.engine.id;
     let mut io = CoreIo::new(id, seat.inbox, seat.peers, seat.store, seat.listening)?;
@@ -45,11 +50,14 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
     let mut yielded = clock::now().instant;
     let _ = ready.send(id);
     io.harvest(&mut engine, Duration::ZERO);
-    loop {
-        let rest = engine.pass(&mut io);
+    let ended = loop {
+        let pass = catch_unwind(AssertUnwindSafe(|| engine.pass(&mut io)));
+        let Ok(rest) = pass else { break Err(io::Error::other(PANICKED)) };
+        #[cfg(test)]
+        crate::engine::faults::strike_runtime();
         let now = clock::now().instant;
         match rest {
-            Rest::Ended => break,
+            Rest::Ended => break Ok(()),
             Rest::More => {
                 io.harvest(&mut engine, Duration::ZERO);
             }
@@ -67,13 +75,14 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
             glommio::timer::sleep(Duration::from_nanos(200)).await;
             yielded = clock::now().instant;
         }
-    }
+    };
     heartbeat.stop();
-    if watch.is_armed() {
+    // A core that died does not wait for anything: whoever runs it has to be told.
+    if ended.is_ok() && watch.is_armed() {
         io.set.bell().wake();
         poll_fn(|cx| watch.poll_ready(cx)).await;
     }
-    Ok(())
+    ended
 }
 
 /// Waits until something is ready, rings, or is due.

@@ -246,6 +246,7 @@ impl<I: Io> Engine<I> {
             phase: self.hub.phase(),
             connections_max: self.hub.connections_max,
             degraded: self.hub.is_degraded(),
+            stuck: self.hub.stuck(),
             admin_token: self.hub.admin_token,
             lateness_max: self.hub.lateness_max(),
             random: &|| io.random(),

@@ -131,6 +131,7 @@ impl<I: Io> Engine<I> {
         loop {
             let done = self.round(io, &mut now);
             if self.drain.as_ref().is_some_and(Drain::has_ended) {
+                self.hub.stop_beating(self.id);
                 return Rest::Ended;
             }
             if done == 0 {

@@ -6,6 +6,12 @@ use std::{collections::VecDeque, time::Duration};
 
 /// After the window, this long for the last closes to be answered.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Nobody is settled with before this: who is between two requests hears with its next answer that it is the last.
+const FIRST_LOOK: Duration = Duration::from_millis(100);
+/// After the last gateway has gone, so long requests are waited for that have begun.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(1);
+/// From our last FIN until the sockets go whatever the peers do.
+const GOODBYE_PATIENCE: Duration = Duration::from_millis(300);
 /// How often it is looked at whether all is done: another core may be what is waited for.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -19,6 +25,8 @@ pub(super) struct Drain {
     closed: u32,
     deadline: Instant,
     next_look: Instant,
+    /// Since when only requests are waited for.
+    free_since: Option<Instant>,
     stage: Stage,
 }
 
@@ -28,6 +36,8 @@ enum Stage {
     Closing,
     /// Nothing is left here; other cores may still need answers, and new connections theirs.
     Settled,
+    /// Our FINs are on their way; the peers' are awaited since then.
+    Parting(Instant),
     /// The core has ended.
     Ended,
 }
@@ -56,7 +66,8 @@ impl Drain {
             step,
             closed: 0,
             deadline: now + window + PATIENCE,
-            next_look: now,
+            next_look: now + FIRST_LOOK,
+            free_since: None,
             stage: Stage::Closing,
         }
     }
@@ -79,9 +90,16 @@ impl Drain {
         due
     }
 
-    /// Nothing is left on this core, or its time is over; returns whether this is news.
-    pub(super) fn settle(&mut self, now: Instant, nothing_left: bool) -> bool {
-        let settles = self.stage == Stage::Closing && (nothing_left || now >= self.deadline);
+    /// Nothing is left on this core that is waited for, or its time is over; returns whether this is news. With whether gateways
+    /// or answers are waited for, and whether no request has begun.
+    pub(super) fn settle(&mut self, now: Instant, waited_for: bool, quiet: bool) -> bool {
+        if self.stage != Stage::Closing {
+            return false;
+        }
+        let free_since = if waited_for { None } else { Some(self.free_since.unwrap_or(now)) };
+        self.free_since = free_since;
+        let free = free_since.is_some_and(|since| quiet || now >= since + REQUEST_PATIENCE);
+        let settles = free || now >= self.deadline;
         if settles {
             self.stage = Stage::Settled;
         }
@@ -89,8 +107,18 @@ impl Drain {
     }
 
     /// All cores have settled, or this one's time is over; returns whether this is news.
-    pub(super) fn end(&mut self, now: Instant, all_settled: bool) -> bool {
-        let ends = self.stage == Stage::Settled && (all_settled || now >= self.deadline);
+    pub(super) fn part(&mut self, now: Instant, all_settled: bool) -> bool {
+        let parts = self.stage == Stage::Settled && (all_settled || now >= self.deadline);
+        if parts {
+            self.stage = Stage::Parting(now);
+        }
+        parts
+    }
+
+    /// All peers have gone, or the time for it is over; returns whether this is news.
+    pub(super) fn end(&mut self, now: Instant, nobody_left: bool) -> bool {
+        let Stage::Parting(since) = self.stage else { return false };
+        let ends = nobody_left || now >= since + GOODBYE_PATIENCE;
         if ends {
             self.stage = Stage::Ended;
         }
@@ -125,11 +153,27 @@ mod tests {
     #[test]
     fn a_core_ends_when_all_have_settled_or_its_time_is_over() {
         let mut drain = Drain::new(Instant(0), keys(1), Duration::ZERO);
-        assert!(!drain.settle(Instant(0), false) && !drain.end(Instant(0), true));
-        assert!(drain.settle(Instant(1), true) && !drain.settle(Instant(2), true), "once");
-        assert!(!drain.end(Instant(2), false) && drain.end(Instant(3), true) && drain.has_ended());
+        assert!(
+            !drain.look(Instant(99_999)) && drain.look(Instant(100_000)),
+            "who is between two requests has a moment"
+        );
+        assert!(!drain.settle(Instant(0), true, true) && !drain.part(Instant(0), true));
+        assert!(drain.settle(Instant(1), false, true) && !drain.settle(Instant(2), false, true), "once");
+        assert!(!drain.part(Instant(2), false) && drain.part(Instant(3), true) && !drain.has_ended());
+        assert!(!drain.end(Instant(4), false) && drain.end(Instant(5), true) && drain.has_ended());
         let mut forced = Drain::new(Instant(0), keys(1), Duration::ZERO);
         let over = Instant(0) + PATIENCE;
-        assert!(forced.settle(over, false) && forced.end(over, false));
+        assert!(forced.settle(over, true, false) && forced.part(over, false));
+        assert!(!forced.end(over, false) && forced.end(over + GOODBYE_PATIENCE, false));
+    }
+
+    #[test]
+    fn requests_that_have_begun_hold_the_end_up_for_a_while() {
+        let mut drain = Drain::new(Instant(0), keys(1), Duration::ZERO);
+        let begun = Instant(500_000);
+        assert!(!drain.settle(begun, false, false) && !drain.settle(begun + REQUEST_PATIENCE / 2, true, false));
+        let again = begun + REQUEST_PATIENCE;
+        assert!(!drain.settle(again, false, false), "a gateway has come in between");
+        assert!(drain.settle(again + REQUEST_PATIENCE, false, false));
     }
 }

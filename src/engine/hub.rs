@@ -10,7 +10,7 @@ use crate::{
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -46,6 +46,8 @@ pub struct HubState {
     beats: Vec<Beat>,
     panics: AtomicU64,
     stalls: AtomicU64,
+    /// The lowest core that is stuck, counted from 1; 0 where none is.
+    stuck: AtomicU32,
     /// Cores that have nothing left to wait for in the drain.
     settled: AtomicUsize,
     ended: AtomicBool,
@@ -60,6 +62,9 @@ struct Beat {
     /// The latest that a deadline of a connection was served, in microseconds.
     lateness: AtomicU64,
 }
+
+/// In the place of a number of passes.
+const ENDED: u64 = u64::MAX;
 
 impl HubState {
     /// The state of a hub that starts.
@@ -76,6 +81,7 @@ impl HubState {
             degraded: settings.degraded,
             panics: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
+            stuck: AtomicU32::new(0),
             settled: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             phase: AtomicU8::new(0),
@@ -116,13 +122,19 @@ impl HubState {
         self.degraded.load(Ordering::Relaxed)
     }
 
-    /// Passes that a core's loop has begun; a core that lives raises it several times a second.
-    pub fn passes(&self, shard: ShardId) -> u64 {
-        self.beats[shard.index()].passes.load(Ordering::Relaxed)
+    /// Passes that a core's loop has begun; a core that lives raises it several times a second. `None` once the core is
+    /// known to have ended.
+    pub fn passes(&self, shard: ShardId) -> Option<u64> {
+        Some(self.beats[shard.index()].passes.load(Ordering::Relaxed)).filter(|passes| *passes != ENDED)
     }
 
     pub(super) fn beat(&self, shard: ShardId) {
         self.beats[shard.index()].passes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The core begins no pass any more, and whoever has to know it does: it is not stuck.
+    pub fn stop_beating(&self, shard: ShardId) {
+        self.beats[shard.index()].passes.store(ENDED, Ordering::Relaxed);
     }
 
     /// The latest that any deadline of a connection was served, over all cores, beyond the slot of the timer wheel.
@@ -159,6 +171,17 @@ impl HubState {
         self.stalls.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The lowest core that has not turned for a second, if one has not.
+    pub fn stuck(&self) -> Option<ShardId> {
+        let above = self.stuck.load(Ordering::Relaxed).checked_sub(1)?;
+        u16::try_from(above).ok().map(ShardId)
+    }
+
+    /// Says which is the lowest core that is stuck.
+    pub fn set_stuck(&self, shard: Option<ShardId>) {
+        self.stuck.store(shard.map_or(0, |shard| u32::from(shard.0) + 1), Ordering::Relaxed);
+    }
+
     /// A core has nothing left to wait for in the drain.
     pub(super) fn settle(&self) {
         self.settled.fetch_add(1, Ordering::AcqRel);
@@ -168,12 +191,12 @@ impl HubState {
         self.settled.load(Ordering::Acquire) >= usize::from(self.placement.shards())
     }
 
-    /// Every core has ended.
+    /// The hub is over: every core has ended, or nobody waits for those that have not.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Says that every core has ended.
+    /// Says that the hub is over.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }

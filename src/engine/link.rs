@@ -72,6 +72,11 @@ impl<S> Link<S> {
         }
     }
 
+    /// Whether a request or its answer is on the way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.session.is_busy() || self.wants_visit()
+    }
+
     /// Whether a visit of the reader has something to do.
     pub(super) fn wants_visit(&self) -> bool {
         self.session.has_effect() || self.broken || (self.readable && self.session.wants_read())

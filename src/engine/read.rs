@@ -52,6 +52,8 @@ impl<I: Io> Engine<I> {
                 );
                 // A short read has emptied the socket, unless the end stands behind it.
                 link.readable = bytes == room || link.ended;
+                #[cfg(test)]
+                super::faults::strike_core(link.session.peer());
                 let mut buffer = std::mem::take(&mut self.received);
                 self.with_session(io, now, key, |session, scratch| {
                     #[cfg(test)]

@@ -6,7 +6,10 @@ use super::{
     io::{Ending, Io},
     notice::Notice,
 };
-use crate::model::{CloseReason, Now};
+use crate::{
+    api::Phase,
+    model::{CloseReason, Now},
+};
 
 impl<I: Io> Engine<I> {
     pub(super) fn begin_drain(&mut self, now: Now) {
@@ -19,7 +22,14 @@ impl<I: Io> Engine<I> {
 
     /// Takes the drain a step further; returns whether there was something to do.
     pub(super) fn drain_next(&mut self, io: &mut I, now: Now) -> bool {
-        let Some(drain) = &mut self.drain else { return false };
+        let Some(drain) = &mut self.drain else {
+            // The message only wakes the core: it gets lost where the lane is full.
+            let begins = self.hub.phase() == Phase::Draining;
+            if begins {
+                self.begin_drain(now);
+            }
+            return begins;
+        };
         if let Some(key) = drain.pop_close(now.instant) {
             self.with_session(io, now, key, |session, _| session.close(now, CloseReason::Shutdown));
             self.carry_out(io, now, key);
@@ -30,19 +40,37 @@ impl<I: Io> Engine<I> {
         if !drain.look(now.instant) {
             return false;
         }
-        if drain.settle(now.instant, self.hub.connections() == 0 && !self.pending.is_waiting()) {
+        let waited_for = self.hub.connections() > 0 || self.pending.is_waiting();
+        let quiet = !waited_for && self.links.iter().all(|(_, link)| !link.is_busy());
+        let Some(drain) = &mut self.drain else { return false };
+        if drain.settle(now.instant, waited_for, quiet) {
             // Until all have settled this core goes on answering the others, and saying 503 to who comes.
             self.hub.settle();
         }
-        if drain.end(now.instant, self.hub.all_settled()) {
+        if drain.part(now.instant, self.hub.all_settled()) {
+            self.say_goodbye(io, now);
+        }
+        let nobody_left = self.links.iter().next().is_none();
+        if self.drain.as_mut().is_some_and(|drain| drain.end(now.instant, nobody_left)) {
             self.end(io, now);
         }
         true
     }
 
+    /// Nobody new is taken in. Who is still there is sent what waits for it, and our FIN.
+    fn say_goodbye(&mut self, io: &mut I, now: Now) {
+        io.stop_accepting();
+        let left: Vec<_> = self.links.iter().filter(|(_, link)| link.member.is_none()).map(|(key, _)| key).collect();
+        for key in left {
+            self.with_session(io, now, key, |session, _| session.close(now, CloseReason::Shutdown));
+            self.carry_out(io, now, key);
+            self.wake_writer(key);
+            self.settle(io, now, key);
+        }
+    }
+
     /// Ends what is left by force.
     fn end(&mut self, io: &mut I, now: Now) {
-        io.stop_accepting();
         let left: Vec<_> = self.links.iter().map(|(key, link)| (key, link.member.is_some())).collect();
         let connections = left.iter().filter(|(_, member)| *member).count();
         if connections > 0 {

@@ -132,23 +132,29 @@ impl From<TlsError> for StartError {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum RunError {
-    /// A shard ended although nobody had asked for it; the others were stopped with it.
-    ShardEnded(ShardId),
-    /// A shard's executor says that it failed.
-    Shard {
-        /// What the runtime says.
-        why: String,
+    /// A core ended although nobody had told it to, or panicked in the drain. The log says why.
+    CoreDied {
+        /// Which.
+        shard: ShardId,
     },
-    /// A shard did not end in time after a drain.
-    Late,
+    /// These cores had not ended 5 s after the drain window; they are still running.
+    CoresLate {
+        /// Which.
+        shards: Vec<ShardId>,
+    },
+    /// The store was not closed 5 s after the drain window. What it has acknowledged is kept.
+    StoreLate,
 }
 
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ShardEnded(shard) => write!(f, "shard {shard} ended by itself"),
-            Self::Shard { why } => write!(f, "a shard failed: {why}"),
-            Self::Late => f.write_str("a shard did not end in time"),
+            Self::CoreDied { shard } => write!(f, "core {shard} died: the log says why"),
+            Self::CoresLate { shards } => {
+                let shards: Vec<_> = shards.iter().map(ToString::to_string).collect();
+                write!(f, "the hub did not end in time: core {} does not turn", shards.join(", "))
+            }
+            Self::StoreLate => f.write_str("the store was not closed in time; what it acknowledged is kept"),
         }
     }
 }

@@ -1,10 +1,10 @@
-//! One executor a shard: how it is set up for this work, how it begins, how it ends.
+//! One executor a shard, each in a thread of ours: how it is set up for this work, and how it begins.
 //!
 //! What the runtime needs from us: no `Latency::Matters` and a large preempt timer, because it can park with work to do
-//! otherwise; a handshake when it is up, because errors come only with the join. Its rings stay small: sockets are in an
+//! otherwise; a handshake when it is up, because errors come only with its end. Its rings stay small: sockets are in an
 //! epoll set of ours, and all that the runtime polls for us is the set.
 
-use super::{HubHandle, RunError, StartError};
+use super::{StartError, milestone::Milestone};
 use crate::{
     driver::{
         core_loop::{self, Seat},
@@ -13,29 +13,36 @@ use crate::{
     engine::Incoming,
     model::ShardId,
 };
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, PoolPlacement};
+use flume::{Receiver, Sender};
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use rustix::thread::{MembarrierCommand, membarrier, sched_getaffinity};
 use std::{
-    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-/// The executors of a hub.
+/// The executors of a hub that runs.
 pub(super) struct Executors {
-    handles: Vec<ExecutorJoinHandle<io::Result<()>>>,
-    ended: flume::Receiver<ShardId>,
+    pub(super) threads: Vec<(ShardId, JoinHandle<()>)>,
+    pub(super) milestones: Receiver<Milestone>,
 }
 
-/// How long a worker may take to begin.
+/// How long a core may take to begin.
 const START_DEADLINE: Duration = Duration::from_secs(10);
 /// How soon it is noticed that one cannot.
 const START_LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// How long after the drain window a worker may take to end.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+/// How long cores that have begun may take to end where another cannot begin, beyond the drain window.
+const GIVE_UP_PATIENCE: Duration = Duration::from_secs(5);
 /// Registered memory for file I/O, of which there is none: the least that is allowed.
 const IO_MEMORY: usize = 64 << 10;
 /// Long: the preempt timer costs a system call a pass, and fairness comes from short turns.
 const PREEMPT_TIMER: Duration = Duration::from_secs(1);
+/// Entries of each ring. The runtime has a poll of the epoll set and two timers at a time; each entry locks memory, of which
+/// a user has only so much for all hubs together.
+const RING_DEPTH: usize = 128;
+/// What the kernel says where the rings of an executor find no room (ENOMEM); the runtime gives it as text only.
+const OUT_OF_LOCKED_MEMORY: &str = "os error 12";
 
 /// Registers with the kernel what the first park of every executor would do otherwise, slowly.
 pub(super) fn prepare() {
@@ -50,109 +57,110 @@ pub(super) fn cpus() -> Result<Vec<usize>, StartError> {
 }
 
 impl Executors {
-    /// Starts a worker on each seat, and waits until all are up.
-    pub(super) fn start(seats: Vec<Seat>, cpus: &[usize]) -> Result<Self, StartError> {
+    /// Starts a core on each seat, and waits until all are up. Their ends go to the sender of `milestones`, and where one
+    /// cannot begin, those that did have `drain_window` to end.
+    pub(super) fn start(
+        seats: Vec<Seat>,
+        cpus: &[usize],
+        milestones: (Sender<Milestone>, Receiver<Milestone>),
+        drain_window: Duration,
+    ) -> Result<Self, StartError> {
+        let (ends, milestones) = milestones;
         let shards = seats.len();
-        let workers = seats.first().map(|seat| seat.peers.clone()).unwrap_or_default();
+        let cores = seats.first().map(|seat| seat.peers.clone()).unwrap_or_default();
         let (ready, ready_in) = flume::bounded(shards);
-        let (ended_out, ended) = flume::bounded(shards);
-        let mut handles = Vec::with_capacity(shards);
-        for (seat, cpu) in seats.into_iter().zip(cpus.iter().cycle()) {
-            let notice = Notice { shard: seat.engine.id, ended: ended_out.clone() };
-            let ready = ready.clone();
-            let handle = LocalExecutorBuilder::new(Placement::Fixed(*cpu))
-                .name(&format!("shard-{}", seat.engine.id))
-                .io_memory(IO_MEMORY)
-                .ring_depth(RING_DEPTH)
-                .preempt_timer(PREEMPT_TIMER)
-                .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-                .spawn(move || async move {
-                    let _notice = notice;
-                    core_loop::run(seat, ready).await
-                })
-                .map_err(|error| StartError::Executor { why: error.to_string() })?;
-            handles.push(handle);
-        }
-        drop((ready, ended_out));
+        let mut this = Self { threads: Vec::with_capacity(shards), milestones };
         let deadline = Instant::now() + START_DEADLINE;
+        let give_up = |this: Self, why| Err(this.give_up(&cores, drain_window.saturating_add(GIVE_UP_PATIENCE), why));
+        for (seat, cpu) in seats.into_iter().zip(cpus.iter().cycle()) {
+            let shard = seat.engine.id;
+            let mut end = End { shard, milestones: Some(ends.clone()) };
+            let (cpu, ready) = (*cpu, ready.clone());
+            let thread = thread::Builder::new()
+                .name(format!("shard-{shard}"))
+                .spawn(move || run_core(seat, cpu, ready, &mut end));
+            match thread {
+                Ok(thread) => this.threads.push((shard, thread)),
+                Err(error) => return give_up(this, Some(StartError::Thread { why: error.to_string() })),
+            }
+        }
         let mut missing = shards;
         while missing > 0 {
             match ready_in.recv_timeout(START_LOOK_INTERVAL) {
                 Ok(_) => missing -= 1,
-                Err(_) if ended.is_empty() && Instant::now() < deadline => {}
-                Err(_) => return Err(Self::why(handles, &workers)),
+                Err(_) if this.milestones.is_empty() && Instant::now() < deadline => {}
+                Err(_) => return give_up(this, None),
             }
         }
-        Ok(Self { handles, ended })
+        Ok(this)
     }
 
-    /// Waits until all workers have ended. One that ends by itself takes the others with it: no core stays deaf.
-    pub(super) fn join(self, hub: &HubHandle) -> Result<(), RunError> {
-        let mut failed = None;
-        let mut left = self.handles.len();
-        while left > 0 {
-            let drained = hub.state.phase() == crate::api::Phase::Draining;
-            let patience = hub.state.drain_window() + END_PATIENCE;
-            let ended = if drained { self.ended.recv_timeout(patience).ok() } else { self.ended.recv().ok() };
-            let Some(shard) = ended else {
-                failed = Some(RunError::Late);
-                break;
-            };
-            left -= 1;
-            if hub.state.phase() != crate::api::Phase::Draining {
-                failed = Some(RunError::ShardEnded(shard));
-                hub.drain();
-            }
-        }
-        if left == 0 {
-            for handle in self.handles {
-                match handle.join() {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => failed = Some(RunError::Shard { why: error.to_string() }),
-                    Err(error) => failed = Some(RunError::Shard { why: error.to_string() }),
-                }
-            }
-        }
-        hub.store.join();
-        hub.state.end();
-        failed.map_or(Ok(()), Err)
-    }
-
-    /// Why a worker did not begin. Those that did are told to end: each holds the others' addresses, and would wait for ever.
-    fn why(handles: Vec<ExecutorJoinHandle<io::Result<()>>>, workers: &[Address]) -> StartError {
-        for worker in workers {
+    /// Ends a start that cannot succeed, and says why: `why`, or the first reason that a core gives. Cores that have begun
+    /// are told to end, because each holds the others' addresses and would wait for ever.
+    fn give_up(self, cores: &[Address], patience: Duration, mut why: Option<StartError>) -> StartError {
+        for core in cores {
             // One that did not begin takes no message.
-            worker.try_tell(Incoming::Drain);
+            core.try_tell(Incoming::Drain);
         }
-        let errors = handles.into_iter().filter_map(|handle| match handle.join() {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
-        });
-        let errors: Vec<_> = errors.collect();
-        match errors.first() {
-            Some(error) if error.contains(OUT_OF_LOCKED_MEMORY) => StartError::LockedMemory,
-            Some(error) => StartError::Shard { why: error.clone() },
-            None => StartError::Late,
+        let deadline = Instant::now().checked_add(patience);
+        let mut running: Vec<_> = self.threads.iter().map(|(shard, _)| *shard).collect();
+        while !running.is_empty()
+            && let Some(milestone) = Milestone::next(&self.milestones, deadline)
+        {
+            let Milestone::CoreEnded(shard, how) = milestone else { continue };
+            running.retain(|running| *running != shard);
+            if let (None, Err(error)) = (&why, how) {
+                let locked_memory = error.contains(OUT_OF_LOCKED_MEMORY);
+                why = Some(if locked_memory { StartError::LockedMemory } else { StartError::Shard { why: error } });
+            }
+        }
+        why.unwrap_or(StartError::Late)
+    }
+}
+
+/// The whole life of a core's thread.
+fn run_core(seat: Seat, cpu: usize, ready: Sender<ShardId>, end: &mut End) {
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+        .name(&format!("shard-{}", end.shard))
+        .io_memory(IO_MEMORY)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT_TIMER)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .make();
+    let executor = match executor {
+        Ok(executor) => executor,
+        Err(error) => return end.tell(Err(error.to_string())),
+    };
+    let ended = catch_unwind(AssertUnwindSafe(|| executor.run(core_loop::run(seat, ready))));
+    let ended = ended.unwrap_or_else(|_| Err(std::io::Error::other(core_loop::PANICKED)));
+    match ended {
+        Ok(()) => {
+            // Whoever starts another hub after this one finds the executor's memory free.
+            drop(executor);
+            end.tell(Ok(()));
+        }
+        // Told first: nobody knows whether what is left of the executor can be taken apart.
+        Err(error) => end.tell(Err(error.to_string())),
+    }
+}
+
+/// Tells once that a core's thread ends; on drop, if not before, so that no way out of the thread goes unnoticed.
+struct End {
+    shard: ShardId,
+    milestones: Option<Sender<Milestone>>,
+}
+
+impl End {
+    fn tell(&mut self, how: Result<(), String>) {
+        if let Some(milestones) = self.milestones.take() {
+            // Nobody waits for a hub that was not joined.
+            let _ = milestones.send(Milestone::CoreEnded(self.shard, how));
         }
     }
 }
 
-/// What the kernel says where the rings of an executor find no room (ENOMEM); the runtime gives it as text only.
-const OUT_OF_LOCKED_MEMORY: &str = "os error 12";
-
-/// Entries of each ring. The runtime has a poll of the epoll set and two timers at a time; each entry locks memory, of which
-/// a user has only so much for all hubs together.
-const RING_DEPTH: usize = 128;
-
-/// Tells on drop that a worker has ended, however it did.
-struct Notice {
-    shard: ShardId,
-    ended: flume::Sender<ShardId>,
-}
-
-impl Drop for Notice {
+impl Drop for End {
     fn drop(&mut self) {
-        let _ = self.ended.send(self.shard);
+        self.tell(Err(core_loop::PANICKED.to_owned()));
     }
 }

@@ -1,6 +1,6 @@
 //! What steers a running hub from any thread.
 
-use super::error::StartError;
+use super::{error::StartError, milestone::Milestone};
 use crate::{
     api::Phase,
     driver::{mesh::Address, watchdog},
@@ -8,7 +8,13 @@ use crate::{
     store::StoreHandle,
     tls::{self, Certificate},
 };
-use std::{fs, path::Path, sync::Arc};
+use flume::Sender;
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Steers a running hub from another thread.
 #[derive(Clone)]
@@ -18,6 +24,7 @@ pub struct HubHandle {
     pub(super) store: StoreHandle,
     pub(super) cores: Arc<[Address]>,
     pub(super) certificate: Option<Arc<Certificate>>,
+    pub(super) milestones: Sender<Milestone>,
 }
 
 impl HubHandle {
@@ -33,7 +40,9 @@ impl HubHandle {
     pub fn drain(&self) {
         if self.state.advance(Phase::Draining) {
             tracing::info!("draining");
-            self.cores.iter().for_each(|core| core.tell(Incoming::Drain));
+            let _ = self.milestones.send(Milestone::DrainBegan(Instant::now()));
+            // A stuck core may have a full lane, and must not hold this up; one that turns looks at the phase itself.
+            self.cores.iter().for_each(|core| core.try_tell(Incoming::Drain));
         }
     }
 
@@ -47,11 +56,11 @@ impl HubHandle {
         self.state.stalls()
     }
 
-    /// Lets gateways in.
-    pub(super) fn open(&self, address_file: &Path, url: &str) -> Result<(), StartError> {
+    /// Lets gateways in; a core that then does not turn for `abort_after` ends the process, unless that is zero.
+    pub(super) fn open(&self, address_file: &Path, url: &str, abort_after: Duration) -> Result<(), StartError> {
         let thread = |error: std::io::Error| StartError::Thread { why: error.to_string() };
         let shards = u16::try_from(self.cores.len()).unwrap_or(u16::MAX);
-        watchdog::start(Arc::clone(&self.state), shards).map_err(thread)?;
+        watchdog::start(Arc::clone(&self.state), shards, abort_after).map_err(thread)?;
         if let Some(certificate) = &self.certificate {
             let (state, hub) = (Arc::clone(&self.state), self.clone());
             tls::watch(Arc::clone(certificate), move || state.has_ended(), move || hub.reload()).map_err(thread)?;

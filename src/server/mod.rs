@@ -1,8 +1,12 @@
 //! Starts one worker per core and stops them all.
 
+mod ending;
 mod error;
 mod executors;
 mod handle;
+mod milestone;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use crate::tls::TlsError;
 pub use error::{RunError, StartError};
@@ -78,14 +82,24 @@ impl Hub {
             };
             Seat { engine, inbox, peers: cores.to_vec(), store: store.clone(), listening: sockets }
         });
-        let executors = Executors::start(seats.collect(), &cpus).inspect_err(|_| store.stop())?;
-        let handle =
-            HubHandle { state, admin_token: admin_token.into(), store, cores, certificate: certificate.map(Arc::new) };
+        // Unbounded in form alone: each core sends one, and the drain another.
+        let (milestones, happened) = flume::unbounded();
+        let ways = (milestones.clone(), happened);
+        let executors =
+            Executors::start(seats.collect(), &cpus, ways, config.drain_window).inspect_err(|_| store.stop())?;
+        let handle = HubHandle {
+            state,
+            admin_token: admin_token.into(),
+            store,
+            cores,
+            certificate: certificate.map(Arc::new),
+            milestones,
+        };
         let address_file = config.data.join(ADDRESS_FILE);
-        if let Err(error) = handle.open(&address_file, &config.url(admin_addr)) {
+        if let Err(error) = handle.open(&address_file, &config.url(admin_addr), config.watchdog_abort_after) {
             handle.drain();
             // What stood in the way of the start is what the operator has to know.
-            let _ = executors.join(&handle);
+            let _ = ending::join(executors, &handle);
             return Err(error);
         }
         Ok(Hub { addr, admin_addr, address_file, handle, executors })
@@ -126,12 +140,14 @@ impl Hub {
         self.handle.clone()
     }
 
-    /// Waits until the hub has ended, by [`Hub::drain`] or because a worker failed.
+    /// Waits until the hub has ended, by [`Hub::drain`] or because a core died. It takes the drain window and 5 s at most from
+    /// the drain on.
     ///
     /// # Errors
-    /// What failed.
+    /// [`RunError::CoreDied`] at once when a core dies: the others begin to drain, and go on until they have. Whoever embeds
+    /// the hub ends the process, or leaves what is left of this hub alone. [`RunError::CoresLate`] names cores that are stuck.
     pub fn join(self) -> Result<(), RunError> {
-        let ended = self.executors.join(&self.handle);
+        let ended = ending::join(self.executors, &self.handle);
         // Whoever removed it before has done what was to be done.
         let _ = fs::remove_file(&self.address_file);
         ended
@@ -207,3 +223,6 @@ fn shard_settings(config: &Config, id: ShardId, epoch: u64, shards: u16) -> shar
 fn random() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::Random { why: error.to_string() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,11 @@ impl Exchange {
         matches!(self.state, State::Routing(_) | State::Answering(_)) || self.held
     }
 
+    /// Whether a request is on its way in, or its answer out.
+    pub(super) fn has_begun(&self) -> bool {
+        !matches!(self.state, State::Head) || !self.pending().is_empty()
+    }
+
     /// The answer that is being made is the last one.
     pub(super) fn handle_drain(&mut self) {
         self.last = true;

@@ -209,6 +209,16 @@ impl Session {
         }
     }
 
+    /// Whether a request has begun to come, is being answered, or its answer is not out.
+    pub fn is_busy(&self) -> bool {
+        match &self.stage {
+            Stage::Exchange(exchange) => exchange.has_begun() || self.has_output(),
+            Stage::Admission(_) => true,
+            Stage::Lingering(_) => self.has_output(),
+            Stage::Streaming(_) | Stage::Over => false,
+        }
+    }
+
     /// Ends the connection for a reason of the hub's. A shutdown lets the queued events out first.
     pub fn close(&mut self, now: Now, reason: CloseReason) {
         if matches!(reason, CloseReason::KeyRevoked | CloseReason::GatewayDeleted) {
@@ -217,8 +227,14 @@ impl Session {
         match &mut self.stage {
             Stage::Streaming(streaming) => streaming.close(now.attended, reason, &mut self.effects),
             Stage::Exchange(exchange) if exchange.is_answering() => exchange.handle_drain(),
-            Stage::Exchange(_) if !self.transmit.is_empty() => self.linger(now, End::Answered),
-            Stage::Exchange(_) | Stage::Admission(_) => self.end(End::Gone),
+            Stage::Exchange(exchange) => {
+                if exchange.has_begun() && self.security.established() {
+                    let response = Response::error(503, "The hub shuts down.").closing();
+                    response.encode(now.wall, false, false, self.transmit.plain());
+                }
+                self.linger(now, End::Answered);
+            }
+            Stage::Admission(_) => self.end(End::Gone),
             Stage::Lingering(_) | Stage::Over => {}
         }
     }

@@ -5,7 +5,7 @@ use crate::{
     limits::{STORE_PROBE_INTERVAL, STORE_QUEUE_MAX},
     model::{Change, StoreOp, StoreOutcome},
 };
-use crossbeam_channel::{Receiver, Sender, TryRecvError, after, bounded, never, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, after, bounded, never, select};
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,6 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 /// What is done with an outcome; runs on the store's thread or wherever [`Settled::send`] is called, and must not block.
@@ -70,12 +71,16 @@ impl StoreThread {
         let (stop, stopped) = bounded(1);
         let degraded = Arc::new(AtomicBool::new(false));
         let worker = Worker { store, announce, degraded: Arc::clone(&degraded) };
+        let (running, ended) = bounded(0);
         let thread = thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || worker.run(&inbox, &stopped))
+            .spawn(move || {
+                let _running: Sender<()> = running;
+                worker.run(&inbox, &stopped);
+            })
             .map_err(|error| StoreError::Thread { why: error.to_string() })?;
         let thread = Mutex::new(Some(thread));
-        Ok(StoreHandle(Arc::new(Shared { jobs, stop, closed: AtomicBool::new(false), degraded, thread })))
+        Ok(StoreHandle(Arc::new(Shared { jobs, stop, closed: AtomicBool::new(false), degraded, ended, thread })))
     }
 }
 
@@ -88,6 +93,8 @@ struct Shared {
     stop: Sender<()>,
     closed: AtomicBool,
     degraded: Arc<AtomicBool>,
+    /// Nothing is sent here; it is disconnected when the thread ends.
+    ended: Receiver<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -125,13 +132,22 @@ impl StoreHandle {
         let _ = self.0.stop.try_send(());
     }
 
-    /// Stops, and waits until the store is closed.
-    pub fn join(&self) {
+    /// Stops, and waits until the store is closed or the deadline has passed; whether it is closed. The thread may be held up
+    /// by whom it tells of a change.
+    pub fn join(&self, deadline: Option<Instant>) -> bool {
         self.stop();
+        let late = match deadline {
+            Some(deadline) => self.0.ended.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout),
+            None => self.0.ended.recv().is_ok(),
+        };
+        if late {
+            return false;
+        }
         let thread = self.0.thread.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the store's thread has panicked");
         }
+        true
     }
 }
 

@@ -5,6 +5,7 @@
 mod locked;
 mod program;
 mod starting;
+mod stopped;
 
 use program::{Program, read_to_end, read_until};
 use rustix::process::{Resource, Rlimit};

@@ -2,10 +2,10 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -17,6 +17,7 @@ pub struct Program {
     child: Child,
     admin_token: String,
     gateway: String,
+    log: PathBuf,
     _data: Option<tempfile::TempDir>,
 }
 
@@ -36,12 +37,14 @@ impl Program {
     }
 
     pub fn start_in(data: &Path, arguments: &[&str]) -> Self {
+        let log = data.join("log");
+        let errors = File::options().create(true).append(true).open(&log).expect("a file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_gatecast"))
             .args(["serve", "--listen", "127.0.0.1:0", "--tls", "off", "--rate-limit-per-minute", "0", "--data"])
             .arg(data)
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(errors)
             .spawn()
             .expect("the program starts");
         let mut line = String::new();
@@ -49,7 +52,7 @@ impl Program {
         let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
         let address = address.unwrap_or_else(|| panic!("no address in {line:?}")).parse().expect("an address");
         let admin_token = fs::read_to_string(data.join("admin-token")).expect("a token").trim().to_owned();
-        Self { address, child, admin_token, gateway: String::new(), _data: None }
+        Self { address, child, admin_token, gateway: String::new(), log, _data: None }
     }
 
     pub fn pid(&self) -> Pid {
@@ -58,6 +61,11 @@ impl Program {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).expect("the program runs");
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).expect("it was started")
     }
 
     /// Waits for the end; its exit code, if it was not killed.

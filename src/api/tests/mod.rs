@@ -36,6 +36,7 @@ struct World {
     placement: Placement,
     phase: Phase,
     degraded: bool,
+    stuck: Option<ShardId>,
     gateway: GatewayId,
     other: GatewayId,
 }
@@ -47,7 +48,15 @@ impl World {
         directory.apply(created(gateway));
         directory.apply(created(other));
         directory.apply(Change::TokenCreated { gateway, token: TokenId::random(), hash: KeyHash::of(KEY.as_bytes()) });
-        Self { directory, placement: Placement::new(3, 7), phase: Phase::Ready, degraded: false, gateway, other }
+        Self {
+            directory,
+            placement: Placement::new(3, 7),
+            phase: Phase::Ready,
+            degraded: false,
+            stuck: None,
+            gateway,
+            other,
+        }
     }
 
     fn in_phase(phase: Phase) -> Self {
@@ -62,6 +71,7 @@ impl World {
             phase: self.phase,
             connections_max: 1000,
             degraded: self.degraded,
+            stuck: self.stuck,
             admin_token: crate::model::KeyHash::of(ADMIN.as_bytes()),
             lateness_max: std::time::Duration::from_micros(26_500),
             random: &|| uuid::Uuid::new_v4().as_u128(),

@@ -124,3 +124,17 @@ fn a_hub_whose_store_cannot_write_is_ready_and_says_that_it_is_degraded() {
         assert_eq!((response.status, response.body), (200, format!(r#"{{"status":"{status}"}}"#).into_bytes()));
     }
 }
+
+#[test]
+fn a_hub_with_a_stuck_core_lives_but_is_not_ready_and_names_the_core() {
+    let world = World { stuck: Some(ShardId(2)), ..World::new() };
+    check(&world.respond(&Request::new("GET", "/health").authorization(None)), 200);
+    let response = world.respond(&Request::new("GET", "/ready").authorization(None));
+    check(&response, 503);
+    assert!(response.fields.contains(&("Retry-After", "1".to_owned())), "{:?}", response.fields);
+    let body = String::from_utf8(response.body).unwrap();
+    assert!(body.contains("core 2 is stuck"), "{body}");
+    let drains = World { phase: Phase::Draining, ..world };
+    let body = String::from_utf8(drains.respond(&Request::new("GET", "/ready").authorization(None)).body).unwrap();
+    assert!(body.contains("draining"), "{body}");
+}

@@ -144,7 +144,7 @@ fn panics_reach_the_caller_as_answers_and_the_thread_goes_on() {
     assert_eq!(outcome.recv_timeout(PATIENCE), Ok(StoreOutcome::Done), "the announcer panicked");
 
     assert!(store.submit(op(), Box::new(|_| panic!("injected"))).is_ok());
-    store.join();
+    store.join(None);
     assert_eq!(closed.try_recv(), Ok("closed"));
 }
 
@@ -174,13 +174,34 @@ fn stopping_finishes_what_waits_and_closes_the_store() {
     bench.store.stop();
     assert!(bench.store.submit(op(), Box::new(|_| ())).is_err());
     go.send(()).unwrap();
-    bench.store.clone().join();
+    bench.store.clone().join(None);
     assert_eq!(bench.closed.try_recv(), Ok("closed"));
     for outcome in waiting {
         assert_eq!(outcome.try_recv(), Ok(StoreOutcome::Done));
     }
     bench.store.stop();
-    bench.store.join();
+    bench.store.join(None);
+}
+
+#[test]
+fn whoever_waits_for_the_end_is_not_held_up_by_who_is_told_of_a_change() {
+    let script = Script {
+        steps: VecDeque::from([Step::Answer(StoreOutcome::Done, Some(created()))]),
+        settled: VecDeque::new(),
+        closed: mpsc::channel().0,
+    };
+    let (go, gate) = mpsc::channel::<()>();
+    let store = StoreThread::start(Box::new(script), move |_, _| {
+        let _ = gate.recv();
+    });
+    let store = store.unwrap();
+    assert!(store.submit(op(), Box::new(|_| ())).is_ok());
+    until(|| store.0.jobs.is_empty());
+    let began = Instant::now();
+    assert!(!store.join(Some(began + Duration::from_millis(50))), "it is not closed");
+    assert!(began.elapsed() < PATIENCE);
+    drop(go);
+    assert!(store.join(Some(Instant::now() + PATIENCE)), "and is, once that lets it go");
 }
 
 #[test]
