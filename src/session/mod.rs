@@ -362,7 +362,7 @@ impl Session {
 
     /// Whether something of its own waits for the socket; events apart.
     pub fn has_output(&self) -> bool {
-        !self.transmit.is_empty()
+        !self.transmit.is_empty() || matches!(&self.stage, Stage::Streaming(streaming) if streaming.owes_close())
     }
 
     /// Sealed bytes that the socket did not take yet.

@@ -105,6 +105,11 @@ impl Streaming {
         self.paused_until.is_none()
     }
 
+    /// Whether its close frame is due and not said. That of a shutdown waits for the events.
+    pub(super) fn owes_close(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| !closing.told && closing.reason != CloseReason::Shutdown)
+    }
+
     /// Begins to close. The first reason stays, but for a shutdown that still waits for its events: whatever else ends the
     /// connection ends the waiting, too.
     pub(super) fn close(&mut self, now: Instant, reason: CloseReason, effects: &mut VecDeque<Effect>) {

@@ -2,7 +2,7 @@
 
 use crate::{
     harness::{Registered, TestHub, on_one_and_four, on_own_one_and_four},
-    peer::{Peer, Seen},
+    peer::{CLOSE, PING, Peer, Seen, TEXT},
     request::{Answer, Request},
     socket::{PATIENCE, PROMPT},
 };
@@ -42,6 +42,28 @@ fn revoking_a_key_closes_its_connections_and_no_others() {
         assert_eq!((&answer["connections"], &answer["delivered"]), (&json!(1), &json!(1)), "{answer}");
         assert_eq!(other.event().kind, "t");
         other.leave();
+    });
+}
+
+#[test]
+fn what_stands_before_the_end_of_a_stream_is_answered() {
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        let long = vec![b'x'; 70_000];
+        for _ in 0..10 {
+            for (first, payload, wanted) in [
+                (PING, &b"ab"[..], Seen::Pong(b"ab".to_vec())),
+                (CLOSE, &1000_u16.to_be_bytes()[..], Seen::Close(Some(1000), String::new())),
+                (TEXT, &long, Seen::Close(Some(1009), "message too big".to_owned())),
+            ] {
+                let mut peer = hub.connect(&gateway.key);
+                assert!(peer.frame(first, payload));
+                peer.wire.half_close();
+                let seen = peer.next(Instant::now() + PATIENCE);
+                assert_eq!(format!("{seen:?}"), format!("{wanted:?}"), "the answer to 0x{first:x}");
+            }
+        }
+        hub.await_rows(&gateway.id, 0);
     });
 }
 
