@@ -267,7 +267,8 @@ impl Oracle {
         let free = watched.short.is_none() && !watched.was_short_since(Instant(now.0.saturating_sub(1_000_000)));
         let streaming = watched.ack.is_some() && free && watched.leaving.is_some();
         let since = watched.ack.map_or(now, |ack| ack.at);
-        let flood = self.scenario.manners[line].misbehaviour == Misbehaviour::PingFlood;
+        let misbehaviour = self.scenario.manners[line].misbehaviour;
+        let flood = matches!(misbehaviour, Misbehaviour::PingFlood | Misbehaviour::Chatter);
         let gone = match (socket.reset, socket.fin) {
             (Some(reset), _) if watched.accepted.is_some() => Some(reset.max(watched.accepted.unwrap_or(reset))),
             (None, Some(fin)) if streaming && !flood && self.drained.is_none() => Some(fin.max(since)),

@@ -42,7 +42,7 @@ impl Drop for SimSocket {
 /// What calls cost, in nanoseconds, before the world's own factor.
 mod cost {
     /// A look at the clock, with the computing of the visit that it ends.
-    pub(super) const NOW: u64 = 1_500;
+    pub(super) const NOW: u64 = 6_000;
     pub(super) const ACCEPT: u64 = 20_000;
     pub(super) const NO_ACCEPT: u64 = 1_000;
     pub(super) const ATTACH: u64 = 1_500;

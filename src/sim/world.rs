@@ -63,7 +63,7 @@ impl World {
         (auditor.arrives, auditor.leaves) = (audit, audit);
         scenario.manners.push(auditor);
         let mut peers = Vec::new();
-        let mut lines = Vec::new();
+        let mut lines: Vec<Line> = Vec::new();
         for (index, manner) in scenario.manners.iter().enumerate() {
             let opening = opening(manner, &scenario.roster, &mut rng);
             peers.push(Peer::new(index, manner.clone(), opening, Instant(START)));
@@ -77,7 +77,8 @@ impl World {
         let directory = store.snapshot();
         let hub = Arc::new(HubState::new(hub_settings(&scenario)));
         hub.advance(Phase::Ready);
-        let oracle = Oracle::new(scenario.clone(), scenario.roster.clone());
+        let addresses = lines.iter().map(|line| line.address.ip()).collect();
+        let oracle = Oracle::new(scenario.clone(), scenario.roster.clone(), addresses);
         let mut net = Net::new(scenario, rng, lines, store, oracle, Trace::new(traced));
         let engine = |core: u16| {
             let settings = EngineSettings {
