@@ -233,6 +233,16 @@ impl Oracle {
         }
     }
 
+    /// A core has looked at its control lane at `before`, and does so again: nothing holds up a round for long.
+    pub(super) fn check_round(&mut self, now: Instant, before: Instant) {
+        let took = now.since(before);
+        let most = self.lateness.entry(ROUND).or_default();
+        *most = (*most).max(took);
+        if took > ROUND_MAX && self.scenario.pause.is_none() {
+            self.fail(ROUND, None, format!("{took:?}"));
+        }
+    }
+
     /// In a drain, whoever takes all is told so by the end of the window.
     fn check_drain(&mut self, now: Instant, line: usize) {
         let Some(drained) = self.drained else { return };
@@ -301,6 +311,11 @@ impl Oracle {
         }
     }
 }
+
+/// Each kind of work has its share of a round; what one visit takes beyond it is in this, for turns that cost fifty times as
+/// much.
+const ROUND: &str = "a round is short";
+const ROUND_MAX: Duration = Duration::from_millis(20);
 
 /// Silence behind the close handshake: our FIN, and a second for the peer's.
 const LINGER: Duration = Duration::from_secs(1);

@@ -250,6 +250,12 @@ impl Io for SimIo {
 
     fn take(&mut self, lane: Lane) -> Option<Message> {
         let now = self.net.borrow().cores[self.core].now();
+        if lane == Lane::Control {
+            let net = &mut *self.net.borrow_mut();
+            if let Some(looked) = net.cores[self.core].looked.replace(now) {
+                net.oracle.check_round(now, looked);
+            }
+        }
         let message = self.net.borrow_mut().cores[self.core].lanes.take(now, lane);
         self.spend(if message.is_some() { cost::LANE } else { cost::EMPTY_LANE });
         message

@@ -177,6 +177,7 @@ impl World {
             let now = net.now;
             let state = &mut net.cores[core];
             state.clock = state.clock.max(now.0 * 1_000);
+            state.looked = None;
             if std::mem::take(&mut state.acceptable) {
                 engine.handle_acceptable();
             }
@@ -269,6 +270,9 @@ impl Net {
         self.close_dropped();
         self.send_settled();
         let now = self.cores[core].now();
+        if let Some(looked) = self.cores[core].looked.take() {
+            self.oracle.check_round(now, looked);
+        }
         match rest {
             Rest::Ended => {
                 self.cores[core].ended = true;
