@@ -338,7 +338,7 @@ impl Oracle {
         }
         let watched = &mut self.watched[line];
         let grown = held.outbox_bytes > std::mem::replace(&mut watched.outbox_bytes, held.outbox_bytes);
-        let blocked = watched.short.is_some_and(|since| now.since(since) > limits::OUTBOX_PATIENCE + SLACK);
+        let blocked = watched.short.is_some() && now.since(watched.blocked) > limits::OUTBOX_PATIENCE + SLACK;
         let most = self.scenario.outbox_bytes_max + 2 * self.scenario.event_bytes_max + limits::WRITE_BATCH_BYTES;
         if grown && blocked && held.outbox_bytes > most {
             let text = format!("{} bytes of events wait for a socket that takes none", held.outbox_bytes);

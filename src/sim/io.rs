@@ -175,7 +175,7 @@ impl Io for SimIo {
         net.trace.add(now, Some(line), || format!("core {} sends {sent:?} of {}", self.core, bytes.len()));
         if let Sent::Took(took) = sent {
             if took < bytes.len() {
-                net.oracle.short(now, line);
+                net.oracle.short(now, line, took > 0);
             } else {
                 net.oracle.flows(now, line);
             }

@@ -49,6 +49,8 @@ pub(super) struct Watched {
     pub(super) last_ping: Instant,
     /// Since when its socket has not taken all that it was offered.
     pub(super) short: Option<Instant>,
+    /// When it last took anything of that.
+    pub(super) blocked: Instant,
     pub(super) was_short: bool,
     last_short: Option<Instant>,
     pub(super) told: Option<(u16, Instant)>,
@@ -183,10 +185,13 @@ impl Oracle {
     }
 
     /// The kernel did not take all of a write.
-    pub(super) fn short(&mut self, now: Instant, line: usize) {
+    pub(super) fn short(&mut self, now: Instant, line: usize, progress: bool) {
         self.sight("short write");
         let watched = &mut self.watched[line];
         watched.was_short = true;
+        if progress || watched.short.is_none() {
+            watched.blocked = now;
+        }
         watched.short.get_or_insert(now);
     }
 

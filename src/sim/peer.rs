@@ -277,7 +277,7 @@ impl Peer {
                 if line.client.is_tls() && self.manner.half_closes {
                     let notify = line.client.goodbye();
                     self.push(notify);
-                } else if line.client.is_tls() && net.rng.chance(700) {
+                } else if line.client.is_tls() && !line.client.is_handshaking() && net.rng.chance(700) {
                     let notify = line.client.goodbye();
                     self.push(notify);
                     self.fin = net.rng.chance(500);
