@@ -7,7 +7,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gatecast::{
-    model::{Change, GatewayId, KeyHash, TokenId},
+    model::{Change, GatewayId, KeyHash, Life, TokenId},
     shard::{Directory, Placement},
 };
 use std::{hint::black_box, net::IpAddr, net::Ipv4Addr, time::Duration};
@@ -26,7 +26,7 @@ fn directory(c: &mut Criterion) {
     let mut gateways = Vec::with_capacity(GATEWAYS);
     for index in 0..GATEWAYS {
         let gateway = GatewayId::random();
-        directory.apply(Change::GatewayCreated(gateway));
+        directory.apply(Change::GatewayCreated(Life { gateway, incarnation: 1 }));
         let hash = KeyHash::of(key(index).as_bytes());
         directory.apply(Change::TokenCreated { gateway, token: TokenId::random(), hash });
         gateways.push(gateway);

@@ -7,9 +7,9 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gatecast::{
-    api::{self, Answer, Ask, Call, Phase, Step, View},
+    api::{self, Answer, Ask, Call, Phase, Routed, Step, View},
     limits,
-    model::{Change, GatewayId, Instant, KeyHash, Now, Position, PublishOutcome, Timestamp},
+    model::{Change, GatewayId, Instant, KeyHash, Life, Now, Position, PublishOutcome, Side, Timestamp},
     shard::{Command, Directory, Placement, Reply},
     wire::http::{BodyDecoder, Framing, HeadParser, Response},
 };
@@ -30,7 +30,7 @@ impl World {
     fn new() -> Self {
         let gateway = GatewayId::random();
         let mut directory = Directory::default();
-        directory.apply(Change::GatewayCreated(gateway));
+        directory.apply(Change::GatewayCreated(Life { gateway, incarnation: 1 }));
         Self { directory, placement: Placement::new(8, 42), gateway }
     }
 
@@ -43,6 +43,8 @@ impl World {
             connections_max: limits::CONNECTIONS_MAX,
             degraded: false,
             admin_token: KeyHash::of(ADMIN_TOKEN.as_bytes()),
+            lateness_max: Duration::ZERO,
+            random: &|| 1,
         }
     }
 
@@ -87,10 +89,11 @@ fn serve(world: &World, view: &View<'_>, request: &[u8], out: &mut Vec<u8>) {
         api_key: None,
         body,
     };
-    let bytes_max = api::preflight(&call(&[]), view).expect("it may go on");
-    let decoded = BodyDecoder::new(head.framing, bytes_max).decode(&request[used..], &mut body);
+    let routed = api::route_request(&call(&[]), Side::Both, view);
+    let Routed::Call(matched) = routed.expect("it may go on") else { panic!("it is a call") };
+    let decoded = BodyDecoder::new(head.framing, matched.body_bytes_max()).decode(&request[used..], &mut body);
     assert!(decoded.expect("it is right").1);
-    let Step::Ask(asks, pending) = api::handle(&call(&body), view) else { panic!("answered unasked") };
+    let Step::Ask(asks, pending) = api::handle(&matched, &call(&body), view) else { panic!("answered unasked") };
     let answers = asks.iter().map(|ask| Answer::Shard(Reply::Published(outcome(ask)))).collect();
     let Step::Respond(response) = pending.handle_answers(answers, &world.view()) else { panic!("asks again") };
     response.encode(NOW.wall, false, head.keep_alive, out);
@@ -160,8 +163,11 @@ fn publish(c: &mut Criterion) {
             api_key: None,
             body: body.as_bytes(),
         };
-        group.bench_function(format!("preflight of {name}"), |b| b.iter(|| api::preflight(black_box(&call), &view)));
-        group.bench_function(format!("handle of {name}"), |b| b.iter(|| api::handle(black_box(&call), &view)));
+        let route = || api::route_request(black_box(&call), Side::Both, &view);
+        let Routed::Call(matched) = route().expect("it may go on") else { panic!("it is a call") };
+        group.bench_function(format!("route of {name}"), |b| b.iter(route));
+        group
+            .bench_function(format!("handle of {name}"), |b| b.iter(|| api::handle(&matched, black_box(&call), &view)));
     }
     group.finish();
 }

@@ -35,7 +35,8 @@ fn outbox(c: &mut Criterion) {
                 let mut confirmed = 0;
                 for outbox in &mut outboxes {
                     out.clear();
-                    outbox.take(limits::WRITE_BATCH_BYTES, false, WebSocket::boundary, &mut out);
+                    let copied = outbox.copy(limits::WRITE_BATCH_BYTES, false, WebSocket::boundary, &mut out);
+                    outbox.advance(copied);
                     confirmed += outbox.confirm().count();
                     outbox.shrink();
                 }

@@ -82,6 +82,8 @@ pub const INBOUND_FRAGMENTS_MAX: u32 = 1_024;
 pub const INBOUND_CONTROL_PER_SECOND_MAX: u32 = 100;
 /// Messages that a gateway may send in one second. Over it: its reading pauses, and they wait in its kernel.
 pub const INBOUND_MESSAGES_PER_SECOND_MAX: u32 = 2_000;
+/// A text of a gateway's acknowledgement. Over it: cut.
+pub const ACK_TEXT_BYTES_MAX: usize = 256;
 /// Bytes read from a gateway at once: few of its messages are longer, and thousands would fit into more.
 pub const INBOUND_READ_BYTES: usize = 16 * 1024;
 /// Bytes that wait for one socket above the event in flight. Over it: close 1013.
@@ -90,6 +92,9 @@ pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 pub const MOVING_OUTBOX_BYTES_MAX: usize = OUTBOX_BYTES_MAX + 2 * BATCH_BODY_BYTES_MAX;
 /// A socket that has taken nothing for this long has to keep within [`OUTBOX_BYTES_MAX`].
 pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(1);
+/// More than [`OUTBOX_BYTES_MAX`] may wait for this long for a socket that takes bytes: a batch of the largest size to hundreds of
+/// connections is written within it. Over it: close 1013.
+pub const OVER_PATIENCE: Duration = Duration::from_secs(5);
 /// A socket that has taken nothing for so long while bytes wait. Over it: close 1013.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// From our close frame until the socket is closed whatever the peer does.
@@ -107,6 +112,8 @@ pub const WRITE_BATCH_BYTES: usize = 16 * 1024;
 
 // ---- The hub ---------------------------------------------------------------------------------------------------------
 
+/// Shards for each processor: more would only take turns. Over it: the hub does not start.
+pub const SHARDS_PER_CPU_MAX: usize = 16;
 /// Connections that gateways may hold. Over it: 503.
 pub const CONNECTIONS_MAX: usize = 1_000;
 /// Connection attempts of one address in [`RATE_WINDOW`]. Over it: 429.

@@ -1,5 +1,5 @@
 //! The `gatecast` program.
 
 fn main() -> std::process::ExitCode {
-    gatecast::cli::run()
+    gatecast::run_program()
 }

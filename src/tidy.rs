@@ -1,5 +1,8 @@
 //! The rules of the house as tests: who may name whom, captions, sizes, dead paths in the documents, and what is not written.
 
+mod circles;
+
+use circles::{Modules, circles};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -14,12 +17,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("shard", &["limits", "model"]),
     ("transport", &["limits", "model", "wire"]),
     ("session", &["limits", "model", "wire", "transport"]),
+    ("api", &["limits", "model", "wire", "shard"]),
     ("store", &["limits", "model"]),
-    ("api", &["limits", "model", "wire", "shard", "store"]),
-    ("engine", &["limits", "model", "wire", "shard", "session", "api", "store"]),
+    ("tls", &["limits", "model", "config"]),
+    ("engine", &["limits", "model", "wire", "shard", "session", "api"]),
     ("driver", &["limits", "model", "shard", "store", "engine"]),
-    ("server", &["limits", "model", "config", "shard", "transport", "session", "api", "store", "engine", "driver"]),
-    ("cli", &["limits", "model", "config", "wire", "api", "store", "server"]),
+    (
+        "server",
+        &["limits", "model", "config", "shard", "transport", "session", "api", "store", "tls", "engine", "driver"],
+    ),
+    ("cli", &["limits", "model", "config", "wire", "api", "tls", "server"]),
 ];
 
 /// Names that the crate's root gives out, and the layers that they come from.
@@ -93,6 +100,11 @@ impl File {
 
     fn is_test(&self) -> bool {
         self.path.ends_with("/tests.rs") || self.path.contains("/tests/") || self.path.ends_with("/testing.rs")
+    }
+
+    /// The same as one text.
+    fn code_text(&self) -> String {
+        self.code().flat_map(|(_, line)| [line, "\n"]).collect()
     }
 
     /// The lines that are not a test module's and not comments, with their numbers.
@@ -170,6 +182,24 @@ fn the_table_of_layers_has_no_circle() {
             assert!(LAYERS[..at].iter().any(|(name, _)| name == below), "{layer} -> {below} does not go down");
         }
     }
+}
+
+#[test]
+fn no_files_name_each_other_in_a_circle() {
+    let files = files(&["src"], "rs");
+    let product = files.iter().filter(|file| !file.is_test() && !EXEMPT.contains(&file.layer()));
+    let code: Vec<_> = product.map(|file| (file.path.as_str(), file.code_text())).collect();
+    let modules = Modules::new(code.iter().map(|(path, code)| (*path, code.as_str())));
+    let edges = modules.edges();
+    let broken: Vec<_> = circles(&edges)
+        .iter()
+        .map(|circle| {
+            let inside = |file: &String| edges[file.as_str()].iter().filter(|to| circle.contains(&(**to).to_owned()));
+            let arrows = circle.iter().map(|file| format!("{file} -> {:?}", inside(file).collect::<Vec<_>>()));
+            arrows.collect::<Vec<_>>().join("\n    ")
+        })
+        .collect();
+    fail_with(&broken, "these files name each other in a circle");
 }
 
 #[test]

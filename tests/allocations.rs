@@ -18,17 +18,15 @@ use rustls::{
 const SIZES: [usize; 2] = [300, 10_240];
 
 /// Rounds until all buffers have their size.
-const WARM_UP: usize = 3;
+const WARM_UP: usize = 6;
 
-/// Allocations of one publish of so many bytes to so many connections, to the last confirmation.
+/// Allocations of one publish of so many bytes to so many connections, from the bytes of its request to those of its answer.
 fn of_a_publish(connections: usize, bytes: usize, tls: Option<&Tls>) -> u64 {
     let mut fleet = Fleet::new(connections, tls);
     let mut round = || {
         let event = fleet.event(bytes);
-        let counted = measure(|| {
-            fleet.publish(event);
-            assert_eq!(fleet.deliver().writes, connections);
-        });
+        let counted = measure(|| fleet.publish(&event));
+        assert_eq!(fleet.take_moved().writes, connections);
         assert_eq!(fleet.answers(), connections);
         counted.count_total
     };

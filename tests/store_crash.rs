@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use gatecast::{
-    model::{Change, GatewayId, KeyHash, Timestamp, TokenId},
-    store::{GatewayRecord, Op, Outcome, Sqlite, Store, StoreThread},
+    model::{Change, GatewayId, GatewayRecord, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId},
+    store::{Sqlite, Store, StoreThread},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,8 +42,10 @@ impl Model {
         let mut model = Model::default();
         for change in store.snapshot().unwrap() {
             match change {
-                Change::GatewayCreated(id) => {
-                    let Outcome::Gateway(_, manifest) = store.execute(Op::Gateway(id)).0 else { panic!("{id}") };
+                Change::GatewayCreated(Life { gateway: id, .. }) => {
+                    let StoreOutcome::Gateway(_, manifest) = store.execute(StoreOp::Gateway(id)).0 else {
+                        panic!("{id}")
+                    };
                     model.0.insert(id, (BTreeSet::new(), manifest.map(|text| text.len())));
                 }
                 Change::TokenCreated { gateway, token, hash } => {
@@ -84,35 +86,35 @@ fn child() {
         let (reply, outcome) = mpsc::channel();
         assert!(thread.submit(op, Box::new(move |outcome| reply.send(outcome).unwrap())).is_ok());
         match outcome.recv().unwrap() {
-            Outcome::Done | Outcome::Gateway(..) | Outcome::Token(_) => model.apply(&line),
-            Outcome::Conflict(_) => continue,
+            StoreOutcome::Done | StoreOutcome::Gateway(..) | StoreOutcome::Token(_) => model.apply(&line),
+            StoreOutcome::Conflict(_) => continue,
             other => panic!("{other:?}"),
         }
         writeln!(out, "DONE {line}").and_then(|()| out.flush()).unwrap();
     }
 }
 
-fn next_job(model: &Model, dice: &mut Dice) -> (String, Op) {
+fn next_job(model: &Model, dice: &mut Dice) -> (String, StoreOp) {
     let any = |n: usize, dice: &mut Dice| usize::try_from(dice.roll(n as u64)).unwrap();
     if model.0.len() < 5 || (model.0.len() < 30 && dice.roll(4) == 0) {
         let (id, now) = (GatewayId::random(), Timestamp(1));
         let name = id.to_string();
         let record = GatewayRecord { id, name, display_name: None, organization_id: None, created_at: now };
-        return (format!("gateway {id}"), Op::CreateGateway(record));
+        return (format!("gateway {id}"), StoreOp::CreateGateway(record));
     }
     let (&gateway, (tokens, _)) = model.0.iter().nth(any(model.0.len(), dice)).unwrap();
     match (dice.roll(8), tokens.iter().next()) {
-        (0, _) => (format!("delete {gateway}"), Op::DeleteGateway(gateway)),
+        (0, _) => (format!("delete {gateway}"), StoreOp::DeleteGateway(gateway)),
         (1 | 2, _) => {
             let length = 1 + any(20_000, dice);
-            let op = Op::PutManifest { gateway, manifest: "m".repeat(length), received_at: Timestamp(1) };
+            let op = StoreOp::PutManifest { gateway, manifest: "m".repeat(length), received_at: Timestamp(1) };
             (format!("manifest {gateway} {length}"), op)
         }
-        (3 | 4, Some(&token)) => (format!("revoke {gateway} {token}"), Op::RevokeToken { gateway, token }),
+        (3 | 4, Some(&token)) => (format!("revoke {gateway} {token}"), StoreOp::RevokeToken { gateway, token }),
         _ => {
             let token = TokenId::random();
             let hash = KeyHash::of(token.0.as_bytes());
-            let op = Op::CreateToken { gateway, token, hash, created_at: Timestamp(1) };
+            let op = StoreOp::CreateToken { gateway, token, hash, created_at: Timestamp(1) };
             (format!("token {gateway} {token}"), op)
         }
     }

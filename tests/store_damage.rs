@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use gatecast::{
-    model::{Change, GatewayId, KeyHash, Timestamp, TokenId},
-    store::{GatewayRecord, Op, Outcome, Sqlite, Store},
+    model::{Change, GatewayId, GatewayRecord, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId},
+    store::{Sqlite, Store},
 };
 use std::{
     fs,
@@ -26,33 +26,36 @@ fn filled() -> (TempDir, PathBuf) {
         let gateway = record.id;
         let hash = KeyHash::of(&n.to_le_bytes());
         let jobs = [
-            Op::CreateGateway(record),
-            Op::CreateToken { gateway, token: TokenId::random(), hash, created_at: Timestamp(n) },
-            Op::PutManifest { gateway, manifest: "{\"apis\":[]}".repeat(40), received_at: Timestamp(n) },
+            StoreOp::CreateGateway(record),
+            StoreOp::CreateToken { gateway, token: TokenId::random(), hash, created_at: Timestamp(n) },
+            StoreOp::PutManifest { gateway, manifest: "{\"apis\":[]}".repeat(40), received_at: Timestamp(n) },
         ];
         for job in jobs {
             let done = store.execute(job).0;
-            assert!(matches!(done, Outcome::Gateway(..) | Outcome::Token(_) | Outcome::Done), "{done:?}");
+            assert!(
+                matches!(done, StoreOutcome::Gateway(..) | StoreOutcome::Token(_) | StoreOutcome::Done),
+                "{done:?}"
+            );
         }
     }
     (dir, path)
 }
 
 /// Everything that a store shows.
-fn content(store: &mut Sqlite) -> (Vec<Change>, Vec<Outcome>) {
+fn content(store: &mut Sqlite) -> (Vec<Change>, Vec<StoreOutcome>) {
     let snapshot = store.snapshot().unwrap();
-    let mut rows = vec![store.execute(Op::Gateways { limit: 100, offset: 0 }).0];
+    let mut rows = vec![store.execute(StoreOp::Gateways { limit: 100, offset: 0 }).0];
     for change in &snapshot {
-        if let Change::GatewayCreated(id) = change {
-            rows.push(store.execute(Op::Gateway(*id)).0);
-            rows.push(store.execute(Op::Tokens(*id)).0);
+        if let Change::GatewayCreated(Life { gateway: id, .. }) = change {
+            rows.push(store.execute(StoreOp::Gateway(*id)).0);
+            rows.push(store.execute(StoreOp::Tokens(*id)).0);
         }
     }
     (snapshot, rows)
 }
 
 fn refusal(path: &Path) -> String {
-    Sqlite::open(path).err().unwrap()
+    Sqlite::open(path).err().unwrap().to_string()
 }
 
 #[test]
@@ -75,7 +78,8 @@ fn a_changed_byte_is_refused_or_changes_nothing() {
         fs::write(&path, &bad).unwrap();
         match Sqlite::open(&path) {
             Ok(mut store) => assert!(content(&mut store) == expected, "bit {bit:#x} at {at} was not seen"),
-            Err(sentence) => {
+            Err(error) => {
+                let sentence = error.to_string();
                 assert!(sentence.contains("store.db cannot be used: "), "{sentence}");
                 assert_eq!(fs::read(&path).unwrap(), bad, "a refused file stays as it is");
                 refused += 1;
@@ -130,10 +134,10 @@ fn a_newer_file_is_refused_and_an_altered_one_too() {
         let sentence = refusal(&path);
         assert!(sentence.contains(expected), "{sentence}");
     };
-    check("PRAGMA user_version = 2", "written by a newer Gatecast (schema 2, this one knows up to 1)");
+    check("PRAGMA user_version = 3", "written by a newer Gatecast (schema 3, this one knows up to 2)");
     check("PRAGMA user_version = 0", "its schema version is 0");
     check("PRAGMA user_version = -1", "its schema version is -1");
-    check("PRAGMA user_version = 1; DROP INDEX tokens_by_gateway", "its tables are not those of its version");
+    check("PRAGMA user_version = 2; DROP INDEX tokens_by_gateway", "its tables are not those of its version");
     check(
         "CREATE INDEX tokens_by_gateway ON tokens (gateway); UPDATE tokens SET hash = zeroblob(32) WHERE seq = 1",
         "a row does not match its sum",

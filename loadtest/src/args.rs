@@ -123,7 +123,7 @@ pub struct FleetArgs {
 }
 
 /// The largest payload that a hub takes.
-const PAYLOAD_BYTES_MAX: usize = gatecast::limits::PAYLOAD_BYTES_MAX;
+const PAYLOAD_BYTES_MAX: usize = gatecast::PAYLOAD_BYTES_MAX;
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a number from 1 on".to_owned())

@@ -1,7 +1,7 @@
 //! What the answers of shards and store mean over HTTP.
 
-use super::Answer;
-use crate::{shard::Reply, store::Outcome, wire::http::Response};
+use super::call::Answer;
+use crate::{model::StoreOutcome, shard::Reply, wire::http::Response};
 
 /// Seconds in `Retry-After` where the cause passes at once: a full queue, a busy store.
 const RETRY_SOON: &str = "1";
@@ -56,7 +56,7 @@ impl Answer {
     }
 
     /// What the store has done; an `Err` is the answer to the caller where it has not.
-    pub(super) fn store(self) -> Result<Outcome, Response> {
+    pub(super) fn store(self) -> Result<StoreOutcome, Response> {
         let outcome = match self {
             Self::Store(outcome) => outcome,
             Self::Shard(_) => return Err(Unanswered::Mismatched.into()),
@@ -64,10 +64,10 @@ impl Answer {
             Self::TimedOut => return Err(Unanswered::TimedOut.into()),
         };
         match outcome {
-            Outcome::NotFound(what) => Err(Response::error(404, what)),
-            Outcome::Conflict(what) => Err(Response::error(409, &what)),
+            StoreOutcome::NotFound(what) => Err(Response::error(404, what)),
+            StoreOutcome::Conflict(what) => Err(Response::error(409, &what)),
             // What exactly fails may name a file; the operator reads it in the store's log.
-            Outcome::Unavailable(_) => {
+            StoreOutcome::Unavailable(_) => {
                 Err(Response::error(503, "the store cannot do this now").with("Retry-After", RETRY_SOON))
             }
             done => Ok(done),

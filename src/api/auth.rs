@@ -1,6 +1,6 @@
 //! Who may call: the admin by bearer token (RFC 6750 section 2.1), a gateway by its key.
 
-use super::{Call, View};
+use super::call::{Call, View};
 use crate::{
     model::{GatewayId, KeyHash},
     wire::http::Response,

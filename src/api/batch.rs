@@ -3,11 +3,11 @@
 //! A batch is read, published and answered in slices, so that nobody else on its core waits for the whole of it.
 
 use super::{
-    Answer, Ask, Call, Handled, Pending, Step, View,
     answer::Unanswered,
     body,
-    publish::{Draft, Rejected},
-    routes::Params,
+    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    params::Params,
+    publish::{Draft, NO_SUCH_GATEWAY, Rejected},
 };
 use crate::{
     limits,
@@ -53,7 +53,7 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled
     if memchr::memchr_iter(b'\n', text).count() >= limits::BATCH_LINES_MAX {
         return Err(Response::error(413, &format!("a batch has at most {} lines", limits::BATCH_LINES_MAX)));
     }
-    Ok(Waiting(Stage::Reading(Reading::default())).handle_more(call, view))
+    Ok(Reading::default().read_slice(text, view))
 }
 
 fn lines_of(body: &[u8]) -> &[u8] {
@@ -66,14 +66,14 @@ fn read(line: &[u8], view: &View<'_>) -> Result<Event, Rejected> {
     let draft: Draft<'_> = body::parse_object(line).map_err(|e| Rejected(400, e))?;
     let gateway = draft.gateway()?.ok_or_else(|| Rejected(400, "missing field `gatewayId`".to_owned()))?;
     if !view.directory.knows(gateway) {
-        return Err(Rejected(404, "there is no such gateway".to_owned()));
+        return Err(Rejected(404, NO_SUCH_GATEWAY.to_owned()));
     }
     draft.into_event(gateway, view)
 }
 
 /// A batch on its way.
 #[derive(Debug)]
-pub struct Waiting(Stage);
+struct Waiting(Stage);
 
 #[derive(Debug)]
 enum Stage {
@@ -96,39 +96,43 @@ struct Reading {
 struct Writing {
     lines: vec::IntoIter<Line>,
     /// By question: its outcomes that no line has taken yet.
-    outcomes: Vec<Result<vec::IntoIter<PublishOutcome>, Unanswered>>,
+    outcomes: Vec<Result<vec::IntoIter<Option<PublishOutcome>>, Unanswered>>,
     body: Vec<u8>,
     failures_left: usize,
 }
 
-impl Waiting {
-    pub(super) fn handle_more(self, call: &Call<'_>, view: &View<'_>) -> Step {
-        match self.0 {
+impl Continuation for Waiting {
+    fn handle_more(self: Box<Self>, call: &Call<'_>, view: &View<'_>) -> Handled {
+        Ok(match self.0 {
             Stage::Reading(reading) => reading.read_slice(lines_of(call.body), view),
             Stage::Writing(writing) => writing.write_slice(),
-        }
+        })
     }
 
-    pub(super) fn handle_answers(self, answers: Vec<Answer>) -> Step {
-        let Stage::Reading(Reading { lines, .. }) = self.0 else {
+    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
+        let Stage::Reading(reading) = self.0 else {
             debug_assert!(false, "nothing is asked while the answer is written");
-            return Step::Respond(Unanswered::Mismatched.into());
+            return Err(Unanswered::Mismatched.into());
         };
-        let outcomes = answers.into_iter().map(|answer| match answer.shard()? {
-            Reply::PublishedMany(outcomes) => Ok(outcomes.into_iter()),
-            _ => Err(Unanswered::Mismatched),
-        });
-        let writing = Writing {
-            lines: lines.into_iter(),
-            outcomes: outcomes.collect(),
-            body: Vec::new(),
-            failures_left: limits::BATCH_FAILURES_LISTED_MAX,
-        };
-        writing.write_slice()
+        Ok(reading.into_writing(answers).write_slice())
     }
 }
 
 impl Reading {
+    /// All owners have answered.
+    fn into_writing(self, answers: Vec<Answer>) -> Writing {
+        let outcomes = answers.into_iter().map(|answer| match answer.shard()? {
+            Reply::PublishedMany(outcomes) => Ok(outcomes.into_iter()),
+            _ => Err(Unanswered::Mismatched),
+        });
+        Writing {
+            lines: self.lines.into_iter(),
+            outcomes: outcomes.collect(),
+            body: Vec::new(),
+            failures_left: limits::BATCH_FAILURES_LISTED_MAX,
+        }
+    }
+
     /// Reads the next lines, and asks each owner to publish those of its gateways.
     fn read_slice(mut self, text: &[u8], view: &View<'_>) -> Step {
         let end = (self.at + limits::BATCH_SLICE_BYTES).min(text.len() + 1);
@@ -148,13 +152,10 @@ impl Reading {
         }
         self.asked += groups.len();
         let asks = groups.into_iter().map(|(owner, events)| Ask::Shard(owner, Command::PublishMany(events))).collect();
-        let whole = self.at > text.len();
-        let asked = self.asked;
-        let pending = Pending::Batch(Waiting(Stage::Reading(self)));
-        match whole {
-            false => Step::Slice(asks, pending),
-            true if asked == 0 => pending.handle_answers(Vec::new(), view),
-            true => Step::Ask(asks, pending),
+        match self.at > text.len() {
+            false => Step::Slice(asks, Pending::new(Waiting(Stage::Reading(self)))),
+            true if self.asked == 0 => self.into_writing(Vec::new()).write_slice(),
+            true => Step::Ask(asks, Pending::new(Waiting(Stage::Reading(self)))),
         }
     }
 }
@@ -178,7 +179,7 @@ impl Writing {
             self.write(line);
         }
         if self.lines.len() > 0 {
-            return Step::Slice(Vec::new(), Pending::Batch(Waiting(Stage::Writing(self))));
+            return Step::Slice(Vec::new(), Pending::new(Waiting(Stage::Writing(self))));
         }
         Step::Respond(Response { body: self.body, content_type: Some(CONTENT_TYPE), ..Response::empty(200) })
     }
@@ -196,7 +197,8 @@ impl Writing {
             None => Err(Unanswered::Mismatched),
         };
         match outcome {
-            Ok(mut outcome) => {
+            Ok(None) => write_row(&mut self.body, &Row::Failed { status: 404, error: NO_SUCH_GATEWAY }),
+            Ok(Some(mut outcome)) => {
                 outcome.failures.truncate(self.failures_left);
                 self.failures_left -= outcome.failures.len();
                 write_row(&mut self.body, &Row::Published { status: 200, outcome });

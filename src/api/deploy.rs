@@ -1,11 +1,12 @@
 //! The deployment hook: `POST /api/v1/apis/{apiUuid}/deploy-revision` announces a revision to each gateway named.
 
 use super::{
-    Answer, Call, Handled, Pending, Step, View,
     answer::Unanswered,
     body,
+    call::{Answer, Call, Continuation, Handled, Pending, Step, View},
+    params::Params,
+    publish::NO_SUCH_GATEWAY,
     query::Query,
-    routes::Params,
     spread::{Asked, Spread},
 };
 use crate::{
@@ -80,7 +81,11 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     }
     let (asks, asked) = spread.into_asks(Command::PublishMany);
     let waiting = Waiting { sent, asked };
-    if asks.is_empty() { waiting.handle_answers(Vec::new()) } else { Ok(Step::Ask(asks, Pending::Deploy(waiting))) }
+    if asks.is_empty() {
+        Box::new(waiting).handle_answers(Vec::new(), view)
+    } else {
+        Ok(Step::Ask(asks, Pending::new(waiting)))
+    }
 }
 
 fn read_targets(body: &[u8]) -> Result<Vec<(GatewayId, String, String)>, Response> {
@@ -124,26 +129,26 @@ struct Sent {
 
 /// The owners have the announcements.
 #[derive(Debug)]
-pub struct Waiting {
+struct Waiting {
     sent: Vec<Sent>,
     asked: Asked,
 }
 
-impl Waiting {
-    pub(super) fn handle_answers(self, answers: Vec<Answer>) -> Handled {
+impl Continuation for Waiting {
+    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
         let mut outcomes = self.asked.gather(answers, |reply| match reply {
             Reply::PublishedMany(outcomes) => Some(outcomes),
             _ => None,
         });
-        let items = self.sent.into_iter().map(|Sent { gateway, correlation, owner }| match owner {
-            None => Item::without_outcome(gateway, correlation, Status::Failed, "there is no such gateway"),
-            Some(owner) => match outcomes.next_of(owner) {
-                Ok(outcome) => Item::of(gateway, &outcome),
+        let items = self.sent.into_iter().map(|Sent { gateway, correlation, owner }| {
+            match owner.map_or(Ok(None), |owner| outcomes.next_of(owner)) {
+                Ok(Some(outcome)) => Item::of(gateway, &outcome),
+                Ok(None) => Item::without_outcome(gateway, correlation, Status::Failed, NO_SUCH_GATEWAY),
                 Err(why @ Unanswered::TimedOut) => {
                     Item::without_outcome(gateway, correlation, Status::Pending, why.description())
                 }
                 Err(why) => Item::without_outcome(gateway, correlation, Status::Failed, why.description()),
-            },
+            }
         });
         Ok(Step::Respond(Response::json(200, &items.collect::<Vec<_>>())))
     }

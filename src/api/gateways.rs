@@ -1,18 +1,17 @@
 //! Gateways: made, listed, shown with manifest and live connections, deleted.
 
 use super::{
-    Answer, Ask, Call, Handled, Pending, Step, View,
     answer::{Unanswered, only},
     body,
+    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    params::Params,
     query::{Page, Query},
-    routes::Params,
     spread::{Asked, Spread},
 };
 use crate::{
     limits,
-    model::GatewayId,
+    model::{GatewayId, GatewayRecord, StoreOp, StoreOutcome},
     shard::{Command, Reply},
-    store::{GatewayRecord, Op, Outcome},
     wire::http::Response,
 };
 use serde::{Deserialize, Serialize};
@@ -63,28 +62,28 @@ struct Shown<'a> {
 pub(super) fn handle_create(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
     let draft: Draft = body::object(call.body)?;
     let record = draft.into_record(view).map_err(|what| Response::error(400, &what))?;
-    Ok(Step::Ask(vec![Ask::Store(Op::CreateGateway(record))], Pending::Gateways(Waiting(Stage::Create))))
+    Ok(Step::Ask(vec![Ask::Store(StoreOp::CreateGateway(record))], Pending::new(Waiting(Stage::Create))))
 }
 
 /// `GET /api/v1/gateways`.
 pub(super) fn handle_list(call: &Call<'_>, _: &View<'_>, _: Params<'_>) -> Handled {
     let page = Query(call.query).page()?;
-    let op = Op::Gateways { limit: page.limit, offset: page.offset };
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Gateways(Waiting(Stage::Page(page)))))
+    let op = StoreOp::Gateways { limit: page.limit, offset: page.offset };
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Page(page)))))
 }
 
 /// `GET /api/v1/gateways/{gatewayId}`: store and owner are asked at the same time.
 pub(super) fn handle_one(_: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
     let gateway = params.gateway()?;
     let owner = view.placement.of_gateway(gateway);
-    let asks = vec![Ask::Store(Op::Gateway(gateway)), Ask::Shard(owner, Command::Live(vec![gateway]))];
-    Ok(Step::Ask(asks, Pending::Gateways(Waiting(Stage::One))))
+    let asks = vec![Ask::Store(StoreOp::Gateway(gateway)), Ask::Shard(owner, Command::Live(vec![gateway]))];
+    Ok(Step::Ask(asks, Pending::new(Waiting(Stage::One))))
 }
 
 /// `DELETE /api/v1/gateways/{gatewayId}`.
 pub(super) fn handle_delete(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
-    let op = Op::DeleteGateway(params.gateway()?);
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Gateways(Waiting(Stage::Delete))))
+    let op = StoreOp::DeleteGateway(params.gateway()?);
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Delete))))
 }
 
 impl Draft {
@@ -111,7 +110,7 @@ impl Draft {
 
 /// A call about gateways that waits.
 #[derive(Debug)]
-pub struct Waiting(Stage);
+struct Waiting(Stage);
 
 #[derive(Debug)]
 enum Stage {
@@ -127,23 +126,23 @@ enum Stage {
     Counts { page: Page, total: usize, records: Vec<GatewayRecord>, asked: Asked },
 }
 
-impl Waiting {
-    pub(super) fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+impl Continuation for Waiting {
+    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled {
         match self.0 {
             Stage::Create => match only(answers)?.store()? {
-                Outcome::Gateway(record, _) => {
+                StoreOutcome::Gateway(record, _) => {
                     let location = format!("/api/v1/gateways/{}", record.id);
                     Ok(Step::Respond(Response::json(201, &record).with("Location", location)))
                 }
                 _ => Err(Unanswered::Mismatched.into()),
             },
             Stage::Delete => match only(answers)?.store()? {
-                Outcome::Done => Ok(Step::Respond(Response::empty(204))),
+                StoreOutcome::Done => Ok(Step::Respond(Response::empty(204))),
                 _ => Err(Unanswered::Mismatched.into()),
             },
             Stage::One => show(answers),
             Stage::Page(page) => match only(answers)?.store()? {
-                Outcome::Gateways(records, total) => count(page, records, total, view),
+                StoreOutcome::Gateways(records, total) => count(page, records, total, view),
                 _ => Err(Unanswered::Mismatched.into()),
             },
             Stage::Counts { page, total, records, asked } => {
@@ -155,7 +154,7 @@ impl Waiting {
 
 fn show(answers: Vec<Answer>) -> Handled {
     let [record, live] = <[Answer; 2]>::try_from(answers).map_err(|_| Unanswered::Mismatched)?;
-    let Outcome::Gateway(record, manifest) = record.store()? else { return Err(Unanswered::Mismatched.into()) };
+    let StoreOutcome::Gateway(record, manifest) = record.store()? else { return Err(Unanswered::Mismatched.into()) };
     let connections = match live.shard()? {
         Reply::Live(counts) if counts.len() == 1 => counts[0],
         _ => return Err(Unanswered::Mismatched.into()),
@@ -175,7 +174,7 @@ fn count(page: Page, records: Vec<GatewayRecord>, total: usize, view: &View<'_>)
     if asks.is_empty() {
         return list(page, records, total, asked, Vec::new(), view).map(Step::Respond);
     }
-    Ok(Step::Ask(asks, Pending::Gateways(Waiting(Stage::Counts { page, total, records, asked }))))
+    Ok(Step::Ask(asks, Pending::new(Waiting(Stage::Counts { page, total, records, asked }))))
 }
 
 fn list(

@@ -1,6 +1,9 @@
 //! Whether the hub lives, and whether it takes connections.
 
-use super::{Call, Handled, Phase, Step, View, routes::Params};
+use super::{
+    call::{Call, Handled, Phase, Step, View},
+    params::Params,
+};
 use crate::wire::http::Response;
 use serde::Serialize;
 

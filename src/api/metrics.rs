@@ -1,8 +1,8 @@
 //! The totals for Prometheus: `GET /metrics`, in its text format, version 0.0.4.
 
 use super::{
-    Answer, Call, Handled, Pending, Phase, Step, View,
-    routes::Params,
+    call::{Answer, Call, Continuation, Handled, Pending, Phase, Step, View},
+    params::Params,
     stats::{ask_totals, read_totals},
 };
 use crate::{shard::command::Totals, wire::http::Response};
@@ -12,15 +12,15 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Asks every shard for its sums.
 pub(super) fn handle(_: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
-    Ok(Step::Ask(ask_totals(view.placement), Pending::Metrics(Waiting)))
+    Ok(Step::Ask(ask_totals(view.placement), Pending::new(Waiting)))
 }
 
 /// The shards are being counted.
 #[derive(Debug)]
-pub struct Waiting;
+struct Waiting;
 
-impl Waiting {
-    pub(super) fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+impl Continuation for Waiting {
+    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled {
         let body = exposition(&read_totals(answers)?, view).into_bytes();
         Ok(Step::Respond(Response { body, content_type: Some(CONTENT_TYPE), ..Response::empty(200) }))
     }
@@ -53,6 +53,9 @@ fn exposition(totals: &[Totals], view: &View<'_>) -> String {
     for (name, help, value) in hub {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
     }
+    let (name, late) = ("gatecast_deadline_lateness_seconds_max", view.lateness_max.as_secs_f64());
+    let help = "The latest that a ping or another deadline of a connection was served since the start.";
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {late}");
     for (name, kind, help, sample) in PER_SHARD {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for shard in totals {

@@ -1,10 +1,10 @@
 //! Publishing one event: `POST /api/v1/gateways/{gatewayId}/events`.
 
 use super::{
-    Answer, Ask, Call, Handled, Pending, Step, View,
     answer::{Unanswered, only},
     body,
-    routes::Params,
+    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    params::Params,
 };
 use crate::{
     limits,
@@ -76,7 +76,7 @@ impl Draft<'_> {
 pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
     let gateway = params.gateway()?;
     if !view.directory.knows(gateway) {
-        return Err(Response::error(404, "there is no such gateway"));
+        return Err(no_such_gateway());
     }
     let draft: Draft<'_> = body::object(call.body)?;
     if draft.gateway()?.is_some_and(|named| named != gateway) {
@@ -84,17 +84,25 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     }
     let event = draft.into_event(gateway, view)?;
     let ask = Ask::Shard(view.placement.of_gateway(gateway), Command::Publish(event));
-    Ok(Step::Ask(vec![ask], Pending::Publish(Waiting)))
+    Ok(Step::Ask(vec![ask], Pending::new(Waiting)))
 }
+
+fn no_such_gateway() -> Response {
+    Response::error(404, NO_SUCH_GATEWAY)
+}
+
+/// What a publisher is told who names a gateway that is not there, whoever finds out.
+pub(super) const NO_SUCH_GATEWAY: &str = "there is no such gateway";
 
 /// The owner of the gateway has the event.
 #[derive(Debug)]
-pub struct Waiting;
+struct Waiting;
 
-impl Waiting {
-    pub(super) fn handle_answers(self, answers: Vec<Answer>) -> Handled {
+impl Continuation for Waiting {
+    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
         match only(answers)?.shard()? {
             Reply::Published(outcome) => Ok(Step::Respond(Response::json(200, &outcome))),
+            Reply::NoSuchGateway => Err(no_such_gateway()),
             _ => Err(Unanswered::Mismatched.into()),
         }
     }

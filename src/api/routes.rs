@@ -1,11 +1,15 @@
 //! The route table: what can be called, by whom, when, and with how large a body (contract section 2).
 
 use super::{
-    Call, Handled, Phase, View, auth, batch, deploy, gateways, health, manifest, metrics, publish, stats, tokens,
+    auth, batch, body,
+    call::{Call, Handled, Phase, Step, View},
+    deploy, gateways, health, manifest, metrics,
+    params::Params,
+    publish, stats, tokens,
 };
 use crate::{
     limits,
-    model::{GatewayId, Side, TokenId},
+    model::{GatewayId, Side},
     wire::http::Response,
 };
 use std::fmt;
@@ -145,39 +149,26 @@ pub fn route_request(call: &Call<'_>, side: Side, view: &View<'_>) -> Result<Rou
     }
 }
 
+/// Answers a call that [`route_request`] has let in, or says what must be asked first.
+pub fn handle(matched: &Matched, call: &Call<'_>, view: &View<'_>) -> Step {
+    let (handler, params) = match resume(matched, call, view) {
+        Ok(resumed) => resumed,
+        Err(refusal) => return Step::Respond(refusal),
+    };
+    if call.body.len() > matched.body_bytes_max() {
+        return Step::Respond(body::too_large(matched.body_bytes_max()));
+    }
+    handler(call, view, params).unwrap_or_else(Step::Respond)
+}
+
 /// The handler and the parameters of a call that was let in, once its body is there. Keys and phase are looked at again
 /// only where they may have changed meanwhile.
-pub(super) fn resume<'a>(
-    matched: &Matched,
-    call: &Call<'a>,
-    view: &View<'_>,
-) -> Result<(Handler, Params<'a>), Response> {
+fn resume<'a>(matched: &Matched, call: &Call<'a>, view: &View<'_>) -> Result<(Handler, Params<'a>), Response> {
     let params = params_of(matched.route.path, call.path).unwrap_or_default();
     if (matched.version, matched.phase) != (view.directory.version(), view.phase) {
         admit(matched.route, params, call, view)?;
     }
     Ok((matched.handler, params))
-}
-
-/// The segments of the path that stood for `{}`, as they came.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct Params<'a> {
-    /// The first.
-    pub first: &'a str,
-    /// The second.
-    pub second: &'a str,
-}
-
-impl Params<'_> {
-    /// The gateway that the path names. What is no UUID names none.
-    pub fn gateway(&self) -> Result<GatewayId, Response> {
-        GatewayId::parse(self.first).ok_or_else(|| Response::error(404, "there is no such gateway"))
-    }
-
-    /// The token that the path names.
-    pub fn token(&self) -> Result<TokenId, Response> {
-        TokenId::parse(self.second).ok_or_else(|| Response::error(404, "there is no such token"))
-    }
 }
 
 /// Lets the caller pass, or says why not.

@@ -1,6 +1,9 @@
 //! One call over many gateways: questions grouped by owner, and the answers found again in the order of the questions.
 
-use super::{Answer, Ask, answer::Unanswered};
+use super::{
+    answer::Unanswered,
+    call::{Answer, Ask},
+};
 use crate::{
     model::ShardId,
     shard::{Command, Placement, Reply},

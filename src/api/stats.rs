@@ -1,10 +1,10 @@
 //! The statistics: `GET /api/internal/v1/stats` (contract section 3), asked of the shards in two rounds.
 
 use super::{
-    Answer, Ask, Call, Handled, Pending, Step, View,
     answer::Unanswered,
+    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    params::Params,
     query::{Page, Query},
-    routes::Params,
 };
 use crate::{
     model::{GatewayId, ShardId},
@@ -54,7 +54,7 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled
     if let Some(gateway) = gateway {
         asks.push(Ask::Shard(view.placement.of_gateway(gateway), Command::Totals(Some(gateway))));
     }
-    Ok(Step::Ask(asks, Pending::Stats(Waiting(Stage::Totals { page, gateway }))))
+    Ok(Step::Ask(asks, Pending::new(Waiting(Stage::Totals { page, gateway }))))
 }
 
 /// One question to every shard: its sums.
@@ -73,7 +73,7 @@ pub(super) fn read_totals(answers: Vec<Answer>) -> Result<Vec<Totals>, Unanswere
 
 /// The statistics on their way.
 #[derive(Debug)]
-pub struct Waiting(Stage);
+struct Waiting(Stage);
 
 #[derive(Debug)]
 enum Stage {
@@ -83,8 +83,8 @@ enum Stage {
     Rows { limit: usize, total_active: usize, totals: Vec<Totals> },
 }
 
-impl Waiting {
-    pub(super) fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+impl Continuation for Waiting {
+    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled {
         match self.0 {
             Stage::Totals { page, gateway } => {
                 let mut totals = read_totals(answers)?;
@@ -128,7 +128,7 @@ fn ask_rows(
     if asks.is_empty() {
         return Ok(Step::Respond(assemble(Vec::new(), total_active, &totals, view)));
     }
-    Ok(Step::Ask(asks, Pending::Stats(Waiting(Stage::Rows { limit, total_active, totals }))))
+    Ok(Step::Ask(asks, Pending::new(Waiting(Stage::Rows { limit, total_active, totals }))))
 }
 
 fn read_rows(answers: Vec<Answer>) -> Result<Vec<ConnectionRow>, Unanswered> {

@@ -1,14 +1,13 @@
 //! A gateway's tokens: made (and shown once), listed without their secrets, revoked.
 
 use super::{
-    Answer, Ask, Call, Handled, Pending, Step, View,
     answer::{Unanswered, only},
     body,
-    routes::Params,
+    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    params::Params,
 };
 use crate::{
-    model::{KeyHash, Timestamp, TokenId},
-    store::{Op, Outcome, TokenRecord},
+    model::{KeyHash, StoreOp, StoreOutcome, Timestamp, TokenId, TokenRecord},
     wire::http::Response,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -56,25 +55,26 @@ pub(super) fn handle_create(call: &Call<'_>, view: &View<'_>, params: Params<'_>
             (Some(secret), hash)
         }
     };
-    let op = Op::CreateToken { gateway, token: TokenId::from_random((view.random)()), hash, created_at: view.now.wall };
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Tokens(Waiting(Stage::Create(secret)))))
+    let op =
+        StoreOp::CreateToken { gateway, token: TokenId::from_random((view.random)()), hash, created_at: view.now.wall };
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Create(secret)))))
 }
 
 /// `GET /api/v1/gateways/{gatewayId}/tokens`.
 pub(super) fn handle_list(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
-    let op = Op::Tokens(params.gateway()?);
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Tokens(Waiting(Stage::List))))
+    let op = StoreOp::Tokens(params.gateway()?);
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::List))))
 }
 
 /// `DELETE /api/v1/gateways/{gatewayId}/tokens/{tokenId}`.
 pub(super) fn handle_revoke(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
-    let op = Op::RevokeToken { gateway: params.gateway()?, token: params.token()? };
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::Tokens(Waiting(Stage::Revoke))))
+    let op = StoreOp::RevokeToken { gateway: params.gateway()?, token: params.token()? };
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Revoke))))
 }
 
 /// A call about tokens that waits for the store.
 #[derive(Debug)]
-pub struct Waiting(Stage);
+struct Waiting(Stage);
 
 #[derive(Debug)]
 enum Stage {
@@ -84,15 +84,15 @@ enum Stage {
     Revoke,
 }
 
-impl Waiting {
-    pub(super) fn handle_answers(self, answers: Vec<Answer>) -> Handled {
+impl Continuation for Waiting {
+    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
         let response = match (self.0, only(answers)?.store()?) {
-            (Stage::Create(secret), Outcome::Token(TokenRecord { id, created_at })) => {
+            (Stage::Create(secret), StoreOutcome::Token(TokenRecord { id, created_at })) => {
                 let token = secret.as_ref().map(|secret| secret.0.as_str());
                 Response::json(201, &Created { id, token, created_at })
             }
-            (Stage::List, Outcome::Tokens(list)) => Response::json(200, &Listing { count: list.len(), list }),
-            (Stage::Revoke, Outcome::Done) => Response::empty(204),
+            (Stage::List, StoreOutcome::Tokens(list)) => Response::json(200, &Listing { count: list.len(), list }),
+            (Stage::Revoke, StoreOutcome::Done) => Response::empty(204),
             _ => return Err(Unanswered::Mismatched.into()),
         };
         Ok(Step::Respond(response))

@@ -1,6 +1,6 @@
 //! A client of the hub's HTTP API: calls and answers, and whom to trust.
 
-use super::{Failure, endpoint::Endpoint};
+use super::Failure;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -37,9 +37,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// For the hub at that address.
-    pub fn new(endpoint: &Endpoint, admin_token: &str) -> Self {
-        let roots = endpoint.trusted.as_ref().map_or(RootCerts::WebPki, |trusted| {
+    /// For the hub at `base`; `trusted` are the certificates to trust, `None` the public authorities.
+    pub fn new(base: &str, trusted: Option<&[CertificateDer<'static>]>, admin_token: &str) -> Self {
+        let roots = trusted.map_or(RootCerts::WebPki, |trusted| {
             RootCerts::from(trusted.iter().map(|certificate| Certificate::from_der(certificate).to_owned()))
         });
         let config = Agent::config_builder()
@@ -50,7 +50,7 @@ impl Client {
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();
         let authorization = format!("Bearer {admin_token}");
-        Self { agent: config.new_agent(), base: endpoint.base.clone(), authorization }
+        Self { agent: config.new_agent(), base: base.to_owned(), authorization }
     }
 
     /// `GET`; the path begins with a slash.
@@ -148,7 +148,7 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let base = format!("https://{}", socket.local_addr().expect("it is bound"));
         drop(socket);
-        let client = Client::new(&Endpoint { base: base.clone(), trusted: None }, "t");
+        let client = Client::new(&base, None, "t");
         let error = client.get("/health").expect_err("nobody listens").to_string();
         assert!(error.starts_with(&format!("nothing listens at {base}")), "{error}");
     }
@@ -157,12 +157,14 @@ mod tests {
     fn the_hubs_own_certificate_is_trusted_and_no_other() {
         let answer = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\n{\"a\": 1}";
         let hub = TlsHub::start(move |stream| drop(answer_http(stream, answer)));
-        let client = Client::new(&hub.endpoint, "t0ken");
+        let client = Client::new(&hub.endpoint.base, hub.endpoint.trusted.as_deref(), "t0ken");
         assert_eq!(client.get("/x").expect("it answers").json(), serde_json::json!({ "a": 1 }));
 
         let other = TlsHub::start(|_| ());
-        let stranger = Endpoint { base: hub.endpoint.base.clone(), trusted: other.endpoint.trusted.clone() };
-        let error = Client::new(&stranger, "t0ken").get("/x").expect_err("it is not trusted").to_string();
+        let error = Client::new(&hub.endpoint.base, other.endpoint.trusted.as_deref(), "t0ken")
+            .get("/x")
+            .expect_err("it is not trusted")
+            .to_string();
         assert!(error.contains("give --ca FILE"), "{error}");
     }
 
@@ -170,7 +172,10 @@ mod tests {
     fn a_refusal_is_the_hubs_own_words() {
         let check = |answer: &'static str, expected: &str| {
             let hub = TlsHub::start(move |stream| drop(answer_http(stream, answer)));
-            let error = Client::new(&hub.endpoint, "t").get("/x").expect_err("it refuses").to_string();
+            let error = Client::new(&hub.endpoint.base, hub.endpoint.trusted.as_deref(), "t")
+                .get("/x")
+                .expect_err("it refuses")
+                .to_string();
             assert_eq!(error, expected);
         };
         check(

@@ -99,7 +99,7 @@ fn started(narrator: &Narrator, config: &Config, hub: &Hub, port_free: bool) -> 
 impl Story {
     fn new(narrator: Narrator, config: &Config, hub: &Hub) -> Result<Self, Failure> {
         let endpoint = HubArgs { data: Some(config.data.clone()), ..HubArgs::default() }.endpoint(&|_| None)?;
-        let client = Client::new(&endpoint, hub.admin_token());
+        let client = Client::new(&endpoint.base, endpoint.trusted.as_deref(), hub.admin_token());
         Ok(Self { narrator, client, endpoint, gateways: Vec::new(), instances: Vec::new() })
     }
 

@@ -10,7 +10,7 @@ pub const ADDRESS_FILE: &str = "address";
 /// The file in the data directory with the admin token.
 pub const ADMIN_TOKEN_FILE: &str = "admin-token";
 /// The file in the data directory with the hub's own certificate.
-const CERTIFICATE_FILE: &str = crate::store::certificate::CERT_FILE;
+const CERTIFICATE_FILE: &str = crate::tls::CERT_FILE;
 
 /// Which hub, and how to be let in.
 #[derive(Args, Clone, Default)]
@@ -107,7 +107,7 @@ impl AdminArgs {
     /// What was looked for, where, and what to do.
     pub fn client(&self) -> Result<Client, Failure> {
         let endpoint = self.hub.endpoint(&process_variable)?;
-        Ok(Client::new(&endpoint, &self.token(&process_variable)?))
+        Ok(Client::new(&endpoint.base, endpoint.trusted.as_deref(), &self.token(&process_variable)?))
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
         let write = |name, text: Option<&str>| text.map(|text| fs::write(dir.path().join(name), format!("{text}\n")));
         let _ = (write(ADDRESS_FILE, address), write(ADMIN_TOKEN_FILE, token));
         if certificate {
-            crate::store::certificate::self_signed(dir.path()).expect("it can be made");
+            crate::tls::self_signed(dir.path()).expect("it can be made");
         }
         dir
     }

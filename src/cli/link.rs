@@ -129,14 +129,6 @@ impl Link {
         self.socket.send(Message::text(text)).map_err(read_error)
     }
 
-    /// A second hold on the socket, by which another thread can end this one's waiting.
-    ///
-    /// # Errors
-    /// Where the process has no descriptor left.
-    pub fn tcp(&self) -> io::Result<TcpStream> {
-        self.tcp.try_clone()
-    }
-
     /// Says goodbye and waits for the hub to say it, too.
     pub fn close(mut self) {
         let _ = self.tcp.set_read_timeout(Some(CONNECT_DEADLINE));

@@ -1,7 +1,7 @@
 //! A stand-in for a hub, for tests of the client's side: TLS with a certificate of its own on a free port.
 
 use super::endpoint::Endpoint;
-use crate::store::certificate::self_signed;
+use crate::tls::self_signed;
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},

@@ -1,6 +1,6 @@
 //! A configuration while its sources are laid over each other, before the checks that look at several keys.
 
-use super::{Config, LogFormat, Tls};
+use super::settings::{Config, LogFormat, Tls};
 use std::path::PathBuf;
 
 /// The words of `tls.mode`, in the order of [`Draft::tls_mode`].

@@ -147,12 +147,15 @@ pub(super) static KEYS: &[Key] = &[
     Key::new(
         "limits.outbox_bytes",
         Kind::Bytes(16 * KIB, 1_024 * MIB, |draft| &mut draft.outbox_bytes_max),
-        &["Bytes that wait for one slow connection above the event in flight; over it: closed with 1013."],
+        &[
+            "Bytes that wait for one slow connection above the event in flight; over it: closed with 1013.",
+            "Slow is a socket that has taken nothing for a second, or has been over this for five.",
+        ],
     ),
     Key::new(
         "limits.write_deadline",
         Kind::Duration(ms(10), HOUR, |draft| &mut draft.config.write_deadline),
-        &["A connection that has taken nothing for so long while bytes wait is closed with 1013."],
+        &["A connection that has taken and acknowledged nothing for this long while bytes wait is closed with 1013."],
     ),
     Key::new(
         "limits.inbound_message_bytes",

@@ -1,7 +1,8 @@
 //! What is taken, from where, and what is refused with which words.
 
 use super::{example::example, table::KEYS, *};
-use std::{fs, path::Path};
+use crate::limits;
+use std::{fs, path::Path, time::Duration};
 
 const FILE: &str = "gatecast.toml";
 

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     engine::{Accepted, Engine, Incoming, Io, Lane, LinkKey, Notice, PeerState, Received, Request, Sent},
-    model::{Now, ShardId, Side},
+    model::{Now, ShardId, Side, StoreOp},
     shard::{Reply, RequestKey},
-    store::{Op, Settled, StoreHandle},
+    store::{Settled, StoreHandle},
 };
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -130,7 +130,7 @@ impl Io for CoreIo {
         self.peers[to.index()].reply(key, reply)
     }
 
-    fn store(&mut self, op: Op, key: RequestKey) -> bool {
+    fn store(&mut self, op: StoreOp, key: RequestKey) -> bool {
         let me = self.peers[self.id.index()].clone();
         let reply = move |outcome| {
             // Only a core that has ended takes no answers.

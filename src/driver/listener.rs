@@ -50,3 +50,20 @@ pub(crate) fn is_taken(address: SocketAddr) -> bool {
     };
     probe().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::socket, *};
+
+    #[test]
+    fn accepted_sockets_never_hold_an_event_back_and_never_block() {
+        let (address, listeners) = bind("127.0.0.1:0".parse().expect("an address"), 1).expect("a listener");
+        let client = std::net::TcpStream::connect(address).expect("a connection");
+        let (accepted, peer) = socket::accept(&listeners[0]).expect("it works").expect("it waits");
+        assert_eq!(peer, client.local_addr().expect("an address"));
+        assert!(rustix::net::sockopt::tcp_nodelay(&accepted).expect("an option"), "inherited from the listener");
+        let flags = rustix::fs::fcntl_getfl(&accepted).expect("flags");
+        assert!(flags.contains(rustix::fs::OFlags::NONBLOCK));
+        assert!(socket::accept(&listeners[0]).expect("it works").is_none());
+    }
+}

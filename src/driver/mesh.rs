@@ -7,8 +7,9 @@
 use crate::{
     engine::{Incoming, Lane, Request},
     limits,
+    model::StoreOutcome,
     shard::{Reply, RequestKey},
-    store::{Outcome, Settled},
+    store::Settled,
 };
 use flume::{Receiver, Sender, TrySendError};
 use rustix::event::EventfdFlags;
@@ -106,7 +107,7 @@ impl Address {
     }
 
     /// Brings the store's outcome; whether there was room.
-    pub(super) fn stored(&self, key: RequestKey, outcome: Outcome) -> bool {
+    pub(super) fn stored(&self, key: RequestKey, outcome: StoreOutcome) -> bool {
         self.answer(Incoming::Stored(key, outcome))
     }
 

@@ -23,7 +23,6 @@ mod notices;
 mod pace;
 mod raw;
 mod socket;
-pub(crate) mod tls_config;
 pub(crate) mod watchdog;
 
 #[cfg(test)]

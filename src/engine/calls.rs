@@ -13,7 +13,7 @@ use crate::{
     api::{self, Answer, Ask, Call, Phase, Routed, Step, View},
     model::{Now, ShardId},
     session::Session,
-    shard::{Command, Origin, RequestKey},
+    shard::{self, Command, Failed, Origin, Reply, RequestKey},
     wire::http::Response,
 };
 
@@ -76,6 +76,7 @@ impl<I: Io> Engine<I> {
     }
 
     fn respond(&mut self, io: &mut I, now: Now, key: LinkKey, mut response: Response) {
+        debug_assert!((200..600).contains(&response.status), "an answer is a final one");
         response.close |= self.hub.phase() == Phase::Draining;
         self.with_session(io, now, key, |session, _| session.handle_response(now, &response));
         self.wake_writer(key);
@@ -120,6 +121,41 @@ impl<I: Io> Engine<I> {
 
     fn ask_core(&mut self, io: &mut I, shard: ShardId, key: RequestKey, command: Command) -> bool {
         io.request(shard, Request::Command(Origin { shard: self.id, key }, command)).is_ok()
+    }
+
+    /// Carries out one thing that the shard asks for.
+    pub(super) fn handle_shard_effect(&mut self, io: &mut I, now: Now) -> Visit {
+        match self.shard.poll_effect() {
+            None => return Visit::Idle,
+            Some(shard::Effect::Reply(origin, reply)) => self.handle_reply(io, now, origin, reply),
+            Some(shard::Effect::Close(member, reason)) => {
+                let Some(key) = self.links.of_member(member) else { return Visit::Small };
+                self.with_session(io, now, key, |session, _| session.close(now, reason));
+                self.carry_out(io, now, key);
+                self.wake_writer(key);
+                self.settle(io, now, key);
+            }
+        }
+        Visit::Small
+    }
+
+    /// Brings the shard's reply to whoever asked.
+    fn handle_reply(&mut self, io: &mut I, now: Now, origin: Origin, reply: Reply) {
+        if origin.shard == self.id {
+            self.handle_answer(io, now, origin.key, Answer::Shard(reply));
+        } else if !io.reply(origin.shard, origin.key, reply) {
+            io.notice(now, Notice::ReplyLost);
+        }
+    }
+
+    /// Tells of one failed delivery.
+    pub(super) fn tell_failure(&mut self, io: &mut I, now: Now) -> Visit {
+        match self.shard.poll_failure() {
+            None => return Visit::Idle,
+            Some(Failed::One(failure)) => io.notice(now, Notice::DeliveryFailed(&failure)),
+            Some(Failed::LeftOut(count)) => io.notice(now, Notice::FailuresLeftOut(count)),
+        }
+        Visit::Small
     }
 
     /// An answer has come.
@@ -198,6 +234,7 @@ impl<I: Io> Engine<I> {
             connections_max: self.hub.connections_max,
             degraded: self.hub.is_degraded(),
             admin_token: self.hub.admin_token,
+            lateness_max: self.hub.lateness_max(),
             random: &|| io.random(),
         })
     }

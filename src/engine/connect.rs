@@ -1,21 +1,65 @@
-//! Whether a gateway may connect, in the order of the contract: address, key, slot; then to the core that owns it.
+//! How a connection comes to its gateway, and how it leaves: accepted; then, in the order of the contract, address, key and
+//! slot; then joined on the core that owns the gateway.
 
 use super::{
     core::Engine,
-    io::{Entrant, Handoff, Io, Request},
+    io::{Accepted, Entrant, Handoff, Io, Request},
     link::{Link, LinkKey},
     notice::Notice,
     pending_requests::Then,
+    schedule::Visit,
     slots::Slot,
 };
 use crate::{
     api::{Answer, Ask, Phase},
-    model::{ConnectionId, KeyHash, Now, Refused},
-    session::Admitted,
+    limits,
+    model::{CloseReason, ConnectionId, KeyHash, Now, Refused},
+    session::{Admitted, Session},
     shard::{Command, Join, Reply},
+    wire::tls::Security,
 };
+use std::sync::Arc;
 
 impl<I: Io> Engine<I> {
+    /// Takes the next connection from the kernel.
+    pub(super) fn accept(&mut self, io: &mut I, now: Now) -> Visit {
+        if !self.acceptor.is_ready() {
+            return Visit::Idle;
+        }
+        match io.accept() {
+            Accepted::Socket { socket, peer, side } => {
+                self.acceptor.handle_accepted();
+                let transients_max = limits::TRANSIENT_SOCKETS_MAX / usize::from(self.hub.placement.shards());
+                let security = match &self.tls {
+                    None => Ok(Security::Plain),
+                    Some(config) => Security::tls(Arc::clone(config)),
+                };
+                match security {
+                    Ok(security) if self.transients() < transients_max => {
+                        let session = Session::new(now, Arc::clone(&self.hub.session), security, peer);
+                        self.insert(io, Link::new(session, socket, side));
+                    }
+                    Ok(_) => io.close(socket),
+                    Err(error) => {
+                        io.notice(now, Notice::TlsFailed { address: peer, error: &error.0 });
+                        io.close(socket);
+                    }
+                }
+                Visit::Large
+            }
+            Accepted::Blocked => {
+                self.acceptor.handle_blocked();
+                Visit::Idle
+            }
+            Accepted::Failed(error) => {
+                if self.acceptor.back_off(now.instant) {
+                    io.notice(now, Notice::CannotAccept(&error));
+                }
+                Visit::Small
+            }
+        }
+    }
+
     /// Asks the shard that owns the peer's address whether it may try; that may be this one.
     pub(super) fn admit(&mut self, io: &mut I, now: Now, key: LinkKey, presented: Option<KeyHash>) {
         if self.hub.phase() != Phase::Ready {
@@ -74,7 +118,9 @@ impl<I: Io> Engine<I> {
     /// Sends the connection to the core that owns its gateway.
     fn hand_off(&mut self, io: &mut I, now: Now, key: LinkKey, entrant: Entrant, slot: Slot) {
         let owner = self.hub.placement.of_gateway(entrant.gateway);
-        let Some(Link { session, socket, side, .. }) = self.links.remove(key) else { return };
+        debug_assert_ne!(owner, self.id, "a connection is handed to another core");
+        let Some(Link { session, socket, side, member, .. }) = self.links.remove(key) else { return };
+        debug_assert!(member.is_none(), "it moves before it joins");
         let socket = io.detach(socket);
         let handoff = Box::new(Handoff { socket, session, side, entrant, slot });
         // The owner's lane is full: the connection stays here, and is told.
@@ -109,6 +155,8 @@ impl<I: Io> Engine<I> {
         }
         let Some(link) = self.links.get_mut(key) else { return };
         let (gateway, address) = (entrant.gateway, link.session.peer());
+        debug_assert_eq!(self.hub.placement.of_gateway(gateway), self.id, "a gateway lives on one core");
+        debug_assert!(link.member.is_none(), "a connection joins once");
         let connection = ConnectionId::from_random(io.random());
         let join = Join { gateway, id: connection, token: entrant.token, address };
         let (member, position) = match self.shard.handle_join(now, join) {
@@ -132,5 +180,19 @@ impl<I: Io> Engine<I> {
         let Some(link) = self.links.get_mut(key) else { return };
         io.notice(now, Notice::Unauthorized { address: link.session.peer(), key: presented });
         link.session.handle_refusal(now, Refused::Unauthorized);
+    }
+
+    /// Takes the connection out of the shard; what it did not get has failed.
+    pub(super) fn leave(&mut self, io: &mut I, now: Now, key: LinkKey, reason: CloseReason) {
+        let Some(member) = self.links.take_member(key) else { return };
+        let left = self.shard.handle_leave(now, member, reason);
+        if let Some(link) = self.links.get_mut(key) {
+            link.slot = None;
+        }
+        if let Some(connection) = left {
+            let lasted = now.instant.since(connection.connected);
+            let (gateway, address) = (connection.gateway, connection.address);
+            io.notice(now, Notice::Disconnected { gateway, connection: connection.id, address, reason, lasted });
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What one core owns, and the loop that gives each kind of work its share.
 
 use super::{
-    accept::Acceptor,
+    acceptor::Acceptor,
     drain::Drain,
     guard::guarded,
     hub::HubState,
@@ -74,12 +74,15 @@ const HANDSHAKING: usize = 1;
 impl<I: Io> Engine<I> {
     /// A core without connections.
     pub fn new(now: Now, settings: EngineSettings) -> Self {
-        let mut directory = Directory::default();
-        settings.directory.into_iter().for_each(|change| directory.apply(change));
+        let (mut directory, mut shard) = (Directory::default(), Shard::new(settings.shard));
+        for change in settings.directory {
+            directory.apply(change);
+            shard.handle_change(change);
+        }
         Self {
             id: settings.id,
             hub: settings.hub,
-            shard: Shard::new(settings.shard),
+            shard,
             directory,
             tls: settings.tls,
             links: Links::default(),
@@ -129,6 +132,7 @@ impl<I: Io> Engine<I> {
             if done == 0 {
                 return self.rest();
             }
+            debug_assert!(io.now().instant >= now.instant, "the clock does not run backwards");
             now = io.now();
             if now.instant.since(begun.instant) >= schedule::PASS_TIME {
                 return Rest::More;
@@ -181,6 +185,7 @@ impl<I: Io> Engine<I> {
         }
         match link.session.poll_timeout().filter(|at| *at <= now.instant) {
             Some(due) => {
+                debug_assert!(due <= now.instant, "a deadline is not served early");
                 self.hub.served(self.id, due, now.instant);
                 self.with_session(io, now, key, |session, _| session.handle_timeout(now));
                 self.carry_out(io, now, key);
@@ -273,6 +278,7 @@ impl<I: Io> Engine<I> {
         if link.session.is_over() && !link.session.has_effect() {
             return self.remove(io, now, key);
         }
+        debug_assert!(link.member.is_none() || link.slot.is_some(), "a gateway's connection has a slot");
         if link.wants_visit() {
             self.wake_reader(key);
         }

@@ -1,7 +1,7 @@
-//! The end of a core: what is queued goes out, closes are spread over the window, and nobody holds it up.
+//! How far the end of a core has come: whose close is due when, and when it is over whatever is left.
 
-use super::{core::Engine, io::Io, link::LinkKey, notice::Notice};
-use crate::model::{CloseReason, Instant, Now};
+use super::link::LinkKey;
+use crate::model::Instant;
 use std::{collections::VecDeque, time::Duration};
 
 /// After the window, this long for the last closes to be answered.
@@ -45,80 +45,91 @@ impl Drain {
     fn next_close(&self) -> Instant {
         self.began + self.step * self.closed
     }
-}
 
-impl<I: Io> Engine<I> {
-    pub(super) fn begin_drain(&mut self, now: Now) {
-        if self.drain.is_some() {
-            return;
-        }
-        let mut queue: Vec<_> =
-            self.links.iter().filter(|(_, link)| link.member.is_some()).map(|(key, _)| key).collect();
-        // In no order that a gateway could know.
-        queue.sort_by_key(|key| key.serial.wrapping_mul(0x9e37_79b1));
-        let window = self.hub.drain_window;
-        let step = window.checked_div(u32::try_from(queue.len()).unwrap_or(u32::MAX)).unwrap_or_default();
-        self.drain = Some(Drain {
-            queue: queue.into(),
-            began: now.instant,
+    /// A drain of these connections that begins now; in no order that a gateway could know.
+    pub(super) fn new(now: Instant, mut connections: Vec<LinkKey>, window: Duration) -> Self {
+        connections.sort_by_key(|key| key.serial.wrapping_mul(0x9e37_79b1));
+        let step = window.checked_div(u32::try_from(connections.len()).unwrap_or(u32::MAX)).unwrap_or_default();
+        Self {
+            queue: connections.into(),
+            began: now,
             step,
             closed: 0,
-            deadline: now.instant + window + PATIENCE,
-            next_look: now.instant,
+            deadline: now + window + PATIENCE,
+            next_look: now,
             stage: Stage::Closing,
-        });
+        }
     }
 
-    /// Takes the drain a step further; returns whether there was something to do.
-    pub(super) fn drain_next(&mut self, io: &mut I, now: Now) -> bool {
-        let Some(drain) = self.drain.as_mut().filter(|drain| !drain.has_ended()) else { return false };
-        if !drain.queue.is_empty() && now.instant >= drain.next_close() {
-            drain.closed += 1;
-            if let Some(key) = drain.queue.pop_front() {
-                self.with_session(io, now, key, |session, _| session.close(now, CloseReason::Shutdown));
-                self.carry_out(io, now, key);
-                self.wake_writer(key);
-                self.settle(io, now, key);
-            }
-            return true;
+    /// The next connection to close, once its time has come.
+    pub(super) fn pop_close(&mut self, now: Instant) -> Option<LinkKey> {
+        if self.has_ended() || self.queue.is_empty() || now < self.next_close() {
+            return None;
         }
-        if now.instant < drain.next_look {
-            return false;
-        }
-        drain.next_look = now.instant + LOOK_INTERVAL;
-        let over = now.instant >= drain.deadline;
-        if drain.stage == Stage::Closing && (over || (self.hub.connections() == 0 && !self.pending.is_waiting())) {
-            drain.stage = Stage::Settled;
-            self.hub.settle();
-        }
-        if drain.stage == Stage::Settled && (over || self.hub.all_settled()) {
-            drain.stage = Stage::Ended;
-            self.end(io, now);
-        }
-        true
+        self.closed += 1;
+        self.queue.pop_front()
     }
 
-    /// Ends what is left by force.
-    fn end(&mut self, io: &mut I, now: Now) {
-        io.stop_accepting();
-        let left: Vec<_> = self.links.iter().map(|(key, link)| (key, link.member.is_some())).collect();
-        let connections = left.iter().filter(|(_, member)| *member).count();
-        if connections > 0 {
-            io.notice(now, Notice::Forced { connections });
+    /// Whether it is time to look at what is left.
+    pub(super) fn look(&mut self, now: Instant) -> bool {
+        let due = !self.has_ended() && now >= self.next_look;
+        if due {
+            self.next_look = now + LOOK_INTERVAL;
         }
-        for (key, member) in left {
-            if member {
-                // Whoever is being closed for another reason ends with that one.
-                self.with_session(io, now, key, |session, _| {
-                    session.close(now, CloseReason::Shutdown);
-                    session.handle_broken();
-                });
-                self.carry_out(io, now, key);
-            }
-            self.leave(io, now, key, CloseReason::Shutdown);
-            if let Some(link) = self.links.remove(key) {
-                io.close(link.socket);
+        due
+    }
+
+    /// Nothing is left on this core, or its time is over; returns whether this is news.
+    pub(super) fn settle(&mut self, now: Instant, nothing_left: bool) -> bool {
+        let settles = self.stage == Stage::Closing && (nothing_left || now >= self.deadline);
+        if settles {
+            self.stage = Stage::Settled;
+        }
+        settles
+    }
+
+    /// All cores have settled, or this one's time is over; returns whether this is news.
+    pub(super) fn end(&mut self, now: Instant, all_settled: bool) -> bool {
+        let ends = self.stage == Stage::Settled && (all_settled || now >= self.deadline);
+        if ends {
+            self.stage = Stage::Ended;
+        }
+        ends
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(count: u32) -> Vec<LinkKey> {
+        (0..count).map(|index| LinkKey { index, serial: index + 1 }).collect()
+    }
+
+    #[test]
+    fn closes_are_spread_over_the_window_and_each_comes_once() {
+        let mut drain = Drain::new(Instant(0), keys(10), Duration::from_secs(5));
+        let mut closed = Vec::new();
+        for tick in 0..60 {
+            while let Some(key) = drain.pop_close(Instant(tick * 100_000)) {
+                closed.push((tick, key.serial));
             }
         }
+        assert_eq!(closed.iter().map(|(tick, _)| *tick).collect::<Vec<_>>(), [0, 5, 10, 15, 20, 25, 30, 35, 40, 45]);
+        let mut serials: Vec<_> = closed.iter().map(|(_, serial)| *serial).collect();
+        assert!(!serials.is_sorted(), "in another order than they came");
+        serials.sort_unstable();
+        assert_eq!(serials, (1..=10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_core_ends_when_all_have_settled_or_its_time_is_over() {
+        let mut drain = Drain::new(Instant(0), keys(1), Duration::ZERO);
+        assert!(!drain.settle(Instant(0), false) && !drain.end(Instant(0), true));
+        assert!(drain.settle(Instant(1), true) && !drain.settle(Instant(2), true), "once");
+        assert!(!drain.end(Instant(2), false) && drain.end(Instant(3), true) && drain.has_ended());
+        let mut forced = Drain::new(Instant(0), keys(1), Duration::ZERO);
+        let over = Instant(0) + PATIENCE;
+        assert!(forced.settle(over, false) && forced.end(over, false));
     }
 }

@@ -5,10 +5,9 @@
 
 use super::{link::LinkKey, notice::Notice, slots::Slot};
 use crate::{
-    model::{Change, GatewayId, KeyHash, Now, ShardId, Side, TokenId},
+    model::{Change, GatewayId, KeyHash, Now, ShardId, Side, StoreOp, StoreOutcome, TokenId},
     session::Session,
     shard::{Command, Origin, Reply, RequestKey},
-    store::{Op, Outcome},
 };
 use rustls::ServerConfig;
 use std::{net::SocketAddr, sync::Arc};
@@ -58,7 +57,7 @@ pub trait Io {
     /// Answers another core. Its lane has room for every request that it has in flight; false where it has none all the same.
     fn reply(&mut self, to: ShardId, key: RequestKey, reply: Reply) -> bool;
     /// Asks the store; the outcome comes by [`Lane::Replies`]. False where its queue is full.
-    fn store(&mut self, op: Op, key: RequestKey) -> bool;
+    fn store(&mut self, op: StoreOp, key: RequestKey) -> bool;
     /// The next value from a lane.
     fn take(&mut self, lane: Lane) -> Option<Incoming<Self::Detached, Self::Receipt>>;
 }
@@ -142,7 +141,7 @@ pub enum Incoming<D, R> {
     /// Another core's shard answers.
     Reply(RequestKey, Reply),
     /// The store answers.
-    Stored(RequestKey, Outcome),
+    Stored(RequestKey, StoreOutcome),
     /// Gateways or tokens changed; the receipt is dropped once this core has applied it.
     Change(Change, R),
     /// A new certificate.

@@ -11,12 +11,11 @@
 //! The world only says which link became ready ([`Engine::handle_ready`], which marks it); all work is done by
 //! [`Engine::pass`], which takes what it wants through [`Io`], in the order and amount that `schedule` gives.
 
-mod accept;
+mod acceptor;
 mod calls;
 mod connect;
 mod core;
 mod drain;
-mod effects;
 #[cfg(test)]
 pub(crate) mod faults;
 mod guard;
@@ -30,6 +29,7 @@ mod notice;
 mod pending_requests;
 mod read;
 mod schedule;
+mod shutdown;
 mod slots;
 mod timer_wheel;
 mod write;

@@ -1,8 +1,7 @@
 //! What is rare and worth telling, said once as a value: log lines and counters are made of it outside.
 
 use crate::{
-    model::{CloseReason, ConnectionId, GatewayId, KeyHash, Refused},
-    session::message::DeploymentAck,
+    model::{CloseReason, ConnectionId, DeploymentAck, GatewayId, KeyHash, Refused},
     shard::DeliveryFailure,
 };
 use std::{net::SocketAddr, time::Duration};

@@ -98,6 +98,7 @@ impl PendingRequests {
         let question = self.questions.get_mut(index).filter(|question| question.serial == serial)?;
         let place = question.answers.get_mut(part).filter(|place| place.is_none())?;
         *place = Some(answer);
+        debug_assert!(question.missing > 0, "a part is answered once");
         question.missing -= 1;
         let whole = question.missing == 0 && !question.open;
         if whole { self.remove(QuestionKey { index, serial }) } else { None }
@@ -163,6 +164,7 @@ impl PendingRequests {
     fn remove(&mut self, key: QuestionKey) -> Option<Complete> {
         self.questions.get(key.index).filter(|question| question.serial == key.serial)?;
         let question = self.questions.remove(key.index);
+        debug_assert!(question.missing <= question.answers.len() && question.answers.len() <= self.in_flight);
         self.in_flight -= question.answers.len();
         let answers = question.answers.into_iter().map(|answer| answer.unwrap_or(Answer::TimedOut)).collect();
         Some(Complete { link: question.link, then: question.then?, answers })

@@ -1,18 +1,26 @@
-//! One visit of a link that has something to read: bytes into its session.
+//! One visit of a link that has something to read: bytes into its session, and what the session asks for.
 
 use super::{
     core::Engine,
+    guard::guarded,
     io::{Io, Received},
     link::LinkKey,
-    schedule::Visit,
+    notice::Notice,
+    schedule::{CALLS_PER_VISIT, Visit},
 };
-use crate::{limits, model::Now};
+use crate::{
+    limits,
+    model::{Message, Now},
+    session::{Effect, End},
+    wire::message,
+};
 use zeroize::Zeroize;
 
 impl<I: Io> Engine<I> {
     /// Reads once, and carries out what the session asks for. A link that has more to say goes to the tail of the queue.
     pub(super) fn read(&mut self, io: &mut I, now: Now, key: LinkKey) -> Visit {
         let Some(link) = self.links.get_mut(key) else { return Visit::Small };
+        debug_assert!(link.reading, "who is visited was in the queue");
         link.reading = false;
         // What earlier bytes have asked for comes first.
         if !link.session.has_effect() {
@@ -34,6 +42,10 @@ impl<I: Io> Engine<I> {
         let received = io.receive(&mut link.socket, &mut self.received[..room]);
         match received {
             Received::Bytes(bytes) => {
+                debug_assert!(
+                    (1..=room).contains(&bytes),
+                    "a read brings something, and no more than there is room for"
+                );
                 // A short read has emptied the socket, unless the end stands behind it.
                 link.readable = bytes == room || link.ended;
                 let mut buffer = std::mem::take(&mut self.received);
@@ -57,6 +69,75 @@ impl<I: Io> Engine<I> {
                 link.readable = false;
                 link.session.handle_broken();
             }
+        }
+    }
+
+    /// Carries out what the session asks for, up to a bound of calls; what is left waits for the link's next visit.
+    pub(super) fn carry_out(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let mut calls = 0;
+        while calls < CALLS_PER_VISIT
+            && let Some(effect) = self.links.get_mut(key).and_then(|link| link.session.poll_effect())
+        {
+            calls += usize::from(matches!(effect, Effect::Call));
+            self.carry_out_one(io, now, key, effect);
+        }
+    }
+
+    fn carry_out_one(&mut self, io: &mut I, now: Now, key: LinkKey, effect: Effect) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        match effect {
+            Effect::Route => self.route(io, now, key),
+            Effect::Call => self.call(io, now, key),
+            Effect::Admit(presented) => self.admit(io, now, key, presented),
+            Effect::Life(round_trip) => {
+                if let Some(member) = link.member {
+                    self.shard.handle_life(now, member, round_trip);
+                }
+            }
+            Effect::Message(text) => self.handle_message(io, now, key, &text),
+            Effect::Ignored => io.notice(now, Notice::Ignored { address: link.session.peer() }),
+            Effect::Closing(reason) => {
+                if let Some(member) = link.member {
+                    self.shard.handle_closing(now, member, reason);
+                }
+            }
+            Effect::Probe => {
+                let reachable = io.peer(&link.socket).all_acknowledged;
+                link.session.handle_peer_state(now, reachable);
+                if let Some(member) = link.member.filter(|_| reachable) {
+                    self.shard.handle_stale(member);
+                }
+            }
+            Effect::Stalled => {
+                let acknowledged = io.peer(&link.socket).acknowledged_bytes;
+                let moved = std::mem::replace(&mut link.acknowledged_bytes, acknowledged) < acknowledged;
+                link.session.handle_stall(now, moved);
+            }
+            Effect::ShutdownWrite => io.shutdown_write(&mut link.socket),
+            Effect::Over(End::Closed(reason)) => self.leave(io, now, key, reason),
+            Effect::Over(End::Tls(error)) => {
+                io.notice(now, Notice::TlsFailed { address: link.session.peer(), error: &error });
+            }
+            Effect::Over(_) => {}
+        }
+    }
+
+    fn handle_message(&mut self, io: &mut I, now: Now, key: LinkKey, text: &[u8]) {
+        let Some(link) = self.links.get(key) else { return };
+        let address = link.session.peer();
+        let Some(member) = link.member.and_then(|member| self.shard.connection(member)) else { return };
+        let (gateway, connection) = (member.gateway, member.id);
+        match guarded(|| message::parse(text)) {
+            Some(Message::DeploymentAck(ack)) => {
+                io.notice(now, Notice::Acknowledged { gateway, connection, ack: &ack });
+                self.shard.handle_ack(ack.status.as_deref() == Some("success"));
+            }
+            Some(Message::Unknown) => io.notice(now, Notice::UnknownMessage { gateway, connection }),
+            Some(Message::Malformed) => {
+                self.shard.handle_malformed();
+                io.notice(now, Notice::Malformed { gateway, connection, address });
+            }
+            None => self.handle_panic(io, now, key),
         }
     }
 }

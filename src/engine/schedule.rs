@@ -24,17 +24,17 @@ pub(super) const TIMERS: Share = share(256, 300);
 /// Changes of gateways and tokens: a revocation is served before anything else that came from outside.
 pub(super) const CONTROL: Share = share(64, 200);
 /// Answers of other cores and of the store.
-pub(super) const REPLIES: Share = share(64, 200);
+pub(super) const REPLIES: Share = share(256, 500);
 /// Requests of other cores.
-pub(super) const REQUESTS: Share = share(32, 300);
+pub(super) const REQUESTS: Share = share(256, 500);
 /// Links that have finished their handshake and have sent something.
-pub(super) const READ: Share = share(32, 300);
+pub(super) const READ: Share = share(32, 1_000);
 /// Slices of calls that are too long for one turn.
 pub(super) const SLICES: Share = share(4, 300);
 /// Links that have something to write.
-pub(super) const WRITE: Share = share(64, 400);
+pub(super) const WRITE: Share = share(128, 1_000);
 /// Answers to publishers, and connections that the shard closes.
-pub(super) const EFFECTS: Share = share(256, 200);
+pub(super) const EFFECTS: Share = share(256, 500);
 /// Failed deliveries that are told.
 pub(super) const FAILURES: Share = share(64, 200);
 /// New connections.

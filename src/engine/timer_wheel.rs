@@ -1,25 +1,37 @@
-//! When which connection wants to be looked at: a hashed timer wheel, 16 bytes an entry.
+//! When which connection wants to be looked at: a hashed timer wheel, 16 bytes an entry, which allocates nothing once it has
+//! grown to the number of its entries.
 
 use crate::model::Instant;
 use std::collections::VecDeque;
 
 /// Entries by the tick that they are due in. One beyond the horizon is due at the horizon, and is put back then.
 pub(super) struct TimerWheel<T> {
-    slots: Vec<Vec<T>>,
+    /// The first node of each tick's list.
+    slots: Vec<u32>,
+    nodes: Vec<Node<T>>,
+    /// The first node that holds nothing.
+    free: u32,
     /// A bit for each slot that has entries.
     occupied: [u64; WORDS],
     /// The next tick to be looked at.
     next: u64,
 }
 
+struct Node<T> {
+    entry: Option<T>,
+    next: u32,
+}
+
 /// Microseconds of one tick: an entry is due up to this much late.
-pub(crate) const TICK: u64 = 25_000;
-const SLOTS: u64 = 4096;
+const TICK: u64 = 10_000;
+const SLOTS: u64 = 8192;
 const WORDS: usize = (SLOTS / 64) as usize;
+const NONE: u32 = u32::MAX;
 
 impl<T> TimerWheel<T> {
     pub(super) fn new(now: Instant) -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), occupied: [0; WORDS], next: now.0 / TICK }
+        let slots = vec![NONE; SLOTS as usize];
+        Self { slots, nodes: Vec::new(), free: NONE, occupied: [0; WORDS], next: now.0 / TICK }
     }
 
     /// When an entry for `at` comes out: not before it, or at the horizon.
@@ -29,9 +41,21 @@ impl<T> TimerWheel<T> {
 
     /// Puts an entry in; it comes out of [`TimerWheel::advance`] at [`TimerWheel::due`].
     fn insert(&mut self, at: Instant, entry: T) {
+        debug_assert!(self.due(at).0.is_multiple_of(TICK), "an entry is due at the end of a tick");
         let slot = (self.due(at).0 / TICK % SLOTS) as usize;
         self.occupied[slot / 64] |= 1 << (slot % 64);
-        self.slots[slot].push(entry);
+        let node = Node { entry: Some(entry), next: self.slots[slot] };
+        self.slots[slot] = match self.free {
+            NONE => {
+                self.nodes.push(node);
+                u32::try_from(self.nodes.len() - 1).expect("links are bounded far below 2^32")
+            }
+            free => {
+                self.free = self.nodes[free as usize].next;
+                self.nodes[free as usize] = node;
+                free
+            }
+        };
     }
 
     /// Moves everything that is due by `now` into `due`.
@@ -42,11 +66,16 @@ impl<T> TimerWheel<T> {
                 self.next = end + 1;
                 return;
             };
+            debug_assert!((self.next..self.next + SLOTS).contains(&tick), "a slot has the entries of one tick");
             let slot = (tick % SLOTS) as usize;
             self.occupied[slot / 64] &= !(1 << (slot % 64));
-            due.extend(self.slots[slot].drain(..));
-            if self.slots[slot].capacity() > ROOM_KEPT {
-                self.slots[slot] = Vec::new();
+            let mut at = std::mem::replace(&mut self.slots[slot], NONE);
+            while at != NONE {
+                let node = &mut self.nodes[at as usize];
+                due.extend(node.entry.take());
+                let next = std::mem::replace(&mut node.next, self.free);
+                self.free = at;
+                at = next;
             }
             self.next = tick + 1;
         }
@@ -68,9 +97,6 @@ impl<T> TimerWheel<T> {
         Some(self.next + (slot + SLOTS - self.next % SLOTS) % SLOTS)
     }
 }
-
-/// Places that an empty slot keeps.
-const ROOM_KEPT: usize = 64;
 
 /// The one entry that counts for its owner. Those that it has overtaken come out, too, and are nobody's: were each
 /// followed by another, a connection would have more of them with every day.
@@ -112,11 +138,11 @@ mod tests {
     #[test]
     fn entries_come_out_once_and_never_early_within_the_horizon() {
         let mut wheel = TimerWheel::new(Instant(0));
-        for at in [0, 1, TICK, TICK + 1, 10 * TICK, 3_900 * TICK] {
+        for at in [0, 1, TICK, TICK + 1, 10 * TICK, 7_900 * TICK] {
             wheel.insert(Instant(at), at);
         }
         let mut seen = Vec::new();
-        for tick in 0..5_000 {
+        for tick in 0..10_000 {
             let now = tick * TICK;
             let mut due = VecDeque::new();
             wheel.advance(Instant(now), &mut due);
@@ -154,14 +180,14 @@ mod tests {
             }
         }
         assert!((25..=50).contains(&rings), "{rings} times");
-        let left: usize = wheel.slots.iter().map(Vec::len).sum();
+        let left = wheel.nodes.iter().filter(|node| node.entry.is_some()).count();
         assert!(left <= 5, "{left} entries");
     }
 
     #[test]
     fn the_next_entry_is_found_wherever_the_wheel_stands() {
-        for start in [0, 1, 63, 64, 4_095, 4_096, 10_000] {
-            for ahead in [0, 1, 62, 63, 64, 65, 4_000, 4_095] {
+        for start in [0, 1, 63, 64, 8_191, 8_192, 20_000] {
+            for ahead in [0, 1, 62, 63, 64, 65, 8_000, 8_191] {
                 let mut wheel = TimerWheel::new(Instant(start * TICK));
                 assert_eq!(wheel.next_due(), None);
                 wheel.insert(Instant((start + ahead) * TICK), ());

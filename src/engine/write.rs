@@ -37,6 +37,7 @@ impl<I: Io> Engine<I> {
             left = left.saturating_sub(sent);
         }
         let Some(link) = self.links.get_mut(key) else { return Visit::Small };
+        debug_assert!(link.writing, "who is visited was in the queue");
         link.writing = false;
         let asked = link.session.has_effect();
         self.carry_out(io, now, key);
@@ -82,6 +83,7 @@ impl<I: Io> Engine<I> {
     /// The socket took `sent` of the bytes that it was offered.
     fn sent(&mut self, io: &mut I, now: Now, key: LinkKey, offered: usize, sent: usize) -> Option<usize> {
         let link = self.links.get_mut(key)?;
+        debug_assert!(sent <= offered && link.session.backlog().len() == offered - sent, "what was not taken is kept");
         link.writable = sent == offered;
         match link.member {
             Some(member) if link.writable => self.shard.handle_written(now, member),

@@ -1,12 +1,12 @@
 //! What changed in the set of gateways and tokens: announced by the store, applied by every core to its directory.
 
-use super::{GatewayId, KeyHash, TokenId};
+use super::{GatewayId, KeyHash, Life, TokenId};
 
 /// One change, committed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
     /// A gateway exists from now on.
-    GatewayCreated(GatewayId),
+    GatewayCreated(Life),
     /// A gateway, and every token of it, is gone.
     GatewayDeleted(GatewayId),
     /// A token is good from now on.

@@ -40,6 +40,13 @@ pub struct PublishOutcome {
     pub failures: Vec<Failure>,
 }
 
+impl PublishOutcome {
+    /// Whether nothing is pending; then the sums are right, or it was not accounted for.
+    pub fn is_decided(&self) -> bool {
+        self.pending == 0 && self.delivered + self.failed == self.connections.max(1)
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 fn is_zero(n: &u32) -> bool {
     *n == 0

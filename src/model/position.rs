@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-/// An epoch, which names one unbroken log, and an offset in it that only rises, from 1; 0 is before the first event.
+/// An epoch, which names one life of a gateway in one unbroken log, and an offset in it that only rises, from 1; 0 is
+/// before the first event.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Position {
-    /// Changes whenever the log was lost.
+    /// Another one whenever the log was lost, or the gateway deleted and made again; see [`super::Life::epoch_in`].
     pub epoch: u64,
     /// The number of the event in that epoch.
     pub offset: u64,

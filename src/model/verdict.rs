@@ -1,6 +1,5 @@
 //! Whether a gateway may connect, and what it is told if not.
 
-use super::{GatewayId, TokenId};
 use std::fmt;
 
 /// The SHA-256 of a key. The key itself is never kept.
@@ -37,20 +36,6 @@ impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyHash({}…)", self.fingerprint())
     }
-}
-
-/// The answer to a gateway's request to connect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// It may: it is this gateway, and came with this token.
-    Admitted {
-        /// Who.
-        gateway: GatewayId,
-        /// By which token: revoking it ends the connection.
-        token: TokenId,
-    },
-    /// It may not.
-    Refused(Refused),
 }
 
 /// Why a gateway may not connect (contract section 1).

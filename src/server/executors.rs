@@ -4,7 +4,7 @@
 //! otherwise; a handshake when it is up, because errors come only with the join. Its rings stay small: sockets are in an
 //! epoll set of ours, and all that the runtime polls for us is the set.
 
-use super::HubHandle;
+use super::{HubHandle, RunError, StartError};
 use crate::{
     driver::{
         core_loop::{self, Seat},
@@ -44,14 +44,14 @@ pub(super) fn prepare() {
 }
 
 /// The processors that this process may run on.
-pub(super) fn cpus() -> Result<Vec<usize>, String> {
-    let set = sched_getaffinity(None).map_err(|error| format!("the processors cannot be listed: {error}"))?;
+pub(super) fn cpus() -> Result<Vec<usize>, StartError> {
+    let set = sched_getaffinity(None).map_err(|error| StartError::Processors { why: error.to_string() })?;
     Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
 }
 
 impl Executors {
     /// Starts a worker on each seat, and waits until all are up.
-    pub(super) fn start(seats: Vec<Seat>, cpus: &[usize]) -> Result<Self, String> {
+    pub(super) fn start(seats: Vec<Seat>, cpus: &[usize]) -> Result<Self, StartError> {
         let shards = seats.len();
         let workers = seats.first().map(|seat| seat.peers.clone()).unwrap_or_default();
         let (ready, ready_in) = flume::bounded(shards);
@@ -70,7 +70,7 @@ impl Executors {
                     let _notice = notice;
                     core_loop::run(seat, ready).await
                 })
-                .map_err(|error| format!("an executor cannot be started: {error}"))?;
+                .map_err(|error| StartError::Executor { why: error.to_string() })?;
             handles.push(handle);
         }
         drop((ready, ended_out));
@@ -87,7 +87,7 @@ impl Executors {
     }
 
     /// Waits until all workers have ended. One that ends by itself takes the others with it: no core stays deaf.
-    pub(super) fn join(self, hub: &HubHandle) -> Result<(), String> {
+    pub(super) fn join(self, hub: &HubHandle) -> Result<(), RunError> {
         let mut failed = None;
         let mut left = self.handles.len();
         while left > 0 {
@@ -95,12 +95,12 @@ impl Executors {
             let patience = hub.state.drain_window() + END_PATIENCE;
             let ended = if drained { self.ended.recv_timeout(patience).ok() } else { self.ended.recv().ok() };
             let Some(shard) = ended else {
-                failed = Some("a shard did not end in time".to_owned());
+                failed = Some(RunError::Late);
                 break;
             };
             left -= 1;
             if hub.state.phase() != crate::api::Phase::Draining {
-                failed = Some(format!("shard {shard} ended by itself"));
+                failed = Some(RunError::ShardEnded(shard));
                 hub.drain();
             }
         }
@@ -108,8 +108,8 @@ impl Executors {
             for handle in self.handles {
                 match handle.join() {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => failed = Some(format!("a shard failed: {error}")),
-                    Err(error) => failed = Some(format!("a shard failed: {error}")),
+                    Ok(Err(error)) => failed = Some(RunError::Shard { why: error.to_string() }),
+                    Err(error) => failed = Some(RunError::Shard { why: error.to_string() }),
                 }
             }
         }
@@ -119,7 +119,7 @@ impl Executors {
     }
 
     /// Why a worker did not begin. Those that did are told to end: each holds the others' addresses, and would wait for ever.
-    fn why(handles: Vec<ExecutorJoinHandle<io::Result<()>>>, workers: &[Address]) -> String {
+    fn why(handles: Vec<ExecutorJoinHandle<io::Result<()>>>, workers: &[Address]) -> StartError {
         for worker in workers {
             // One that did not begin takes no message.
             worker.try_tell(Incoming::Drain);
@@ -131,13 +131,9 @@ impl Executors {
         });
         let errors: Vec<_> = errors.collect();
         match errors.first() {
-            Some(error) if error.contains(OUT_OF_LOCKED_MEMORY) => {
-                "a shard cannot begin: this user's locked memory is \
-                used up, perhaps by another hub; raise it (`ulimit -l`, LimitMEMLOCK=) or use fewer cores"
-                    .to_owned()
-            }
-            Some(error) => format!("a shard cannot begin ({error}): `gatecast doctor` says what this machine lacks"),
-            None => "a shard did not begin in time".to_owned(),
+            Some(error) if error.contains(OUT_OF_LOCKED_MEMORY) => StartError::LockedMemory,
+            Some(error) => StartError::Shard { why: error.clone() },
+            None => StartError::Late,
         }
     }
 }

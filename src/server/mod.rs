@@ -1,46 +1,31 @@
 //! Starts one worker per core and stops them all.
 
-mod certificate;
+mod error;
 mod executors;
+mod handle;
+
+pub use crate::tls::TlsError;
+pub use error::{RunError, StartError};
+pub use handle::HubHandle;
 
 use crate::{
-    api::Phase,
-    config::{Config, Tls},
+    config::Config,
     driver::{
         core_loop::Seat,
         listener,
         mesh::{self, Address},
-        watchdog,
     },
     engine::{EngineSettings, HubSettings, HubState, Incoming},
     limits,
     model::{Change, KeyHash, ShardId, Side},
     session,
     shard::{self, Encoding, Placement},
-    store::{self, Settled, Sqlite, StoreHandle, StoreThread},
+    store::{self, Settled, Sqlite, StoreError, StoreHandle, StoreThread},
+    tls::Certificate,
     transport::{Transport, WebSocket},
 };
-use certificate::Certificate;
 use executors::Executors;
-use std::{fmt, fs, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
-
-/// Why a hub did not start, or how it failed: one sentence that names what is wrong and what to do.
-#[derive(Debug)]
-pub struct StartError(pub String);
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl From<String> for StartError {
-    fn from(sentence: String) -> Self {
-        Self(sentence)
-    }
-}
+use std::{fs, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 /// A running hub. It runs until [`Hub::drain`], whether or not this value is kept.
 pub struct Hub {
@@ -49,16 +34,6 @@ pub struct Hub {
     address_file: PathBuf,
     handle: HubHandle,
     executors: Executors,
-}
-
-/// Steers a running hub from another thread.
-#[derive(Clone)]
-pub struct HubHandle {
-    state: Arc<HubState>,
-    admin_token: Arc<str>,
-    store: StoreHandle,
-    cores: Arc<[Address]>,
-    certificate: Option<Arc<Certificate>>,
 }
 
 impl Hub {
@@ -70,12 +45,8 @@ impl Hub {
         executors::prepare();
         let cpus = executors::cpus()?;
         let shards = config.cores.unwrap_or(u16::try_from(cpus.len()).unwrap_or(u16::MAX));
-        if usize::from(shards) > cpus.len() * SHARDS_PER_CPU_MAX {
-            return Err(format!(
-                "cores = {shards} on {} processors: {SHARDS_PER_CPU_MAX} for each are the most",
-                cpus.len()
-            )
-            .into());
+        if usize::from(shards) > cpus.len() * limits::SHARDS_PER_CPU_MAX {
+            return Err(StartError::TooManyCores { cores: shards, processors: cpus.len() });
         }
         let mut store = Sqlite::open(&config.data.join(STORE_FILE))?;
         let directory = store::Store::snapshot(&mut store)?;
@@ -89,7 +60,7 @@ impl Hub {
         let side = if admin_listening.is_some() { Side::Gateways } else { Side::Both };
         let mut admin_listening = admin_listening.unwrap_or_default();
         let (cores, inboxes) =
-            mesh::build(shards).map_err(|error| format!("the system gives no descriptors: {error}"))?;
+            mesh::build(shards).map_err(|error| StartError::Descriptors { why: error.to_string() })?;
         let cores: Arc<[Address]> = cores.into();
         let store = start_store(store, &cores)?;
         let state = Arc::new(HubState::new(hub_settings(&config, shards, &admin_token, &store)?));
@@ -111,10 +82,11 @@ impl Hub {
         let handle =
             HubHandle { state, admin_token: admin_token.into(), store, cores, certificate: certificate.map(Arc::new) };
         let address_file = config.data.join(ADDRESS_FILE);
-        if let Err(sentence) = handle.open(&address_file, &config.url(admin_addr)) {
+        if let Err(error) = handle.open(&address_file, &config.url(admin_addr)) {
             handle.drain();
-            executors.join(&handle)?;
-            return Err(sentence.into());
+            // What stood in the way of the start is what the operator has to know.
+            let _ = executors.join(&handle);
+            return Err(error);
         }
         Ok(Hub { addr, admin_addr, address_file, handle, executors })
     }
@@ -158,72 +130,28 @@ impl Hub {
     ///
     /// # Errors
     /// What failed.
-    pub fn join(self) -> Result<(), StartError> {
+    pub fn join(self) -> Result<(), RunError> {
         let ended = self.executors.join(&self.handle);
         // Whoever removed it before has done what was to be done.
         let _ = fs::remove_file(&self.address_file);
-        ended.map_err(StartError)
+        ended
     }
 }
 
-impl HubHandle {
-    /// See [`Hub::reload`].
-    pub fn reload(&self) {
-        let Some(certificate) = &self.certificate else { return };
-        if let Some(config) = certificate.reload() {
-            self.cores.iter().for_each(|core| core.tell(Incoming::Tls(Arc::clone(&config))));
-        }
-    }
-
-    /// See [`Hub::drain`].
-    pub fn drain(&self) {
-        if self.state.advance(Phase::Draining) {
-            tracing::info!("draining");
-            self.cores.iter().for_each(|core| core.tell(Incoming::Drain));
-        }
-    }
-
-    /// Connections whose code panicked; each has cost that connection only.
-    pub fn panics(&self) -> u64 {
-        self.state.panics()
-    }
-
-    /// How often a shard was found to be stalled.
-    pub fn stalls(&self) -> u64 {
-        self.state.stalls()
-    }
-
-    /// Lets gateways in.
-    fn open(&self, address_file: &PathBuf, url: &str) -> Result<(), String> {
-        let thread = |error: std::io::Error| format!("the system gives no thread: {error}");
-        let shards = u16::try_from(self.cores.len()).unwrap_or(u16::MAX);
-        watchdog::start(Arc::clone(&self.state), shards).map_err(thread)?;
-        if self.certificate.is_some() {
-            certificate::watch(self.clone()).map_err(thread)?;
-        }
-        fs::write(address_file, format!("{url}\n"))
-            .map_err(|error| format!("{} cannot be written: {error}", address_file.display()))?;
-        self.state.advance(Phase::Ready);
-        Ok(())
-    }
-}
-
-/// More would only take turns; what is asked for then is a mistake.
-const SHARDS_PER_CPU_MAX: usize = 16;
 /// How much longer than a publish its answer may take between two cores.
 const ANSWER_GRACE: Duration = Duration::from_secs(3);
 const STORE_FILE: &str = "gatecast.db";
 /// Where the client commands find a hub of this machine.
 const ADDRESS_FILE: &str = "address";
 
-fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<OwnedFd>), String> {
+fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<OwnedFd>), StartError> {
     if listener::is_taken(address) {
-        return Err(format!("{address} is taken by another program: stop that, or listen elsewhere"));
+        return Err(StartError::AddressTaken(address));
     }
-    listener::bind(address, shards).map_err(|error| format!("cannot listen on {address}: {error}"))
+    listener::bind(address, shards).map_err(|error| StartError::Bind { address, why: error.to_string() })
 }
 
-fn start_store(store: Sqlite, cores: &Arc<[Address]>) -> Result<StoreHandle, String> {
+fn start_store(store: Sqlite, cores: &Arc<[Address]>) -> Result<StoreHandle, StoreError> {
     let cores = Arc::clone(cores);
     StoreThread::start(Box::new(store), move |change: Change, settled: Settled| {
         let settled = Arc::new(settled);
@@ -231,7 +159,12 @@ fn start_store(store: Sqlite, cores: &Arc<[Address]>) -> Result<StoreHandle, Str
     })
 }
 
-fn hub_settings(config: &Config, shards: u16, admin_token: &str, store: &StoreHandle) -> Result<HubSettings, String> {
+fn hub_settings(
+    config: &Config,
+    shards: u16,
+    admin_token: &str,
+    store: &StoreHandle,
+) -> Result<HubSettings, StartError> {
     Ok(HubSettings {
         session: session_settings(config),
         placement: Placement::new(shards, random()?),
@@ -271,11 +204,6 @@ fn shard_settings(config: &Config, id: ShardId, epoch: u64, shards: u16) -> shar
     }
 }
 
-fn random() -> Result<u64, String> {
-    getrandom::u64().map_err(|error| format!("the system gives no random numbers: {error}"))
-}
-
-/// Whether the configured certificate is one that the hub makes itself.
-fn is_self_signed(config: &Config) -> bool {
-    matches!(config.tls, Tls::SelfSigned)
+fn random() -> Result<u64, StartError> {
+    getrandom::u64().map_err(|error| StartError::Random { why: error.to_string() })
 }

@@ -74,6 +74,7 @@ impl Lingering {
             }
         }
         if let Step::Notified = self.step {
+            debug_assert!(wire.is_empty(), "a FIN stands behind everything");
             effects.push_back(Effect::ShutdownWrite);
             self.step = Step::Shut;
             self.deadline = now + PATIENCE;

@@ -8,24 +8,25 @@
 //! After each `handle_*` the caller drains [`Session::poll_effect`], writes what [`Session::poll_transmit`] gives, and
 //! calls [`Session::handle_timeout`] when [`Session::poll_timeout`] has come.
 
+mod admitted;
 mod effect;
 mod exchange;
 mod heartbeat;
 mod lingering;
-pub mod message;
 mod refusal;
 mod settings;
 mod streaming;
 mod transitions;
 mod transmit;
 
+pub use admitted::Admitted;
 pub use effect::{Effect, End};
 pub use exchange::Request;
 pub use settings::{Heartbeat, Settings};
 pub use transmit::{Filled, NoEvents, Scratch, Source};
 
 use crate::{
-    model::{CloseReason, ConnectionId, GatewayId, Instant, Now, Position, Refused},
+    model::{CloseReason, Instant, Now, Refused},
     wire::{http::Response, tls::Security, upgrade::Upgrade},
 };
 use exchange::Exchange;
@@ -57,17 +58,6 @@ enum Stage {
     Lingering(Lingering),
     /// The socket can go.
     Over,
-}
-
-/// What an admitted gateway is told.
-#[derive(Clone, Copy, Debug)]
-pub struct Admitted {
-    /// Whose connection it is.
-    pub gateway: GatewayId,
-    /// Which.
-    pub connection: ConnectionId,
-    /// Where its events begin.
-    pub position: Position,
 }
 
 impl Session {
@@ -117,6 +107,7 @@ impl Session {
 
     /// Bytes from the socket.
     pub fn handle_received(&mut self, now: Now, bytes: &mut [u8], scratch: &mut Scratch) {
+        debug_assert!(!self.is_over(), "nothing is read for who is over");
         scratch.clear();
         // Behind our FIN nothing can be sent, not even what TLS would answer by itself.
         let shut = matches!(&self.stage, Stage::Lingering(lingering) if lingering.is_shut());
@@ -168,6 +159,7 @@ impl Session {
     /// The route of [`Effect::Route`]'s request: the bound of its body, or the answer already.
     pub fn handle_route(&mut self, now: Now, verdict: Result<usize, Response>) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
+        debug_assert!(exchange.request().is_some(), "a route is given to a request that waits for one");
         let progress = exchange.handle_route(now, verdict, &self.settings, self.transmit.plain());
         self.follow(now, progress);
     }
@@ -175,6 +167,7 @@ impl Session {
     /// The route of [`Effect::Route`]'s request is the connect path.
     pub fn handle_upgrade(&mut self, now: Now) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
+        debug_assert!(exchange.request().is_some(), "a route is given to a request that waits for one");
         let progress = exchange.handle_upgrade(now, &self.settings, self.transmit.plain());
         self.follow(now, progress);
     }
@@ -182,6 +175,7 @@ impl Session {
     /// The answer to the call.
     pub fn handle_response(&mut self, now: Now, response: &Response) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
+        debug_assert!(exchange.is_answering(), "an answer is given to a request that waits for one");
         let progress = exchange.handle_response(now, response, &self.settings, self.transmit.plain());
         self.follow(now, progress);
     }
@@ -329,7 +323,9 @@ impl Session {
 
     /// The socket took the first `sent` bytes of `scratch.wire`; the rest is kept and goes out first.
     pub fn handle_sent(&mut self, now: Now, sent: usize, scratch: &Scratch) {
+        debug_assert!(sent <= scratch.wire.len(), "a socket takes at most what it is offered");
         self.transmit.handle_sent(now.instant, sent, &scratch.wire);
+        debug_assert_eq!(self.backlog().len(), scratch.wire.len() - sent, "what was not taken is kept");
     }
 
     /// Sealed bytes that the socket did not take yet.
@@ -349,6 +345,7 @@ impl Session {
 
     /// The socket took the first `sent` bytes of the backlog.
     pub fn handle_backlog_sent(&mut self, now: Now, sent: usize) {
+        debug_assert!(sent <= self.backlog().len(), "a socket takes at most what it is offered");
         self.transmit.handle_backlog_sent(now.instant, sent);
     }
 }

@@ -170,6 +170,7 @@ impl Streaming {
         if closing.told || (shutdown && !source.is_drained()) {
             return;
         }
+        debug_assert!(source.is_drained() || !shutdown, "a shutdown lets the events out first");
         closing.told = true;
         self.transport.close(closing.reason, out);
         if shutdown {

@@ -1,7 +1,12 @@
 //! Claims about one connection's life, in virtual time and without a socket.
 
 use super::*;
-use crate::{limits, model::Timestamp, transport::Transport, transport::WebSocket};
+use crate::{
+    limits,
+    model::{ConnectionId, GatewayId, Position, Timestamp},
+    transport::Transport,
+    transport::WebSocket,
+};
 use std::time::Duration;
 
 mod answers;

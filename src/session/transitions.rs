@@ -30,6 +30,7 @@ impl Session {
             Progress::Wait => {}
             Progress::Do(effect) => self.effects.push_back(effect),
             Progress::Upgrade(upgrade, key, early) => {
+                debug_assert!(matches!(self.stage, Stage::Exchange(_)), "a connection is upgraded once");
                 self.stage = Stage::Admission(Box::new((upgrade, early)));
                 self.effects.push_back(Effect::Admit(key));
             }

@@ -82,6 +82,7 @@ impl Queue {
     }
 
     fn advance(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.rest().len(), "only what is there can go");
         self.at += bytes;
         if self.at >= self.bytes.len() {
             *self = Self::default();
@@ -142,6 +143,7 @@ impl Transmit {
 
     /// The socket took `sent` bytes of `wire`, which was not in the backlog; the rest of it is from now on.
     pub(super) fn handle_sent(&mut self, now: Instant, sent: usize, wire: &[u8]) {
+        debug_assert!(self.sealed.rest().is_empty(), "records go out in the order in which they were sealed");
         if sent < wire.len() {
             self.sealed.bytes.extend_from_slice(&wire[sent..]);
             self.stalled_since = Some(now);

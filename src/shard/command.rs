@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 /// A question to the shard that owns what it is about.
 #[derive(Debug)]
 pub enum Command {
-    /// Deliver one event. Answered by [`Reply::Published`].
+    /// Deliver one event. Answered by [`Reply::Published`] or [`Reply::NoSuchGateway`].
     Publish(Event),
     /// Deliver several, in this order. Answered by [`Reply::PublishedMany`], in this order.
     PublishMany(Vec<Event>),
@@ -33,8 +33,10 @@ pub enum Command {
 pub enum Reply {
     /// To [`Command::Publish`].
     Published(PublishOutcome),
-    /// To [`Command::PublishMany`].
-    PublishedMany(Vec<PublishOutcome>),
+    /// To [`Command::Publish`]: the gateway was deleted while the event was on its way, or is not made yet.
+    NoSuchGateway,
+    /// To [`Command::PublishMany`]; `None` in the place of an event whose gateway is not there.
+    PublishedMany(Vec<Option<PublishOutcome>>),
     /// To [`Command::Totals`].
     Totals(Totals),
     /// To [`Command::Connections`].

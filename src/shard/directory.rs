@@ -1,12 +1,13 @@
 //! Who may connect: this core's own copy of gateways and token hashes, so that checking a key costs one hash and no lock.
 
-use crate::model::{Change, GatewayId, KeyHash, TokenId};
-use ahash::{HashMap, HashSet};
+use crate::model::{Change, GatewayId, KeyHash, Life, TokenId};
+use ahash::HashMap;
 
 /// The gateways and keys as of the last change applied.
 #[derive(Default)]
 pub struct Directory {
-    gateways: HashSet<GatewayId>,
+    /// With their incarnations.
+    gateways: HashMap<GatewayId, u64>,
     keys: HashMap<KeyHash, (GatewayId, TokenId)>,
     /// Changes that were applied.
     version: u64,
@@ -17,8 +18,8 @@ impl Directory {
     pub fn apply(&mut self, change: Change) {
         self.version += 1;
         match change {
-            Change::GatewayCreated(gateway) => {
-                self.gateways.insert(gateway);
+            Change::GatewayCreated(Life { gateway, incarnation }) => {
+                self.gateways.insert(gateway, incarnation);
             }
             Change::GatewayDeleted(gateway) => {
                 self.gateways.remove(&gateway);
@@ -40,7 +41,12 @@ impl Directory {
 
     /// Whether there is such a gateway.
     pub fn knows(&self, gateway: GatewayId) -> bool {
-        self.gateways.contains(&gateway)
+        self.gateways.contains_key(&gateway)
+    }
+
+    /// Which gateway bears this id now; `None` where none does.
+    pub fn life_of(&self, gateway: GatewayId) -> Option<Life> {
+        self.gateways.get(&gateway).map(|incarnation| Life { gateway, incarnation: *incarnation })
     }
 
     /// How many gateways there are.

@@ -1,7 +1,7 @@
 //! From an accepted event to decided deliveries: position, outboxes, tickets, failures.
 
 use super::{
-    ConnectionKey, DeliveryFailure, Effect, Shard,
+    Connection, ConnectionKey, DeliveryFailure, Effect, Shard,
     command::DeliveryStats,
     outbox,
     tickets::{Origin, Outcome, TicketRef},
@@ -22,17 +22,26 @@ impl Shard {
     ) {
         let ticket = self.tickets.open(origin, count, many, now.instant + self.settings.publish_timeout);
         for event in events {
-            let position = self.log.append(event.gateway);
-            self.deliver(now, ticket, &event, position);
+            self.accept(now, ticket, &event);
         }
+        debug_assert_eq!(self.tickets.events(ticket), count, "every event of a publish has its place in the answer");
         if let Some((origin, reply)) = self.tickets.seal(ticket) {
             self.effects.push_back(Effect::Reply(origin, reply));
         }
     }
 
+    /// Gives one event its position. A gateway that was deleted while the event was on its way here, or is not made yet,
+    /// gives it none: the event is answered, and nothing else.
+    fn accept(&mut self, now: Now, ticket: u32, event: &Event) {
+        let Some(life) = self.life_of(event.gateway) else { return self.tickets.add_without_gateway(ticket) };
+        let position = self.sequencer.append(life);
+        self.deliver(now, ticket, event, position);
+    }
+
     /// Puts an event that has its position into every outbox of its gateway.
     fn deliver(&mut self, now: Now, ticket: u32, event: &Event, position: Position) {
         let keys = self.registry.of(event.gateway);
+        debug_assert!(position.offset > 0, "an event that is delivered has its position");
         let of = self.tickets.add(ticket, event, position, keys.len());
         if keys.is_empty() {
             self.tickets.unconnected(of);
@@ -46,11 +55,7 @@ impl Shard {
             let key = self.registry.of(event.gateway)[at];
             let Some(connection) = self.registry.connection_mut(key) else { continue };
             let idle = connection.outbox.is_empty();
-            let bytes_max = match connection.blocked_since {
-                Some(since) if is_slow(now.instant, since) => self.settings.outbox_bytes_max,
-                // A socket that takes bytes, or was offered none, is not slow; a whole batch may wait for it.
-                _ => self.settings.outbox_bytes_max.max(limits::MOVING_OUTBOX_BYTES_MAX),
-            };
+            let bytes_max = connection.outbox_bytes_max(now.instant, self.settings.outbox_bytes_max);
             match connection.outbox.push(frame.clone(), of, bytes_max) {
                 Ok(()) if idle => self.dirty.push_back(key),
                 Ok(()) => {}
@@ -99,7 +104,14 @@ impl Shard {
     }
 }
 
-/// Whether a socket has taken nothing for so long that its outbox has to keep within the configured bound.
-fn is_slow(now: Instant, blocked_since: Instant) -> bool {
-    now.since(blocked_since) >= limits::OUTBOX_PATIENCE
+impl Connection {
+    /// What may wait for this connection now, where `configured` is what may wait for a slow one. A socket that takes bytes, or
+    /// was offered none yet, is not slow for as long as a batch needs: that much may wait for it.
+    fn outbox_bytes_max(&mut self, now: Instant, configured: usize) -> usize {
+        let over = self.outbox.is_over(configured);
+        self.over_since = self.over_since.filter(|_| over).or(over.then_some(now));
+        let lasts = |since: Option<Instant>, patience| since.is_some_and(|since| now.since(since) >= patience);
+        let slow = lasts(self.blocked_since, limits::OUTBOX_PATIENCE) || lasts(self.over_since, limits::OVER_PATIENCE);
+        if slow { configured } else { configured.max(limits::MOVING_OUTBOX_BYTES_MAX) }
+    }
 }

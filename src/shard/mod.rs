@@ -1,9 +1,9 @@
 //! What exactly one core owns: the gateways that hash to it. No bytes, no clock, no socket.
 //!
 //! ```text
-//!   Command ──▶ ┌─────────────────────────────────┐ ──▶ Effect (replies, closes, failures to log)
-//!   join/leave ▶│ log → registry → outbox → ticket │ ──▶ poll_dirty: connections with something to write
-//!   confirm ──▶ └─────────────────────────────────┘ ◀── waiting: a view of the bytes for a socket, moved on by advance
+//!   Command ──▶ ┌────────────────────────────────────────┐ ──▶ Effect (replies, closes), failures to log
+//!   join/leave ▶│ sequencer → registry → outbox → ticket │ ──▶ poll_dirty: connections with something to write
+//!   confirm ──▶ └────────────────────────────────────────┘ ◀── waiting: a view of the bytes for a socket, moved on by advance
 //! ```
 //!
 //! After each `handle_*` the caller drains `poll_effect` and `poll_dirty`; nothing in here calls out.
@@ -13,10 +13,10 @@ pub mod command;
 pub mod directory;
 mod failures;
 mod fanout;
-mod log;
 pub mod outbox;
 pub mod placement;
 pub mod registry;
+mod sequencer;
 mod stats;
 mod tickets;
 mod waiting;
@@ -29,13 +29,14 @@ pub use registry::{Connection, ConnectionKey, Join};
 pub use tickets::{Origin, RequestKey};
 pub use waiting::Waiting;
 
-use crate::model::{Change, CloseReason, Event, GatewayId, Instant, Now, Position, Refused, ShardId, Timestamp};
+use crate::model::{Change, CloseReason, Event, GatewayId, Instant, Life, Now, Position, Refused, ShardId, Timestamp};
 use admission::RateLimit;
+use ahash::HashMap;
 use bytes::Bytes;
 use command::DeliveryStats;
 use failures::Failures;
-use log::Log;
 use registry::Registry;
+use sequencer::Sequencer;
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 use tickets::{Outcome, Tickets};
 
@@ -83,7 +84,9 @@ pub enum Effect {
 /// One core's gateways.
 pub struct Shard {
     settings: Settings,
-    log: Log,
+    /// The incarnations of the gateways that there are.
+    lives: HashMap<GatewayId, u64>,
+    sequencer: Sequencer,
     registry: Registry,
     tickets: Tickets,
     rate: RateLimit,
@@ -95,10 +98,11 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard without connections.
+    /// A shard without gateways: [`Shard::handle_change`] tells it of each, those that are there already included.
     pub fn new(settings: Settings) -> Self {
         Self {
-            log: Log::new(settings.epoch),
+            lives: HashMap::default(),
+            sequencer: Sequencer::new(settings.epoch),
             registry: Registry::default(),
             tickets: Tickets::default(),
             rate: RateLimit::new(settings.rate_per_window, settings.rate_window, settings.rate_addresses_max),
@@ -114,6 +118,7 @@ impl Shard {
     /// Carries a command out. The reply comes as an effect, at once or later.
     pub fn handle_command(&mut self, now: Now, origin: Origin, command: Command) {
         let reply = match command {
+            Command::Publish(event) if self.life_of(event.gateway).is_none() => Reply::NoSuchGateway,
             Command::Publish(event) => return self.publish(now, origin, std::iter::once(event), 1, false),
             Command::PublishMany(events) => {
                 let count = events.len();
@@ -141,13 +146,14 @@ impl Shard {
     /// A connection joins its gateway; events published from now on are its events. Returns the position that it joins at.
     ///
     /// # Errors
-    /// Where the gateway has all the connections that it may have.
+    /// Where the gateway has all the connections that it may have, or was deleted while the connection was on its way.
     pub fn handle_join(&mut self, now: Now, join: Join) -> Result<(ConnectionKey, Position), Refused> {
+        let life = self.life_of(join.gateway).ok_or(Refused::Unauthorized)?;
         let bound = self.settings.connections_per_gateway_max;
         if bound > 0 && self.registry.of(join.gateway).len() >= bound {
             return Err(Refused::CapacityExceeded);
         }
-        let position = self.log.last(join.gateway);
+        let position = self.sequencer.last(life);
         Ok((self.registry.insert(join, now.wall, now.instant), position))
     }
 
@@ -164,12 +170,16 @@ impl Shard {
     /// The connection is gone. Returns what it was.
     pub fn handle_leave(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) -> Option<Connection> {
         self.handle_closing(now, key, reason);
-        self.registry.remove(key)
+        let left = self.registry.remove(key);
+        debug_assert!(left.as_ref().is_none_or(|it| it.closing), "who leaves gets no more events");
+        debug_assert!(self.registry.connection(key).is_none(), "who has left is not there");
+        left
     }
 
     /// The peer gave a sign of life; an answered ping took `round_trip`.
     pub fn handle_life(&mut self, now: Now, key: ConnectionKey, round_trip: Option<Duration>) {
         let Some(connection) = self.registry.connection_mut(key) else { return };
+        debug_assert!(now.instant >= connection.connected, "the clock does not run backwards");
         connection.last_heartbeat = now.wall;
         connection.stale = false;
         if let Some(round_trip) = round_trip {
@@ -204,7 +214,11 @@ impl Shard {
     /// The first `event_bytes` of what waits for the connection were handed to its socket.
     pub fn advance(&mut self, key: ConnectionKey, event_bytes: usize) {
         if let Some(connection) = self.registry.connection_mut(key) {
+            debug_assert!(event_bytes == 0 || !connection.outbox.is_empty(), "only what waits can be handed over");
             connection.outbox.advance(event_bytes);
+            if !connection.outbox.is_over(self.settings.outbox_bytes_max) {
+                connection.over_since = None;
+            }
         }
     }
 
@@ -229,17 +243,30 @@ impl Shard {
     /// The connection's socket takes no more now; `progress` where it took something before.
     pub fn handle_blocked(&mut self, now: Now, key: ConnectionKey, progress: bool) {
         let Some(connection) = self.registry.connection_mut(key) else { return };
+        debug_assert!(
+            connection.blocked_since.is_none_or(|since| since <= now.instant),
+            "the clock does not run backwards"
+        );
         if progress || connection.blocked_since.is_none() {
             connection.blocked_since = Some(now.instant);
         }
     }
 
-    /// Gateways or tokens changed: whoever came with what is gone now has to go, too.
+    /// Gateways or tokens changed: whoever came with what is gone now has to go, too. What was kept of a deleted gateway
+    /// is forgotten at once, and its connections get nothing that is published to the next gateway with its id.
     pub fn handle_change(&mut self, change: Change) {
         let gone: Vec<_> = match change {
-            Change::GatewayCreated(_) | Change::TokenCreated { .. } => return,
+            Change::GatewayCreated(Life { gateway, incarnation }) => {
+                self.lives.insert(gateway, incarnation);
+                return;
+            }
+            Change::TokenCreated { .. } => return,
             Change::GatewayDeleted(gateway) => {
-                self.registry.of(gateway).iter().map(|key| (*key, CloseReason::GatewayDeleted)).collect()
+                self.lives.remove(&gateway);
+                self.sequencer.forget(gateway);
+                let keys = self.registry.of(gateway).to_vec();
+                keys.iter().for_each(|key| self.registry.retire(*key));
+                keys.into_iter().map(|key| (key, CloseReason::GatewayDeleted)).collect()
             }
             Change::TokenRevoked { gateway, token, .. } => {
                 let with = |key: &&ConnectionKey| self.registry.connection(**key).is_some_and(|c| c.token == token);
@@ -307,6 +334,11 @@ impl Shard {
     /// All connections.
     pub fn connections(&self) -> impl Iterator<Item = (ConnectionKey, &Connection)> {
         self.registry.iter()
+    }
+
+    /// Which gateway bears this id now.
+    fn life_of(&self, gateway: GatewayId) -> Option<Life> {
+        self.lives.get(&gateway).map(|incarnation| Life { gateway, incarnation: *incarnation })
     }
 
     /// Publishes that are not decided.

@@ -48,6 +48,7 @@ impl<T> Outbox<T> {
         if self.waiting_bytes > 0 && self.waiting_bytes + frame.len() > bytes_max {
             return Err(Full);
         }
+        debug_assert!(!frame.is_empty(), "an event has bytes");
         self.waiting_bytes += frame.len();
         self.entries.push_back(Entry { frame, tag: Some(tag) });
         Ok(())
@@ -85,6 +86,7 @@ impl<T> Outbox<T> {
             let length = entry.frame.len();
             let step = (length - self.offset).min(left);
             if self.offset == 0 {
+                debug_assert!(self.waiting_bytes >= length, "the bytes that wait are those of the events");
                 self.waiting_bytes -= length;
             }
             self.offset += step;
@@ -144,6 +146,11 @@ impl<T> Outbox<T> {
             None => self.offset = 0,
         }
         tags
+    }
+
+    /// Whether more than `bytes_max` waits of which nothing was handed over yet.
+    pub fn is_over(&self, bytes_max: usize) -> bool {
+        self.waiting_bytes > bytes_max
     }
 
     /// Bytes that are not confirmed yet.

@@ -39,6 +39,8 @@ pub struct Connection {
     pub closing: bool,
     /// Since when its socket has taken nothing although something was offered to it.
     pub blocked_since: Option<Instant>,
+    /// Since when more than the configured bound has waited for it.
+    pub over_since: Option<Instant>,
     /// What waits for it.
     pub outbox: Outbox<TicketRef>,
     /// What it got and what not.
@@ -83,6 +85,7 @@ impl Registry {
             stale: false,
             closing: false,
             blocked_since: None,
+            over_since: None,
             outbox: Outbox::default(),
             stats: DeliveryStats::default(),
             serial: self.serial,

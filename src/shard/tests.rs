@@ -28,6 +28,17 @@ fn shard() -> Shard {
     })
 }
 
+fn life(gateway: GatewayId, incarnation: u64) -> Life {
+    Life { gateway, incarnation }
+}
+
+/// A new gateway that the shard knows.
+fn created(shard: &mut Shard) -> GatewayId {
+    let gateway = GatewayId::random();
+    shard.handle_change(Change::GatewayCreated(life(gateway, 1)));
+    gateway
+}
+
 fn at(seconds: u64) -> Now {
     Now { instant: Instant(seconds * 1_000_000), wall: Timestamp(seconds as i64 * 1_000) }
 }
@@ -78,7 +89,7 @@ fn write_all(shard: &mut Shard, now: Now, key: ConnectionKey) -> String {
 #[test]
 fn an_event_goes_to_every_connection_of_its_gateway_and_to_no_other() {
     let mut shard = shard();
-    let (ours, other) = (GatewayId::random(), GatewayId::random());
+    let (ours, other) = (created(&mut shard), created(&mut shard));
     let a = shard.handle_join(at(0), join(ours)).unwrap().0;
     let b = shard.handle_join(at(0), join(ours)).unwrap().0;
     let c = shard.handle_join(at(0), join(other)).unwrap().0;
@@ -90,13 +101,13 @@ fn an_event_goes_to_every_connection_of_its_gateway_and_to_no_other() {
     assert_eq!(write_all(&mut shard, at(1), c), "");
     let outcome = published(&mut shard);
     assert_eq!((outcome.connections, outcome.delivered, outcome.failed, outcome.pending), (2, 2, 0, 0));
-    assert_eq!(outcome.position, Position { epoch: 7, offset: 1 });
+    assert_eq!(outcome.position, Position { epoch: life(ours, 1).epoch_in(7), offset: 1 });
 }
 
 #[test]
 fn events_keep_the_order_in_which_they_were_accepted() {
     let mut shard = shard();
-    let gateway = GatewayId::random();
+    let gateway = created(&mut shard);
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
     for n in 0..5 {
         shard.handle_command(at(1), from(n), Command::Publish(event(gateway, &n.to_string())));
@@ -108,7 +119,8 @@ fn events_keep_the_order_in_which_they_were_accepted() {
 #[test]
 fn a_gateway_that_is_away_is_a_failed_delivery_with_its_reason() {
     let mut shard = shard();
-    shard.handle_command(at(1), from(1), Command::Publish(event(GatewayId::random(), "x")));
+    let gateway = created(&mut shard);
+    shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
     let outcome = published(&mut shard);
     assert_eq!((outcome.connections, outcome.delivered, outcome.failed), (0, 0, 1));
     assert_eq!(outcome.failures, [Failure { connection_id: None, reason: "gateway not connected" }]);
@@ -117,7 +129,7 @@ fn a_gateway_that_is_away_is_a_failed_delivery_with_its_reason() {
 #[test]
 fn an_outbox_over_its_bound_closes_a_socket_that_has_taken_nothing_for_the_patience_and_no_other() {
     let mut shard = shard();
-    let gateway = GatewayId::random();
+    let gateway = created(&mut shard);
     let slow = shard.handle_join(at(0), join(gateway)).unwrap().0;
     let good = shard.handle_join(at(0), join(gateway)).unwrap().0;
     shard.handle_blocked(at(1), slow, false);
@@ -142,7 +154,7 @@ fn an_outbox_over_its_bound_closes_a_socket_that_has_taken_nothing_for_the_patie
 #[test]
 fn a_socket_that_takes_bytes_is_not_slow_whatever_waits_for_it() {
     let mut shard = shard();
-    let gateway = GatewayId::random();
+    let gateway = created(&mut shard);
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
     let batch = || Command::PublishMany(vec![event(gateway, &"x".repeat(40)); 10]);
     shard.handle_command(at(1), from(1), batch());
@@ -163,9 +175,26 @@ fn a_socket_that_takes_bytes_is_not_slow_whatever_waits_for_it() {
 }
 
 #[test]
+fn a_socket_that_takes_too_little_for_too_long_is_slow() {
+    let mut shard = shard();
+    let gateway = created(&mut shard);
+    let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    let batch = || Command::PublishMany(vec![event(gateway, &"x".repeat(40)); 10]);
+    for turn in 0..=6 {
+        let now = Now { instant: at(1).instant + Duration::from_millis(900 * turn), ..at(1) };
+        shard.handle_command(now, from(turn), batch());
+        let closes = std::iter::from_fn(|| shard.poll_effect()).filter(|effect| matches!(effect, Effect::Close(..)));
+        assert_eq!(closes.count(), usize::from(turn == 6), "in turn {turn}: the bound was passed in the first");
+        // It takes a byte each time, and what waits stays over the bound.
+        shard.advance(key, usize::from(turn < 6));
+        shard.handle_blocked(now, key, true);
+    }
+}
+
+#[test]
 fn what_is_undecided_when_the_time_is_up_is_pending_and_counted_later() {
     let mut shard = shard();
-    let gateway = GatewayId::random();
+    let gateway = created(&mut shard);
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
     shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
     assert_eq!(shard.handle_timeout(at(2), 9), 0);
@@ -180,7 +209,7 @@ fn what_is_undecided_when_the_time_is_up_is_pending_and_counted_later() {
 #[test]
 fn leaving_decides_what_was_not_written_and_frees_the_place_once() {
     let mut shard = shard();
-    let gateway = GatewayId::random();
+    let gateway = created(&mut shard);
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
     shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
     assert!(shard.handle_leave(at(1), key, CloseReason::GatewayGone).is_some());
@@ -195,7 +224,7 @@ fn leaving_decides_what_was_not_written_and_frees_the_place_once() {
 #[test]
 fn revoking_closes_those_who_came_with_that_token() {
     let mut shard = shard();
-    let gateway = GatewayId::random();
+    let gateway = created(&mut shard);
     let (old, new) = (join(gateway), join(gateway));
     let key = shard.handle_join(at(0), old).unwrap().0;
     shard.handle_join(at(0), new).unwrap();
@@ -208,7 +237,7 @@ fn revoking_closes_those_who_came_with_that_token() {
 #[test]
 fn a_gateway_has_no_more_connections_than_it_may() {
     let mut shard = shard();
-    let gateway = GatewayId::random();
+    let gateway = created(&mut shard);
     let first = shard.handle_join(at(0), join(gateway)).unwrap().0;
     shard.handle_join(at(0), join(gateway)).unwrap();
     assert_eq!(shard.handle_join(at(0), join(gateway)), Err(Refused::CapacityExceeded));
@@ -219,19 +248,22 @@ fn a_gateway_has_no_more_connections_than_it_may() {
 #[test]
 fn a_batch_is_answered_in_its_order() {
     let mut shard = shard();
-    let (here, away) = (GatewayId::random(), GatewayId::random());
+    let (here, away) = (created(&mut shard), created(&mut shard));
     let key = shard.handle_join(at(0), join(here)).unwrap().0;
     let events = vec![event(here, "a"), event(away, "b"), event(here, "c")];
     shard.handle_command(at(1), from(9), Command::PublishMany(events));
     write_all(&mut shard, at(1), key);
     let Some((9, Reply::PublishedMany(outcomes))) = replies(&mut shard).pop() else { panic!("no answer") };
-    assert_eq!(outcomes.iter().map(|o| (o.delivered, o.failed)).collect::<Vec<_>>(), [(1, 0), (0, 1), (1, 0)]);
+    assert_eq!(
+        outcomes.iter().flatten().map(|o| (o.delivered, o.failed)).collect::<Vec<_>>(),
+        [(1, 0), (0, 1), (1, 0)]
+    );
 }
 
 #[test]
 fn a_batch_that_overflows_its_only_connection_is_answered_whole() {
     let mut shard = shard();
-    let gateway = GatewayId::random();
+    let gateway = created(&mut shard);
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
     shard.handle_blocked(at(0), key, false);
     let later = Now { instant: at(0).instant + limits::OUTBOX_PATIENCE, ..at(1) };
@@ -240,7 +272,64 @@ fn a_batch_that_overflows_its_only_connection_is_answered_whole() {
     shard.handle_command(later, from(2), Command::PublishMany(events));
     let replies = replies(&mut shard);
     let Some((2, Reply::PublishedMany(outcomes))) = replies.last() else { panic!("no answer") };
-    let reasons: Vec<_> = outcomes.iter().map(|outcome| outcome.failures[0].reason).collect();
+    let reasons: Vec<_> = outcomes.iter().flatten().map(|outcome| outcome.failures[0].reason).collect();
     assert_eq!(reasons, ["slow consumer", Failure::NOT_CONNECTED, Failure::NOT_CONNECTED]);
     assert_eq!(shard.undecided(), 0);
+}
+
+#[test]
+fn a_gateway_that_is_made_again_never_gets_a_position_twice() {
+    let mut shard = shard();
+    let gateway = created(&mut shard);
+    let publish = |shard: &mut Shard| {
+        shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
+        published(shard).position
+    };
+    let before = [publish(&mut shard), publish(&mut shard)];
+    shard.handle_change(Change::GatewayDeleted(gateway));
+    shard.handle_change(Change::GatewayCreated(life(gateway, 2)));
+    let joined = shard.handle_join(at(2), join(gateway)).unwrap();
+    shard.handle_leave(at(2), joined.0, CloseReason::GatewayGone);
+    let after = publish(&mut shard);
+    assert_eq!((before[0].offset, before[1].offset, joined.1.offset, after.offset), (1, 2, 0, 1));
+    assert_eq!((before[0].epoch, joined.1.epoch), (before[1].epoch, after.epoch));
+    assert_ne!(before[0].epoch, after.epoch);
+}
+
+#[test]
+fn a_gateway_that_is_made_again_has_none_of_the_connections_of_the_deleted_one() {
+    let mut shard = shard();
+    let gateway = created(&mut shard);
+    let old = shard.handle_join(at(0), join(gateway)).unwrap().0;
+    shard.handle_change(Change::GatewayDeleted(gateway));
+    shard.handle_change(Change::GatewayCreated(life(gateway, 2)));
+    shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
+    let effects: Vec<_> = std::iter::from_fn(|| shard.poll_effect()).collect();
+    assert!(matches!(effects[0], Effect::Close(key, CloseReason::GatewayDeleted) if key == old));
+    assert!(
+        effects
+            .iter()
+            .any(|e| matches!(e, Effect::Reply(Origin { key: 1, .. }, Reply::Published(o)) if o.connections == 0))
+    );
+    assert_eq!(write_all(&mut shard, at(1), old), "");
+}
+
+#[test]
+fn an_event_for_a_gateway_that_is_not_there_is_answered_so() {
+    let mut shard = shard();
+    let (here, gone) = (created(&mut shard), created(&mut shard));
+    shard.handle_change(Change::GatewayDeleted(gone));
+    shard.handle_command(at(1), from(1), Command::Publish(event(gone, "x")));
+    assert!(matches!(replies(&mut shard)[..], [(1, Reply::NoSuchGateway)]));
+    let key = shard.handle_join(at(1), join(here)).unwrap().0;
+    let batch = vec![event(gone, "a"), event(here, "b"), event(gone, "c")];
+    shard.handle_command(at(1), from(2), Command::PublishMany(batch));
+    assert_eq!(write_all(&mut shard, at(1), key), "b#1;");
+    let Some((2, Reply::PublishedMany(outcomes))) = replies(&mut shard).pop() else { panic!("no answer") };
+    let delivered: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().map(|o| o.delivered)).collect();
+    assert_eq!(delivered, [None, Some(1), None]);
+    shard.handle_command(at(1), from(3), Command::PublishMany(vec![event(gone, "a")]));
+    assert!(matches!(&replies(&mut shard)[..], [(3, Reply::PublishedMany(outcomes))] if outcomes[..] == [None]));
+    assert_eq!(shard.handle_join(at(1), join(gone)), Err(Refused::Unauthorized));
+    assert_eq!((shard.undecided(), shard.totals(None).deliveries.failed_deliveries), (0, 0));
 }

@@ -43,7 +43,8 @@ struct Ticket {
     many: bool,
     answered: bool,
     undecided: u32,
-    events: Vec<Pending>,
+    /// `None` for an event whose gateway is not there.
+    events: Vec<Option<Pending>>,
 }
 
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl Tickets {
         let entry = &mut self.tickets[ticket as usize];
         let connections = u32::try_from(connections).expect("connections are capped far below 2^32");
         entry.undecided += connections;
-        entry.events.push(Pending {
+        entry.events.push(Some(Pending {
             kind: event.kind.clone(),
             outcome: PublishOutcome {
                 correlation_id: event.correlation,
@@ -93,20 +94,31 @@ impl Tickets {
                 pending: connections,
                 failures: Vec::new(),
             },
-        });
+        }));
         TicketRef { ticket, event: u32::try_from(entry.events.len() - 1).expect("a batch is bounded") }
+    }
+
+    /// Adds an event whose gateway is not there to an open ticket: it has its place in the answer, and nothing to decide.
+    pub fn add_without_gateway(&mut self, ticket: u32) {
+        self.tickets[ticket as usize].events.push(None);
+    }
+
+    /// Events that were added to an open ticket.
+    pub fn events(&self, ticket: u32) -> usize {
+        self.tickets.get(ticket as usize).map_or(0, |ticket| ticket.events.len())
     }
 
     /// What an undecided delivery is about.
     pub fn about(&self, of: TicketRef) -> Option<(&EventType, &PublishOutcome)> {
-        let pending = self.tickets.get(of.ticket as usize)?.events.get(of.event as usize)?;
+        let pending = self.tickets.get(of.ticket as usize)?.events.get(of.event as usize)?.as_ref()?;
         Some((&pending.kind, &pending.outcome))
     }
 
     /// Decides one delivery; returns the answer where it was the last.
     pub fn decide(&mut self, of: TicketRef, connection: ConnectionId, outcome: Outcome) -> Option<(Origin, Reply)> {
         let ticket = self.tickets.get_mut(of.ticket as usize)?;
-        let result = &mut ticket.events[of.event as usize].outcome;
+        let result = &mut ticket.events[of.event as usize].as_mut()?.outcome;
+        debug_assert!(result.pending > 0 && ticket.undecided > 0, "a delivery is decided once");
         result.pending -= 1;
         match outcome {
             Outcome::Delivered => result.delivered += 1,
@@ -118,7 +130,9 @@ impl Tickets {
 
     /// The event had nobody to go to.
     pub fn unconnected(&mut self, of: TicketRef) {
-        fail(&mut self.tickets[of.ticket as usize].events[of.event as usize].outcome, None, Failure::NOT_CONNECTED);
+        if let Some(pending) = &mut self.tickets[of.ticket as usize].events[of.event as usize] {
+            fail(&mut pending.outcome, None, Failure::NOT_CONNECTED);
+        }
     }
 
     /// All events were added; returns the answer where everything is decided already.
@@ -133,6 +147,8 @@ impl Tickets {
             return None;
         }
         let mut ticket = self.tickets.remove(ticket as usize);
+        let sums = ticket.events.iter().flatten().all(|event| event.outcome.is_decided());
+        debug_assert!(sums, "a publish is over when each of its deliveries is");
         (!ticket.answered).then(|| (ticket.origin, ticket.reply()))
     }
 
@@ -171,18 +187,19 @@ impl Tickets {
 
 impl Ticket {
     fn reply(&mut self) -> Reply {
-        let mut outcomes = std::mem::take(&mut self.events).into_iter().map(|pending| pending.outcome);
-        match (self.many, outcomes.next()) {
-            (false, Some(outcome)) => Reply::Published(outcome),
-            (_, first) => Reply::PublishedMany(first.into_iter().chain(outcomes).collect()),
+        let mut outcomes = std::mem::take(&mut self.events).into_iter().map(|event| event.map(|event| event.outcome));
+        if self.many {
+            return Reply::PublishedMany(outcomes.collect());
         }
+        outcomes.next().flatten().map_or(Reply::NoSuchGateway, Reply::Published)
     }
 
     fn reply_so_far(&self) -> Reply {
-        match (self.many, self.events.first()) {
-            (false, Some(first)) => Reply::Published(first.outcome.clone()),
-            _ => Reply::PublishedMany(self.events.iter().map(|pending| pending.outcome.clone()).collect()),
+        let mut outcomes = self.events.iter().map(|event| event.as_ref().map(|event| event.outcome.clone()));
+        if self.many {
+            return Reply::PublishedMany(outcomes.collect());
         }
+        outcomes.next().flatten().map_or(Reply::NoSuchGateway, Reply::Published)
     }
 }
 

@@ -243,7 +243,7 @@ impl Oracle {
             return Err(format!("the event's correlation is {:?}", entry.correlation));
         }
         let position = value["position"].as_str().unwrap_or_default();
-        let offset = self.offset_of(position).ok_or("no position")?;
+        let offset = self.offset_of(entry.id, position).ok_or("no position")?;
         self.ledger.place(fact, offset)?;
         let failures = value["failures"].as_array().map(Vec::as_slice).unwrap_or_default();
         let ids = failures.iter().filter_map(|failure| ConnectionId::parse(failure["connectionId"].as_str()?));

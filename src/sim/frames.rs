@@ -3,10 +3,11 @@
 use super::{
     behaviour::{Ending, Misbehaviour},
     oracle::{Ack, Oracle, SLACK, Watched, excerpt},
+    store::life_of,
 };
 use crate::{
     limits,
-    model::{ConnectionId, Instant},
+    model::{ConnectionId, GatewayId, Instant, Position},
 };
 
 impl Oracle {
@@ -20,7 +21,7 @@ impl Oracle {
             .strip_prefix(&format!(r#"{{"type":"connection.ack","gatewayId":"{gateway}","connectionId":""#))
             .and_then(|rest| rest.split_once(r#"","timestamp":""#))
             .and_then(|(id, rest)| Some((ConnectionId::parse(id)?, rest.split_once(r#"","position":""#)?.1)))
-            .and_then(|(id, rest)| Some((id, self.offset_of(rest.strip_suffix("\"}")?)?)));
+            .and_then(|(id, rest)| Some((id, self.offset_of(gateway, rest.strip_suffix("\"}")?)?)));
         let Some((connection, offset)) = parts else {
             return self.fail("the first frame is the ack", Some(line), text.into_owned());
         };
@@ -104,13 +105,13 @@ impl Oracle {
         let user = entry.user.as_ref().map(|user| format!(r#","userId":"{user}""#)).unwrap_or_default();
         let same = entry.correlation.is_none_or(|known| known.to_string() == correlation);
         let whole = front[..start] == *kind.as_bytes() && rest == format!("{user}}}") && same;
-        Some((fact, self.offset_of(position)?)).filter(|_| whole)
+        Some((fact, self.offset_of(entry.id, position)?)).filter(|_| whole)
     }
 
-    /// The offset that a position stands for; `None` where it is not one of this hub's.
-    pub(super) fn offset_of(&self, position: &str) -> Option<u64> {
-        let (epoch, offset) = position.split_once('-')?;
-        (u64::from_str_radix(epoch, 16).ok()? == self.scenario.seed).then(|| offset.parse().ok())?
+    /// The offset that a position of a gateway stands for; `None` where it is not one of this gateway's.
+    pub(super) fn offset_of(&self, gateway: GatewayId, position: &str) -> Option<u64> {
+        let position = Position::parse(position)?;
+        (position.epoch == life_of(gateway).epoch_in(self.scenario.seed)).then_some(position.offset)
     }
 
     pub(super) fn check_close(&mut self, line: usize, code: u16, reason: &str, now: Instant) {

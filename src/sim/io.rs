@@ -7,9 +7,8 @@ use super::{
 };
 use crate::{
     engine::{Accepted, Incoming, Io, Lane, LinkKey, Notice, PeerState, Received, Request, Sent},
-    model::{Instant, Now, ShardId},
+    model::{Instant, Now, ShardId, StoreOp},
     shard::{Reply, RequestKey},
-    store::Op,
 };
 use std::{cell::RefCell, io, rc::Rc};
 
@@ -234,7 +233,7 @@ impl Io for SimIo {
         self.post(to, Lane::Replies, Incoming::Reply(key, reply)).is_ok()
     }
 
-    fn store(&mut self, op: Op, key: RequestKey) -> bool {
+    fn store(&mut self, op: StoreOp, key: RequestKey) -> bool {
         let (now, mut net) = self.now_spent(cost::LANE);
         let net = &mut *net;
         let job = Job { op, asker: ShardId(self.core as u16), key };

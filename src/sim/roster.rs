@@ -1,7 +1,7 @@
 //! The gateways and keys of a world, and what has become of them: when it was asked for, committed and answered.
 
 use super::rng::Rng;
-use crate::model::{Change, GatewayId, Instant, KeyHash, TokenId};
+use crate::model::{Change, GatewayId, Instant, KeyHash, Life, TokenId};
 
 /// When something was asked for, done by the store, and told to who asked.
 #[derive(Clone, Copy, Default, Debug)]
@@ -117,7 +117,7 @@ impl Roster {
     /// The store has committed a change.
     pub(super) fn committed(&mut self, now: Instant, change: Change) {
         match change {
-            Change::GatewayCreated(id) | Change::GatewayDeleted(id) => {
+            Change::GatewayCreated(Life { gateway: id, .. }) | Change::GatewayDeleted(id) => {
                 let Some(place) = self.place(id) else { return };
                 let entry = &mut self.gateways[place];
                 let created = matches!(change, Change::GatewayCreated(_));

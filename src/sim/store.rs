@@ -8,9 +8,10 @@ use super::{
 };
 use crate::{
     engine::{Incoming, Lane},
-    model::{Change, GatewayId, Instant, KeyHash, ShardId, TokenId},
+    model::{
+        Change, GatewayId, GatewayRecord, Instant, KeyHash, Life, ShardId, StoreOp, StoreOutcome, TokenId, TokenRecord,
+    },
     shard::RequestKey,
-    store::{GatewayRecord, Op, Outcome, TokenRecord},
 };
 use std::{
     cell::RefCell,
@@ -21,15 +22,15 @@ use std::{
 
 /// A job of one core.
 pub(super) struct Job {
-    pub(super) op: Op,
+    pub(super) op: StoreOp,
     pub(super) asker: ShardId,
     pub(super) key: RequestKey,
 }
 
 /// An answer that is sent when every core has dropped its receipt.
 pub(super) struct Receipt {
-    answer: Option<(ShardId, RequestKey, Outcome)>,
-    settled: Rc<RefCell<VecDeque<(ShardId, RequestKey, Outcome)>>>,
+    answer: Option<(ShardId, RequestKey, StoreOutcome)>,
+    settled: Rc<RefCell<VecDeque<(ShardId, RequestKey, StoreOutcome)>>>,
 }
 
 impl Drop for Receipt {
@@ -65,7 +66,7 @@ pub(super) struct Store {
     gateways: BTreeMap<GatewayId, Gateway>,
     /// Changes that found a control lane full: the store waits with all else until they are told.
     untold: VecDeque<(ShardId, Change, Rc<Receipt>)>,
-    pub(super) settled: Rc<RefCell<VecDeque<(ShardId, RequestKey, Outcome)>>>,
+    pub(super) settled: Rc<RefCell<VecDeque<(ShardId, RequestKey, StoreOutcome)>>>,
 }
 
 impl Store {
@@ -106,7 +107,7 @@ impl Store {
     pub(super) fn snapshot(&self) -> Vec<Change> {
         let mut changes = Vec::new();
         for (id, gateway) in &self.gateways {
-            changes.push(Change::GatewayCreated(*id));
+            changes.push(Change::GatewayCreated(life_of(*id)));
             let tokens = gateway.tokens.iter();
             changes.extend(tokens.map(|(token, hash, _)| Change::TokenCreated {
                 gateway: *id,
@@ -117,61 +118,61 @@ impl Store {
         changes
     }
 
-    fn execute(&mut self, op: Op) -> (Outcome, Option<Change>) {
-        let missing = || (Outcome::NotFound("there is no such gateway"), None);
+    fn execute(&mut self, op: StoreOp) -> (StoreOutcome, Option<Change>) {
+        let missing = || (StoreOutcome::NotFound("there is no such gateway"), None);
         match op {
-            Op::CreateGateway(record) => {
+            StoreOp::CreateGateway(record) => {
                 let taken = self.gateways.values().any(|other| other.record.name == record.name);
                 if taken || self.gateways.contains_key(&record.id) {
-                    return (Outcome::Conflict("there is one already".to_owned()), None);
+                    return (StoreOutcome::Conflict("there is one already".to_owned()), None);
                 }
                 let id = record.id;
                 self.gateways.insert(id, Gateway { record: record.clone(), tokens: Vec::new(), manifest: None });
-                (Outcome::Gateway(record, None), Some(Change::GatewayCreated(id)))
+                (StoreOutcome::Gateway(record, None), Some(Change::GatewayCreated(life_of(id))))
             }
-            Op::DeleteGateway(id) => match self.gateways.remove(&id) {
-                Some(_) => (Outcome::Done, Some(Change::GatewayDeleted(id))),
+            StoreOp::DeleteGateway(id) => match self.gateways.remove(&id) {
+                Some(_) => (StoreOutcome::Done, Some(Change::GatewayDeleted(id))),
                 None => missing(),
             },
-            Op::Gateway(id) => match self.gateways.get(&id) {
-                Some(gateway) => (Outcome::Gateway(gateway.record.clone(), gateway.manifest.clone()), None),
+            StoreOp::Gateway(id) => match self.gateways.get(&id) {
+                Some(gateway) => (StoreOutcome::Gateway(gateway.record.clone(), gateway.manifest.clone()), None),
                 None => missing(),
             },
-            Op::Gateways { limit, offset } => {
+            StoreOp::Gateways { limit, offset } => {
                 let page = self.gateways.values().skip(offset).take(limit).map(|gateway| gateway.record.clone());
-                (Outcome::Gateways(page.collect(), self.gateways.len()), None)
+                (StoreOutcome::Gateways(page.collect(), self.gateways.len()), None)
             }
-            Op::CreateToken { gateway, token, hash, created_at } => {
+            StoreOp::CreateToken { gateway, token, hash, created_at } => {
                 let Some(owner) = self.gateways.get_mut(&gateway) else { return missing() };
                 if owner.tokens.len() >= 2 {
-                    return (Outcome::Conflict("two tokens are there".to_owned()), None);
+                    return (StoreOutcome::Conflict("two tokens are there".to_owned()), None);
                 }
                 owner.tokens.push((token, hash, created_at));
                 let record = TokenRecord { id: token, created_at };
-                (Outcome::Token(record), Some(Change::TokenCreated { gateway, token, hash }))
+                (StoreOutcome::Token(record), Some(Change::TokenCreated { gateway, token, hash }))
             }
-            Op::RevokeToken { gateway, token } => {
+            StoreOp::RevokeToken { gateway, token } => {
                 let Some(owner) = self.gateways.get_mut(&gateway) else { return missing() };
                 let Some(at) = owner.tokens.iter().position(|(id, ..)| *id == token) else {
-                    return (Outcome::NotFound("there is no such token"), None);
+                    return (StoreOutcome::NotFound("there is no such token"), None);
                 };
                 let (token, hash, _) = owner.tokens.remove(at);
-                (Outcome::Done, Some(Change::TokenRevoked { gateway, token, hash }))
+                (StoreOutcome::Done, Some(Change::TokenRevoked { gateway, token, hash }))
             }
-            Op::Tokens(id) => match self.gateways.get(&id) {
+            StoreOp::Tokens(id) => match self.gateways.get(&id) {
                 Some(gateway) => {
                     let tokens = gateway
                         .tokens
                         .iter()
                         .map(|(id, _, created_at)| TokenRecord { id: *id, created_at: *created_at });
-                    (Outcome::Tokens(tokens.collect()), None)
+                    (StoreOutcome::Tokens(tokens.collect()), None)
                 }
                 None => missing(),
             },
-            Op::PutManifest { gateway, manifest, .. } => match self.gateways.get_mut(&gateway) {
+            StoreOp::PutManifest { gateway, manifest, .. } => match self.gateways.get_mut(&gateway) {
                 Some(gateway) => {
                     gateway.manifest = Some(manifest);
-                    (Outcome::Done, None)
+                    (StoreOutcome::Done, None)
                 }
                 None => missing(),
             },
@@ -190,7 +191,7 @@ impl Net {
         let now = self.now;
         let fails = self.rng.chance(self.store.conduct.fails);
         let in_doubt = fails && self.rng.chance(self.store.conduct.in_doubt);
-        let unavailable = || Outcome::Unavailable("the store fails".to_owned());
+        let unavailable = || StoreOutcome::Unavailable("the store fails".to_owned());
         let (outcome, change) = if fails && !in_doubt { (unavailable(), None) } else { self.store.execute(job.op) };
         if fails {
             self.oracle.sight("store failed");
@@ -255,6 +256,11 @@ impl Net {
             let _ = self.post(OUTSIDE, core, Lane::Replies, Incoming::Stored(key, outcome), now);
         }
     }
+}
+
+/// A gateway is made once in a world, so its id says which life it is.
+pub(super) fn life_of(gateway: GatewayId) -> Life {
+    Life { gateway, incarnation: gateway.0.as_u128() as u64 }
 }
 
 /// Microseconds between two attempts to tell of a change.

@@ -1,9 +1,9 @@
 //! One hub to a data directory: an advisory lock that the kernel takes back whatever way the process ends.
 
-use super::disk;
+use super::{StoreError, disk};
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{Read, Seek, Write},
+    io::{self, Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
     process,
@@ -21,11 +21,11 @@ impl DirLock {
     /// Takes the lock without waiting, and leaves this process's id in the file for people.
     ///
     /// # Errors
-    /// A sentence that names the other hub, or what the file system said.
-    pub(super) fn take(dir: &Path) -> Result<DirLock, String> {
+    /// Which other hub holds it, or what the file system said.
+    pub(super) fn take(dir: &Path) -> Result<DirLock, StoreError> {
         let path = dir.join(FILE_NAME);
-        let failed = |error| format!("{} cannot be locked: {error}", path.display());
-        disk::make_dir(dir).map_err(|error| format!("{} cannot be made: {error}", dir.display()))?;
+        let failed = |error: io::Error| StoreError::Lock { path: path.clone(), why: error.to_string() };
+        disk::make_dir(dir).map_err(|error| StoreError::Directory { path: dir.to_owned(), why: error.to_string() })?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).map_err(failed)?;
@@ -42,11 +42,10 @@ impl DirLock {
     }
 }
 
-fn used_by_another(dir: &Path, file: &mut File) -> String {
+fn used_by_another(dir: &Path, file: &mut File) -> StoreError {
     let mut text = String::new();
     let pid = file.take(32).read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok());
-    let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
-    format!("{} is used by another hub (pid {pid}); stop it or choose another data directory", dir.display())
+    StoreError::InUse { path: dir.to_owned(), pid }
 }
 
 #[cfg(test)]
@@ -58,7 +57,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         let held = DirLock::take(&data).unwrap();
-        let refusal = DirLock::take(&data).unwrap_err();
+        let refusal = DirLock::take(&data).unwrap_err().to_string();
         assert!(refusal.contains(&format!("is used by another hub (pid {})", process::id())), "{refusal}");
         drop(held);
         DirLock::take(&data).unwrap();
@@ -69,6 +68,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _held = DirLock::take(dir.path()).unwrap();
         std::fs::write(dir.path().join(FILE_NAME), [0xff; 100]).unwrap();
-        assert!(DirLock::take(dir.path()).unwrap_err().contains("pid unknown"));
+        assert!(DirLock::take(dir.path()).unwrap_err().to_string().contains("pid unknown"));
     }
 }

@@ -1,7 +1,7 @@
 //! What survives a restart: gateways, tokens and manifests, on a thread of its own.
 
-pub mod certificate;
 mod disk;
+mod error;
 mod lock;
 mod queries;
 mod row;
@@ -10,119 +10,25 @@ mod secret;
 mod sqlite;
 mod thread;
 mod trouble;
-pub mod validity;
 
-pub use secret::{Secret, admin_token};
+pub use error::StoreError;
+pub use secret::{AdminTokenError, Secret, admin_token};
 pub use sqlite::Sqlite;
 pub use thread::{Reply, Settled, StoreHandle, StoreThread};
+pub use trouble::Trouble;
 
-use crate::model::{Change, GatewayId, KeyHash, Timestamp, TokenId};
-use serde::Serialize;
-
-/// A registered gateway.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GatewayRecord {
-    /// Its identity.
-    pub id: GatewayId,
-    /// Unique in its organization.
-    pub name: String,
-    /// For people.
-    pub display_name: Option<String>,
-    /// To whom it belongs.
-    pub organization_id: Option<String>,
-    /// Since when.
-    pub created_at: Timestamp,
-}
-
-/// A gateway's token without its secret.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TokenRecord {
-    /// Its identity.
-    pub id: TokenId,
-    /// Since when.
-    pub created_at: Timestamp,
-}
-
-/// One job for the store. Each is a transaction of its own: done whole, or not at all.
-#[derive(Clone, Debug)]
-pub enum Op {
-    /// Answered by [`Outcome::Gateway`], or a conflict: the name is taken in that organization, or the id is.
-    CreateGateway(GatewayRecord),
-    /// Answered by [`Outcome::Done`]; its tokens and its manifest go with it.
-    DeleteGateway(GatewayId),
-    /// Answered by [`Outcome::Gateway`] with its manifest.
-    Gateway(GatewayId),
-    /// Answered by [`Outcome::Gateways`], in order of creation.
-    Gateways {
-        /// Rows at the most.
-        limit: usize,
-        /// Rows left out at the front.
-        offset: usize,
-    },
-    /// Answered by [`Outcome::Token`]; a conflict where the gateway has its two live tokens or the hash is known already.
-    CreateToken {
-        /// Whose.
-        gateway: GatewayId,
-        /// With this identity.
-        token: TokenId,
-        /// The SHA-256 of the secret.
-        hash: KeyHash,
-        /// The time to note.
-        created_at: Timestamp,
-    },
-    /// Answered by [`Outcome::Done`].
-    RevokeToken {
-        /// Whose.
-        gateway: GatewayId,
-        /// Which.
-        token: TokenId,
-    },
-    /// Answered by [`Outcome::Tokens`], oldest first.
-    Tokens(GatewayId),
-    /// Keeps the latest manifest (JSON text). Answered by [`Outcome::Done`].
-    PutManifest {
-        /// Whose.
-        gateway: GatewayId,
-        /// JSON text, checked by the caller.
-        manifest: String,
-        /// The time to note.
-        received_at: Timestamp,
-    },
-}
-
-/// What became of an [`Op`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// Committed (and nothing more to say).
-    Done,
-    /// One gateway; the manifest (JSON text) only where it was asked for and there is one.
-    Gateway(GatewayRecord, Option<String>),
-    /// A page of them, and how many there are in all.
-    Gateways(Vec<GatewayRecord>, usize),
-    /// A token that now exists.
-    Token(TokenRecord),
-    /// A gateway's tokens.
-    Tokens(Vec<TokenRecord>),
-    /// There is no such gateway, or no such token; the text says which.
-    NotFound(&'static str),
-    /// It would break a rule; the text says which.
-    Conflict(String),
-    /// The store cannot do it now: busy, full, read-only or failing. What was in doubt may still come as a change.
-    Unavailable(String),
-}
+use crate::model::{Change, StoreOp, StoreOutcome};
 
 /// Somewhere that gateways and tokens are kept.
 pub trait Store: Send {
     /// Does one job. A change that is returned has been committed.
-    fn execute(&mut self, op: Op) -> (Outcome, Option<Change>);
+    fn execute(&mut self, op: StoreOp) -> (StoreOutcome, Option<Change>);
 
     /// All that there is, as the changes that would make it.
     ///
     /// # Errors
-    /// A sentence for the operator where it cannot be read.
-    fn snapshot(&mut self) -> Result<Vec<Change>, String>;
+    /// Where it cannot be read.
+    fn snapshot(&mut self) -> Result<Vec<Change>, StoreError>;
 
     /// Called when no job waits, and every [`crate::limits::STORE_PROBE_INTERVAL`] while the store is in trouble: does
     /// what can wait, and tries to get out of the trouble. A change that comes back was committed although the job
@@ -130,7 +36,7 @@ pub trait Store: Send {
     ///
     /// # Errors
     /// What the trouble is.
-    fn settle(&mut self) -> Result<Option<Change>, String> {
+    fn settle(&mut self) -> Result<Option<Change>, Trouble> {
         Ok(None)
     }
 }

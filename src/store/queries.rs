@@ -1,46 +1,46 @@
 //! The jobs in SQL. Nothing here begins, ends or retries: a caller's transaction is around every function that writes.
 
-use super::{GatewayRecord, Op, Outcome, TokenRecord, row};
+use super::row;
 use crate::{
     limits,
-    model::{Change, GatewayId, KeyHash, Timestamp, TokenId},
+    model::{Change, GatewayId, GatewayRecord, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId, TokenRecord},
 };
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
 /// The answer, and the change where there is one to commit.
-type Done = (Outcome, Option<Change>);
+type Done = (StoreOutcome, Option<Change>);
 
-/// Does a job inside the caller's transaction, which is to be committed where `Outcome` says that it was done.
-pub(super) fn run(connection: &Connection, op: Op) -> Result<Done> {
+/// Does a job inside the caller's transaction, which is to be committed where `StoreOutcome` says that it was done.
+pub(super) fn run(connection: &Connection, op: StoreOp) -> Result<Done> {
     let read = |outcome| (outcome, None);
     match op {
-        Op::CreateGateway(record) => create_gateway(connection, record),
-        Op::DeleteGateway(id) => delete_gateway(connection, id),
-        Op::CreateToken { gateway, token, hash, created_at } => {
+        StoreOp::CreateGateway(record) => create_gateway(connection, record),
+        StoreOp::DeleteGateway(id) => delete_gateway(connection, id),
+        StoreOp::CreateToken { gateway, token, hash, created_at } => {
             create_token(connection, gateway, TokenRecord { id: token, created_at }, hash)
         }
-        Op::RevokeToken { gateway, token } => revoke_token(connection, gateway, token),
-        Op::PutManifest { gateway, manifest, received_at } => {
+        StoreOp::RevokeToken { gateway, token } => revoke_token(connection, gateway, token),
+        StoreOp::PutManifest { gateway, manifest, received_at } => {
             put_manifest(connection, gateway, &manifest, received_at).map(read)
         }
-        Op::Gateway(id) => gateway(connection, id).map(read),
-        Op::Gateways { limit, offset } => gateways(connection, limit, offset).map(read),
-        Op::Tokens(id) => tokens(connection, id).map(read),
+        StoreOp::Gateway(id) => gateway(connection, id).map(read),
+        StoreOp::Gateways { limit, offset } => gateways(connection, limit, offset).map(read),
+        StoreOp::Tokens(id) => tokens(connection, id).map(read),
     }
 }
 
 /// Everything, gateways before tokens, each in order of creation.
 pub(super) fn snapshot(connection: &Connection) -> Result<Vec<Change>> {
-    let mut gateways = connection.prepare_cached("SELECT id FROM gateways ORDER BY seq")?;
+    let mut gateways = connection.prepare_cached("SELECT id, incarnation FROM gateways ORDER BY seq")?;
     let mut tokens = connection.prepare_cached("SELECT gateway, id, hash FROM tokens ORDER BY seq")?;
-    let created = gateways.query_map([], |row| Ok(Change::GatewayCreated(row::gateway_id(row, 0)?)))?;
+    let created = gateways.query_map([], row::gateway_created)?;
     created.chain(tokens.query_map([], row::token_created)?).collect()
 }
 
 /// Whether the file shows that this change was made.
 pub(super) fn happened(connection: &Connection, change: Change) -> Result<bool> {
     match change {
-        Change::GatewayCreated(id) => gateway_exists(connection, id),
+        Change::GatewayCreated(life) => life_exists(connection, life),
         Change::GatewayDeleted(id) => gateway_exists(connection, id).map(|exists| !exists),
         Change::TokenCreated { token, .. } => token_exists(connection, token),
         Change::TokenRevoked { token, .. } => token_exists(connection, token).map(|exists| !exists),
@@ -49,55 +49,59 @@ pub(super) fn happened(connection: &Connection, change: Change) -> Result<bool> 
 
 fn create_gateway(connection: &Connection, record: GatewayRecord) -> Result<Done> {
     if gateway_exists(connection, record.id)? {
-        return Ok((Outcome::Conflict("a gateway with this id exists".to_owned()), None));
+        return Ok((StoreOutcome::Conflict("a gateway with this id exists".to_owned()), None));
     }
     let taken = "SELECT 1 FROM gateways WHERE coalesce(organization_id, '') = coalesce(?1, '') AND name = ?2";
     if connection.prepare_cached(taken)?.exists(params![record.organization_id, record.name])? {
-        return Ok((Outcome::Conflict("the name is taken in this organization".to_owned()), None));
+        return Ok((StoreOutcome::Conflict("the name is taken in this organization".to_owned()), None));
     }
-    let insert = "INSERT INTO gateways (id, name, display_name, organization_id, created_at, sum) \
-                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let Ok(incarnation) = getrandom::u64() else {
+        return Ok((StoreOutcome::Unavailable("the system gives no random numbers".to_owned()), None));
+    };
+    let insert = "INSERT INTO gateways (id, name, display_name, organization_id, created_at, sum, incarnation) \
+                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     connection.prepare_cached(insert)?.execute(params![
         record.id.0.as_bytes(),
         record.name,
         record.display_name,
         record.organization_id,
         record.created_at.0,
-        row::gateway_sum(&record),
+        row::gateway_sum(&record, Some(incarnation)),
+        incarnation.cast_signed(),
     ])?;
-    let change = Change::GatewayCreated(record.id);
-    Ok((Outcome::Gateway(record, None), Some(change)))
+    let change = Change::GatewayCreated(Life { gateway: record.id, incarnation });
+    Ok((StoreOutcome::Gateway(record, None), Some(change)))
 }
 
 fn delete_gateway(connection: &Connection, id: GatewayId) -> Result<Done> {
     match connection.prepare_cached("DELETE FROM gateways WHERE id = ?1")?.execute([id.0.as_bytes()])? {
         0 => Ok((no_gateway(), None)),
-        _ => Ok((Outcome::Done, Some(Change::GatewayDeleted(id)))),
+        _ => Ok((StoreOutcome::Done, Some(Change::GatewayDeleted(id)))),
     }
 }
 
-fn gateway(connection: &Connection, id: GatewayId) -> Result<Outcome> {
+fn gateway(connection: &Connection, id: GatewayId) -> Result<StoreOutcome> {
     let sql = "SELECT id, name, display_name, organization_id, created_at, manifest \
                FROM gateways LEFT JOIN manifests ON gateway = id WHERE id = ?1";
     let found = connection
         .prepare_cached(sql)?
         .query_row([id.0.as_bytes()], |row| Ok((row::gateway(row)?, row.get(5)?)))
         .optional()?;
-    Ok(found.map_or_else(no_gateway, |(record, manifest)| Outcome::Gateway(record, manifest)))
+    Ok(found.map_or_else(no_gateway, |(record, manifest)| StoreOutcome::Gateway(record, manifest)))
 }
 
-fn gateways(connection: &Connection, limit: usize, offset: usize) -> Result<Outcome> {
+fn gateways(connection: &Connection, limit: usize, offset: usize) -> Result<StoreOutcome> {
     let page =
         "SELECT id, name, display_name, organization_id, created_at FROM gateways ORDER BY seq LIMIT ?1 OFFSET ?2";
     let rows = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let total: i64 = connection.prepare_cached("SELECT count(*) FROM gateways")?.query_row([], |row| row.get(0))?;
     let records: Result<Vec<_>> =
         connection.prepare_cached(page)?.query_map([rows(limit), rows(offset)], row::gateway)?.collect();
-    Ok(Outcome::Gateways(records?, usize::try_from(total).unwrap_or(usize::MAX)))
+    Ok(StoreOutcome::Gateways(records?, usize::try_from(total).unwrap_or(usize::MAX)))
 }
 
 fn create_token(connection: &Connection, gateway: GatewayId, record: TokenRecord, hash: KeyHash) -> Result<Done> {
-    let conflict = |why: String| Ok((Outcome::Conflict(why), None));
+    let conflict = |why: String| Ok((StoreOutcome::Conflict(why), None));
     if !gateway_exists(connection, gateway)? {
         return Ok((no_gateway(), None));
     }
@@ -122,7 +126,7 @@ fn create_token(connection: &Connection, gateway: GatewayId, record: TokenRecord
         record.created_at.0,
         row::token_sum(gateway, record.id, &hash, record.created_at),
     ])?;
-    Ok((Outcome::Token(record), Some(Change::TokenCreated { gateway, token: record.id, hash })))
+    Ok((StoreOutcome::Token(record), Some(Change::TokenCreated { gateway, token: record.id, hash })))
 }
 
 fn revoke_token(connection: &Connection, gateway: GatewayId, token: TokenId) -> Result<Done> {
@@ -134,29 +138,34 @@ fn revoke_token(connection: &Connection, gateway: GatewayId, token: TokenId) -> 
         .query_row([token.0.as_bytes(), gateway.0.as_bytes()], |row| row.get(0))
         .optional()?;
     Ok(match hash {
-        None => (Outcome::NotFound("there is no such token"), None),
-        Some(hash) => (Outcome::Done, Some(Change::TokenRevoked { gateway, token, hash: KeyHash(hash) })),
+        None => (StoreOutcome::NotFound("there is no such token"), None),
+        Some(hash) => (StoreOutcome::Done, Some(Change::TokenRevoked { gateway, token, hash: KeyHash(hash) })),
     })
 }
 
-fn tokens(connection: &Connection, id: GatewayId) -> Result<Outcome> {
+fn tokens(connection: &Connection, id: GatewayId) -> Result<StoreOutcome> {
     if !gateway_exists(connection, id)? {
         return Ok(no_gateway());
     }
     let sql = "SELECT id, created_at FROM tokens WHERE gateway = ?1 ORDER BY seq";
     let records: Result<Vec<_>> = connection.prepare_cached(sql)?.query_map([id.0.as_bytes()], row::token)?.collect();
-    records.map(Outcome::Tokens)
+    records.map(StoreOutcome::Tokens)
 }
 
 /// A manifest that is there already is not written again: a fleet that reconnects sends all of its own once more, and
 /// writing them would cost a wait for the disk each.
-fn put_manifest(connection: &Connection, id: GatewayId, manifest: &str, received_at: Timestamp) -> Result<Outcome> {
+fn put_manifest(
+    connection: &Connection,
+    id: GatewayId,
+    manifest: &str,
+    received_at: Timestamp,
+) -> Result<StoreOutcome> {
     if !gateway_exists(connection, id)? {
         return Ok(no_gateway());
     }
     let same = "SELECT 1 FROM manifests WHERE gateway = ?1 AND manifest = ?2";
     if connection.prepare_cached(same)?.exists(params![id.0.as_bytes(), manifest])? {
-        return Ok(Outcome::Done);
+        return Ok(StoreOutcome::Done);
     }
     let sum = row::manifest_sum(id, manifest, received_at);
     connection
@@ -164,17 +173,22 @@ fn put_manifest(connection: &Connection, id: GatewayId, manifest: &str, received
             "INSERT OR REPLACE INTO manifests (gateway, received_at, sum, manifest) VALUES (?1, ?2, ?3, ?4)",
         )?
         .execute(params![id.0.as_bytes(), received_at.0, sum, manifest])?;
-    Ok(Outcome::Done)
+    Ok(StoreOutcome::Done)
 }
 
 fn gateway_exists(connection: &Connection, id: GatewayId) -> Result<bool> {
     connection.prepare_cached("SELECT 1 FROM gateways WHERE id = ?1")?.exists([id.0.as_bytes()])
 }
 
+fn life_exists(connection: &Connection, life: Life) -> Result<bool> {
+    let sql = "SELECT 1 FROM gateways WHERE id = ?1 AND incarnation = ?2";
+    connection.prepare_cached(sql)?.exists(params![life.gateway.0.as_bytes(), life.incarnation.cast_signed()])
+}
+
 fn token_exists(connection: &Connection, id: TokenId) -> Result<bool> {
     connection.prepare_cached("SELECT 1 FROM tokens WHERE id = ?1")?.exists([id.0.as_bytes()])
 }
 
-fn no_gateway() -> Outcome {
-    Outcome::NotFound("there is no such gateway")
+fn no_gateway() -> StoreOutcome {
+    StoreOutcome::NotFound("there is no such gateway")
 }

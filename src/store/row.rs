@@ -1,7 +1,6 @@
 //! How rows are written and read, and the sums by which a row that nobody wrote is known.
 
-use super::{GatewayRecord, TokenRecord};
-use crate::model::{Change, GatewayId, KeyHash, Timestamp, TokenId};
+use crate::model::{Change, GatewayId, GatewayRecord, KeyHash, Life, Timestamp, TokenId, TokenRecord};
 use rusqlite::{Result, Row};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -9,18 +8,20 @@ use uuid::Uuid;
 /// Sixteen bytes of a SHA-256 over a row. Not against an attacker: against disks.
 pub(super) type Sum = [u8; 16];
 
-/// Over a row of `gateways`.
-pub(super) fn gateway_sum(record: &GatewayRecord) -> Sum {
-    sum(
-        "gateway",
-        &[
-            Some(record.id.0.as_bytes()),
-            Some(record.name.as_bytes()),
-            record.display_name.as_deref().map(str::as_bytes),
-            record.organization_id.as_deref().map(str::as_bytes),
-            Some(&record.created_at.0.to_le_bytes()),
-        ],
-    )
+/// Over a row of `gateways`; one of schema 1 has no incarnation.
+pub(super) fn gateway_sum(record: &GatewayRecord, incarnation: Option<u64>) -> Sum {
+    let created_at = record.created_at.0.to_le_bytes();
+    let incarnation = incarnation.map(u64::to_le_bytes);
+    let fields: [Option<&[u8]>; 6] = [
+        Some(record.id.0.as_bytes()),
+        Some(record.name.as_bytes()),
+        record.display_name.as_deref().map(str::as_bytes),
+        record.organization_id.as_deref().map(str::as_bytes),
+        Some(&created_at),
+        incarnation.as_ref().map(<[u8; 8]>::as_slice),
+    ];
+    // An absent field would be summed, too, and a sum of schema 1 is over five fields.
+    sum("gateway", if incarnation.is_some() { &fields } else { &fields[..5] })
 }
 
 /// Over a row of `tokens`.
@@ -61,6 +62,16 @@ pub(super) fn gateway(row: &Row<'_>) -> Result<GatewayRecord> {
         organization_id: row.get(3)?,
         created_at: Timestamp(row.get(4)?),
     })
+}
+
+/// Columns `id, incarnation`.
+pub(super) fn gateway_created(row: &Row<'_>) -> Result<Change> {
+    Ok(Change::GatewayCreated(Life { gateway: gateway_id(row, 0)?, incarnation: incarnation(row, 1)? }))
+}
+
+/// The column at `index`: SQLite's integers have a sign, an incarnation has none.
+pub(super) fn incarnation(row: &Row<'_>, index: usize) -> Result<u64> {
+    row.get::<_, i64>(index).map(i64::cast_unsigned)
 }
 
 /// Columns `id, created_at`.

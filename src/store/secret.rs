@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::PermissionsExt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 use zeroize::Zeroizing;
 
@@ -19,10 +19,10 @@ impl Secret {
     /// Asks the operating system for a new one.
     ///
     /// # Errors
-    /// A sentence where the system gives no random bytes.
-    pub fn random() -> Result<Secret, String> {
+    /// Where the system gives no random bytes.
+    pub fn random() -> Result<Secret, getrandom::Error> {
         let mut bytes = Zeroizing::new([0; 32]);
-        getrandom::fill(bytes.as_mut_slice()).map_err(|error| format!("no random bytes: {error}"))?;
+        getrandom::fill(bytes.as_mut_slice())?;
         Ok(Secret(Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()))))
     }
 
@@ -43,28 +43,78 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Why the admin token cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum AdminTokenError {
+    /// The system gives no random bytes for a new one.
+    Random {
+        /// What it says.
+        why: String,
+    },
+    /// A new one cannot be written.
+    Unwritable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+    /// The file is there and cannot be read.
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+    /// The file holds something else.
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for AdminTokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Random { why } => write!(f, "no random bytes: {why}"),
+            Self::Unwritable { path, why } => write!(f, "{} cannot be written: {why}", path.display()),
+            Self::Unreadable { path, why } => write!(f, "{} cannot be read: {why}", path.display()),
+            Self::Malformed { path } => write!(
+                f,
+                "{} is not an admin token: it must be one line of {} to {} visible ASCII characters; write one, or \
+                 remove the file and the hub makes one",
+                path.display(),
+                ADMIN_TOKEN_BYTES.start(),
+                ADMIN_TOKEN_BYTES.end()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for AdminTokenError {}
+
 /// Reads `DIR/admin-token`, or makes it (mode 0600, and the directory with mode 0700). One trailing line break is no
 /// part of it. Whoever calls this has opened the store in `dir` before, so that no other hub makes one at the same time.
 ///
 /// # Errors
-/// A sentence with the remedy where the file cannot be used.
-pub fn admin_token(dir: &Path) -> Result<String, String> {
+/// Where the file cannot be used.
+pub fn admin_token(dir: &Path) -> Result<String, AdminTokenError> {
     let path = dir.join("admin-token");
     match File::open(&path) {
         Ok(file) => read(&path, file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let secret = Secret::random()?;
+            let secret = Secret::random().map_err(|error| AdminTokenError::Random { why: error.to_string() })?;
             disk::make_dir(dir)
                 .and_then(|()| disk::write_private(&path, format!("{}\n", secret.expose()).as_bytes()))
-                .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+                .map_err(|error| AdminTokenError::Unwritable { path: path.clone(), why: error.to_string() })?;
             Ok(secret.expose().to_owned())
         }
         Err(error) => Err(unreadable(&path, &error)),
     }
 }
 
-fn read(path: &Path, file: File) -> Result<String, String> {
-    let (shortest, longest) = (ADMIN_TOKEN_BYTES.start(), ADMIN_TOKEN_BYTES.end());
+fn read(path: &Path, file: File) -> Result<String, AdminTokenError> {
+    let longest = ADMIN_TOKEN_BYTES.end();
     if file.metadata().is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
         tracing::warn!(path = %path.display(), "the admin token can be read by other users; set mode 0600");
     }
@@ -75,16 +125,12 @@ fn read(path: &Path, file: File) -> Result<String, String> {
     let text = std::str::from_utf8(line).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
     match text {
         Some(token) if ADMIN_TOKEN_BYTES.contains(&token.len()) => Ok(token.to_owned()),
-        _ => Err(format!(
-            "{} is not an admin token: it must be one line of {shortest} to {longest} visible ASCII characters; write \
-             one, or remove the file and the hub makes one",
-            path.display()
-        )),
+        _ => Err(AdminTokenError::Malformed { path: path.to_owned() }),
     }
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> String {
-    format!("{} cannot be read: {error}", path.display())
+fn unreadable(path: &Path, error: &io::Error) -> AdminTokenError {
+    AdminTokenError::Unreadable { path: path.to_owned(), why: error.to_string() }
 }
 
 #[cfg(test)]
@@ -121,7 +167,7 @@ mod tests {
             match expected {
                 Some(token) => assert_eq!(admin_token(dir.path()).as_deref(), Ok(token)),
                 None => {
-                    let refusal = admin_token(dir.path()).unwrap_err();
+                    let refusal = admin_token(dir.path()).unwrap_err().to_string();
                     assert!(refusal.contains("is not an admin token") && refusal.contains("remove the file"));
                 }
             }
@@ -148,6 +194,6 @@ mod tests {
     fn an_admin_token_that_cannot_be_read_is_no_reason_to_make_another() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("admin-token")).unwrap();
-        assert!(admin_token(dir.path()).unwrap_err().contains("cannot be read"));
+        assert!(admin_token(dir.path()).unwrap_err().to_string().contains("cannot be read"));
     }
 }

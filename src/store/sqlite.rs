@@ -7,10 +7,10 @@
 //!    └─┘                                     └─────────► damaged: every job 503 until the operator acts
 //! ```
 
-use super::{Op, Outcome, Store, disk, lock::DirLock, queries, schema, trouble::Trouble};
+use super::{Store, StoreError, disk, lock::DirLock, queries, schema, trouble::Trouble};
 use crate::{
     limits::{STORE_LOCK_WAIT, STORE_OPEN_LOCK_WAIT},
-    model::Change,
+    model::{Change, StoreOp, StoreOutcome},
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::{
@@ -43,21 +43,14 @@ impl Sqlite {
     /// this store's alone as long as it lives.
     ///
     /// # Errors
-    /// A sentence with the remedy: another hub is there, the file is damaged, locked, read-only or of a newer version. A
-    /// file that is damaged or cut, to nothing even, is never taken for an empty one.
-    pub fn open(path: &Path) -> Result<Sqlite, String> {
+    /// Where another hub is there, or the file is damaged, locked, read-only or of a newer version. A file that is damaged
+    /// or cut, to nothing even, is never taken for an empty one.
+    pub fn open(path: &Path) -> Result<Sqlite, StoreError> {
         let lock = DirLock::take(disk::dir_of(path))?;
         let connected =
             create_if_missing(path).and_then(|()| Ok((connect(path, STORE_OPEN_LOCK_WAIT)?, identity(path)?)));
-        let (connection, identity) = connected.map_err(|trouble| {
-            let remedy = match trouble {
-                Trouble::Damaged(_) => {
-                    ". Nothing was changed; put a backup in its place, or move it away to start empty"
-                }
-                _ => "",
-            };
-            format!("{} cannot be used: {trouble}{remedy}", path.display())
-        })?;
+        let (connection, identity) =
+            connected.map_err(|trouble| StoreError::File { path: path.to_owned(), trouble })?;
         Ok(Sqlite {
             path: path.to_owned(),
             connection: Some(connection),
@@ -95,8 +88,8 @@ impl Sqlite {
         Ok(late)
     }
 
-    fn attempt(&mut self, op: Op) -> Result<(Outcome, Option<Change>), Trouble> {
-        let writes = !matches!(op, Op::Gateway(_) | Op::Gateways { .. } | Op::Tokens(_));
+    fn attempt(&mut self, op: StoreOp) -> Result<(StoreOutcome, Option<Change>), Trouble> {
+        let writes = !matches!(op, StoreOp::Gateway(_) | StoreOp::Gateways { .. } | StoreOp::Tokens(_));
         let connection = opened(&mut self.connection)?;
         if !writes {
             return Ok(queries::run(connection, op)?);
@@ -106,11 +99,11 @@ impl Sqlite {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (outcome, change) = match queries::run(&transaction, op) {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                (Outcome::Conflict("it breaks a rule of the store".to_owned()), None)
+                (StoreOutcome::Conflict("it breaks a rule of the store".to_owned()), None)
             }
             ran => ran?,
         };
-        if matches!(outcome, Outcome::Conflict(_) | Outcome::NotFound(_)) {
+        if matches!(outcome, StoreOutcome::Conflict(_) | StoreOutcome::NotFound(_) | StoreOutcome::Unavailable(_)) {
             return Ok((outcome, None));
         }
         self.doubt = change;
@@ -167,31 +160,28 @@ impl Sqlite {
 }
 
 impl Store for Sqlite {
-    fn execute(&mut self, op: Op) -> (Outcome, Option<Change>) {
+    fn execute(&mut self, op: StoreOp) -> (StoreOutcome, Option<Change>) {
         let done = match self.reopen_if_closed() {
             Ok(None) => self.attempt(op),
             Ok(late) => {
                 let answer = "the store has just been opened again; try once more".to_owned();
-                Ok((Outcome::Unavailable(answer), late))
+                Ok((StoreOutcome::Unavailable(answer), late))
             }
             Err(trouble) => Err(trouble),
         };
         done.unwrap_or_else(|trouble| {
             self.note_trouble(&trouble);
-            (Outcome::Unavailable(trouble.answer()), None)
+            (StoreOutcome::Unavailable(trouble.answer()), None)
         })
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Change>, String> {
-        let connection = opened(&mut self.connection).map_err(|trouble| trouble.to_string())?;
-        queries::snapshot(connection).map_err(|error| Trouble::from(error).to_string())
+    fn snapshot(&mut self) -> Result<Vec<Change>, StoreError> {
+        let read = opened(&mut self.connection).and_then(|connection| Ok(queries::snapshot(connection)?));
+        read.map_err(|trouble| StoreError::File { path: self.path.clone(), trouble })
     }
 
-    fn settle(&mut self) -> Result<Option<Change>, String> {
-        self.try_settle().map_err(|trouble| {
-            self.note_trouble(&trouble);
-            trouble.to_string()
-        })
+    fn settle(&mut self) -> Result<Option<Change>, Trouble> {
+        self.try_settle().inspect_err(|trouble| self.note_trouble(trouble))
     }
 }
 
@@ -216,7 +206,7 @@ fn create_if_missing(path: &Path) -> Result<(), Trouble> {
     }
     disk::create_private(&unfinished).map_err(failing)?;
     let mut connection = open_file(&unfinished)?;
-    schema::create(&mut connection)?;
+    schema::create(&mut connection, schema::VERSION)?;
     drop(connection);
     disk::publish(&unfinished, path).map_err(failing)
 }

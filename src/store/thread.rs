@@ -1,9 +1,9 @@
 //! The store's own thread: jobs in through a bounded queue, outcomes out through the callers' replies.
 
-use super::{Op, Outcome, Store};
+use super::{Store, StoreError};
 use crate::{
     limits::{STORE_PROBE_INTERVAL, STORE_QUEUE_MAX},
-    model::Change,
+    model::{Change, StoreOp, StoreOutcome},
 };
 use crossbeam_channel::{Receiver, Sender, TryRecvError, after, bounded, never, select};
 use std::{
@@ -17,12 +17,12 @@ use std::{
 };
 
 /// What is done with an outcome; runs on the store's thread or wherever [`Settled::send`] is called, and must not block.
-pub type Reply = Box<dyn FnOnce(Outcome) + Send + Sync>;
+pub type Reply = Box<dyn FnOnce(StoreOutcome) + Send + Sync>;
 
 /// An outcome with whom to tell. It is told exactly once: on drop, if not before.
 pub struct Settled {
     /// What became of the job.
-    pub outcome: Outcome,
+    pub outcome: StoreOutcome,
     reply: Option<Reply>,
 }
 
@@ -34,7 +34,7 @@ impl Settled {
 impl Drop for Settled {
     fn drop(&mut self) {
         let Some(reply) = self.reply.take() else { return };
-        let outcome = std::mem::replace(&mut self.outcome, Outcome::Done);
+        let outcome = std::mem::replace(&mut self.outcome, StoreOutcome::Done);
         if catch_unwind(AssertUnwindSafe(|| reply(outcome))).is_err() {
             tracing::error!("a caller of the store panicked when it was answered");
         }
@@ -48,7 +48,7 @@ impl fmt::Debug for Settled {
 }
 
 struct Job {
-    op: Op,
+    op: StoreOp,
     settled: Settled,
 }
 
@@ -61,11 +61,11 @@ impl StoreThread {
     /// for a core. The thread ends by [`StoreHandle::stop`], or when the last handle is gone.
     ///
     /// # Errors
-    /// A sentence where the system gives no thread.
+    /// Where the system gives no thread.
     pub fn start(
         store: Box<dyn Store>,
         announce: impl FnMut(Change, Settled) + Send + 'static,
-    ) -> Result<StoreHandle, String> {
+    ) -> Result<StoreHandle, StoreError> {
         let (jobs, inbox) = bounded(STORE_QUEUE_MAX);
         let (stop, stopped) = bounded(1);
         let degraded = Arc::new(AtomicBool::new(false));
@@ -73,7 +73,7 @@ impl StoreThread {
         let thread = thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || worker.run(&inbox, &stopped))
-            .map_err(|error| format!("the store's thread cannot be started: {error}"))?;
+            .map_err(|error| StoreError::Thread { why: error.to_string() })?;
         let thread = Mutex::new(Some(thread));
         Ok(StoreHandle(Arc::new(Shared { jobs, stop, closed: AtomicBool::new(false), degraded, thread })))
     }
@@ -96,11 +96,11 @@ impl StoreHandle {
     ///
     /// # Errors
     /// Gives `reply` back, uncalled, where [`STORE_QUEUE_MAX`] jobs wait already or the store was stopped.
-    pub fn submit(&self, op: Op, reply: Reply) -> Result<(), Reply> {
+    pub fn submit(&self, op: StoreOp, reply: Reply) -> Result<(), Reply> {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(reply);
         }
-        let outcome = Outcome::Unavailable("the hub is going away".to_owned());
+        let outcome = StoreOutcome::Unavailable("the hub is going away".to_owned());
         let job = Job { op, settled: Settled { outcome, reply: Some(reply) } };
         self.0.jobs.try_send(job).map_err(|refused| {
             let reply = refused.into_inner().settled.reply.take();
@@ -173,9 +173,9 @@ impl<A: FnMut(Change, Settled)> Worker<A> {
         let done = catch_unwind(AssertUnwindSafe(|| self.store.execute(op)));
         let (outcome, change) = done.unwrap_or_else(|_| {
             tracing::error!("the store panicked in a job");
-            (Outcome::Unavailable("the store failed inside; the hub's log says where".to_owned()), None)
+            (StoreOutcome::Unavailable("the store failed inside; the hub's log says where".to_owned()), None)
         });
-        if matches!(outcome, Outcome::Unavailable(_)) {
+        if matches!(outcome, StoreOutcome::Unavailable(_)) {
             self.degraded.store(true, Ordering::Relaxed);
         }
         settled.outcome = outcome;
@@ -189,7 +189,7 @@ impl<A: FnMut(Change, Settled)> Worker<A> {
         loop {
             let settled = catch_unwind(AssertUnwindSafe(|| self.store.settle()));
             match settled {
-                Ok(Ok(Some(change))) => self.tell(change, Settled { outcome: Outcome::Done, reply: None }),
+                Ok(Ok(Some(change))) => self.tell(change, Settled { outcome: StoreOutcome::Done, reply: None }),
                 Ok(Ok(None)) => return self.degraded.store(false, Ordering::Relaxed),
                 Ok(Err(_)) => return self.degraded.store(true, Ordering::Relaxed),
                 Err(_) => {

@@ -5,7 +5,8 @@ use std::fmt;
 
 /// Why a job cannot be done now.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Trouble {
+#[non_exhaustive]
+pub enum Trouble {
     /// Somebody else has locked the file; passes by itself.
     Busy,
     /// No room; passes when there is room again.

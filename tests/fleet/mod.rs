@@ -1,36 +1,45 @@
-//! A shard with gateways that are connected to it in memory: all of the hub's own work, and no socket.
-//!
-//! What the driver does for a connection is done here in the same order, so that what is measured is what a hub does.
+//! One core with gateways that are connected to it in memory: the hub's own engine, and no socket, channel or clock.
+
+mod memory;
 
 use gatecast::{
+    api::{CONNECT_PATH, Phase},
+    engine::{Engine, EngineSettings, HubSettings, HubState, Ready, Rest},
     limits,
-    model::{ConnectionId, CorrelationId, Event, EventType, GatewayId, Instant, Now, ShardId, Timestamp, TokenId},
-    session::{self, Admitted, CONNECT_PATH, Effect, Heartbeat, Role, Scratch, Session, Source},
-    shard::{self, Command, ConnectionKey, Encoding, Join, Reply, Shard},
+    model::{Change, GatewayId, KeyHash, Life, ShardId, TokenId},
+    session::{self, Heartbeat},
+    shard::{self, Encoding, Placement},
     transport::{Transport, WebSocket},
-    wire::tls::Security,
 };
+use memory::{MemoryIo, SocketId};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{PrivateKeyDer, ServerName},
     server::{NoServerSessionStorage, UnbufferedServerConnection},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    io::{Read, Write},
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
-/// A shard, its connections, and what a core has beside them.
+const ADMIN_TOKEN: &str = "an-admin-token-of-the-usual-length-0123456789";
+const KEY: &str = "k";
+
+/// A core, a gateway with its connections, and a platform that publishes to it.
 pub struct Fleet {
-    shard: Shard,
-    members: Vec<Member>,
+    engine: Engine<MemoryIo>,
+    io: MemoryIo,
     gateway: GatewayId,
-    scratch: Scratch,
-    now: Now,
-    requests: u64,
+    publisher: Client,
 }
 
-struct Member {
-    session: Session,
-    key: ConnectionKey,
+/// The platform's end of its connection.
+struct Client {
+    socket: SocketId,
+    tls: Option<ClientConnection>,
+    plain: Vec<u8>,
 }
 
 /// Both ends' configuration of TLS.
@@ -39,17 +48,17 @@ pub struct Tls {
     client: Arc<ClientConfig>,
 }
 
-/// What a step moved.
+/// What a step moved to the gateway's connections.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Moved {
-    /// Writes to a socket that there would have been.
+    /// Writes to their sockets.
     pub writes: usize,
-    /// Their bytes.
+    /// Bytes of those.
     pub bytes: usize,
 }
 
 impl Tls {
-    /// A certificate of one's own, and a client that trusts it; otherwise as the hub does it.
+    /// A self-signed certificate, and a client that trusts it; otherwise as the hub does it.
     pub fn new() -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
@@ -85,193 +94,158 @@ impl Tls {
 }
 
 impl Fleet {
-    /// One gateway with so many connections, all past their ack.
+    /// One gateway with so many connections, all past their ack, and a platform past its handshake.
     pub fn new(connections: usize, tls: Option<&Tls>) -> Self {
-        let mut fleet = Self {
-            shard: Shard::new(shard_settings()),
-            members: Vec::with_capacity(connections),
-            gateway: GatewayId::random(),
-            scratch: Scratch::default(),
-            now: Now { instant: Instant(1), wall: Timestamp(1_700_000_000_000) },
-            requests: 0,
+        let gateway = GatewayId::random();
+        let mut io = MemoryIo::new();
+        let hub = Arc::new(HubState::new(hub_settings()));
+        hub.advance(Phase::Ready);
+        let settings = EngineSettings {
+            id: ShardId(0),
+            hub,
+            shard: shard_settings(),
+            directory: directory(gateway),
+            tls: tls.map(|tls| Arc::clone(&tls.server)),
         };
-        let settings = Arc::new(session_settings());
+        let engine = Engine::new(io.clock(), settings);
+        let socket = io.connect();
+        let publisher = Client { socket, tls: tls.map(Tls::client), plain: Vec::with_capacity(1 << 16) };
+        let mut fleet = Self { engine, io, gateway, publisher };
         for _ in 0..connections {
-            fleet.connect(Arc::clone(&settings), tls);
+            let socket = fleet.io.connect();
+            let mut client = Client { socket, tls: tls.map(Tls::client), plain: Vec::new() };
+            fleet.exchange(&mut client, &upgrade_request(), b"connection.ack");
+            fleet.io.keep_nothing_of(socket);
         }
+        let request = fleet.request("GET", "/ready", "");
+        let mut publisher = std::mem::replace(&mut fleet.publisher, Client { socket, tls: None, plain: Vec::new() });
+        fleet.exchange(&mut publisher, &request, b"ready");
+        publisher.plain.clear();
+        fleet.publisher = publisher;
+        fleet.take_moved();
         fleet
     }
 
-    /// An event for the fleet's gateway with a payload of so many bytes.
-    pub fn event(&self, payload_bytes: usize) -> Event {
-        Event {
-            gateway: self.gateway,
-            kind: EventType::parse("api.deployed").expect("it follows the rule"),
-            payload: format!("\"{}\"", "x".repeat(payload_bytes - 2)).into(),
-            correlation: CorrelationId::random(),
-            user_id: None,
-        }
+    /// The bytes of a publish with a payload of so many, as they come to the publisher's socket.
+    pub fn event(&mut self, payload_bytes: usize) -> Vec<u8> {
+        let body = format!(r#"{{"type":"api.deployed","payload":"{}"}}"#, "x".repeat(payload_bytes - 2));
+        let request = self.request("POST", &format!("/api/v1/gateways/{}/events", self.gateway), &body);
+        self.publisher.seal(&request)
     }
 
-    /// Gives the shard an event, which goes into every outbox.
-    pub fn publish(&mut self, event: Event) {
-        self.requests += 1;
-        self.shard.handle_command(self.now, self.requests, Command::Publish(event));
+    /// Lets the publisher's bytes come, and the core do all that there is to do.
+    pub fn publish(&mut self, bytes: &[u8]) {
+        self.io.receive_from_peer(self.publisher.socket, bytes);
+        self.run();
     }
 
-    /// Takes, seals and confirms for every connection that has something to write, as the driver does.
-    pub fn deliver(&mut self) -> Moved {
-        let mut moved = Moved::default();
-        while let Some(key) = self.shard.poll_dirty() {
-            let session = &mut self.members[key.index as usize].session;
-            write_all(session, key, &mut self.shard, self.now, &mut self.scratch, &mut moved);
-        }
-        moved
+    /// What was written to the gateway's connections since it was last asked.
+    pub fn take_moved(&mut self) -> Moved {
+        let (writes, bytes) = self.io.take_moved();
+        Moved { writes, bytes }
     }
 
-    /// Takes the shard's answers; how many deliveries they tell of.
+    /// Takes the publisher's answers; how many deliveries they tell of.
     pub fn answers(&mut self) -> usize {
-        let mut delivered = 0;
-        while let Some(effect) = self.shard.poll_effect() {
-            match effect {
-                shard::Effect::Reply(_, Reply::Published(outcome)) => delivered += outcome.delivered as usize,
-                other => panic!("not an answer to a publish: {other:?}"),
-            }
-        }
-        self.shard.handle_timeout(self.now);
-        delivered
+        let bytes = self.io.take_sent(self.publisher.socket);
+        self.publisher.open(&bytes);
+        let text = String::from_utf8_lossy(&self.publisher.plain).into_owned();
+        self.publisher.plain.clear();
+        let counts = text.split("\"delivered\":").skip(1);
+        counts.filter_map(|rest| rest.split([',', '}']).next()?.parse::<usize>().ok()).sum()
     }
 
     /// Lets each connection's next ping come due, and sends it.
     pub fn ping(&mut self) -> Moved {
-        let mut moved = Moved::default();
-        self.now.instant = self.now.instant + limits::HEARTBEAT_INTERVAL;
-        for Member { session, key } in &mut self.members {
-            session.handle_timeout(self.now);
-            write_all(session, *key, &mut self.shard, self.now, &mut self.scratch, &mut moved);
-        }
-        moved
+        self.io.pass_time(limits::HEARTBEAT_INTERVAL);
+        self.run();
+        self.take_moved()
     }
 
-    /// TLS or nothing, HTTP, the upgrade, the verdict, 101 and ack.
-    fn connect(&mut self, settings: Arc<session::Settings>, tls: Option<&Tls>) {
-        let security = tls.map_or(Security::Plain, |tls| Security::tls(Arc::clone(&tls.server)).expect("TLS"));
-        let mut client = tls.map(Tls::client);
-        let address = "127.0.0.1:1".parse().expect("an address");
-        let mut session = Session::new(self.now, settings, security, address, Role::Gateways);
-        let mut plain = upgrade_request();
+    /// Passes until nothing is left to do.
+    fn run(&mut self) {
+        loop {
+            while let Some((key, ready)) = self.io.next_ready() {
+                self.engine.handle_ready(key, ready);
+            }
+            if self.io.has_connections() {
+                self.engine.handle_acceptable();
+            }
+            match self.engine.pass(&mut self.io) {
+                Rest::More => {}
+                Rest::Until(_) if self.io.is_quiet() => return,
+                Rest::Until(_) => {}
+                Rest::Ended => panic!("nobody ends the core"),
+            }
+        }
+    }
+
+    /// Sends a request, handshake included, until `expected` has come back.
+    fn exchange(&mut self, client: &mut Client, request: &[u8], expected: &[u8]) {
+        let mut request = Some(request);
         for _ in 0..ROUND_TRIPS {
-            let mut bytes = match &mut client {
-                None => std::mem::take(&mut plain),
-                Some(client) => from_client(client, &mut plain),
-            };
-            if !bytes.is_empty() {
-                session.handle_received(self.now, &mut bytes, &mut self.scratch);
-            }
-            if let Some(Effect::Admit(_)) = session.poll_effect() {
-                return self.admit(session);
-            }
-            let answer = session.backlog().to_vec();
-            session.handle_backlog_sent(self.now, answer.len());
-            if let Some(client) = &mut client {
-                client.read_tls(&mut answer.as_slice()).expect("memory");
-                client.process_new_packets().expect("the client trusts the server");
+            let ready = client.tls.as_ref().is_none_or(|tls| !tls.is_handshaking());
+            let plain = if ready { request.take().unwrap_or_default() } else { &[] };
+            let bytes = client.seal(plain);
+            self.io.receive_from_peer(client.socket, &bytes);
+            self.run();
+            let answer = self.io.take_sent(client.socket);
+            client.open(&answer);
+            if client.plain.windows(expected.len()).any(|window| window == expected) {
+                return;
             }
         }
-        panic!("no connection after {ROUND_TRIPS} round trips");
+        panic!("no answer after {ROUND_TRIPS} round trips: {}", String::from_utf8_lossy(&client.plain));
     }
 
-    fn admit(&mut self, mut session: Session) {
-        let connection = ConnectionId::random();
-        let join = Join { gateway: self.gateway, id: connection, token: TokenId::random(), address: session.peer() };
-        let (key, position) = self.shard.handle_join(self.now, join).expect("it may join");
-        let admitted = Admitted { gateway: self.gateway, connection, position };
-        session.handle_admitted(self.now, admitted, &mut self.scratch);
-        let mut ack = Moved::default();
-        write_all(&mut session, key, &mut self.shard, self.now, &mut self.scratch, &mut ack);
-        assert!(ack.writes > 0 && session.is_streaming());
-        assert_eq!(key.index as usize, self.members.len(), "places are given in order");
-        self.members.push(Member { session, key });
+    fn request(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: hub.example:9243\r\nUser-Agent: platform/1.0\r\nAccept: */*\r\n\
+             Content-Type: application/json\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
     }
 }
 
 /// More than a TLS 1.3 handshake and a request need.
 const ROUND_TRIPS: usize = 6;
 
-/// Writes to a socket that takes all of it.
-fn write_all(
-    session: &mut Session,
-    key: ConnectionKey,
-    shard: &mut Shard,
-    now: Now,
-    scratch: &mut Scratch,
-    moved: &mut Moved,
-) {
-    loop {
-        let backlog = session.backlog().len();
-        let bytes = if backlog > 0 {
-            session.handle_backlog_sent(now, backlog);
-            backlog
-        } else if session.poll_transmit(now, &mut Events { shard, key, now }, scratch) {
-            let bytes = scratch.wire.len();
-            session.handle_sent(now, bytes, scratch);
-            bytes
-        } else {
-            return;
-        };
-        moved.writes += 1;
-        moved.bytes += bytes;
-    }
-}
-
-/// A connection's events, in the shard's outbox.
-struct Events<'a> {
-    shard: &'a mut Shard,
-    key: ConnectionKey,
-    now: Now,
-}
-
-impl Source for Events<'_> {
-    fn take(&mut self, budget: usize, stop: bool, out: &mut Vec<u8>) {
-        self.shard.take(self.key, budget, stop, out);
+impl Client {
+    /// What goes over the wire for some plain bytes, with what TLS has to say itself.
+    fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
+        let Some(tls) = &mut self.tls else { return plain.to_vec() };
+        tls.writer().write_all(plain).expect("memory");
+        let mut bytes = Vec::new();
+        while tls.wants_write() {
+            tls.write_tls(&mut bytes).expect("memory");
+        }
+        bytes
     }
 
-    fn at_boundary(&self) -> bool {
-        self.shard.at_boundary(self.key)
+    fn open(&mut self, mut bytes: &[u8]) {
+        let Some(tls) = &mut self.tls else { return self.plain.extend_from_slice(bytes) };
+        while !bytes.is_empty() {
+            tls.read_tls(&mut bytes).expect("memory");
+            tls.process_new_packets().expect("the client trusts the server");
+            // `WouldBlock` ends it: there is no more for now.
+            let _ = tls.reader().read_to_end(&mut self.plain);
+        }
     }
-
-    fn is_drained(&self) -> bool {
-        self.shard.is_drained(self.key)
-    }
-
-    fn handle_written(&mut self) {
-        self.shard.handle_written(self.now, self.key);
-    }
-
-    fn handle_blocked(&mut self) {
-        self.shard.handle_blocked(self.now, self.key);
-    }
-}
-
-/// What the client sends next; its request as soon as TLS lets it.
-fn from_client(client: &mut ClientConnection, plain: &mut Vec<u8>) -> Vec<u8> {
-    use std::io::Write;
-    if !client.is_handshaking() {
-        client.writer().write_all(&std::mem::take(plain)).expect("memory");
-    }
-    let mut bytes = Vec::new();
-    while client.wants_write() {
-        client.write_tls(&mut bytes).expect("memory");
-    }
-    bytes
 }
 
 fn upgrade_request() -> Vec<u8> {
     format!(
         "GET {CONNECT_PATH} HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: k\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: {KEY}\r\n\r\n"
     )
     .into_bytes()
+}
+
+fn directory(gateway: GatewayId) -> Vec<Change> {
+    let hash = KeyHash::of(KEY.as_bytes());
+    let life = Life { gateway, incarnation: 1 };
+    vec![Change::GatewayCreated(life), Change::TokenCreated { gateway, token: TokenId::random(), hash }]
 }
 
 fn shard_settings() -> shard::Settings {
@@ -288,17 +262,28 @@ fn shard_settings() -> shard::Settings {
     }
 }
 
-fn session_settings() -> session::Settings {
-    session::Settings {
-        origins: Vec::new(),
-        handshake_deadline: limits::HANDSHAKE_DEADLINE,
-        // Nobody answers the pings, and nobody is closed for it.
-        heartbeat: Heartbeat {
-            interval: limits::HEARTBEAT_INTERVAL,
-            timeout: Duration::from_secs(1 << 30),
-            busy_grace: Duration::ZERO,
+fn hub_settings() -> HubSettings {
+    HubSettings {
+        session: session::Settings {
+            origins: Vec::new(),
+            handshake_deadline: Duration::from_secs(1 << 30),
+            // Nobody answers the pings, and nobody is closed for it.
+            heartbeat: Heartbeat {
+                interval: limits::HEARTBEAT_INTERVAL,
+                timeout: Duration::from_secs(1 << 30),
+                busy_grace: Duration::ZERO,
+            },
+            write_deadline: limits::WRITE_DEADLINE,
+            inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
         },
-        write_deadline: limits::WRITE_DEADLINE,
-        inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
+        placement: Placement::new(1, 42),
+        connections_max: usize::MAX,
+        admin_token: KeyHash::of(ADMIN_TOKEN.as_bytes()),
+        answer_timeout: limits::PUBLISH_TIMEOUT,
+        drain_window: Duration::ZERO,
+        degraded: Arc::new(AtomicBool::new(false)),
     }
 }
+
+/// What became ready about a socket in memory: bytes to read, or room to write.
+const READABLE: Ready = Ready { readable: true, writable: false, ended: false, broken: false };

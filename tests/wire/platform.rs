@@ -4,7 +4,7 @@ use crate::{
     harness::{TestHub, on_one_and_four},
     request::{Answer, Request},
 };
-use gatecast::limits;
+use gatecast::{limits, model::Position};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -116,6 +116,29 @@ fn a_gateway_has_a_name_of_its_own_and_may_bring_its_id() {
             assert_eq!(hub.call(method, &format!("/api/v1/gateways/{id}{path}"), "").status, 404, "{method} {path}");
         }
         assert_eq!(hub.try_publish(&id, r#"{"type":"t","payload":{}}"#).status, 404);
+    });
+}
+
+#[test]
+fn a_gateway_that_is_made_again_with_its_id_never_gets_a_position_twice() {
+    on_one_and_four(|hub| {
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let body = json!({ "name": id, "id": id }).to_string();
+            assert_eq!(hub.call("POST", "/api/v1/gateways", &body).status, 201);
+            let mut peer = hub.connect(&hub.make_key(&id).1);
+            for _ in 0..2 {
+                let answer = hub.publish(&id, "t", "{}");
+                assert_eq!(answer["position"], json!(peer.event().position), "{answer}");
+                seen.push(Position::parse(answer["position"].as_str().unwrap()).unwrap());
+            }
+            assert_eq!(hub.call("DELETE", &format!("/api/v1/gateways/{id}"), "").status, 204);
+            peer.closed();
+        }
+        assert_eq!(seen.iter().map(|position| position.offset).collect::<Vec<_>>(), [1, 2, 1, 2, 1, 2]);
+        let epochs: std::collections::BTreeSet<_> = seen.iter().map(|position| position.epoch).collect();
+        assert_eq!(epochs.len(), 3, "each gateway of that id has an epoch of its own: {seen:?}");
     });
 }
 

@@ -88,7 +88,7 @@ fn a_full_or_silent_hub_is_503_for_every_call_that_is_one_question() {
 #[test]
 fn no_error_names_a_file_a_version_or_a_secret() {
     let world = World::new();
-    let failing = |_| Answer::Store(Outcome::Unavailable("/var/lib/hub/store.db: disk I/O error".to_owned()));
+    let failing = |_| Answer::Store(StoreOutcome::Unavailable("/var/lib/hub/store.db: disk I/O error".to_owned()));
     let response = world.run(&Request::new("POST", "/api/v1/gateways").body(r#"{"name":"edge"}"#), failing);
     check(&response, 503);
     let text = String::from_utf8(response.body).unwrap();

@@ -117,12 +117,25 @@ fn the_failures_listed_in_one_answer_are_bounded_and_the_counts_stay_exact() {
             failures: vec![failure.clone(); half],
             ..outcome(e.correlation, failed, 0, failed)
         };
-        Answer::Shard(Reply::PublishedMany(events.iter().map(outcome).collect()))
+        Answer::Shard(Reply::PublishedMany(events.iter().map(outcome).map(Some).collect()))
     });
     let rows = rows(&response);
     assert!(rows.iter().all(|row| row["failed"] == half));
     let listed = rows.iter().filter_map(|row| row["failures"].as_array()).map(Vec::len).sum::<usize>();
     assert_eq!(listed, limits::BATCH_FAILURES_LISTED_MAX);
+}
+
+#[test]
+fn a_line_whose_gateway_was_deleted_on_the_way_is_404_alone() {
+    let world = World::new();
+    let lines = [line(world.gateway, "1"), line(world.gateway, "2")].join("\n");
+    let response = world.run(&batch(lines), |ask| {
+        let Ask::Shard(_, Command::PublishMany(events)) = ask else { panic!("{ask:?}") };
+        Answer::Shard(Reply::PublishedMany(vec![Some(outcome(events[0].correlation, 1, 1, 0)), None]))
+    });
+    let rows = rows(&response);
+    assert_eq!((&rows[0]["status"], &rows[1]["status"]), (&200.into(), &404.into()));
+    assert_eq!(rows[1]["error"], "there is no such gateway");
 }
 
 #[test]

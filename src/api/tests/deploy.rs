@@ -41,7 +41,7 @@ fn every_gateway_has_its_item_in_its_place_and_no_failure_fails_the_call() {
         Ask::Shard(ShardId(0), _) => Answer::Overloaded,
         Ask::Shard(ShardId(1), _) => Answer::TimedOut,
         Ask::Shard(_, Command::PublishMany(events)) => {
-            let outcomes = events.iter().zip(&mut script).map(|(e, (n, d, f))| outcome(e.correlation, n, d, f));
+            let outcomes = events.iter().zip(&mut script).map(|(e, (n, d, f))| Some(outcome(e.correlation, n, d, f)));
             Answer::Shard(Reply::PublishedMany(outcomes.collect()))
         }
         other => panic!("{other:?}"),

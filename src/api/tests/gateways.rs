@@ -1,7 +1,7 @@
 //! Gateways: made, listed, shown, deleted.
 
 use super::*;
-use crate::store::GatewayRecord;
+use crate::model::GatewayRecord;
 
 fn record(id: GatewayId, name: &str) -> GatewayRecord {
     let created_at = Timestamp(1_700_000_000_007);
@@ -15,8 +15,8 @@ fn create(body: &str) -> Request {
 /// A store that does what it is asked.
 fn obey(ask: Ask) -> Answer {
     match ask {
-        Ask::Store(Op::CreateGateway(record)) => Answer::Store(Outcome::Gateway(record, None)),
-        Ask::Store(Op::DeleteGateway(_)) => Answer::Store(Outcome::Done),
+        Ask::Store(StoreOp::CreateGateway(record)) => Answer::Store(StoreOutcome::Gateway(record, None)),
+        Ask::Store(StoreOp::DeleteGateway(_)) => Answer::Store(StoreOutcome::Done),
         other => panic!("{other:?}"),
     }
 }
@@ -65,15 +65,15 @@ fn a_bad_gateway_is_400_that_names_the_member() {
 #[test]
 fn what_the_store_says_becomes_a_status() {
     let world = World::new();
-    let check_outcome = |request: &Request, outcome: Outcome, status| {
+    let check_outcome = |request: &Request, outcome: StoreOutcome, status| {
         check(&world.run(request, |_| Answer::Store(outcome.clone())), status);
     };
-    check_outcome(&create(r#"{"name":"n"}"#), Outcome::Conflict("the name is taken".to_owned()), 409);
-    check_outcome(&create(r#"{"name":"n"}"#), Outcome::Unavailable("disk full".to_owned()), 503);
+    check_outcome(&create(r#"{"name":"n"}"#), StoreOutcome::Conflict("the name is taken".to_owned()), 409);
+    check_outcome(&create(r#"{"name":"n"}"#), StoreOutcome::Unavailable("disk full".to_owned()), 503);
     let delete = Request::new("DELETE", format!("/api/v1/gateways/{}", world.gateway));
-    check_outcome(&delete, Outcome::Done, 204);
-    check_outcome(&delete, Outcome::NotFound("there is no such gateway"), 404);
-    check_outcome(&delete, Outcome::Unavailable("read-only".to_owned()), 503);
+    check_outcome(&delete, StoreOutcome::Done, 204);
+    check_outcome(&delete, StoreOutcome::NotFound("there is no such gateway"), 404);
+    check_outcome(&delete, StoreOutcome::Unavailable("read-only".to_owned()), 503);
     for method in ["GET", "DELETE"] {
         check(&world.respond(&Request::new(method, "/api/v1/gateways/not-a-uuid")), 404);
     }
@@ -92,7 +92,9 @@ fn a_page_shows_each_gateway_with_its_live_connections() {
     let records: Vec<_> = (0..50).map(|n| record(GatewayId::random(), &format!("g{n}"))).collect();
     let connections_of = |id: GatewayId| u32::try_from(id.0.as_u128() % 10).unwrap();
     let response = world.run(&Request::new("GET", "/api/v1/gateways?limit=50&offset=7"), |ask| match ask {
-        Ask::Store(Op::Gateways { limit: 50, offset: 7 }) => Answer::Store(Outcome::Gateways(records.clone(), 99)),
+        Ask::Store(StoreOp::Gateways { limit: 50, offset: 7 }) => {
+            Answer::Store(StoreOutcome::Gateways(records.clone(), 99))
+        }
         Ask::Shard(owner, Command::Live(ids)) => {
             assert!(ids.iter().all(|id| world.placement.of_gateway(*id) == owner));
             Answer::Shard(Reply::Live(ids.into_iter().map(connections_of).collect()))
@@ -114,8 +116,8 @@ fn a_page_shows_each_gateway_with_its_live_connections() {
 fn an_empty_page_asks_no_shard() {
     let world = World::new();
     let response = world.run(&Request::new("GET", "/api/v1/gateways"), |ask| match ask {
-        Ask::Store(Op::Gateways { limit: limits::PAGE_ROWS_DEFAULT, offset: 0 }) => {
-            Answer::Store(Outcome::Gateways(Vec::new(), 0))
+        Ask::Store(StoreOp::Gateways { limit: limits::PAGE_ROWS_DEFAULT, offset: 0 }) => {
+            Answer::Store(StoreOutcome::Gateways(Vec::new(), 0))
         }
         other => panic!("{other:?}"),
     });
@@ -137,8 +139,8 @@ fn one_gateway_is_shown_with_its_manifest_as_it_came() {
     let check_manifest = |manifest: Option<&str>, shown: &str| {
         let request = Request::new("GET", format!("/api/v1/gateways/{}", world.gateway));
         let response = world.run(&request, |ask| match ask {
-            Ask::Store(Op::Gateway(id)) => {
-                Answer::Store(Outcome::Gateway(record(id, "edge"), manifest.map(str::to_owned)))
+            Ask::Store(StoreOp::Gateway(id)) => {
+                Answer::Store(StoreOutcome::Gateway(record(id, "edge"), manifest.map(str::to_owned)))
             }
             Ask::Shard(owner, Command::Live(ids)) => {
                 assert_eq!((owner, ids), (world.placement.of_gateway(world.gateway), vec![world.gateway]));

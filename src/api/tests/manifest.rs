@@ -11,10 +11,10 @@ fn a_manifest_is_kept_as_it_came() {
     let world = World::new();
     let manifest = "{ \"b\":1.0, \"a\":[] }\n";
     let response = world.run(&post(world.gateway, manifest), |ask| {
-        let Ask::Store(Op::PutManifest { gateway, manifest: kept, received_at }) = ask else { panic!("{ask:?}") };
+        let Ask::Store(StoreOp::PutManifest { gateway, manifest: kept, received_at }) = ask else { panic!("{ask:?}") };
         assert_eq!((gateway, kept.as_str()), (world.gateway, manifest));
         assert_eq!(received_at, world.view().now.wall);
-        Answer::Store(Outcome::Done)
+        Answer::Store(StoreOutcome::Done)
     });
     assert_eq!(response, Response::empty(204));
 }
@@ -44,8 +44,8 @@ fn any_key_but_the_gateways_own_is_401() {
 fn a_store_that_cannot_keep_it_is_never_404() {
     let world = World::new();
     let request = post(world.gateway, "{}");
-    check(&world.run(&request, |_| Answer::Store(Outcome::Unavailable("busy".to_owned()))), 503);
-    check(&world.run(&request, |_| Answer::Store(Outcome::NotFound("there is no such gateway"))), 401);
+    check(&world.run(&request, |_| Answer::Store(StoreOutcome::Unavailable("busy".to_owned()))), 503);
+    check(&world.run(&request, |_| Answer::Store(StoreOutcome::NotFound("there is no such gateway"))), 401);
     check(&world.run(&request, |_| Answer::Overloaded), 503);
     check(&world.run(&request, |_| Answer::TimedOut), 503);
 }

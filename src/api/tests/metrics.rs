@@ -17,6 +17,7 @@ fn every_sample_has_its_help_and_its_type() {
         "gatecast_store_degraded 0",
         "gatecast_connections_max 1000",
         "gatecast_gateways 2",
+        "gatecast_deadline_lateness_seconds_max 0.0265",
         "gatecast_connections{shard=\"0\"} 2",
         "gatecast_gateways_connected{shard=\"2\"} 1",
         "gatecast_events_sent_total{shard=\"1\"} 10",

@@ -15,8 +15,15 @@ mod tokens;
 use super::*;
 use crate::{
     limits,
-    model::{Change, CorrelationId, GatewayId, KeyHash, Now, Position, PublishOutcome, Side, Timestamp, TokenId},
-    shard::command::{DeliveryStats, Totals},
+    model::{
+        Change, CorrelationId, GatewayId, KeyHash, Life, Now, Position, PublishOutcome, ShardId, Side, StoreOp,
+        StoreOutcome, Timestamp, TokenId,
+    },
+    shard::{
+        Command, Directory, Placement, Reply,
+        command::{DeliveryStats, Totals},
+    },
+    wire::http::Response,
 };
 use serde_json::Value;
 
@@ -37,8 +44,8 @@ impl World {
     fn new() -> Self {
         let (gateway, other) = (GatewayId::random(), GatewayId::random());
         let mut directory = Directory::default();
-        directory.apply(Change::GatewayCreated(gateway));
-        directory.apply(Change::GatewayCreated(other));
+        directory.apply(created(gateway));
+        directory.apply(created(other));
         directory.apply(Change::TokenCreated { gateway, token: TokenId::random(), hash: KeyHash::of(KEY.as_bytes()) });
         Self { directory, placement: Placement::new(3, 7), phase: Phase::Ready, degraded: false, gateway, other }
     }
@@ -56,6 +63,7 @@ impl World {
             connections_max: 1000,
             degraded: self.degraded,
             admin_token: crate::model::KeyHash::of(ADMIN.as_bytes()),
+            lateness_max: std::time::Duration::from_micros(26_500),
             random: &|| uuid::Uuid::new_v4().as_u128(),
         }
     }
@@ -73,7 +81,7 @@ impl World {
                 }
             })
             .collect();
-        gateways.iter().for_each(|gateway| self.directory.apply(Change::GatewayCreated(*gateway)));
+        gateways.iter().for_each(|gateway| self.directory.apply(created(*gateway)));
         gateways
     }
 
@@ -212,6 +220,10 @@ fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     response.fields.iter().find(|(n, _)| *n == name).map(|(_, value)| value.as_str())
 }
 
+fn created(gateway: GatewayId) -> Change {
+    Change::GatewayCreated(Life { gateway, incarnation: 1 })
+}
+
 fn description(response: &Response) -> String {
     json(response)["description"].as_str().unwrap().to_owned()
 }
@@ -228,7 +240,9 @@ fn deliver(ask: Ask) -> Answer {
     let outcome = |event: &crate::model::Event| outcome(event.correlation, 2, 2, 0);
     Answer::Shard(match ask {
         Ask::Shard(_, Command::Publish(event)) => Reply::Published(outcome(&event)),
-        Ask::Shard(_, Command::PublishMany(events)) => Reply::PublishedMany(events.iter().map(outcome).collect()),
+        Ask::Shard(_, Command::PublishMany(events)) => {
+            Reply::PublishedMany(events.iter().map(outcome).map(Some).collect())
+        }
         other => panic!("{other:?} is no publish"),
     })
 }

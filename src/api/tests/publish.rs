@@ -141,6 +141,13 @@ fn an_unknown_gateway_is_404_before_the_body_is_looked_at() {
 }
 
 #[test]
+fn a_gateway_that_was_deleted_on_the_way_is_404() {
+    let world = World::new();
+    let request = publish(&world, r#"{"type":"a","payload":1}"#);
+    check(&world.run(&request, |_| Answer::Shard(Reply::NoSuchGateway)), 404);
+}
+
+#[test]
 fn a_gateway_that_is_not_connected_is_200_with_one_failure() {
     let world = World::new();
     let response = world.run(&publish(&world, r#"{"type":"a","payload":1}"#), |ask| {

@@ -1,7 +1,7 @@
 //! Tokens: made once, never shown again.
 
 use super::*;
-use crate::store::TokenRecord;
+use crate::model::TokenRecord;
 
 fn create(world: &World, body: &str) -> Request {
     Request::new("POST", format!("/api/v1/gateways/{}/tokens", world.gateway)).body(body)
@@ -12,10 +12,10 @@ fn a_token_is_shown_once_and_only_its_hash_goes_to_the_store() {
     let world = World::new();
     let mut stored = None;
     let response = world.run(&create(&world, ""), |ask| {
-        let Ask::Store(Op::CreateToken { gateway, token, hash, created_at }) = ask else { panic!("{ask:?}") };
+        let Ask::Store(StoreOp::CreateToken { gateway, token, hash, created_at }) = ask else { panic!("{ask:?}") };
         assert_eq!(gateway, world.gateway);
         stored = Some(hash);
-        Answer::Store(Outcome::Token(TokenRecord { id: token, created_at }))
+        Answer::Store(StoreOutcome::Token(TokenRecord { id: token, created_at }))
     });
     check(&response, 201);
     let body = json(&response);
@@ -36,7 +36,7 @@ fn no_two_tokens_are_alike_and_debug_shows_none() {
         assert!(shown.contains("Secret(…)"), "{shown}");
         match step {
             Step::Ask(mut asks, _) => match asks.pop() {
-                Some(Ask::Store(Op::CreateToken { hash, .. })) => hash,
+                Some(Ask::Store(StoreOp::CreateToken { hash, .. })) => hash,
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
@@ -50,9 +50,9 @@ fn a_token_is_brought_over_by_its_hash_and_has_no_secret_to_show() {
     let world = World::new();
     let hex: String = KeyHash::of(b"old").0.iter().map(|b| format!("{b:02x}")).collect();
     let response = world.run(&create(&world, &format!(r#"{{"sha256":"{hex}"}}"#)), |ask| {
-        let Ask::Store(Op::CreateToken { token, hash, created_at, .. }) = ask else { panic!("{ask:?}") };
+        let Ask::Store(StoreOp::CreateToken { token, hash, created_at, .. }) = ask else { panic!("{ask:?}") };
         assert_eq!(hash, KeyHash::of(b"old"));
-        Answer::Store(Outcome::Token(TokenRecord { id: token, created_at }))
+        Answer::Store(StoreOutcome::Token(TokenRecord { id: token, created_at }))
     });
     check(&response, 201);
     assert!(json(&response).get("token").is_none());
@@ -65,9 +65,9 @@ fn a_token_is_brought_over_by_its_hash_and_has_no_secret_to_show() {
 #[test]
 fn a_third_token_is_409_and_an_unknown_gateway_404() {
     let world = World::new();
-    let conflict = |_| Answer::Store(Outcome::Conflict("the gateway has two live tokens".to_owned()));
+    let conflict = |_| Answer::Store(StoreOutcome::Conflict("the gateway has two live tokens".to_owned()));
     check(&world.run(&create(&world, ""), conflict), 409);
-    let missing = |_| Answer::Store(Outcome::NotFound("there is no such gateway"));
+    let missing = |_| Answer::Store(StoreOutcome::NotFound("there is no such gateway"));
     check(&world.run(&create(&world, ""), missing), 404);
     for method in ["GET", "POST"] {
         check(&world.respond(&Request::new(method, "/api/v1/gateways/x/tokens")), 404);
@@ -79,8 +79,8 @@ fn tokens_are_listed_without_their_secrets() {
     let world = World::new();
     let id = TokenId::random();
     let response = world.run(&Request::new("GET", format!("/api/v1/gateways/{}/tokens", world.gateway)), |ask| {
-        assert!(matches!(ask, Ask::Store(Op::Tokens(gateway)) if gateway == world.gateway));
-        Answer::Store(Outcome::Tokens(vec![TokenRecord { id, created_at: Timestamp(0) }]))
+        assert!(matches!(ask, Ask::Store(StoreOp::Tokens(gateway)) if gateway == world.gateway));
+        Answer::Store(StoreOutcome::Tokens(vec![TokenRecord { id, created_at: Timestamp(0) }]))
     });
     check(&response, 200);
     let expected = serde_json::json!({"count": 1, "list": [{"id": id, "createdAt": "1970-01-01T00:00:00.000Z"}]});
@@ -93,12 +93,12 @@ fn a_token_is_revoked_or_was_never_there() {
     let id = TokenId::random();
     let revoke = Request::new("DELETE", format!("/api/v1/gateways/{}/tokens/{id}", world.gateway));
     let response = world.run(&revoke, |ask| {
-        let Ask::Store(Op::RevokeToken { gateway, token }) = ask else { panic!("{ask:?}") };
+        let Ask::Store(StoreOp::RevokeToken { gateway, token }) = ask else { panic!("{ask:?}") };
         assert_eq!((gateway, token), (world.gateway, id));
-        Answer::Store(Outcome::Done)
+        Answer::Store(StoreOutcome::Done)
     });
     assert_eq!(response, Response::empty(204));
-    check(&world.run(&revoke, |_| Answer::Store(Outcome::NotFound("there is no such token"))), 404);
+    check(&world.run(&revoke, |_| Answer::Store(StoreOutcome::NotFound("there is no such token"))), 404);
     let path = format!("/api/v1/gateways/{}/tokens/7", world.gateway);
     check(&world.respond(&Request::new("DELETE", path)), 404);
 }

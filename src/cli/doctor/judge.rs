@@ -1,16 +1,11 @@
 //! Whether what was found will do, and the remedy where it will not; pure, so that every verdict is tested.
 
 use super::Check;
-use crate::{config::Tls, store::validity};
-use rustls::{
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
-};
+use crate::{config::Tls, tls};
 use std::path::Path;
 
-/// Linux 5.8 has every operation that the runtime asks for.
-const KERNEL_MIN: (u32, u32) = (5, 8);
+/// Linux 5.11 has `epoll_pwait2`, by which a core waits for its sockets.
+const KERNEL_MIN: (u32, u32) = (5, 11);
 /// What the runtime insists on for one executor, and about what its rings cost at their smallest.
 const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
 /// Listeners, rings, the store, HTTP calls and connections that are still shaking hands.
@@ -123,35 +118,23 @@ pub fn data(dir: &Path, writable: Result<(), String>) -> Check {
     }
 }
 
-pub fn certificate(tls: &Tls) -> Check {
+pub fn certificate(configured: &Tls) -> Check {
     let name = "certificate";
     let remedy = "set tls.cert and tls.key to PEM files that this user can read, that are valid and belong together";
-    match tls {
+    match configured {
         Tls::Off => Check::ok(name, "none: TLS is off"),
         Tls::SelfSigned => Check::ok(name, "the hub's own, in its data directory"),
-        Tls::Files { cert, key } => match load(cert, key) {
+        Tls::Files { cert, key } => match tls::check(cert, key) {
             Ok(()) => Check::ok(name, cert.display().to_string()),
-            Err(why) => Check::fail(name, why, remedy),
+            Err(error) => Check::fail(name, error.to_string(), remedy),
         },
     }
-}
-
-fn load(cert: &Path, key: &Path) -> Result<(), String> {
-    let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let chain = chain.map_err(|error| format!("{}: {error}", cert.display()))?;
-    if chain.is_empty() {
-        return Err(format!("{} holds no certificate", cert.display()));
-    }
-    validity::check(&chain[0]).map_err(|why| format!("{} {why}", cert.display()))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| format!("{}: {error}", key.display()))?;
-    let pair = CertifiedKey::from_der(chain, private, &ring::default_provider());
-    pair.map(drop).map_err(|error| format!("{} and {}: {error}", cert.display(), key.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::certificate::self_signed;
+    use crate::tls::self_signed;
 
     fn fails(check: &Check, remedy: &str) {
         let text = check.to_string();
@@ -159,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn kernels_from_5_8_on_will_do() {
+    fn kernels_from_5_11_on_will_do() {
         let check = |release: &str, expected: bool| assert_eq!(kernel(release).ok, expected, "{release}");
-        check("5.8.0", true);
-        check("5.10.0-28-cloud-amd64", true);
+        check("5.11.0", true);
+        check("5.15.0-28-cloud-amd64", true);
         check("6.18-rc1", true);
         check("10.0.1", true);
-        check("5.7.19", false);
+        check("5.10.209", false);
         check("4.19.0", false);
         check("", false);
         check("unknown", false);

@@ -1,13 +1,11 @@
 //! What the store promises, tried on real files.
 
 use super::*;
-use crate::{
-    model::{GatewayId, KeyHash, Timestamp, TokenId},
-    store::{GatewayRecord, TokenRecord},
-};
+use crate::model::{GatewayId, GatewayRecord, KeyHash, Life, Timestamp, TokenId, TokenRecord};
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
+mod incarnations;
 mod trouble;
 
 struct Bench {
@@ -33,22 +31,30 @@ impl Bench {
         Bench { dir, store }
     }
 
-    fn check(&mut self, op: Op, expected: &Outcome) {
+    fn check(&mut self, op: StoreOp, expected: &StoreOutcome) {
         let text = format!("{op:?}");
         assert_eq!(&self.store.execute(op).0, expected, "{text}");
     }
 
     fn gateway(&mut self, name: &str) -> GatewayId {
         let record = record(name, None);
-        assert!(matches!(self.store.execute(Op::CreateGateway(record.clone())).0, Outcome::Gateway(..)));
+        assert!(matches!(self.store.execute(StoreOp::CreateGateway(record.clone())).0, StoreOutcome::Gateway(..)));
         record.id
     }
 
     fn token(&mut self, gateway: GatewayId, key: &str) -> TokenId {
         let op = create_token(gateway, key);
-        let Op::CreateToken { token, .. } = op else { unreachable!() };
-        assert!(matches!(self.store.execute(op).0, Outcome::Token(_)));
+        let StoreOp::CreateToken { token, .. } = op else { unreachable!() };
+        assert!(matches!(self.store.execute(op).0, StoreOutcome::Token(_)));
         token
+    }
+
+    /// Which gateway bears this id, by what a core is told at the start.
+    fn life(&mut self, gateway: GatewayId) -> Option<Life> {
+        self.store.snapshot().unwrap().into_iter().find_map(|change| match change {
+            Change::GatewayCreated(life) if life.gateway == gateway => Some(life),
+            _ => None,
+        })
     }
 
     fn pragma(&self, name: &str, value: i64) {
@@ -71,8 +77,8 @@ fn record(name: &str, organization: Option<&str>) -> GatewayRecord {
     }
 }
 
-fn create_token(gateway: GatewayId, key: &str) -> Op {
-    Op::CreateToken {
+fn create_token(gateway: GatewayId, key: &str) -> StoreOp {
+    StoreOp::CreateToken {
         gateway,
         token: TokenId::random(),
         hash: KeyHash::of(key.as_bytes()),
@@ -80,12 +86,12 @@ fn create_token(gateway: GatewayId, key: &str) -> Op {
     }
 }
 
-fn conflict(text: &str) -> Outcome {
-    Outcome::Conflict(text.to_owned())
+fn conflict(text: &str) -> StoreOutcome {
+    StoreOutcome::Conflict(text.to_owned())
 }
 
-fn unavailable(text: &str) -> Outcome {
-    Outcome::Unavailable(text.to_owned())
+fn unavailable(text: &str) -> StoreOutcome {
+    StoreOutcome::Unavailable(text.to_owned())
 }
 
 #[test]
@@ -94,14 +100,15 @@ fn gateways_come_back_as_they_were_created() {
     let bare = GatewayRecord { display_name: None, organization_id: None, ..record("bare", None) };
     let full = record("full", Some("org"));
     for record in [&bare, &full] {
-        let done = bench.store.execute(Op::CreateGateway(record.clone()));
-        assert_eq!(done, (Outcome::Gateway(record.clone(), None), Some(Change::GatewayCreated(record.id))));
+        let done = bench.store.execute(StoreOp::CreateGateway(record.clone()));
+        let life = bench.life(record.id).unwrap();
+        assert_eq!(done, (StoreOutcome::Gateway(record.clone(), None), Some(Change::GatewayCreated(life))));
     }
     let mut bench = bench.reopened();
     for record in [&bare, &full] {
-        bench.check(Op::Gateway(record.id), &Outcome::Gateway(record.clone(), None));
+        bench.check(StoreOp::Gateway(record.id), &StoreOutcome::Gateway(record.clone(), None));
     }
-    bench.check(Op::Gateway(GatewayId::random()), &Outcome::NotFound("there is no such gateway"));
+    bench.check(StoreOp::Gateway(GatewayId::random()), &StoreOutcome::NotFound("there is no such gateway"));
 }
 
 #[test]
@@ -110,10 +117,10 @@ fn pages_are_in_order_of_creation_even_when_the_clock_was_set_back() {
     let records: Vec<_> =
         (0..5).map(|n| GatewayRecord { created_at: Timestamp(1_000 - n), ..record(&format!("g{n}"), None) }).collect();
     for record in &records {
-        bench.check(Op::CreateGateway(record.clone()), &Outcome::Gateway(record.clone(), None));
+        bench.check(StoreOp::CreateGateway(record.clone()), &StoreOutcome::Gateway(record.clone(), None));
     }
     let mut page = |limit, offset, expected: &[GatewayRecord]| {
-        bench.check(Op::Gateways { limit, offset }, &Outcome::Gateways(expected.to_vec(), 5));
+        bench.check(StoreOp::Gateways { limit, offset }, &StoreOutcome::Gateways(expected.to_vec(), 5));
     };
     page(2, 0, &records[..2]);
     page(2, 4, &records[4..]);
@@ -128,8 +135,8 @@ fn names_are_unique_in_their_organization() {
     let mut bench = Bench::new();
     let mut check = |record: GatewayRecord, free: bool| {
         let taken = conflict("the name is taken in this organization");
-        let expected = if free { Outcome::Gateway(record.clone(), None) } else { taken };
-        bench.check(Op::CreateGateway(record), &expected);
+        let expected = if free { StoreOutcome::Gateway(record.clone(), None) } else { taken };
+        bench.check(StoreOp::CreateGateway(record), &expected);
     };
     check(record("a", None), true);
     check(record("a", None), false);
@@ -146,28 +153,28 @@ fn names_are_unique_in_their_organization() {
 fn an_id_is_free_again_once_its_gateway_is_deleted() {
     let mut bench = Bench::new();
     let first = record("first", None);
-    bench.check(Op::CreateGateway(first.clone()), &Outcome::Gateway(first.clone(), None));
+    bench.check(StoreOp::CreateGateway(first.clone()), &StoreOutcome::Gateway(first.clone(), None));
     let second = GatewayRecord { id: first.id, ..record("second", None) };
-    bench.check(Op::CreateGateway(second.clone()), &conflict("a gateway with this id exists"));
-    bench.check(Op::DeleteGateway(first.id), &Outcome::Done);
-    bench.check(Op::DeleteGateway(first.id), &Outcome::NotFound("there is no such gateway"));
-    bench.check(Op::CreateGateway(second.clone()), &Outcome::Gateway(second, None));
+    bench.check(StoreOp::CreateGateway(second.clone()), &conflict("a gateway with this id exists"));
+    bench.check(StoreOp::DeleteGateway(first.id), &StoreOutcome::Done);
+    bench.check(StoreOp::DeleteGateway(first.id), &StoreOutcome::NotFound("there is no such gateway"));
+    bench.check(StoreOp::CreateGateway(second.clone()), &StoreOutcome::Gateway(second, None));
 }
 
 #[test]
 fn a_deleted_gateway_takes_tokens_and_manifest_with_it() {
     let mut bench = Bench::new();
     let gateway = record("g", None);
-    bench.check(Op::CreateGateway(gateway.clone()), &Outcome::Gateway(gateway.clone(), None));
+    bench.check(StoreOp::CreateGateway(gateway.clone()), &StoreOutcome::Gateway(gateway.clone(), None));
     bench.token(gateway.id, "key");
-    let manifest = Op::PutManifest { gateway: gateway.id, manifest: "{}".to_owned(), received_at: Timestamp(1) };
-    bench.check(manifest, &Outcome::Done);
-    let deleted = bench.store.execute(Op::DeleteGateway(gateway.id));
-    assert_eq!(deleted, (Outcome::Done, Some(Change::GatewayDeleted(gateway.id))));
+    let manifest = StoreOp::PutManifest { gateway: gateway.id, manifest: "{}".to_owned(), received_at: Timestamp(1) };
+    bench.check(manifest, &StoreOutcome::Done);
+    let deleted = bench.store.execute(StoreOp::DeleteGateway(gateway.id));
+    assert_eq!(deleted, (StoreOutcome::Done, Some(Change::GatewayDeleted(gateway.id))));
     assert_eq!(bench.store.snapshot(), Ok(vec![]));
-    bench.check(Op::CreateGateway(gateway.clone()), &Outcome::Gateway(gateway.clone(), None));
-    bench.check(Op::Gateway(gateway.id), &Outcome::Gateway(gateway.clone(), None));
-    bench.check(Op::Tokens(gateway.id), &Outcome::Tokens(vec![]));
+    bench.check(StoreOp::CreateGateway(gateway.clone()), &StoreOutcome::Gateway(gateway.clone(), None));
+    bench.check(StoreOp::Gateway(gateway.id), &StoreOutcome::Gateway(gateway.clone(), None));
+    bench.check(StoreOp::Tokens(gateway.id), &StoreOutcome::Tokens(vec![]));
     bench.token(gateway.id, "key");
 }
 
@@ -175,22 +182,22 @@ fn a_deleted_gateway_takes_tokens_and_manifest_with_it() {
 fn a_gateway_has_two_live_tokens_at_most() {
     let mut bench = Bench::new();
     let (gateway, other) = (bench.gateway("g"), bench.gateway("h"));
-    bench.check(create_token(GatewayId::random(), "none"), &Outcome::NotFound("there is no such gateway"));
+    bench.check(create_token(GatewayId::random(), "none"), &StoreOutcome::NotFound("there is no such gateway"));
     let op = create_token(gateway, "one");
-    let Op::CreateToken { token: one, hash, created_at, .. } = op else { unreachable!() };
+    let StoreOp::CreateToken { token: one, hash, created_at, .. } = op else { unreachable!() };
     let created = bench.store.execute(op);
     let change = Change::TokenCreated { gateway, token: one, hash };
-    assert_eq!(created, (Outcome::Token(TokenRecord { id: one, created_at }), Some(change)));
+    assert_eq!(created, (StoreOutcome::Token(TokenRecord { id: one, created_at }), Some(change)));
     bench.check(create_token(gateway, "one"), &conflict("this token is known already"));
     bench.check(create_token(other, "one"), &conflict("this token is known already"));
-    let same_id = Op::CreateToken { gateway: other, token: one, hash: KeyHash([0; 32]), created_at };
+    let same_id = StoreOp::CreateToken { gateway: other, token: one, hash: KeyHash([0; 32]), created_at };
     bench.check(same_id, &conflict("a token with this id exists"));
     let two = bench.token(gateway, "two");
     bench.check(create_token(gateway, "three"), &conflict("the gateway has 2 live tokens; revoke one first"));
     bench.token(other, "three");
     let both = [one, two].map(|id| TokenRecord { id, created_at });
-    bench.check(Op::Tokens(gateway), &Outcome::Tokens(both.to_vec()));
-    bench.check(Op::RevokeToken { gateway, token: one }, &Outcome::Done);
+    bench.check(StoreOp::Tokens(gateway), &StoreOutcome::Tokens(both.to_vec()));
+    bench.check(StoreOp::RevokeToken { gateway, token: one }, &StoreOutcome::Done);
     bench.token(gateway, "four");
 }
 
@@ -199,41 +206,46 @@ fn only_a_gateways_own_token_can_be_revoked() {
     let mut bench = Bench::new();
     let (gateway, other) = (bench.gateway("g"), bench.gateway("h"));
     let token = bench.token(gateway, "key");
-    bench.check(Op::RevokeToken { gateway: other, token }, &Outcome::NotFound("there is no such token"));
-    bench
-        .check(Op::RevokeToken { gateway: GatewayId::random(), token }, &Outcome::NotFound("there is no such gateway"));
-    let revoked = bench.store.execute(Op::RevokeToken { gateway, token });
+    bench.check(StoreOp::RevokeToken { gateway: other, token }, &StoreOutcome::NotFound("there is no such token"));
+    bench.check(
+        StoreOp::RevokeToken { gateway: GatewayId::random(), token },
+        &StoreOutcome::NotFound("there is no such gateway"),
+    );
+    let revoked = bench.store.execute(StoreOp::RevokeToken { gateway, token });
     let change = Change::TokenRevoked { gateway, token, hash: KeyHash::of(b"key") };
-    assert_eq!(revoked, (Outcome::Done, Some(change)));
-    bench.check(Op::RevokeToken { gateway, token }, &Outcome::NotFound("there is no such token"));
-    bench.check(Op::Tokens(GatewayId::random()), &Outcome::NotFound("there is no such gateway"));
+    assert_eq!(revoked, (StoreOutcome::Done, Some(change)));
+    bench.check(StoreOp::RevokeToken { gateway, token }, &StoreOutcome::NotFound("there is no such token"));
+    bench.check(StoreOp::Tokens(GatewayId::random()), &StoreOutcome::NotFound("there is no such gateway"));
 }
 
 #[test]
 fn the_latest_manifest_is_kept() {
     let mut bench = Bench::new();
     let gateway = record("g", None);
-    bench.check(Op::CreateGateway(gateway.clone()), &Outcome::Gateway(gateway.clone(), None));
-    let put =
-        |gateway, text: &str, at| Op::PutManifest { gateway, manifest: text.to_owned(), received_at: Timestamp(at) };
-    bench.check(put(GatewayId::random(), "{}", 1), &Outcome::NotFound("there is no such gateway"));
+    bench.check(StoreOp::CreateGateway(gateway.clone()), &StoreOutcome::Gateway(gateway.clone(), None));
+    let put = |gateway, text: &str, at| StoreOp::PutManifest {
+        gateway,
+        manifest: text.to_owned(),
+        received_at: Timestamp(at),
+    };
+    bench.check(put(GatewayId::random(), "{}", 1), &StoreOutcome::NotFound("there is no such gateway"));
     let large = format!("{{\"a\":\"{}\"}}", "x".repeat(1 << 20));
     for (text, at) in [("{}", 1), ("{}", 2), (large.as_str(), 3), ("{ \"b\": 1e400 }", 2)] {
-        assert_eq!(bench.store.execute(put(gateway.id, text, at)), (Outcome::Done, None));
-        bench.check(Op::Gateway(gateway.id), &Outcome::Gateway(gateway.clone(), Some(text.to_owned())));
+        assert_eq!(bench.store.execute(put(gateway.id, text, at)), (StoreOutcome::Done, None));
+        bench.check(StoreOp::Gateway(gateway.id), &StoreOutcome::Gateway(gateway.clone(), Some(text.to_owned())));
     }
-    let expected = Outcome::Gateway(gateway.clone(), Some("{ \"b\": 1e400 }".to_owned()));
-    bench.reopened().check(Op::Gateway(gateway.id), &expected);
+    let expected = StoreOutcome::Gateway(gateway.clone(), Some("{ \"b\": 1e400 }".to_owned()));
+    bench.reopened().check(StoreOp::Gateway(gateway.id), &expected);
 }
 
 #[test]
 fn a_manifest_that_is_there_already_is_not_written_again() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
-    let put = || Op::PutManifest { gateway, manifest: "{}".to_owned(), received_at: Timestamp(1) };
-    bench.check(put(), &Outcome::Done);
+    let put = || StoreOp::PutManifest { gateway, manifest: "{}".to_owned(), received_at: Timestamp(1) };
+    bench.check(put(), &StoreOutcome::Done);
     assert_eq!(bench.store.settle(), Ok(None));
-    bench.check(put(), &Outcome::Done);
+    bench.check(put(), &StoreOutcome::Done);
     let log = fs::metadata(disk::beside(&bench.path(), "-wal")).unwrap();
     assert_eq!(log.len(), 0);
 }
@@ -245,11 +257,11 @@ fn a_snapshot_makes_the_same_set_again() {
     let (a, b) = (bench.gateway("a"), bench.gateway("b"));
     let (kept, gone) = (bench.token(b, "kept"), bench.token(a, "gone"));
     let late = bench.token(a, "late");
-    bench.check(Op::RevokeToken { gateway: a, token: gone }, &Outcome::Done);
+    bench.check(StoreOp::RevokeToken { gateway: a, token: gone }, &StoreOutcome::Done);
     let created = |gateway, token, key: &[u8]| Change::TokenCreated { gateway, token, hash: KeyHash::of(key) };
     let expected = vec![
-        Change::GatewayCreated(a),
-        Change::GatewayCreated(b),
+        Change::GatewayCreated(bench.life(a).unwrap()),
+        Change::GatewayCreated(bench.life(b).unwrap()),
         created(b, kept, b"kept"),
         created(a, late, b"late"),
     ];
@@ -286,7 +298,7 @@ fn a_file_with_an_open_mode_is_made_ours() {
 #[test]
 fn a_directory_has_one_store() {
     let bench = Bench::new();
-    let refusal = Sqlite::open(&bench.path()).err().unwrap();
+    let refusal = Sqlite::open(&bench.path()).err().unwrap().to_string();
     assert!(refusal.contains("is used by another hub (pid"), "{refusal}");
     bench.reopened();
 }

@@ -1,7 +1,10 @@
 //! The thread with stores that do what a script says.
 
 use super::*;
-use crate::{model::GatewayId, store::GatewayRecord};
+use crate::{
+    model::{GatewayId, GatewayRecord, Life},
+    store::Trouble,
+};
 use std::{
     collections::VecDeque,
     sync::mpsc,
@@ -16,32 +19,32 @@ struct Script {
     closed: mpsc::Sender<&'static str>,
 }
 
-type Settling = Result<Option<Change>, String>;
+type Settling = Result<Option<Change>, Trouble>;
 
 enum Step {
-    Answer(Outcome, Option<Change>),
+    Answer(StoreOutcome, Option<Change>),
     Wait(mpsc::Receiver<()>),
     Panic,
 }
 
 impl Store for Script {
-    fn execute(&mut self, _op: Op) -> (Outcome, Option<Change>) {
+    fn execute(&mut self, _op: StoreOp) -> (StoreOutcome, Option<Change>) {
         match self.steps.pop_front() {
-            None => (Outcome::Done, None),
+            None => (StoreOutcome::Done, None),
             Some(Step::Answer(outcome, change)) => (outcome, change),
             Some(Step::Wait(until)) => {
                 let _ = until.recv();
-                (Outcome::Done, None)
+                (StoreOutcome::Done, None)
             }
             Some(Step::Panic) => panic!("injected"),
         }
     }
 
-    fn snapshot(&mut self) -> Result<Vec<Change>, String> {
+    fn snapshot(&mut self) -> Result<Vec<Change>, StoreError> {
         Ok(Vec::new())
     }
 
-    fn settle(&mut self) -> Result<Option<Change>, String> {
+    fn settle(&mut self) -> Result<Option<Change>, Trouble> {
         if !self.steps.is_empty() {
             return Ok(None);
         }
@@ -78,7 +81,7 @@ fn start_settling(steps: Vec<Step>, settled: Vec<(mpsc::Receiver<()>, Settling)>
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Bench {
-    fn submit(&self) -> mpsc::Receiver<Outcome> {
+    fn submit(&self) -> mpsc::Receiver<StoreOutcome> {
         let (reply, outcome) = mpsc::channel();
         let submitted = self.store.submit(op(), Box::new(move |outcome| reply.send(outcome).unwrap()));
         assert!(submitted.is_ok());
@@ -86,12 +89,12 @@ impl Bench {
     }
 }
 
-fn op() -> Op {
-    Op::Gateway(GatewayId::random())
+fn op() -> StoreOp {
+    StoreOp::Gateway(GatewayId::random())
 }
 
 fn created() -> Change {
-    Change::GatewayCreated(GatewayId::random())
+    Change::GatewayCreated(Life { gateway: GatewayId::random(), incarnation: 1 })
 }
 
 fn until(what: impl Fn() -> bool) {
@@ -105,40 +108,40 @@ fn until(what: impl Fn() -> bool) {
 #[test]
 fn a_change_is_announced_before_its_caller_is_told() {
     let change = created();
-    let bench = start(vec![Step::Answer(Outcome::Done, Some(change))]);
+    let bench = start(vec![Step::Answer(StoreOutcome::Done, Some(change))]);
     let outcome = bench.submit();
     let (announced, settled) = bench.told.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((announced, &settled.outcome), (change, &Outcome::Done));
+    assert_eq!((announced, &settled.outcome), (change, &StoreOutcome::Done));
     assert_eq!(outcome.try_recv(), Err(mpsc::TryRecvError::Empty));
     settled.send();
-    assert_eq!(outcome.recv_timeout(PATIENCE), Ok(Outcome::Done));
+    assert_eq!(outcome.recv_timeout(PATIENCE), Ok(StoreOutcome::Done));
 }
 
 #[test]
 fn what_changes_nothing_is_told_at_once() {
-    let bench = start(vec![Step::Answer(Outcome::NotFound("gateway"), None)]);
-    assert_eq!(bench.submit().recv_timeout(PATIENCE), Ok(Outcome::NotFound("gateway")));
+    let bench = start(vec![Step::Answer(StoreOutcome::NotFound("gateway"), None)]);
+    assert_eq!(bench.submit().recv_timeout(PATIENCE), Ok(StoreOutcome::NotFound("gateway")));
     assert!(bench.told.try_recv().is_err());
 }
 
 #[test]
 fn a_caller_is_told_even_if_the_announcer_forgets() {
-    let bench = start(vec![Step::Answer(Outcome::Done, Some(created()))]);
+    let bench = start(vec![Step::Answer(StoreOutcome::Done, Some(created()))]);
     let outcome = bench.submit();
     drop(bench.told.recv_timeout(PATIENCE).unwrap());
-    assert_eq!(outcome.recv_timeout(PATIENCE), Ok(Outcome::Done));
+    assert_eq!(outcome.recv_timeout(PATIENCE), Ok(StoreOutcome::Done));
 }
 
 #[test]
 fn panics_reach_the_caller_as_answers_and_the_thread_goes_on() {
-    let bench = start(vec![Step::Panic, Step::Answer(Outcome::Done, Some(created()))]);
-    assert!(matches!(bench.submit().recv_timeout(PATIENCE), Ok(Outcome::Unavailable(_))));
+    let bench = start(vec![Step::Panic, Step::Answer(StoreOutcome::Done, Some(created()))]);
+    assert!(matches!(bench.submit().recv_timeout(PATIENCE), Ok(StoreOutcome::Unavailable(_))));
 
     let Bench { store, told, closed } = bench;
     drop(told);
     let (reply, outcome) = mpsc::channel();
     assert!(store.submit(op(), Box::new(move |outcome| reply.send(outcome).unwrap())).is_ok());
-    assert_eq!(outcome.recv_timeout(PATIENCE), Ok(Outcome::Done), "the announcer panicked");
+    assert_eq!(outcome.recv_timeout(PATIENCE), Ok(StoreOutcome::Done), "the announcer panicked");
 
     assert!(store.submit(op(), Box::new(|_| panic!("injected"))).is_ok());
     store.join();
@@ -154,12 +157,12 @@ fn a_full_queue_gives_the_reply_back_and_waits_for_nothing() {
     let waiting: Vec<_> = (0..STORE_QUEUE_MAX).map(|_| bench.submit()).collect();
     let (reply, outcome) = mpsc::channel();
     let refused = bench.store.submit(op(), Box::new(move |outcome| reply.send(outcome).unwrap()));
-    refused.err().unwrap()(Outcome::NotFound("token"));
-    assert_eq!(outcome.try_recv(), Ok(Outcome::NotFound("token")));
+    refused.err().unwrap()(StoreOutcome::NotFound("token"));
+    assert_eq!(outcome.try_recv(), Ok(StoreOutcome::NotFound("token")));
 
     go.send(()).unwrap();
     for outcome in std::iter::once(first).chain(waiting) {
-        assert_eq!(outcome.recv_timeout(PATIENCE), Ok(Outcome::Done));
+        assert_eq!(outcome.recv_timeout(PATIENCE), Ok(StoreOutcome::Done));
     }
 }
 
@@ -174,7 +177,7 @@ fn stopping_finishes_what_waits_and_closes_the_store() {
     bench.store.clone().join();
     assert_eq!(bench.closed.try_recv(), Ok("closed"));
     for outcome in waiting {
-        assert_eq!(outcome.try_recv(), Ok(Outcome::Done));
+        assert_eq!(outcome.try_recv(), Ok(StoreOutcome::Done));
     }
     bench.store.stop();
     bench.store.join();
@@ -191,9 +194,9 @@ fn the_last_handle_takes_the_thread_with_it() {
 
 #[test]
 fn trouble_shows_until_the_store_has_settled() {
-    let trouble = || Outcome::Unavailable("full".to_owned());
+    let trouble = || StoreOutcome::Unavailable("full".to_owned());
     let late = created();
-    let (gates, settled): (Vec<_>, Vec<_>) = [Err("full".to_owned()), Ok(Some(late)), Ok(None)]
+    let (gates, settled): (Vec<_>, Vec<_>) = [Err(Trouble::Full), Ok(Some(late)), Ok(None)]
         .map(|settling| {
             let (go, gate) = mpsc::channel();
             (go, (gate, settling))
@@ -207,7 +210,7 @@ fn trouble_shows_until_the_store_has_settled() {
     gates[0].send(()).unwrap();
     gates[1].send(()).unwrap();
     let (announced, settled) = bench.told.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((announced, &settled.outcome), (late, &Outcome::Done));
+    assert_eq!((announced, &settled.outcome), (late, &StoreOutcome::Done));
     assert!(bench.store.is_degraded(), "it has not settled yet");
     gates[2].send(()).unwrap();
     until(|| !bench.store.is_degraded());
@@ -223,11 +226,11 @@ fn jobs_are_done_in_order() {
         organization_id: None,
         created_at: crate::model::Timestamp(0),
     };
-    let steps = names.map(|name| Step::Answer(Outcome::Gateway(record(name), None), None));
+    let steps = names.map(|name| Step::Answer(StoreOutcome::Gateway(record(name), None), None));
     let bench = start(steps.into());
     let outcomes = names.map(|_| bench.submit());
     for (name, outcome) in names.iter().zip(outcomes) {
-        let Ok(Outcome::Gateway(record, None)) = outcome.recv_timeout(PATIENCE) else { panic!("{name}") };
+        let Ok(StoreOutcome::Gateway(record, None)) = outcome.recv_timeout(PATIENCE) else { panic!("{name}") };
         assert_eq!(&record.name, name);
     }
 }

@@ -12,6 +12,7 @@ mod body;
 mod fields;
 mod framing;
 mod head;
+mod method;
 mod parser;
 mod refusal;
 mod request_line;
@@ -21,7 +22,8 @@ mod tests;
 
 pub use body::BodyDecoder;
 pub use framing::{Framing, check_length};
-pub use head::{Head, Method, Version};
+pub use head::Head;
+pub use method::{Method, Version};
 pub use parser::HeadParser;
 pub use refusal::Refusal;
 pub use response::{CONTINUE, Response, reason_phrase};

@@ -15,8 +15,8 @@ fn a_locked_file_is_an_answer_within_the_wait_and_heals() {
         bench.check(create_token(gateway, "key"), &locked);
     }
     assert!(begin.elapsed() < 4 * STORE_LOCK_WAIT, "only the first job waits: {:?}", begin.elapsed());
-    bench.check(Op::Tokens(gateway), &Outcome::Tokens(vec![]));
-    assert_eq!(bench.store.settle(), Err("the store is locked by another process".to_owned()));
+    bench.check(StoreOp::Tokens(gateway), &StoreOutcome::Tokens(vec![]));
+    assert_eq!(bench.store.settle(), Err(Trouble::Busy));
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(bench.store.settle(), Ok(None));
     bench.token(gateway, "key");
@@ -30,7 +30,7 @@ fn a_file_that_stays_locked_at_the_start_is_refused() {
     drop(store);
     let other = Connection::open(&path).unwrap();
     other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; PRAGMA user_version = 1").unwrap();
-    let refusal = Sqlite::open(&path).err().unwrap();
+    let refusal = Sqlite::open(&path).err().unwrap().to_string();
     assert!(refusal.ends_with("store.db cannot be used: the store is locked by another process"), "{refusal}");
     other.execute_batch("ROLLBACK").unwrap();
     drop(other);
@@ -42,13 +42,15 @@ fn a_full_disk_is_an_answer_and_heals() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
     bench.pragma("max_page_count", 1);
-    let put = || Op::PutManifest { gateway, manifest: "x".repeat(1 << 16), received_at: Timestamp(1) };
+    let put = || StoreOp::PutManifest { gateway, manifest: "x".repeat(1 << 16), received_at: Timestamp(1) };
     bench.check(put(), &unavailable("the store's disk is full"));
     bench.check(put(), &unavailable("the store's disk is full"));
-    let Outcome::Gateway(_, manifest) = bench.store.execute(Op::Gateway(gateway)).0 else { panic!("reads work") };
+    let StoreOutcome::Gateway(_, manifest) = bench.store.execute(StoreOp::Gateway(gateway)).0 else {
+        panic!("reads work")
+    };
     assert_eq!(manifest, None);
     bench.pragma("max_page_count", 1 << 20);
-    bench.check(put(), &Outcome::Done);
+    bench.check(put(), &StoreOutcome::Done);
     assert_eq!(bench.store.trouble, Some(Trouble::Full), "until it has settled");
     assert_eq!(bench.store.settle(), Ok(None));
     assert_eq!(bench.store.trouble, None);
@@ -71,12 +73,13 @@ fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
     let absent = TokenId::random();
     let created = |token| Change::TokenCreated { gateway, token, hash: KeyHash([1; 32]) };
     let revoked = |token| Change::TokenRevoked { gateway, token, hash: KeyHash([1; 32]) };
+    let life = bench.life(gateway).unwrap();
     let mut check = |change: Change, happened: bool| {
         bench.store.doubt = Some(change);
         bench.store.note_trouble(&Trouble::Failing("injected".to_owned()));
-        let (outcome, announced) = bench.store.execute(Op::Tokens(gateway));
+        let (outcome, announced) = bench.store.execute(StoreOp::Tokens(gateway));
         assert_eq!(announced, happened.then_some(change));
-        assert_eq!(matches!(outcome, Outcome::Unavailable(_)), happened);
+        assert_eq!(matches!(outcome, StoreOutcome::Unavailable(_)), happened);
         bench.store.doubt = Some(change);
         assert_eq!(bench.store.settle(), Ok(happened.then_some(change)), "after a panic");
         assert_eq!(bench.store.settle(), Ok(None));
@@ -85,8 +88,9 @@ fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
     check(created(absent), false);
     check(revoked(token), false);
     check(revoked(absent), true);
-    check(Change::GatewayCreated(gateway), true);
-    check(Change::GatewayCreated(GatewayId::random()), false);
+    check(Change::GatewayCreated(life), true);
+    check(Change::GatewayCreated(Life { incarnation: !life.incarnation, ..life }), false);
+    check(Change::GatewayCreated(Life { gateway: GatewayId::random(), ..life }), false);
     check(Change::GatewayDeleted(gateway), false);
     check(Change::GatewayDeleted(GatewayId::random()), true);
 }
@@ -94,13 +98,14 @@ fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
 #[test]
 fn a_change_in_doubt_stays_so_while_the_file_is_locked() {
     let mut bench = Bench::new();
-    let change = Change::GatewayCreated(bench.gateway("g"));
+    let gateway = bench.gateway("g");
+    let change = Change::GatewayCreated(bench.life(gateway).unwrap());
     bench.store.doubt = Some(change);
     bench.store.note_trouble(&Trouble::Failing("injected".to_owned()));
     let other = Connection::open(bench.path()).unwrap();
     other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
     let locked = (unavailable("the store is locked by another process"), None);
-    assert_eq!(bench.store.execute(Op::Gateways { limit: 1, offset: 0 }), locked);
+    assert_eq!(bench.store.execute(StoreOp::Gateways { limit: 1, offset: 0 }), locked);
     drop(other);
     assert_eq!(bench.store.settle(), Ok(Some(change)));
 }

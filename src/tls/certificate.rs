@@ -1,11 +1,7 @@
 //! The certificate in force, and how a new one takes its place without a connection being dropped.
 
-use super::HubHandle;
-use crate::{
-    config::{Config, Tls},
-    driver::tls_config,
-    store::certificate,
-};
+use super::{TlsError, load, self_signed::self_signed};
+use crate::config::{Config, Tls};
 use rustls::{ServerConfig, server::ProducesTickets};
 use std::{
     fs,
@@ -16,7 +12,7 @@ use std::{
 };
 
 /// Where it comes from, and what was last made of it.
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     cert: PathBuf,
     key: PathBuf,
     ticketer: Arc<dyn ProducesTickets>,
@@ -32,7 +28,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Certificate {
     /// Reads the configured one, or makes one; `None` where TLS is off.
-    pub(super) fn of(config: &Config) -> Result<Option<Self>, String> {
+    pub(crate) fn of(config: &Config) -> Result<Option<Self>, TlsError> {
         let (cert, key) = match &config.tls {
             Tls::Off => {
                 tracing::warn!(
@@ -41,36 +37,36 @@ impl Certificate {
                 return Ok(None);
             }
             Tls::Files { cert, key } => (cert.clone(), key.clone()),
-            Tls::SelfSigned => certificate::self_signed(&config.data)?,
+            Tls::SelfSigned => self_signed(&config.data)?,
         };
-        if super::is_self_signed(config) {
+        if matches!(config.tls, Tls::SelfSigned) {
             tracing::warn!(certificate = %cert.display(), "no certificate is configured: using a self-signed one");
         }
-        let ticketer = tls_config::ticketer()?;
+        let ticketer = load::ticketer()?;
         let changed = changed(&cert, &key);
-        let config = tls_config::load(&cert, &key, Arc::clone(&ticketer))?;
+        let config = load::server_config(&cert, &key, Arc::clone(&ticketer))?;
         Ok(Some(Self { cert, key, ticketer, current: Mutex::new(Loaded { config, changed }) }))
     }
 
     /// What new connections get.
-    pub(super) fn current(&self) -> Arc<ServerConfig> {
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.lock().config)
     }
 
     /// Reads the files again; `None`, and an ERROR in the log, where they are no good: the old one stays in force.
-    pub(super) fn reload(&self) -> Option<Arc<ServerConfig>> {
+    pub(crate) fn reload(&self) -> Option<Arc<ServerConfig>> {
         // The times first: a file that changes while it is read is read again.
         let changed = changed(&self.cert, &self.key);
-        match tls_config::load(&self.cert, &self.key, Arc::clone(&self.ticketer)) {
+        match load::server_config(&self.cert, &self.key, Arc::clone(&self.ticketer)) {
             Ok(config) => {
                 tracing::info!(certificate = %self.cert.display(), "certificate loaded");
                 *self.lock() = Loaded { config: Arc::clone(&config), changed };
                 Some(config)
             }
-            Err(sentence) => {
+            Err(error) => {
                 // Not again until the files change once more.
                 self.lock().changed = changed;
-                tracing::error!("{sentence}; the old certificate stays in force");
+                tracing::error!("{error}; the old certificate stays in force");
                 None
             }
         }
@@ -85,13 +81,21 @@ impl Certificate {
     }
 }
 
-/// Looks after the files from a thread of its own, which ends with the hub.
-pub(super) fn watch(hub: HubHandle) -> std::io::Result<()> {
+/// Starts a thread that looks at the certificate's files every two seconds and calls `on_change` when one of them was
+/// written. The thread ends once `ended` says so.
+///
+/// # Errors
+/// Where the system gives no thread.
+pub(crate) fn watch(
+    certificate: Arc<Certificate>,
+    ended: impl Fn() -> bool + Send + 'static,
+    on_change: impl Fn() + Send + 'static,
+) -> std::io::Result<()> {
     let watch = move || {
-        while !hub.state.has_ended() {
+        while !ended() {
             thread::sleep(LOOK_INTERVAL);
-            if hub.certificate.as_ref().is_some_and(|certificate| certificate.is_changed()) {
-                hub.reload();
+            if certificate.is_changed() {
+                on_change();
             }
         }
     };

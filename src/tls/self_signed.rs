@@ -1,6 +1,6 @@
 //! The certificate that the hub makes for itself where none is configured.
 
-use super::validity;
+use super::{TlsError, validity};
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
     SanType, date_time_ymd,
@@ -19,18 +19,18 @@ use std::{
 };
 
 /// The certificate's file in the data directory; a client that trusts exactly this file trusts the hub.
-pub const CERT_FILE: &str = "cert.pem";
+pub(crate) const CERT_FILE: &str = "cert.pem";
 /// The private key's file in the data directory.
-pub const KEY_FILE: &str = "key.pem";
+const KEY_FILE: &str = "key.pem";
 
 /// Makes `cert.pem` and `key.pem` in `dir` unless both are there, belong together and are valid; `dir` exists.
 ///
 /// # Errors
-/// A sentence that names the file that cannot be read or written.
-pub fn self_signed(dir: &Path) -> Result<(PathBuf, PathBuf), String> {
+/// Which file cannot be written, or why no certificate can be made.
+pub(crate) fn self_signed(dir: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
     let paths = (dir.join(CERT_FILE), dir.join(KEY_FILE));
     if !present(&paths.0, &paths.1) {
-        let (cert, key) = generate().map_err(|error| format!("a certificate cannot be made: {error}"))?;
+        let (cert, key) = generate().map_err(|error| TlsError::Generate { why: error.to_string() })?;
         write_whole(&paths.1, &key, 0o600)?;
         write_whole(&paths.0, &cert, 0o644)?;
     }
@@ -80,7 +80,7 @@ fn host_name() -> Option<String> {
 }
 
 /// Writes beside it and renames, so that the file is there whole or not at all, and never readable by others meanwhile.
-fn write_whole(path: &Path, text: &str, mode: u32) -> Result<(), String> {
+fn write_whole(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
     let new = path.with_extension("pem.new");
     let write = || {
         let _ = fs::remove_file(&new);
@@ -89,7 +89,7 @@ fn write_whole(path: &Path, text: &str, mode: u32) -> Result<(), String> {
         file.sync_all()?;
         fs::rename(&new, path)
     };
-    write().map_err(|error| format!("{} cannot be written: {error}", path.display()))
+    write().map_err(|error| TlsError::Unwritable { path: path.to_owned(), why: error.to_string() })
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_cannot_be_written_is_named() {
-        let error = self_signed(Path::new("/proc/self")).expect_err("it cannot be written");
+        let error = self_signed(Path::new("/proc/self")).expect_err("it cannot be written").to_string();
         assert!(error.starts_with("/proc/self/key.pem cannot be written: "), "{error}");
     }
 

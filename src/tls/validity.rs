@@ -10,11 +10,11 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// Refuses a certificate in DER form whose time is over. One that cannot be read is left to whoever uses it.
 ///
 /// # Errors
-/// What is wrong, to be put behind the certificate's name.
-pub fn check(certificate: &[u8]) -> Result<(), String> {
+/// The moment at which it expired.
+pub(super) fn check(certificate: &[u8]) -> Result<(), Timestamp> {
     let now = Timestamp(jiff::Timestamp::now().as_millisecond());
     match not_after(certificate).filter(|end| *end < now) {
-        Some(end) => Err(format!("has expired at {end}")),
+        Some(end) => Err(end),
         None => Ok(()),
     }
 }
@@ -81,8 +81,10 @@ mod tests {
 
     #[test]
     fn only_a_certificate_whose_time_is_over_is_refused() {
-        assert_eq!(check(&until(2021)), Err("has expired at 2021-02-03T00:00:00.000Z".to_owned()));
-        assert_eq!(check(&until(1999)), Err("has expired at 1999-02-03T00:00:00.000Z".to_owned()));
+        for year in [1999, 2021] {
+            let end = check(&until(year)).unwrap_err();
+            assert_eq!(end.to_string(), format!("{year}-02-03T00:00:00.000Z"));
+        }
         for year in [2049, 2050, 9999] {
             assert_eq!(check(&until(year)), Ok(()), "{year}");
             assert_eq!(

@@ -1,0 +1,14 @@
+//! The hub's certificate: made where none is configured, checked, loaded into rustls, and reloaded when its files change.
+
+mod certificate;
+mod error;
+mod load;
+mod self_signed;
+mod validity;
+
+pub(crate) use certificate::{Certificate, watch};
+pub use error::TlsError;
+pub(crate) use load::check;
+pub(crate) use self_signed::CERT_FILE;
+#[cfg(test)]
+pub(crate) use self_signed::self_signed;

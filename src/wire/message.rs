@@ -1,0 +1,74 @@
+//! The text messages of gateways, from JSON to a [`Message`].
+
+use crate::{
+    limits::ACK_TEXT_BYTES_MAX,
+    model::{DeploymentAck, Message},
+};
+use simd_json::prelude::*;
+
+/// Reads a message. Nesting is walked without recursion, so its depth costs nothing.
+pub fn parse(text: &[u8]) -> Message {
+    let mut bytes = text.to_vec();
+    let Ok(tape) = simd_json::to_tape(&mut bytes) else { return Message::Malformed };
+    let value = tape.as_value();
+    let Some(object) = value.as_object() else { return Message::Malformed };
+    let Some(kind) = object.get("type").and_then(|kind| kind.into_string()) else { return Message::Malformed };
+    if kind != "deployment.ack" {
+        return Message::Unknown;
+    }
+    let Some(payload) = object.get("payload") else { return Message::Malformed };
+    let Some(payload) = payload.as_object() else { return Message::Malformed };
+    let text = |name: &str| payload.get(name).and_then(|value| value.into_string()).map(cut);
+    Message::DeploymentAck(DeploymentAck {
+        deployment_id: text("deploymentId"),
+        artifact_id: text("artifactId"),
+        resource_type: text("resourceType"),
+        action: text("action"),
+        status: text("status"),
+        performed_at: text("performedAt"),
+        error_code: text("errorCode"),
+    })
+}
+
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(ACK_TEXT_BYTES_MAX)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_is_read() {
+        let text = br#"{"type":"deployment.ack","payload":{"deploymentId":"d","artifactId":"a","resourceType":"api",
+            "action":"deploy","status":"failed","performedAt":"2026-01-01T00:00:00.123456789Z","errorCode":"E"}}"#;
+        let Message::DeploymentAck(ack) = parse(text) else { panic!("not read") };
+        assert_eq!((ack.deployment_id.as_deref(), ack.error_code.as_deref()), (Some("d"), Some("E")));
+        assert_eq!(ack.performed_at.as_deref(), Some("2026-01-01T00:00:00.123456789Z"));
+    }
+
+    #[test]
+    fn the_rest_is_unknown_or_malformed_and_never_a_panic() {
+        for (text, expected) in [
+            (r#"{"type":"x"}"#, Message::Unknown),
+            (r#"{"type":1}"#, Message::Malformed),
+            ("[]", Message::Malformed),
+            ("", Message::Malformed),
+            ("{", Message::Malformed),
+            (r#"{"type":"deployment.ack"}"#, Message::Malformed),
+            (r#"{"type":"deployment.ack","payload":[]}"#, Message::Malformed),
+        ] {
+            assert_eq!(parse(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_and_length_are_harmless() {
+        let deep = format!(r#"{{"type":"x","payload":{}{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
+        assert_eq!(parse(deep.as_bytes()), Message::Unknown);
+        assert_eq!(parse("[".repeat(65_536).as_bytes()), Message::Malformed);
+        let long = format!(r#"{{"type":"deployment.ack","payload":{{"status":"{}"}}}}"#, "ä".repeat(1_000));
+        let Message::DeploymentAck(ack) = parse(long.as_bytes()) else { panic!("not read") };
+        assert_eq!(ack.status.map(|status| status.len()), Some(ACK_TEXT_BYTES_MAX));
+    }
+}

@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""Two ways in which one user of a hub could hold up all others, tried on a running hub.
+
+  run.py BINARY [--publishers 2500] [--seconds 20] [--connections 200] [--only flood|batch]
+
+flood: publishers that pipeline requests without end, on two cores. Gateways that answer every ping must stay connected, and no
+       ping may be late: the hub's own figure (gatecast_deadline_lateness_seconds_max) at most 50 ms.
+batch: one batch of 8 MiB to many connections that read as fast as they can. No delivery may fail, no connection be closed, and
+       another gateway's events must go on arriving.
+
+Needs Python 3 and nothing else. Prints what it measured; exit status 1 where something of this does not hold.
+"""
+import argparse, hashlib, http.client, json, multiprocessing, os, re, resource, select, signal, socket, subprocess, sys
+import tempfile, threading, time
+
+CONNECT = "/api/internal/v1/ws/gateways/connect"
+INTERVAL, TIMEOUT = 2.0, 3.0
+
+
+class Hub:
+    def __init__(self, binary, **settings):
+        self.data = tempfile.TemporaryDirectory()
+        flags = {"listen": "127.0.0.1:0", "cores": "2", "tls": "off", "limits.max_connections": "4000",
+                 "limits.rate_per_minute": "0", "drain.window": "0s", **settings}
+        command = [binary, "serve"] + [f"--set={'tls.mode' if key == 'tls' else key}={value}" for key, value in flags.items()]
+        self.process = subprocess.Popen(command, env={**os.environ, "GATECAST_DATA": self.data.name},
+                                        stdout=subprocess.PIPE, stderr=open("/dev/null", "wb"), text=True)
+        line = self.process.stdout.readline()
+        self.port = int(re.search(r":(\d+)", line.split("//")[1]).group(1))
+        self.token = open(os.path.join(self.data.name, "admin-token")).read().strip()
+
+    def call(self, method, path, body=None, connection=None):
+        http_connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        http_connection.request(method, path, body, {"Authorization": "Bearer " + self.token})
+        answer = http_connection.getresponse()
+        text = answer.read()
+        if answer.status >= 300:
+            raise SystemExit(f"{method} {path}: {answer.status} {text[:200]!r}")
+        return text
+
+    def register(self, name):
+        gateway = json.loads(self.call("POST", "/api/v1/gateways", json.dumps({"name": name})))["id"]
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        self.call("POST", f"/api/v1/gateways/{gateway}/tokens", json.dumps({"sha256": digest}))
+        return gateway, name
+
+    def lateness(self):
+        found = re.search(r"^gatecast_deadline_lateness_seconds_max ([\d.e-]+)$", self.call("GET", "/metrics").decode(), re.M)
+        return float(found.group(1)) if found else None
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.data.cleanup()
+
+
+class Gateway:
+    """One connection that reads everything and answers every ping."""
+
+    def __init__(self, port, key):
+        self.socket = socket.create_connection(("127.0.0.1", port), 10)
+        self.socket.sendall((f"GET {CONNECT} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: {key}\r\n\r\n").encode())
+        self.buffer = b""
+        while b"connection.ack" not in self.buffer:
+            more = self.socket.recv(65536)
+            if not more:
+                raise SystemExit(f"no ack: {self.buffer[:200]!r}")
+            self.buffer += more
+        self.buffer = self.buffer[self.buffer.index(b"\r\n\r\n") + 4:]
+        self.socket.setblocking(False)
+        self.pinged, self.gap, self.texts, self.closed = time.monotonic(), 0.0, [], False
+
+    def read(self):
+        try:
+            more = self.socket.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            more = b""
+        if not more:
+            self.closed = True
+            return
+        self.buffer += more
+        at, buffer = 0, self.buffer
+        while len(buffer) - at >= 2:
+            length, header = buffer[at + 1], 2
+            if length == 126:
+                if len(buffer) - at < 4:
+                    break
+                length, header = int.from_bytes(buffer[at + 2:at + 4], "big"), 4
+            if len(buffer) - at < header + length:
+                break
+            first, payload = buffer[at] & 0x0F, buffer[at + header:at + header + length]
+            at += header + length
+            if first == 9:
+                now = time.monotonic()
+                self.gap, self.pinged = max(self.gap, now - self.pinged), now
+                self.socket.send(b"\x8a\x80\0\0\0\0")
+            elif first == 8:
+                self.closed = True
+            elif first == 1:
+                self.texts.append((time.monotonic(), payload))
+        self.buffer = buffer[at:]
+
+
+def attend(gateways, until):
+    """Reads for all of them until it is time."""
+    poll = select.epoll()
+    by_fd = {gateway.socket.fileno(): gateway for gateway in gateways}
+    for fd in by_fd:
+        poll.register(fd, select.EPOLLIN)
+    while not until():
+        for fd, _ in poll.poll(0.05):
+            by_fd[fd].read()
+            if by_fd[fd].closed:
+                poll.unregister(fd)
+
+
+def drain_sockets(port, keys, ready, stop, closed, seen=None):
+    """Gateways' connections in a process of their own: everything is read, pings are answered, nothing is looked at."""
+    gateways = [Gateway(port, key) for key in keys]
+    ready.set()
+    poll = select.epoll()
+    by_fd = {gateway.socket.fileno(): gateway for gateway in gateways}
+    for fd in by_fd:
+        poll.register(fd, select.EPOLLIN)
+    beat, total = time.monotonic(), 0
+    while not stop.is_set():
+        for fd, _ in poll.poll(0.05):
+            try:
+                more = by_fd[fd].socket.recv(1 << 20)
+            except OSError:
+                more = b""
+            if not more:
+                poll.unregister(fd)
+                closed.value += 1
+            total += len(more)
+        if seen is not None:
+            seen.value = total
+        if time.monotonic() - beat > INTERVAL / 2:
+            beat = time.monotonic()
+            for gateway in gateways:
+                try:
+                    gateway.socket.send(b"\x8a\x80\0\0\0\0")
+                except OSError:
+                    pass
+
+
+def flood_from(port, token, gateways, count, stop, answered):
+    """Publishers that send the next requests without waiting for an answer."""
+    poll = select.epoll()
+    sockets, waiting = {}, {}
+    for index in range(count):
+        body = json.dumps({"type": "t", "payload": "x" * 300})
+        request = (f"POST /api/v1/gateways/{gateways[index % len(gateways)]}/events HTTP/1.1\r\nHost: h\r\n"
+                   f"Authorization: Bearer {token}\r\nContent-Length: {len(body)}\r\n\r\n{body}").encode()
+        connection = socket.create_connection(("127.0.0.1", port), 30)
+        connection.setblocking(False)
+        sockets[connection.fileno()] = connection
+        waiting[connection.fileno()] = [request * 32, 0]
+        poll.register(connection.fileno(), select.EPOLLIN | select.EPOLLOUT)
+    while not stop.is_set():
+        for fd, event in poll.poll(0.1):
+            connection = sockets[fd]
+            try:
+                if event & select.EPOLLIN:
+                    answered.value += connection.recv(1 << 18).count(b"HTTP/1.1 200")
+                if event & select.EPOLLOUT:
+                    blob, at = waiting[fd]
+                    at += connection.send(blob[at:])
+                    waiting[fd][1] = 0 if at >= len(blob) else at
+            except OSError:
+                poll.unregister(fd)
+
+
+def flood(binary, publishers, seconds):
+    hub = Hub(binary, **{"heartbeat.interval": f"{INTERVAL:.0f}s", "heartbeat.timeout": f"{TIMEOUT:.0f}s"})
+    sinks = [hub.register(f"sink-{index}") for index in range(50)]
+    healthy = [Gateway(hub.port, hub.register(f"healthy-{index}")[1]) for index in range(100)]
+    stop, ready = multiprocessing.Event(), multiprocessing.Event()
+    closed, answered = multiprocessing.Value("i", 0), [multiprocessing.Value("q", 0) for _ in range(2)]
+    jobs = [multiprocessing.Process(target=drain_sockets, args=(hub.port, [key for _, key in sinks], ready, stop, closed))]
+    jobs += [multiprocessing.Process(target=flood_from, args=(hub.port, hub.token, [sink[0] for sink in sinks],
+                                                            publishers // 2, stop, counter)) for counter in answered]
+    for job in jobs:
+        job.start()
+    end = time.monotonic() + seconds
+    attend(healthy, lambda: time.monotonic() > end)
+    late = hub.lateness()
+    stop.set()
+    for job in jobs:
+        job.join(20)
+        job.kill()
+    ended = sum(gateway.closed for gateway in healthy)
+    gap = max(gateway.gap for gateway in healthy)
+    rate = sum(counter.value for counter in answered) / seconds
+    hub.stop()
+    print(f"flood: {publishers} publishers, {rate:,.0f} publishes a second answered; of {len(healthy)} healthy gateways {ended} were "
+          f"closed; longest time between two pings {gap:.2f} s (interval {INTERVAL:.0f} s); the hub says its latest deadline was "
+          f"{'unknown' if late is None else f'{late * 1000:.1f} ms'} late")
+    return ended == 0 and late is not None and late <= 0.05
+
+
+def batch(binary, connections):
+    hub = Hub(binary)
+    crowd, other = hub.register("crowd"), hub.register("other")
+    stop, ready = multiprocessing.Event(), [multiprocessing.Event() for _ in range(2)]
+    closed, seen = multiprocessing.Value("i", 0), [multiprocessing.Value("q", 0) for _ in range(2)]
+    jobs = [multiprocessing.Process(target=drain_sockets, args=(hub.port, [crowd[1]] * (connections // 2), event, stop, closed, total))
+            for event, total in zip(ready, seen)]
+    for job in jobs:
+        job.start()
+    for event in ready:
+        event.wait(60)
+    quiet = Gateway(hub.port, other[1])
+    line = json.dumps({"gatewayId": crowd[0], "type": "t", "payload": "x" * 930}) + "\n"
+    body = line * (8 * 1024 * 1024 // len(line))
+    answers = []
+    sender = threading.Thread(target=lambda: answers.append(hub.call("POST", "/api/v1/events", body)))
+    sent = []
+
+    def probe():
+        connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=60)
+        while not done.is_set():
+            sent.append(time.monotonic())
+            hub.call("POST", f"/api/v1/gateways/{other[0]}/events", json.dumps({"type": "t", "payload": len(sent)}), connection)
+            time.sleep(0.01)
+
+    done = threading.Event()
+    prober = threading.Thread(target=probe)
+    prober.start()
+    begun = time.monotonic()
+    sender.start()
+    whole = len(body) * (connections // 2 * 2)
+    attend([quiet], lambda: time.monotonic() - begun > 90 or (answers and sum(total.value for total in seen) >= whole))
+    took = time.monotonic() - begun
+    done.set()
+    prober.join()
+    attend([quiet], lambda: len(quiet.texts) > len(sent) or time.monotonic() - begun > 100)
+    stop.set()
+    for job in jobs:
+        job.join(20)
+        job.kill()
+    rows = [json.loads(row) for row in answers[0].splitlines()] if answers else []
+    failed, pending = sum(row.get("failed", 1) for row in rows), sum(row.get("pending", 0) for row in rows)
+    events = [text for text in quiet.texts if b'"type":"t"' in text[1]]
+    waits = sorted(at - begin for begin, (at, _) in zip(sent, events))
+    hub.stop()
+    print(f"batch: {len(rows)} events, {len(body) / 2**20:.1f} MiB, to {connections} connections in {took:.1f} s: {failed} deliveries failed, "
+          f"{pending} pending, {closed.value} connections closed; another gateway's events came after {waits[len(waits) // 2] * 1000:.1f} ms, "
+          f"{waits[-1] * 1000:.0f} ms at most ({len(waits)} of {len(sent)})")
+    return bool(rows) and failed == 0 and closed.value == 0 and len(waits) == len(sent) and waits[-1] < 0.25
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("binary")
+    options.add_argument("--publishers", type=int, default=2500)
+    options.add_argument("--seconds", type=float, default=20)
+    options.add_argument("--connections", type=int, default=200)
+    options.add_argument("--only", choices=["flood", "batch"])
+    chosen = options.parse_args()
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    held = []
+    if chosen.only != "batch":
+        held.append(flood(chosen.binary, chosen.publishers, chosen.seconds))
+    if chosen.only != "flood":
+        held.append(batch(chosen.binary, chosen.connections))
+    sys.exit(0 if all(held) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+//! Sockets in memory: each takes all that is written to it, and counts it.
+
+use super::READABLE;
+use gatecast::{
+    engine::{Accepted, Incoming, Io, Lane, LinkKey, Notice, PeerState, Ready, Received, Request, Sent},
+    model::{Instant, Now, ShardId, Side, StoreOp, Timestamp},
+    shard::{Reply, RequestKey},
+};
+use std::{collections::VecDeque, time::Duration};
+
+/// A socket's place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SocketId(usize);
+
+/// The world of one core.
+pub struct MemoryIo {
+    now: Now,
+    sockets: Vec<Socket>,
+    accepting: VecDeque<SocketId>,
+    ready: VecDeque<(LinkKey, Ready)>,
+    /// Writes to sockets of which nothing is kept, and their bytes.
+    moved: (usize, usize),
+}
+
+#[derive(Default)]
+struct Socket {
+    key: Option<LinkKey>,
+    incoming: Vec<u8>,
+    sent: Vec<u8>,
+    counted_only: bool,
+}
+
+impl MemoryIo {
+    pub fn new() -> Self {
+        Self {
+            now: Now { instant: Instant(1), wall: Timestamp(1_700_000_000_000) },
+            sockets: Vec::new(),
+            accepting: VecDeque::new(),
+            ready: VecDeque::new(),
+            moved: (0, 0),
+        }
+    }
+
+    pub fn clock(&self) -> Now {
+        self.now
+    }
+
+    pub fn pass_time(&mut self, time: Duration) {
+        self.now.instant = self.now.instant + time;
+    }
+
+    /// A peer connects.
+    pub fn connect(&mut self) -> SocketId {
+        let id = SocketId(self.sockets.len());
+        self.sockets.push(Socket::default());
+        self.accepting.push_back(id);
+        id
+    }
+
+    /// The peer sends.
+    pub fn receive_from_peer(&mut self, id: SocketId, bytes: &[u8]) {
+        let socket = &mut self.sockets[id.0];
+        socket.incoming.extend_from_slice(bytes);
+        if let Some(key) = socket.key {
+            self.ready.push_back((key, READABLE));
+        }
+    }
+
+    /// What was written to the socket since it was last asked.
+    pub fn take_sent(&mut self, id: SocketId) -> Vec<u8> {
+        let sent = &mut self.sockets[id.0].sent;
+        let taken = sent.clone();
+        sent.clear();
+        taken
+    }
+
+    /// From now on what is written to the socket is counted and not kept.
+    pub fn keep_nothing_of(&mut self, id: SocketId) {
+        self.sockets[id.0].counted_only = true;
+        self.sockets[id.0].sent = Vec::new();
+    }
+
+    pub fn take_moved(&mut self) -> (usize, usize) {
+        std::mem::take(&mut self.moved)
+    }
+
+    pub fn next_ready(&mut self) -> Option<(LinkKey, Ready)> {
+        self.ready.pop_front()
+    }
+
+    pub fn has_connections(&self) -> bool {
+        !self.accepting.is_empty()
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.ready.is_empty() && self.accepting.is_empty()
+    }
+}
+
+impl Io for MemoryIo {
+    type Socket = SocketId;
+    type Detached = SocketId;
+    type Receipt = ();
+
+    fn now(&mut self) -> Now {
+        self.now
+    }
+
+    fn random(&self) -> u128 {
+        uuid::Uuid::new_v4().as_u128()
+    }
+
+    fn notice(&mut self, _: Now, _: Notice<'_>) {}
+
+    fn accept(&mut self) -> Accepted<SocketId> {
+        let peer = "127.0.0.1:1".parse().expect("an address");
+        self.accepting.pop_front().map_or(Accepted::Blocked, |socket| Accepted::Socket {
+            socket,
+            peer,
+            side: Side::Both,
+        })
+    }
+
+    fn stop_accepting(&mut self) {}
+
+    fn attach(&mut self, socket: &mut SocketId, key: LinkKey) -> bool {
+        let place = &mut self.sockets[socket.0];
+        place.key = Some(key);
+        if !place.incoming.is_empty() {
+            self.ready.push_back((key, READABLE));
+        }
+        true
+    }
+
+    fn receive(&mut self, socket: &mut SocketId, room: &mut [u8]) -> Received {
+        let incoming = &mut self.sockets[socket.0].incoming;
+        if incoming.is_empty() {
+            return Received::Blocked;
+        }
+        let bytes = incoming.len().min(room.len());
+        room[..bytes].copy_from_slice(&incoming[..bytes]);
+        incoming.drain(..bytes);
+        Received::Bytes(bytes)
+    }
+
+    fn send(&mut self, socket: &mut SocketId, bytes: &[u8]) -> Sent {
+        let socket = &mut self.sockets[socket.0];
+        if socket.counted_only {
+            self.moved = (self.moved.0 + 1, self.moved.1 + bytes.len());
+        } else {
+            socket.sent.extend_from_slice(bytes);
+        }
+        Sent::Took(bytes.len())
+    }
+
+    fn shutdown_write(&mut self, _: &mut SocketId) {}
+
+    fn peer(&mut self, _: &SocketId) -> PeerState {
+        PeerState { all_acknowledged: true, acknowledged_bytes: 0 }
+    }
+
+    /// The platform's connection is closed once it is idle for long.
+    fn close(&mut self, _: SocketId) {}
+
+    fn detach(&mut self, socket: SocketId) -> SocketId {
+        socket
+    }
+
+    fn adopt(&mut self, detached: SocketId) -> SocketId {
+        detached
+    }
+
+    fn request(&mut self, _: ShardId, request: Request<SocketId>) -> Result<(), Request<SocketId>> {
+        Err(request)
+    }
+
+    fn reply(&mut self, _: ShardId, _: RequestKey, _: Reply) -> bool {
+        false
+    }
+
+    fn store(&mut self, _: StoreOp, _: RequestKey) -> bool {
+        false
+    }
+
+    fn take(&mut self, _: Lane) -> Option<Incoming<SocketId, ()>> {
+        None
+    }
+}
