@@ -76,7 +76,15 @@ impl<I: Io> Engine<I> {
         if connections > 0 {
             io.notice(now, Notice::Forced { connections });
         }
-        for (key, _) in left {
+        for (key, member) in left {
+            if member {
+                // Whoever is being closed for another reason ends with that one.
+                self.with_session(io, now, key, |session, _| {
+                    session.close(now, CloseReason::Shutdown);
+                    session.handle_broken();
+                });
+                self.carry_out(io, now, key);
+            }
             self.leave(io, now, key, CloseReason::Shutdown);
             if let Some(link) = self.links.remove(key) {
                 io.close(link.socket, Ending::Orderly);

@@ -45,6 +45,8 @@ pub(super) enum Misbehaviour {
     NotUtf8,
     TooBig,
     PingFlood,
+    /// Sends more messages at once than it may in two seconds.
+    Chatter,
     Malformed,
     Binary,
     WrongKey,
@@ -52,6 +54,13 @@ pub(super) enum Misbehaviour {
     /// Never ends its request.
     HalfHead,
     Garbage,
+}
+
+impl Misbehaviour {
+    /// Whether the hub lets it pass.
+    pub(super) fn is_suffered(self) -> bool {
+        matches!(self, Self::None | Self::Malformed | Self::Binary | Self::Chatter)
+    }
 }
 
 /// One peer.
@@ -124,10 +133,7 @@ impl Manner {
 
     /// Nothing about it gives the hub a reason to end it or to wait for it.
     pub(super) fn is_good(&self) -> bool {
-        self.reading == Reading::Eager
-            && self.pongs
-            && matches!(self.misbehaviour, Misbehaviour::None | Misbehaviour::Malformed | Misbehaviour::Binary)
-            && self.conduct.is_perfect()
+        self.reading == Reading::Eager && self.pongs && self.misbehaviour.is_suffered() && self.conduct.is_perfect()
     }
 }
 
@@ -226,11 +232,12 @@ impl Weights {
 
 const ENDINGS: [Ending; 6] =
     [Ending::Close(1001), Ending::Close(4000), Ending::Fin, Ending::Reset, Ending::Vanish, Ending::Stay];
-const MISBEHAVIOURS: [Misbehaviour; 10] = [
+const MISBEHAVIOURS: [Misbehaviour; 11] = [
     Misbehaviour::Unmasked,
     Misbehaviour::NotUtf8,
     Misbehaviour::TooBig,
     Misbehaviour::PingFlood,
+    Misbehaviour::Chatter,
     Misbehaviour::Malformed,
     Misbehaviour::Binary,
     Misbehaviour::WrongKey,

@@ -2,10 +2,13 @@
 
 use super::{
     behaviour::{Ending, Misbehaviour},
-    oracle::{Ack, Oracle, Watched, excerpt},
+    oracle::{Ack, Oracle, SLACK, Watched, excerpt},
     store::life_of,
 };
-use crate::model::{ConnectionId, GatewayId, Instant, Position};
+use crate::{
+    limits,
+    model::{ConnectionId, GatewayId, Instant, Position},
+};
 
 impl Oracle {
     pub(super) fn check_ack(&mut self, now: Instant, line: usize, text: &[u8]) {
@@ -31,7 +34,20 @@ impl Oracle {
         watched.seen = offset;
         watched.last_ping = now;
         self.check_admission(now, line);
+        self.check_rate(now, line);
         self.check_slots(line);
+    }
+
+    /// An address is let in so often in a window and not more.
+    fn check_rate(&mut self, now: Instant, line: usize) {
+        let most = self.scenario.rate_per_window as usize;
+        let address = self.addresses[line];
+        let within = |watched: &Watched| watched.ack.is_some_and(|ack| now.since(ack.at) < limits::RATE_WINDOW - SLACK);
+        let others = self.watched.iter().enumerate();
+        let count = others.filter(|(other, it)| self.addresses[*other] == address && within(it)).count();
+        if most > 0 && count > most {
+            self.fail("the rate limit is exact", Some(line), format!("{count} of {most} from {address}"));
+        }
     }
 
     fn check_slots(&mut self, line: usize) {

@@ -41,7 +41,7 @@ impl Drop for SimSocket {
 /// What calls cost, in nanoseconds, before the world's own factor.
 mod cost {
     /// A look at the clock, with the computing of the visit that it ends.
-    pub(super) const NOW: u64 = 1_500;
+    pub(super) const NOW: u64 = 6_000;
     pub(super) const ACCEPT: u64 = 20_000;
     pub(super) const NO_ACCEPT: u64 = 1_000;
     pub(super) const ATTACH: u64 = 1_500;
@@ -174,7 +174,7 @@ impl Io for SimIo {
         net.trace.add(now, Some(line), || format!("core {} sends {sent:?} of {}", self.core, bytes.len()));
         if let Sent::Took(took) = sent {
             if took < bytes.len() {
-                net.oracle.short(now, line);
+                net.oracle.short(now, line, took > 0);
             } else {
                 net.oracle.flows(now, line);
             }
@@ -252,6 +252,12 @@ impl Io for SimIo {
 
     fn take(&mut self, lane: Lane) -> Option<Message> {
         let now = self.net.borrow().cores[self.core].now();
+        if lane == Lane::Control {
+            let net = &mut *self.net.borrow_mut();
+            if let Some(looked) = net.cores[self.core].looked.replace(now) {
+                net.oracle.check_round(now, looked);
+            }
+        }
         let message = self.net.borrow_mut().cores[self.core].lanes.take(now, lane);
         self.spend(if message.is_some() { cost::LANE } else { cost::EMPTY_LANE });
         message

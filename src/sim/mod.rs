@@ -9,11 +9,6 @@
 //! The engine is the one that the driver runs; each of its calls of `Io` costs simulated time. The oracle knows what the
 //! peers have sent and which bytes the simulated kernels took, and derives from these two what must have happened.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "a message that found no room goes back to its sender, as in the engine's own `Io`"
-)]
-
 mod answers;
 mod behaviour;
 mod client;

@@ -100,6 +100,8 @@ pub(super) struct Core {
     pub(super) dead: bool,
     pub(super) ended: bool,
     drain_told: bool,
+    /// When the core last looked at its control lane in this pass.
+    pub(super) looked: Option<Instant>,
 }
 
 impl Core {
@@ -152,6 +154,7 @@ impl Net {
             dead: false,
             ended: false,
             drain_told: false,
+            looked: None,
         };
         Self {
             now: Instant(START),

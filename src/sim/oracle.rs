@@ -10,7 +10,7 @@ use super::{
     trace::Trace,
 };
 use crate::model::{Change, CloseReason, ConnectionId, Instant, Side};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 /// A rule that does not hold.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub(super) struct Watched {
     pub(super) last_ping: Instant,
     /// Since when its socket has not taken all that it was offered.
     pub(super) short: Option<Instant>,
+    /// When it last took anything of that.
+    pub(super) blocked: Instant,
     pub(super) was_short: bool,
     last_short: Option<Instant>,
     pub(super) told: Option<(u16, Instant)>,
@@ -77,6 +79,8 @@ impl Watched {
 pub(super) struct Oracle {
     pub(super) violation: Option<Violation>,
     pub(super) watched: Vec<Watched>,
+    /// Where each peer comes from.
+    pub(super) addresses: Vec<IpAddr>,
     pub(super) ledger: Ledger,
     pub(super) roster: Roster,
     pub(super) seen_events: u64,
@@ -99,7 +103,7 @@ pub(super) struct Oracle {
 pub(super) const SLACK: Duration = Duration::from_millis(50);
 
 impl Oracle {
-    pub(super) fn new(scenario: Scenario, roster: Roster) -> Self {
+    pub(super) fn new(scenario: Scenario, roster: Roster, addresses: Vec<IpAddr>) -> Self {
         let watched = |manner: &Manner| Watched {
             platform: manner.platform,
             good: manner.is_good(),
@@ -109,6 +113,7 @@ impl Oracle {
         Self {
             violation: None,
             watched: scenario.manners.iter().map(watched).collect(),
+            addresses,
             ledger: Ledger::default(),
             roster,
             seen_events: 0,
@@ -180,10 +185,13 @@ impl Oracle {
     }
 
     /// The kernel did not take all of a write.
-    pub(super) fn short(&mut self, now: Instant, line: usize) {
+    pub(super) fn short(&mut self, now: Instant, line: usize, progress: bool) {
         self.sight("short write");
         let watched = &mut self.watched[line];
         watched.was_short = true;
+        if progress || watched.short.is_none() {
+            watched.blocked = now;
+        }
         watched.short.get_or_insert(now);
     }
 
@@ -248,7 +256,7 @@ impl Oracle {
         let watched = &self.watched[line];
         let asked = watched.asked.unwrap_or_default();
         let manner = &self.scenario.manners[line];
-        let plain = matches!(manner.misbehaviour, Misbehaviour::None | Misbehaviour::Malformed | Misbehaviour::Binary);
+        let plain = manner.misbehaviour.is_suffered();
         let good_key = watched.key.is_some_and(|key| self.roster.is_good(key, asked));
         let scenario = &self.scenario;
         let few = |max: usize| max < scenario.manners.len();

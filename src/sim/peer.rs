@@ -244,6 +244,10 @@ impl Peer {
                 let flood: Vec<u8> = (0..1_200).flat_map(|_| [0x89, 0x80, 0, 0, 0, 0]).collect();
                 self.say(&flood, line);
             }
+            Misbehaviour::Chatter => {
+                let message = client::frame(0x81, br#"{"type":"x"}"#, rng);
+                self.say(&message.repeat(5_000), line);
+            }
             Misbehaviour::Malformed => self.say_frame(0x81, b"{\"type\":", line, rng),
             Misbehaviour::Binary => self.say_frame(0x82, &[7; 300], line, rng),
             _ => {}
@@ -273,7 +277,7 @@ impl Peer {
                 if line.client.is_tls() && self.manner.half_closes {
                     let notify = line.client.goodbye();
                     self.push(notify);
-                } else if line.client.is_tls() && net.rng.chance(700) {
+                } else if line.client.is_tls() && !line.client.is_handshaking() && net.rng.chance(700) {
                     let notify = line.client.goodbye();
                     self.push(notify);
                     self.fin = net.rng.chance(500);

@@ -63,7 +63,7 @@ impl World {
         (auditor.arrives, auditor.leaves) = (audit, audit);
         scenario.manners.push(auditor);
         let mut peers = Vec::new();
-        let mut lines = Vec::new();
+        let mut lines: Vec<Line> = Vec::new();
         for (index, manner) in scenario.manners.iter().enumerate() {
             let opening = opening(manner, &scenario.roster, &mut rng);
             peers.push(Peer::new(index, manner.clone(), opening, Instant(START)));
@@ -77,7 +77,8 @@ impl World {
         let directory = store.snapshot();
         let hub = Arc::new(HubState::new(hub_settings(&scenario)));
         hub.advance(Phase::Ready);
-        let oracle = Oracle::new(scenario.clone(), scenario.roster.clone());
+        let addresses = lines.iter().map(|line| line.address.ip()).collect();
+        let oracle = Oracle::new(scenario.clone(), scenario.roster.clone(), addresses);
         let mut net = Net::new(scenario, rng, lines, store, oracle, Trace::new(traced));
         let engine = |core: u16| {
             let settings = EngineSettings {
@@ -176,6 +177,7 @@ impl World {
             let now = net.now;
             let state = &mut net.cores[core];
             state.clock = state.clock.max(now.0 * 1_000);
+            state.looked = None;
             if std::mem::take(&mut state.acceptable) {
                 engine.handle_acceptable();
             }
@@ -268,6 +270,9 @@ impl Net {
         self.close_dropped();
         self.send_settled();
         let now = self.cores[core].now();
+        if let Some(looked) = self.cores[core].looked.take() {
+            self.oracle.check_round(now, looked);
+        }
         match rest {
             Rest::Ended => {
                 self.cores[core].ended = true;
