@@ -118,6 +118,11 @@ pub struct Matched {
 }
 
 impl Matched {
+    /// Whether the caller has shown a key or the admin token.
+    pub fn is_authenticated(&self) -> bool {
+        !matches!(self.route.auth, Auth::Anyone)
+    }
+
     /// The largest body that is read for the call.
     pub fn body_bytes_max(&self) -> usize {
         self.route.body_bytes_max

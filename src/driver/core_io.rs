@@ -80,6 +80,7 @@ impl Io for CoreIo {
                     return Accepted::Socket { socket, peer, side: *side };
                 }
                 Ok(None) => self.turn = self.turn.wrapping_add(1),
+                Err(error) if socket::is_exhausted(&error) => return Accepted::Exhausted(error),
                 Err(error) => return Accepted::Failed(error),
             }
         }

@@ -32,6 +32,11 @@ impl Notices {
                     tracing::warn!(%address, reason = refused.label(), left_out, "gateway not admitted");
                 }
             }
+            Notice::MadeRoom { address } => {
+                if let Some(left_out) = self.limit.allow(now.instant, address.ip(), "made room") {
+                    tracing::warn!(%address, left_out, "closed an idle connection: no room for another");
+                }
+            }
             Notice::Unauthorized { address, key } => {
                 if let Some(left_out) = self.limit.allow(now.instant, address.ip(), "unauthorized") {
                     let key = key.as_ref().map_or_else(|| "none".to_owned(), KeyHash::fingerprint);

@@ -67,6 +67,11 @@ pub(super) fn abort_on_close(socket: &OwnedFd) {
 /// A peer's kernel that has acknowledged something within this is there, in milliseconds.
 const ALIVE_MS: u32 = 5_000;
 
+/// Whether no descriptor is left, of the process or of the machine.
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// What the kernel knows about the peer.
 pub(super) fn peer(socket: &OwnedFd) -> PeerState {
     match raw::tcp_info(socket.as_fd()) {

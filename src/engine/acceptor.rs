@@ -10,6 +10,8 @@ pub(super) struct Acceptor {
     retry: Option<Instant>,
     /// How long the last refusal was waited out.
     backoff: Duration,
+    /// Room was made for a connection that has not come yet.
+    made_room: bool,
 }
 
 const BACKOFF: Duration = Duration::from_millis(10);
@@ -27,6 +29,12 @@ impl Acceptor {
 
     pub(super) fn handle_accepted(&mut self) {
         self.backoff = Duration::ZERO;
+        self.made_room = false;
+    }
+
+    /// Whether room may be made. Where it has not helped, it waits for the next attempt: the descriptors are somebody else's.
+    pub(super) fn may_make_room(&mut self) -> bool {
+        !std::mem::replace(&mut self.made_room, true)
     }
 
     /// None waits any more.
@@ -38,6 +46,7 @@ impl Acceptor {
         if self.retry.is_some_and(|at| now >= at) {
             self.retry = None;
             self.ready = true;
+            self.made_room = false;
         }
     }
 

@@ -37,6 +37,9 @@ impl<I: Io> Engine<I> {
                 return;
             }
             Some(Ok(Routed::Call(matched))) => {
+                if matched.is_authenticated() {
+                    self.links.prove(key);
+                }
                 if let Some(link) = self.links.get_mut(key) {
                     link.matched = Some(matched);
                 }

@@ -75,7 +75,9 @@ pub enum Accepted<S> {
     },
     /// Nobody waits; the world reports the next one.
     Blocked,
-    /// The kernel cannot: out of descriptors, most likely. Others wait in its queue.
+    /// No descriptor is left. Others wait in the kernel's queue.
+    Exhausted(std::io::Error),
+    /// The kernel cannot. Others wait in its queue.
     Failed(std::io::Error),
 }
 

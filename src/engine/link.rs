@@ -3,24 +3,20 @@
 use super::{
     slots::Slot,
     timer_wheel::{Alarm, TimerWheel},
+    unproven::Unproven,
 };
 use crate::{api::Matched, model::Side, session::Session, shard::ConnectionKey};
 use slab::Slab;
 
-/// A link's place among those of its core; the serial, which is never 0, tells it from one that had the same place before.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub struct LinkKey {
-    /// The place.
-    pub index: u32,
-    /// Which link that had the place.
-    pub serial: u32,
-}
+pub use super::link_key::LinkKey;
 
 /// One connection.
 pub(super) struct Link<S> {
     pub(super) session: Session,
     pub(super) socket: S,
     pub(super) side: Side,
+    /// A key or the admin token was shown on it.
+    proven: bool,
     /// Its place in the shard, once a gateway's events go over it.
     pub(super) member: Option<ConnectionKey>,
     /// Its place among all gateways' connections of the hub.
@@ -51,6 +47,7 @@ impl<S> Link<S> {
             session,
             socket,
             side,
+            proven: false,
             member: None,
             slot: None,
             matched: None,
@@ -89,20 +86,45 @@ pub(super) struct Links<S> {
     serial: u32,
     /// Links by their place in the shard.
     members: Vec<Option<LinkKey>>,
+    unproven: Unproven,
 }
 
 impl<S> Default for Links<S> {
     fn default() -> Self {
-        Self { slab: Slab::new(), serial: 0, members: Vec::new() }
+        Self { slab: Slab::new(), serial: 0, members: Vec::new(), unproven: Unproven::default() }
     }
 }
 
 impl<S> Links<S> {
     pub(super) fn insert(&mut self, link: Link<S>) -> LinkKey {
         self.serial = self.serial.checked_add(1).unwrap_or(1);
+        let unproven = (!link.proven).then(|| link.session.peer().ip());
         let index = self.slab.insert((self.serial, link));
         let index = u32::try_from(index).expect("descriptors are bounded far below 2^32");
-        LinkKey { index, serial: self.serial }
+        let key = LinkKey { index, serial: self.serial };
+        if let Some(address) = unproven {
+            self.unproven.insert(address, key, |key| is_unproven(&self.slab, key));
+        }
+        key
+    }
+
+    /// A key or the admin token was shown on it.
+    pub(super) fn prove(&mut self, key: LinkKey) {
+        if let Some(link) = self.get_mut(key).filter(|link| !link.proven) {
+            link.proven = true;
+            let address = link.session.peer().ip();
+            self.unproven.remove(address);
+        }
+    }
+
+    /// The one to close first where there is no room: the oldest of the address that has most of those that never
+    /// authenticated, then the oldest of the platform's that has nothing under way.
+    pub(super) fn first_to_go(&self) -> Option<LinkKey> {
+        let idle = || {
+            let idle = self.iter().filter(|(_, link)| link.member.is_none() && !link.is_busy());
+            idle.map(|(key, _)| key).min_by_key(|key| key.serial)
+        };
+        self.unproven.first(|key| is_unproven(&self.slab, key)).or_else(idle)
     }
 
     pub(super) fn get(&self, key: LinkKey) -> Option<&Link<S>> {
@@ -115,7 +137,11 @@ impl<S> Links<S> {
 
     pub(super) fn remove(&mut self, key: LinkKey) -> Option<Link<S>> {
         self.get(key)?;
-        Some(self.slab.remove(key.index as usize).1)
+        let link = self.slab.remove(key.index as usize).1;
+        if !link.proven {
+            self.unproven.remove(link.session.peer().ip());
+        }
+        Some(link)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -147,6 +173,7 @@ impl<S> Links<S> {
         if let Some(link) = self.get_mut(key) {
             link.member = Some(member);
         }
+        self.prove(key);
     }
 
     /// The shard knows the link no more; returns what it knew it by.
@@ -162,6 +189,10 @@ impl<S> Links<S> {
         let key = self.members.get(member.index as usize).copied().flatten()?;
         self.get(key).is_some_and(|link| link.member == Some(member)).then_some(key)
     }
+}
+
+fn is_unproven<S>(slab: &Slab<(u32, Link<S>)>, key: LinkKey) -> bool {
+    slab.get(key.index as usize).is_some_and(|(serial, link)| *serial == key.serial && !link.proven)
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod inbox;
 mod inspect;
 mod io;
 mod link;
+mod link_key;
 mod lost_time;
 mod notice;
 mod pending_requests;
@@ -33,6 +34,7 @@ mod schedule;
 mod shutdown;
 mod slots;
 mod timer_wheel;
+mod unproven;
 mod write;
 
 pub use self::core::{Engine, EngineSettings, Rest};

@@ -31,6 +31,11 @@ pub enum Notice<'a> {
         /// For how long it was connected.
         lasted: Duration,
     },
+    /// A connection that never authenticated, or that had nothing under way, was closed to accept another.
+    MadeRoom {
+        /// From where.
+        address: SocketAddr,
+    },
     /// A gateway was not let in, for a reason that is not its key.
     Refused {
         /// From where.

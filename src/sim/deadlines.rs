@@ -199,7 +199,7 @@ impl Oracle {
     fn check_patience(&mut self, now: Instant, line: usize) {
         let watched = &self.watched[line];
         let manner = &self.scenario.manners[line];
-        let Some(accepted) = watched.accepted.filter(|_| self.drained.is_none()) else { return };
+        let Some(accepted) = watched.accepted.filter(|_| self.drained.is_none() && !watched.made_room) else { return };
         let asked = watched.asked_received.is_some() || watched.answered_at.is_some();
         if !asked && manner.misbehaviour == Misbehaviour::HalfHead && watched.leaving.is_none() {
             let due = accepted + self.scenario.session.handshake_deadline;

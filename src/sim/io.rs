@@ -113,7 +113,7 @@ impl Io for SimIo {
         let net = &mut *net;
         if waits && (!net.descriptors.0 || net.open_sockets() >= net.scenario.sockets_max) {
             net.oracle.sight("no descriptor");
-            return Accepted::Failed(io::Error::from_raw_os_error(24));
+            return Accepted::Exhausted(io::Error::from_raw_os_error(24));
         }
         let Some(line) = net.cores[self.core].waiting.pop_front() else { return Accepted::Blocked };
         let state = &mut net.lines[line];

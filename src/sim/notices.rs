@@ -24,6 +24,14 @@ impl Oracle {
                     self.fail("a connection connects once and disconnects once", Some(line), reason.to_string());
                 }
             }
+            Notice::MadeRoom { address } => {
+                self.sight("made room");
+                let Some(line) = self.line_of(*address) else { return };
+                if self.watched[line].connected.is_some() {
+                    self.fail("room is made of nobody's gateway", Some(line), String::new());
+                }
+                self.watched[line].made_room = true;
+            }
             Notice::DeliveryFailed(_) => self.failed_deliveries += 1,
             Notice::FailuresLeftOut(count) => self.failed_deliveries += count,
             Notice::Panicked { address } => {

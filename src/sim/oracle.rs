@@ -52,6 +52,8 @@ pub(super) struct Watched {
     /// When it last took anything of that.
     pub(super) blocked: Instant,
     pub(super) was_short: bool,
+    /// It was closed so that another could be accepted.
+    pub(super) made_room: bool,
     last_short: Option<Instant>,
     pub(super) told: Option<(u16, Instant)>,
     /// When the hub said its last: close frame, FIN, or the end of the socket.

@@ -41,6 +41,7 @@ const SIGHTS: &[&str] = &[
     "invalid utf-8",
     "key revoked",
     "line of a batch refused",
+    "made room",
     "malformed message",
     "manifest kept",
     "message too big",

@@ -9,9 +9,10 @@ mod stopped;
 
 use program::{Program, read_to_end, read_until};
 use rustix::process::{Resource, Rlimit};
+use socket2::{Domain, Socket, Type};
 use std::{
     io::Write,
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -45,6 +46,31 @@ fn out_of_descriptors_it_neither_spins_nor_stops_delivering() {
 
     drop(knocking);
     program.connect().write_all(&PONG).expect("there is room again");
+}
+
+#[test]
+fn idle_sockets_of_one_address_leave_room_for_gateways_from_elsewhere() {
+    let program = Program::start(&[]);
+    let mut gateway = program.connect();
+    let (soft, hard) = (program.descriptors() as u64 + 50, rustix::process::getrlimit(Resource::Nofile).maximum);
+    let limit = Rlimit { current: Some(soft), maximum: hard };
+    rustix::process::prlimit(Some(program.pid()), Resource::Nofile, limit).expect("the limit is lowered");
+    let idle = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).unwrap();
+        socket.connect(&program.address.into()).map(|()| socket)
+    };
+    let idle: Vec<_> = (0..300).map(|_| idle().expect("the kernel's queue has room")).collect();
+    for round in 0..20 {
+        let began = Instant::now();
+        let mut next = program.connect();
+        assert!(began.elapsed() < Duration::from_secs(5), "round {round}: only once the others' time was over");
+        next.write_all(&PONG).expect("it is connected");
+    }
+    let mut platform = TcpStream::connect(program.address).unwrap();
+    program.publish_over(&mut platform, 1);
+    read_until(&mut gateway, br#""payload":1,"#);
+    drop(idle);
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! Connections that never authenticated, by address: who goes first where there is no room for another.
+
+use super::link_key::LinkKey;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::IpAddr,
+};
+
+/// Who has not shown a key or token yet. An address counts by how many of these it has, so a platform with thousands of
+/// connections that have authenticated counts nothing.
+#[derive(Default)]
+pub(super) struct Unproven {
+    /// In the order in which they came; some have authenticated or gone since.
+    queue: VecDeque<(IpAddr, LinkKey)>,
+    by_address: BTreeMap<IpAddr, usize>,
+    count: usize,
+}
+
+/// The queue keeps this many entries of connections that are not its own any more, and as many as it has others.
+const STALE_MAX: usize = 64;
+
+impl Unproven {
+    /// A connection came. `is_unproven` is asked about those that came before.
+    pub(super) fn insert(&mut self, address: IpAddr, key: LinkKey, is_unproven: impl Fn(LinkKey) -> bool) {
+        if self.queue.len() > self.count * 2 + STALE_MAX {
+            self.queue.retain(|(_, key)| is_unproven(*key));
+        }
+        self.queue.push_back((address, key));
+        *self.by_address.entry(address).or_default() += 1;
+        self.count += 1;
+    }
+
+    /// One of this address has authenticated, or is gone.
+    pub(super) fn remove(&mut self, address: IpAddr) {
+        let Some(count) = self.by_address.get_mut(&address) else {
+            debug_assert!(false, "who came is counted");
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.by_address.remove(&address);
+        }
+        self.count -= 1;
+    }
+
+    /// The one to close first: the oldest of the addresses that have the most.
+    pub(super) fn first(&self, is_unproven: impl Fn(LinkKey) -> bool) -> Option<LinkKey> {
+        let most = self.by_address.values().max()?;
+        let mut oldest = self.queue.iter().filter(|(address, _)| self.by_address.get(address) == Some(most));
+        oldest.find(|(_, key)| is_unproven(*key)).map(|(_, key)| *key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn key(index: u32) -> LinkKey {
+        LinkKey { index, serial: index + 1 }
+    }
+
+    #[test]
+    fn the_oldest_of_the_address_with_the_most_goes_first() {
+        let mut unproven = Unproven::default();
+        for (index, last) in [1, 2, 2, 1, 2].into_iter().enumerate() {
+            unproven.insert(address(last), key(index as u32), |_| true);
+        }
+        assert_eq!(unproven.first(|_| true), Some(key(1)));
+        assert_eq!(unproven.first(|it| it != key(1)), Some(key(2)), "one that has authenticated is passed over");
+        unproven.remove(address(2));
+        assert_eq!(unproven.first(|it| it != key(1)), Some(key(0)), "a draw: the oldest of both");
+        unproven.remove(address(2));
+        assert_eq!(unproven.first(|_| true), Some(key(0)));
+    }
+
+    #[test]
+    fn what_comes_and_goes_leaves_nothing() {
+        let mut unproven = Unproven::default();
+        for index in 0..10_000 {
+            unproven.insert(address(1), key(index), |_| false);
+            unproven.remove(address(1));
+        }
+        assert!(unproven.queue.len() <= STALE_MAX + 1 && unproven.by_address.is_empty());
+        assert_eq!(unproven.first(|_| false), None);
+    }
+}
