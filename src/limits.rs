@@ -134,6 +134,11 @@ pub const RATE_WINDOW: Duration = Duration::from_secs(60);
 pub const RATE_ADDRESSES_MAX: usize = 262_144;
 /// Sockets that are not gateways' connections: handshakes and HTTP. Over it: closed at accept.
 pub const TRANSIENT_SOCKETS_MAX: usize = 8_192;
+/// Bytes of bodies that the platform may have under way, over all cores; a core has its share, and never less than the largest body.
+/// Over it: 503.
+pub const PLATFORM_BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The same for all gateways. Of one gateway a core takes one body at a time that is not whole: the newest.
+pub const GATEWAYS_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A publisher waits no longer for its answer.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests that wait in one shard's inbox. Over it: 503.

@@ -115,9 +115,16 @@ pub struct Matched {
     /// The directory's version and the phase under which the caller was let in.
     version: u64,
     phase: Phase,
+    /// Whose key let the caller in; `None` for the platform, and where no key was asked for.
+    gateway: Option<GatewayId>,
 }
 
 impl Matched {
+    /// The gateway that calls.
+    pub fn gateway(&self) -> Option<GatewayId> {
+        self.gateway
+    }
+
     /// Whether the caller has shown a key or the admin token.
     pub fn is_authenticated(&self) -> bool {
         !matches!(self.route.auth, Auth::Anyone)
@@ -149,7 +156,9 @@ pub fn route_request(call: &Call<'_>, side: Side, view: &View<'_>) -> Result<Rou
         Target::WebSocket => Ok(Routed::WebSocket),
         Target::Call(handler) => {
             admit(route, params, call, view)?;
-            Ok(Routed::Call(Matched { route, handler, version: view.directory.version(), phase: view.phase }))
+            let gateway = if let Auth::Gateway = route.auth { GatewayId::parse(params.first) } else { None };
+            let (version, phase) = (view.directory.version(), view.phase);
+            Ok(Routed::Call(Matched { route, handler, version, phase, gateway }))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP calls on this core: what a request becomes, the questions that it asks, the answers that it gets.
 
 use super::{
+    bodies::Whose,
     core::Engine,
     guard::guarded,
     io::{Io, Request},
@@ -10,11 +11,11 @@ use super::{
     schedule::Visit,
 };
 use crate::{
-    api::{self, Answer, Ask, Call, Phase, Routed, Step, View},
+    api::{self, Answer, Ask, Call, Matched, Phase, Routed, Step, View},
     model::{Now, ShardId},
     session::Session,
     shard::{self, Command, Failed, Origin, Reply, RequestKey},
-    wire::http::Response,
+    wire::http::{Framing, Response},
 };
 
 impl<I: Io> Engine<I> {
@@ -43,7 +44,7 @@ impl<I: Io> Engine<I> {
                 if let Some(link) = self.links.get_mut(key) {
                     link.matched = Some(matched);
                 }
-                Ok(matched.body_bytes_max())
+                self.promise_body(io, now, key, &matched).map(|()| matched.body_bytes_max())
             }
             Some(Err(response)) => {
                 if response.status == 401 {
@@ -56,8 +57,40 @@ impl<I: Io> Engine<I> {
         self.with_session(io, now, key, |session, _| session.handle_route(now, verdict));
     }
 
+    /// Makes room for the body that the head announces, or says that there is none.
+    fn promise_body(&mut self, io: &mut I, now: Now, key: LinkKey, matched: &Matched) -> Result<(), Response> {
+        let bound = matched.body_bytes_max();
+        let Some(link) = self.links.get_mut(key) else { return Ok(()) };
+        debug_assert!(link.promise.is_none(), "one request at a time, and each gives back what it was promised");
+        let bytes = match link.session.request().map(|request| request.head.framing) {
+            Some(Framing::Length(length)) => usize::try_from(length).unwrap_or(usize::MAX),
+            Some(Framing::Chunked) => bound,
+            Some(Framing::None) | None => 0,
+        };
+        // What is too long is refused for that.
+        if bytes == 0 || bytes > bound {
+            return Ok(());
+        }
+        let whose = matched.gateway().map_or(Whose::Platform, Whose::Gateway);
+        let Ok((promise, before)) = self.bodies.promise(whose, bytes, key) else {
+            return Err(Response::error(503, "too many bodies are under way").with("Retry-After", "1"));
+        };
+        link.promise = Some(promise);
+        if let Some(before) = before {
+            let response = Response::error(503, "a newer request of this gateway has begun").with("Retry-After", "1");
+            self.with_session(io, now, before, |session, _| session.abandon(now, response));
+            self.wake_writer(before);
+            self.settle(io, now, before);
+        }
+        Ok(())
+    }
+
     /// Answers a whole request, at once or when its questions are answered.
     pub(super) fn call(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        if let (Some(promise), Some(request)) = (&mut link.promise, link.session.request()) {
+            self.bodies.shrink(promise, request.body.len());
+        }
         let Some(link) = self.links.get(key) else { return };
         let step = guarded(|| {
             let (call, matched) = (call_of(&link.session)?, link.matched.as_ref()?);

@@ -2,6 +2,7 @@
 
 use super::{
     acceptor::Acceptor,
+    bodies::Bodies,
     drain::Drain,
     guard::guarded,
     hub::HubState,
@@ -48,6 +49,7 @@ pub struct Engine<I: Io> {
     readers: [VecDeque<LinkKey>; 2],
     writers: VecDeque<LinkKey>,
     pub(super) pending: PendingRequests,
+    pub(super) bodies: Bodies,
     timers: TimerWheel<LinkKey>,
     /// Links whose time may have come.
     due: VecDeque<LinkKey>,
@@ -82,6 +84,7 @@ impl<I: Io> Engine<I> {
             directory.apply(change);
             shard.handle_change(change);
         }
+        let bodies = Bodies::new(settings.hub.placement.shards());
         Self {
             id: settings.id,
             hub: settings.hub,
@@ -92,6 +95,7 @@ impl<I: Io> Engine<I> {
             readers: Default::default(),
             writers: VecDeque::new(),
             pending: PendingRequests::default(),
+            bodies,
             timers: TimerWheel::new(now.instant),
             due: VecDeque::new(),
             acceptor: Acceptor::default(),
@@ -300,6 +304,11 @@ impl<I: Io> Engine<I> {
     /// What every visit ends with: the link is over, or it is seen to that it will be visited when it has to be.
     pub(super) fn settle(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
+        if !link.session.has_body()
+            && let Some(promise) = link.promise.take()
+        {
+            self.bodies.give_back(promise, key);
+        }
         if link.session.is_over() && !link.session.has_effect() {
             return self.remove(io, now, key);
         }

@@ -1,6 +1,7 @@
 //! The connections of one core: each with its socket, its session, and what the core knows about both.
 
 use super::{
+    bodies::Promise,
     slots::Slot,
     timer_wheel::{Alarm, TimerWheel},
     unproven::Unproven,
@@ -23,6 +24,8 @@ pub(super) struct Link<S> {
     pub(super) slot: Option<Slot>,
     /// The route of the request that is being read or answered.
     pub(super) matched: Option<Matched>,
+    /// Room for the body of that request.
+    pub(super) promise: Option<Promise>,
     /// Its entry in the timer wheel.
     pub(super) alarm: Alarm,
     /// Bytes that the peer's kernel had acknowledged when the socket last refused some of ours.
@@ -51,6 +54,7 @@ impl<S> Link<S> {
             member: None,
             slot: None,
             matched: None,
+            promise: None,
             alarm: Alarm::default(),
             acknowledged_bytes: 0,
             readable: false,

@@ -12,6 +12,7 @@
 //! [`Engine::pass`], which takes what it wants through [`Io`], in the order and amount that `schedule` gives.
 
 mod acceptor;
+mod bodies;
 mod calls;
 mod connect;
 mod core;

@@ -112,6 +112,11 @@ impl Exchange {
         !matches!(self.state, State::Head) || !self.pending().is_empty()
     }
 
+    /// Whether a request's body is here, or on its way.
+    pub(super) fn has_body(&self) -> bool {
+        matches!(self.state, State::Body(..) | State::Answering(_))
+    }
+
     /// The answer that is being made is the last one.
     pub(super) fn handle_drain(&mut self) {
         self.last = true;

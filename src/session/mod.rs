@@ -11,6 +11,7 @@
 mod admission;
 mod admitted;
 mod effect;
+mod ending;
 mod exchange;
 mod heartbeat;
 mod lingering;
@@ -27,7 +28,6 @@ pub use settings::{Heartbeat, Settings};
 pub use transmit::{Filled, NoEvents, Scratch, Source};
 
 use crate::{
-    limits,
     model::{CloseReason, Instant, Now},
     wire::{http::Response, tls::Security, upgrade::Upgrade},
 };
@@ -209,36 +209,6 @@ impl Session {
         }
     }
 
-    /// Whether a request has begun to come, is being answered, or its answer is not out.
-    pub fn is_busy(&self) -> bool {
-        match &self.stage {
-            Stage::Exchange(exchange) => exchange.has_begun() || self.has_output(),
-            Stage::Admission(_) => true,
-            Stage::Lingering(_) => self.has_output(),
-            Stage::Streaming(_) | Stage::Over => false,
-        }
-    }
-
-    /// Ends the connection for a reason of the hub's. A shutdown lets the queued events out first.
-    pub fn close(&mut self, now: Now, reason: CloseReason) {
-        if matches!(reason, CloseReason::KeyRevoked | CloseReason::GatewayDeleted) {
-            self.abort_at.get_or_insert(now.attended + limits::REVOKED_PATIENCE);
-        }
-        match &mut self.stage {
-            Stage::Streaming(streaming) => streaming.close(now.attended, reason, &mut self.effects),
-            Stage::Exchange(exchange) if exchange.is_answering() => exchange.handle_drain(),
-            Stage::Exchange(exchange) => {
-                if exchange.has_begun() && self.security.established() {
-                    let response = Response::error(503, "The hub shuts down.").closing();
-                    response.encode(now.wall, false, false, self.transmit.plain());
-                }
-                self.linger(now, End::Answered);
-            }
-            Stage::Admission(_) => self.end(End::Gone),
-            Stage::Lingering(_) | Stage::Over => {}
-        }
-    }
-
     /// The core did not run for a while, which its attended time leaves out.
     pub fn handle_lost(&mut self, lost: Duration) {
         if let Stage::Streaming(streaming) = &mut self.stage {
@@ -250,11 +220,6 @@ impl Session {
     pub fn handle_moved(&mut self, from: Instant, to: Instant) {
         debug_assert!(matches!(self.stage, Stage::Admission(_)), "a connection moves while it waits for its verdict");
         self.transmit.handle_moved(from, to);
-    }
-
-    /// Whether the socket is to be torn down: what the kernel still holds for a revoked peer must not reach it.
-    pub fn is_aborted(&self) -> bool {
-        self.is_over() && self.abort_at == Some(ABORTED)
     }
 
     /// A deadline may have come.

@@ -7,6 +7,7 @@ use crate::{
 use gatecast::{limits, model::Position};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use std::time::{Duration, Instant};
 
 const MANIFEST: &str = r#"{"apis":[{"id":"a","n":1.50}]}"#;
 
@@ -80,6 +81,34 @@ fn a_manifest_is_taken_from_its_own_gateway_only() {
         let shown = hub.call("GET", &format!("/api/v1/gateways/{}", gateway.id), "");
         assert!(shown.text().contains(MANIFEST), "the latest, as it came: {}", shown.text());
         assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, "{").status, 400);
+    });
+}
+
+#[test]
+fn of_one_gateways_manifests_a_core_takes_the_newest_and_the_platform_does_not_notice() {
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        let path = format!("/api/internal/v1/gateways/{}/manifest", gateway.id);
+        let head = Request::new("POST", &path).with("api-key", &gateway.key).with("Content-Length", "1000000").bytes();
+        let unfinished: Vec<_> = (0..100)
+            .map(|_| {
+                let mut wire = hub.wire();
+                wire.send(&[&head[..], &[b' '; 100_000]].concat());
+                wire
+            })
+            .collect();
+        assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, MANIFEST).status, 204);
+        assert_eq!(hub.publish(&gateway.id, "t", &"1".repeat(1_000_000))["connections"], 0);
+        let shards = hub.stats("")["shards"].as_array().unwrap().len();
+        let mut refused = 0;
+        for mut wire in unfinished {
+            if wire.fill(Instant::now() + Duration::from_millis(500)) {
+                let answer = Answer::read_last(&mut wire);
+                assert_eq!((answer.status, answer.retry_after()), (503, Some(1)), "{answer:?}");
+                refused += 1;
+            }
+        }
+        assert!(refused >= 100 - shards, "{refused} of 100 were ended: each core waits for the newest");
     });
 }
 
