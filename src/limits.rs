@@ -139,6 +139,9 @@ pub const TRANSIENT_SOCKETS_MAX: usize = 8_192;
 pub const PLATFORM_BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The same for all gateways. Of one gateway a core takes one body at a time that is not whole: the newest.
 pub const GATEWAYS_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Changes that a core has been told of and has not heard. Over it: 503 for whoever asks for another, on every core; with those that
+/// wait in the store's queue there are no more than twice as many.
+pub const CONTROL_BACKLOG_MAX: usize = 1_024;
 /// A publisher waits no longer for its answer.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests that wait in one shard's inbox. Over it: 503.

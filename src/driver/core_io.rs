@@ -139,6 +139,9 @@ impl Io for CoreIo {
     }
 
     fn store(&mut self, op: StoreOp, key: RequestKey) -> bool {
+        if op.makes_a_change() && self.peers.iter().any(Address::is_behind) {
+            return false;
+        }
         let me = self.peers[self.id.index()].clone();
         let reply = move |outcome| {
             // Only a core that has ended takes no answers.

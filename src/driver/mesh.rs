@@ -1,8 +1,8 @@
-//! Values between cores over bounded channels, and the doorbell that wakes a core that sleeps.
+//! Values between cores over channels, and the doorbell that wakes a core that sleeps.
 //!
 //! Three lanes to each core, so that one that is full cannot hold up another: *requests* (full: the asker is told at once),
-//! *replies* (never full: there are no more of them than requests in flight) and *control* (the store and the server; they
-//! wait). Who sends marks the lane, and rings only where the core may be asleep; the core looks at the marks before it sleeps.
+//! *replies* (never full: there are no more of them than requests in flight) and *control* (the store and the server: never
+//! full, so that they wait for no core; while one is far behind, changes are not asked of the store). Who sends marks the lane, and rings only where the core may be asleep; the core looks at the marks before it sleeps.
 
 use crate::{
     engine::{Incoming, Lane, Request},
@@ -63,7 +63,7 @@ pub(crate) fn build(shards: u16) -> io::Result<(Vec<Address>, Vec<Inbox>)> {
     let ways = (0..shards).map(|_| {
         let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let bell = Arc::new(Bell { eventfd, asleep: AtomicBool::new(false), marked: Default::default() });
-        let (control, control_in) = flume::bounded(limits::STORE_QUEUE_MAX);
+        let (control, control_in) = flume::unbounded();
         let (replies, replies_in) = flume::bounded(limits::REQUESTS_IN_FLIGHT_MAX * ANSWERS_PER_REQUEST);
         let (requests, requests_in) = flume::bounded(limits::INBOX_MAX);
         let address = Address { lanes: [control, replies, requests], bell: Arc::clone(&bell) };
@@ -76,16 +76,15 @@ pub(crate) fn build(shards: u16) -> io::Result<(Vec<Address>, Vec<Inbox>)> {
 const ANSWERS_PER_REQUEST: usize = 2;
 
 impl Address {
-    /// Tells the core something by its control lane; waits while that is full. A core that has ended needs to know nothing.
+    /// Tells the core something by its control lane, and waits for nothing. A core that has ended needs to know nothing.
     pub(crate) fn tell(&self, message: Message) {
         let _ = self.lanes[index(Lane::Control)].send(message);
         self.bell.ring(Lane::Control);
     }
 
-    /// Tells the core something, unless its control lane is full.
-    pub(crate) fn try_tell(&self, message: Message) {
-        let _ = self.lanes[index(Lane::Control)].try_send(message);
-        self.bell.ring(Lane::Control);
+    /// Whether so much was told to the core, and not heard yet, that nothing is to be added.
+    pub(super) fn is_behind(&self) -> bool {
+        self.lanes[index(Lane::Control)].len() >= limits::CONTROL_BACKLOG_MAX
     }
 
     /// Asks the core something.

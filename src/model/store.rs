@@ -76,6 +76,18 @@ pub enum StoreOp {
     },
 }
 
+impl StoreOp {
+    /// Whether it may make a change that every core is told of.
+    pub fn makes_a_change(&self) -> bool {
+        match self {
+            Self::CreateGateway(_) | Self::DeleteGateway(_) | Self::CreateToken { .. } | Self::RevokeToken { .. } => {
+                true
+            }
+            Self::Gateway(_) | Self::Gateways { .. } | Self::Tokens(_) | Self::PutManifest { .. } => false,
+        }
+    }
+}
+
 /// What became of an [`StoreOp`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreOutcome {

@@ -100,7 +100,7 @@ impl Executors {
     fn give_up(self, cores: &[Address], patience: Duration, mut why: Option<StartError>) -> StartError {
         for core in cores {
             // One that did not begin takes no message.
-            core.try_tell(Incoming::Drain);
+            core.tell(Incoming::Drain);
         }
         let deadline = Instant::now().checked_add(patience);
         let mut running: Vec<_> = self.threads.iter().map(|(shard, _)| *shard).collect();

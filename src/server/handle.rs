@@ -41,8 +41,7 @@ impl HubHandle {
         if self.state.advance(Phase::Draining) {
             tracing::info!("draining");
             let _ = self.milestones.send(Milestone::DrainBegan(Instant::now()));
-            // A stuck core may have a full lane, and must not hold this up; one that turns looks at the phase itself.
-            self.cores.iter().for_each(|core| core.try_tell(Incoming::Drain));
+            self.cores.iter().for_each(|core| core.tell(Incoming::Drain));
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// A core that does nothing any more is noticed within this.
-const DEATH_NOTICED: Duration = Duration::from_secs(5);
+const DEATH_NOTICED: Duration = Duration::from_secs(2);
 
 impl Oracle {
     /// An answer is whole in the kernel of a platform's line, or of a gateway that was not let in.
@@ -56,6 +56,8 @@ impl Oracle {
             // Slices of others stand between its own, and the time runs from the last one.
             Asked::Batch(_) => scenario.publish_timeout + lanes * 2 + SLACK * 4,
             Asked::Deploy(_) => scenario.publish_timeout + lanes * 2,
+            // A core that is dead is asked, too, and waited for.
+            Asked::Stats if self.dead.is_some() => scenario.publish_timeout + ANSWER_GRACE,
             Asked::Stats | Asked::Ready | Asked::Look => lanes * 4,
             // The store is asked first, then the owners.
             Asked::Show => (scenario.publish_timeout + ANSWER_GRACE) * 2,

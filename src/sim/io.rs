@@ -239,6 +239,10 @@ impl Io for SimIo {
     fn store(&mut self, op: StoreOp, key: RequestKey) -> bool {
         let (now, mut net) = self.now_spent(cost::LANE);
         let net = &mut *net;
+        if op.makes_a_change() && net.cores.iter().any(|core| core.lanes.is_full(Lane::Control)) {
+            net.oracle.sight("a core is behind");
+            return false;
+        }
         let job = Job { op, asker: ShardId(self.core as u16), key };
         let Some(due) = net.store.submit(now, job, &mut net.rng) else {
             net.oracle.sight("the store's queue is full");

@@ -1,4 +1,4 @@
-//! The three lanes of each core: bounded, with a delay, in order for each pair of cores.
+//! The three lanes of each core: with a delay, in order for each pair of cores. That of control is never full.
 
 use super::{io::SimSocket, rng::Rng, store::Receipt};
 use crate::{
@@ -54,7 +54,7 @@ impl Lanes {
         rng: &mut Rng,
     ) -> Result<Instant, Message> {
         let way = &mut self.ways[index(lane)];
-        if self.closed || way.queue.len() >= way.max {
+        if self.closed || (lane != Lane::Control && way.queue.len() >= way.max) {
             return Err(message);
         }
         let due = (now + Duration::from_micros(rng.below(self.delay_max + 1))).max(way.last[from]);
@@ -79,10 +79,6 @@ impl Lanes {
     pub(super) fn is_full(&self, lane: Lane) -> bool {
         let way = &self.ways[index(lane)];
         !self.closed && way.queue.len() >= way.max
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed
     }
 
     /// The core has ended; what waits for it is given out to be dropped.

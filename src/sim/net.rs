@@ -43,8 +43,10 @@ pub(super) enum What {
     Audit,
     /// The drain begins.
     Drain,
-    /// A core does nothing any more, and nobody notices.
+    /// A core does nothing any more.
     Die(usize),
+    /// The watchdog notices.
+    Stuck(usize),
 }
 
 /// One peer's connection: its socket, and what it makes of the hub's bytes.
@@ -99,7 +101,6 @@ pub(super) struct Core {
     plan: Option<(Instant, u64)>,
     pub(super) dead: bool,
     pub(super) ended: bool,
-    drain_told: bool,
     /// When the core last looked at its control lane in this pass.
     pub(super) looked: Option<Instant>,
 }
@@ -153,7 +154,6 @@ impl Net {
             plan: None,
             dead: false,
             ended: false,
-            drain_told: false,
             looked: None,
         };
         Self {
@@ -363,18 +363,12 @@ impl Net {
         }
     }
 
-    /// Tells every core once to drain; who tells waits for a control lane that is full.
+    /// Tells every core to drain.
     pub(super) fn tell_drain(&mut self) {
         let now = self.now;
         for core in 0..self.cores.len() {
-            if self.cores[core].drain_told {
-                continue;
-            }
-            let sent = self.post(OUTSIDE, ShardId(core as u16), Lane::Control, Message::Drain, now).is_ok();
-            self.cores[core].drain_told = sent || self.cores[core].lanes.is_closed();
-            if !self.cores[core].drain_told && !self.cores[core].dead {
-                return self.schedule(Instant(now.0 + 1_000), What::Drain);
-            }
+            // A core that has ended needs to know nothing.
+            let _ = self.post(OUTSIDE, ShardId(core as u16), Lane::Control, Message::Drain, now);
         }
     }
 }

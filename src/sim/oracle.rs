@@ -287,6 +287,10 @@ impl Oracle {
 
     /// Everybody has left: what must be true of each connection now.
     pub(super) fn check_end(&mut self) {
+        // What a dead core held goes with its process.
+        if self.dead.is_some() {
+            return;
+        }
         for line in 0..self.watched.len() {
             let watched = &self.watched[line];
             let reads = self.scenario.manners[line].reading == Reading::Eager;

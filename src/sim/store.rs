@@ -1,7 +1,7 @@
 //! The simulated store: jobs one after the other, late at times, failing at times; a change is told to every core.
 
 use super::{
-    lanes::{Message, OUTSIDE},
+    lanes::OUTSIDE,
     net::{Net, What},
     rng::Rng,
     roster::Roster,
@@ -65,7 +65,6 @@ pub(super) struct Store {
     jobs: VecDeque<Job>,
     gateways: BTreeMap<GatewayId, Gateway>,
     /// Changes that found a control lane full: the store waits with all else until they are told.
-    untold: VecDeque<(ShardId, Change, Rc<Receipt>)>,
     pub(super) settled: Rc<RefCell<VecDeque<(ShardId, RequestKey, StoreOutcome)>>>,
 }
 
@@ -84,7 +83,7 @@ impl Store {
             let tokens = tokens.map(|key| (key.token, key.hash, crate::model::Timestamp(0))).collect();
             gateways.insert(gateway.id, Gateway { record, tokens, manifest: None });
         }
-        Self { conduct, jobs: VecDeque::new(), gateways, untold: VecDeque::new(), settled: Rc::default() }
+        Self { conduct, jobs: VecDeque::new(), gateways, settled: Rc::default() }
     }
 
     /// Takes a job; says when the store will have done it where it was idle. `None` where the queue is full.
@@ -93,7 +92,7 @@ impl Store {
             return None;
         }
         self.jobs.push_back(job);
-        let idle = self.jobs.len() == 1 && self.untold.is_empty();
+        let idle = self.jobs.len() == 1;
         Some(idle.then(|| self.due(now, rng)))
     }
 
@@ -181,12 +180,8 @@ impl Store {
 }
 
 impl Net {
-    /// The store has done its next job, or tries again to tell of a change.
+    /// The store has done its next job, and tells all cores of a change; it waits for none.
     pub(super) fn handle_store(&mut self) {
-        if !self.store.untold.is_empty() {
-            self.tell_changes();
-            return self.go_on();
-        }
         let Some(job) = self.store.jobs.pop_front() else { return };
         let now = self.now;
         let fails = self.rng.chance(self.store.conduct.fails);
@@ -209,9 +204,10 @@ impl Net {
             }
             let receipt = Rc::new(receipt);
             for core in 0..self.cores.len() {
-                self.store.untold.push_back((ShardId(core as u16), change, Rc::clone(&receipt)));
+                // A core that has ended needs to know nothing.
+                let change = Incoming::Change(change, Rc::clone(&receipt));
+                let _ = self.post(OUTSIDE, ShardId(core as u16), Lane::Control, change, now);
             }
-            self.tell_changes();
         }
         self.send_settled();
         self.go_on();
@@ -220,30 +216,12 @@ impl Net {
     /// The store's next step, if it has one.
     fn go_on(&mut self) {
         let now = self.now;
-        if !self.store.untold.is_empty() {
-            let at = Instant(now.0 + RETRY);
-            self.schedule(at, What::Store);
-        } else if !self.store.jobs.is_empty() {
+        if !self.store.jobs.is_empty() {
             let due = self.store.due(now, &mut self.rng);
             if due.since(now) > Duration::from_millis(100) {
                 self.oracle.sight("store late");
             }
             self.schedule(due, What::Store);
-        }
-    }
-
-    fn tell_changes(&mut self) {
-        let now = self.now;
-        while let Some((core, change, receipt)) = self.store.untold.pop_front() {
-            match self.post(OUTSIDE, core, Lane::Control, Incoming::Change(change, receipt), now) {
-                Ok(()) => {}
-                // A core that has ended needs to know nothing.
-                Err(_) if self.cores[core.index()].lanes.is_closed() => {}
-                Err(Message::Change(change, receipt)) => {
-                    return self.store.untold.push_front((core, change, receipt));
-                }
-                Err(_) => {}
-            }
         }
     }
 
@@ -262,6 +240,3 @@ impl Net {
 pub(super) fn life_of(gateway: GatewayId) -> Life {
     Life { gateway, incarnation: gateway.0.as_u128() as u64 }
 }
-
-/// Microseconds between two attempts to tell of a change.
-const RETRY: u64 = 1_000;

@@ -162,7 +162,9 @@ impl World {
                 net.cores[core].dead = true;
                 net.oracle.dead = Some(net.now);
                 net.trace.add(net.now, None, || format!("core {core} dies"));
+                net.schedule(net.now + NOTICED, What::Stuck(core));
             }
+            What::Stuck(core) => self.hub.set_stuck(Some(ShardId(core as u16))),
         }
     }
 
@@ -390,3 +392,6 @@ const STEPS_MAX: u64 = 300_000;
 
 /// Bytes of a session that may wait: one write, and what a reading of pings was answered with.
 pub(super) const SESSION_BYTES_MAX: usize = 4 * limits::READ_BATCH_BYTES;
+
+/// So long after its last turn the driver's watchdog says that a core is stuck, at the latest.
+const NOTICED: Duration = Duration::from_millis(1_200);
