@@ -1,0 +1,311 @@
+#!/usr/bin/env python3
+"""Pauses and hostile peers, tried on a running hub: each of these once cost a core or a fleet.
+
+  hardship.py BINARY [--only NAME]
+
+pause:     300 connections, the hub stopped for 15 s and for 45 s (SIGSTOP). At most 1 % are closed.
+slow:      a reader of 60 KB/s with a small receive buffer that answers every ping, 40 KB/s of events behind a burst. It stays.
+revoke:    a gateway that reads nothing, with events waiting. It has left the registry within a second of the revocation.
+reset:     a gateway that floods until its reading pauses, and resets. It has left the registry within a second.
+flood:     a gateway that never stops flooding. It is closed.
+idle:      2,100 idle sockets of one address. A gateway from elsewhere connects within a second, and so do 2,500 publishers.
+manifests: 800 unfinished manifests of one key. They cost less than 16 MiB.
+refused:   a head that is refused, and 64 MiB behind it. The hub spends less than 50 ms on it.
+
+Needs Python 3 and nothing else. Prints what it measured; exit status 1 where something of this does not hold.
+"""
+import argparse, http.client, json, os, resource, select, signal, socket, sys, threading, time
+
+from live_hub import CONNECT, Gateway, Hub, attend
+
+failed = []
+
+
+def check(name, holds, text):
+    print(f"{'ok    ' if holds else 'FAILED'} {name}: {text}", flush=True)
+    if not holds:
+        failed.append(name)
+
+
+def connections(hub, gateway):
+    for row in json.loads(hub.call("GET", f"/api/internal/v1/stats?gatewayId={gateway}"))["gatewayConnections"]["connections"]:
+        yield row
+
+
+def leaves_within(hub, gateway, seconds):
+    begun = time.monotonic()
+    while any(connections(hub, gateway)):
+        if time.monotonic() - begun > seconds:
+            return None
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def publish_until(hub, gateway, stop, size, pause):
+    connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=60)
+    body = json.dumps({"type": "t", "payload": "x" * size})
+    while not stop.is_set():
+        hub.call("POST", f"/api/v1/gateways/{gateway}/events", body, connection)
+        time.sleep(pause)
+
+
+def upgrade(port, key, source=None, receive_buffer=None):
+    peer = socket.socket()
+    if receive_buffer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    if source:
+        peer.bind((source, 0))
+    peer.settimeout(20)
+    peer.connect(("127.0.0.1", port))
+    peer.sendall((f"GET {CONNECT} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                  f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: {key}\r\n\r\n").encode())
+    answer = b""
+    while b"connection.ack" not in answer:
+        more = peer.recv(4096)
+        if not more:
+            raise SystemExit(f"no ack: {answer[:200]!r}")
+        answer += more
+    return peer
+
+
+def processor_time(process):
+    fields = open(f"/proc/{process.pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident(process):
+    return int(open(f"/proc/{process.pid}/statm").read().split()[1]) * 4096
+
+
+def pause(binary):
+    for seconds in (15, 45):
+        hub = Hub(binary)
+        keys = [hub.register(f"g{n}")[1] for n in range(10)]
+        gateways = [Gateway(hub.port, keys[n % 10]) for n in range(300)]
+        events = [(2, lambda: hub.process.send_signal(signal.SIGSTOP)),
+                  (2 + seconds, lambda: hub.process.send_signal(signal.SIGCONT))]
+        begun = time.monotonic()
+
+        def over():
+            now = time.monotonic() - begun
+            while events and now >= events[0][0]:
+                events.pop(0)[1]()
+            return now > seconds + 37
+
+        attend(gateways, over)
+        closed = sum(gateway.closed for gateway in gateways)
+        check(f"pause {seconds} s", closed <= 3, f"{closed} of 300 were closed")
+        hub.stop()
+
+
+def slow(binary):
+    hub = Hub(binary)
+    gateway, key = hub.register("slow")
+    peer = upgrade(hub.port, key, receive_buffer=32 * 1024)
+    batch = "\n".join(json.dumps({"gatewayId": gateway, "type": "t", "payload": "x" * 10_000}) for _ in range(80))
+    stop = threading.Event()
+    hub.call("POST", "/api/v1/events", batch)
+    publisher = threading.Thread(target=publish_until, args=(hub, gateway, stop, 8_000, 0.2))
+    publisher.start()
+    # Frames are found in what is read at 60 KB/s.
+    peer.setblocking(True)
+    begun, buffer, pings, total, ended = time.monotonic(), b"", 0, 0, None
+    while time.monotonic() - begun < 75 and ended is None:
+        due = begun + total / 60_000
+        time.sleep(max(0.0, due - time.monotonic()))
+        try:
+            more = peer.recv(6_000)
+        except OSError as error:
+            ended = str(error)
+            break
+        if not more:
+            ended = "it was closed"
+        total += len(more)
+        buffer += more
+        while len(buffer) >= 2:
+            length, header = buffer[1], 2
+            if length == 126:
+                if len(buffer) < 4:
+                    break
+                length, header = int.from_bytes(buffer[2:4], "big"), 4
+            elif length == 127:
+                raise SystemExit("frames have 32 KiB at most")
+            if len(buffer) < header + length:
+                break
+            if buffer[0] & 0x0F == 9:
+                pings += 1
+                peer.sendall(b"\x8a\x80\0\0\0\0")
+            if buffer[0] & 0x0F == 8:
+                ended = f"close {buffer[header:header + length]!r}"
+            buffer = buffer[header + length:]
+    stop.set()
+    check("slow", ended is None and pings >= 3, f"{ended or 'connected'} after {time.monotonic() - begun:.0f} s, {pings} pings answered")
+    publisher.join()
+    hub.stop()
+
+
+def fill(hub, gateway):
+    """Publishes to a gateway that reads nothing until its events wait."""
+    batch = "\n".join(json.dumps({"gatewayId": gateway, "type": "t", "payload": "x" * 20_000}) for _ in range(30))
+    hub.call("POST", "/api/v1/events", batch)
+
+
+def revoke(binary):
+    hub = Hub(binary)
+    other = hub.register("other")[0]
+    stop = threading.Event()
+    load = [threading.Thread(target=publish_until, args=(hub, other, stop, 1_000, 0)) for _ in range(4)]
+    for thread in load:
+        thread.start()
+    worst = 0.0
+    for n in range(5):
+        gateway, key = hub.register(f"deaf{n}")
+        peer = upgrade(hub.port, key, receive_buffer=4_096)
+        fill(hub, gateway)
+        token = json.loads(hub.call("GET", f"/api/v1/gateways/{gateway}/tokens"))["list"][0]["id"]
+        begun = time.monotonic()
+        hub.call("DELETE", f"/api/v1/gateways/{gateway}/tokens/{token}")
+        left = leaves_within(hub, gateway, 6)
+        worst = max(worst, time.monotonic() - begun if left is not None else 9.0)
+        peer.close()
+    check("revoke", worst < 1.0, f"{worst:.2f} s at most in 5, with 4 publishers")
+    stop.set()
+    for thread in load:
+        thread.join()
+    hub.stop()
+
+
+def text_frames(count):
+    return b"\x81\x87\0\0\0\0{\"a\":1}" * count
+
+
+def reset(binary):
+    hub = Hub(binary)
+    gateway, key = hub.register("resets")
+    peer = upgrade(hub.port, key)
+    # More than it may send in these two seconds, so that its reading pauses with bytes unread.
+    peer.setblocking(False)
+    begun = time.monotonic()
+    while time.monotonic() - begun < 2:
+        try:
+            peer.send(text_frames(1_000))
+        except BlockingIOError:
+            time.sleep(0.01)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    peer.close()
+    left = leaves_within(hub, gateway, 20)
+    check("reset", left is not None and left < 1.0, f"gone after {left if left is None else round(left, 2)} s")
+    hub.stop()
+
+
+def flood(binary):
+    hub = Hub(binary)
+    gateway, key = hub.register("floods")
+    peer = upgrade(hub.port, key)
+    peer.setblocking(False)
+    begun, closed = time.monotonic(), False
+    while time.monotonic() - begun < 40 and not closed:
+        select.select([peer], [peer], [], 0.1)
+        try:
+            peer.send(text_frames(1_000))
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError:
+            closed = True
+    check("flood", closed, f"closed after {time.monotonic() - begun:.0f} s" if closed else "never closed")
+    hub.stop()
+
+
+def idle(binary):
+    hub = Hub(binary, **{"limits.max_connections": "1000"})
+    gateway, key = hub.register("elsewhere")
+    # What `serve` itself asks for with this setting: 1.1 x 1,000 + 1,024.
+    resource.prlimit(hub.process.pid, resource.RLIMIT_NOFILE, (2_124, 2_124))
+    sockets = []
+    for _ in range(2_100):
+        peer = socket.socket()
+        peer.bind(("127.0.0.2", 0))
+        peer.connect(("127.0.0.1", hub.port))
+        sockets.append(peer)
+    time.sleep(0.5)
+    worst = 0.0
+    for _ in range(50):
+        begun = time.monotonic()
+        peer = upgrade(hub.port, key)
+        worst = max(worst, time.monotonic() - begun)
+        sockets.append(peer)
+    check("idle", worst < 1.0, f"50 gateways from elsewhere connected in {worst:.3f} s each at most")
+    for peer in sockets:
+        peer.close()
+    hub.stop()
+    hub = Hub(binary)
+    gateway, key = hub.register("published")
+    peer = Gateway(hub.port, key)
+    body = json.dumps({"type": "t", "payload": 1})
+    head = (f"POST /api/v1/gateways/{gateway}/events HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {hub.token}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}").encode()
+    publishers = [socket.create_connection(("127.0.0.1", hub.port), 10) for _ in range(2_500)]
+    answered = 0
+    for round_ in range(2):
+        for publisher in publishers:
+            publisher.sendall(head)
+        for publisher in publishers:
+            publisher.settimeout(10)
+            try:
+                answered += publisher.recv(4_096).startswith(b"HTTP/1.1 200")
+            except OSError:
+                pass
+    check("idle publishers", answered == 5_000, f"{answered} of 5,000 publishes of 2,500 connections of one address were answered 200")
+    hub.stop()
+
+
+def manifests(binary):
+    hub = Hub(binary)
+    gateway, key = hub.register("manifests")
+    before = resident(hub.process)
+    head = (f"POST /api/internal/v1/gateways/{gateway}/manifest HTTP/1.1\r\nHost: h\r\napi-key: {key}\r\n"
+            "Content-Length: 1000000\r\n\r\n").encode()
+    peers = []
+    for _ in range(800):
+        peer = socket.create_connection(("127.0.0.1", hub.port), 10)
+        try:
+            peer.sendall(head + b" " * 750_000)
+        except OSError:
+            pass
+        peers.append(peer)
+    time.sleep(1)
+    grown = (resident(hub.process) - before) / 2**20
+    check("manifests", grown < 16, f"800 unfinished ones of one key cost {grown:.1f} MiB")
+    hub.stop()
+
+
+def refused(binary):
+    hub = Hub(binary)
+    worst = 0.0
+    for _ in range(10):
+        begun = processor_time(hub.process)
+        peer = socket.create_connection(("127.0.0.1", hub.port), 10)
+        try:
+            peer.sendall(b"BAD\r\n\r\n")
+            for _ in range(1_024):
+                peer.sendall(b"x" * 65_536)
+        except OSError:
+            pass
+        peer.close()
+        time.sleep(0.1)
+        worst = max(worst, processor_time(hub.process) - begun)
+    check("refused", worst < 0.05, f"{worst * 1000:.0f} ms of processor time at most for a refused head and what came behind it")
+    hub.stop()
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("binary")
+    arguments.add_argument("--only")
+    arguments = arguments.parse_args()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for scenario in (refused, manifests, revoke, reset, flood, idle, slow, pause):
+        if arguments.only in (None, scenario.__name__):
+            scenario(arguments.binary)
+    sys.exit(1 if failed else 0)

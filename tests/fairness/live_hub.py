@@ -1,0 +1,104 @@
+"""A hub of its own and gateways' connections, for the scripts beside this."""
+import hashlib, http.client, json, os, re, select, signal, socket, subprocess, tempfile, time
+
+CONNECT = "/api/internal/v1/ws/gateways/connect"
+
+
+class Hub:
+    def __init__(self, binary, **settings):
+        self.data = tempfile.TemporaryDirectory()
+        flags = {"listen": "127.0.0.1:0", "cores": "2", "tls": "off", "limits.max_connections": "4000",
+                 "limits.rate_per_minute": "0", "drain.window": "0s", **settings}
+        command = [binary, "serve"] + [f"--set={'tls.mode' if key == 'tls' else key}={value}" for key, value in flags.items()]
+        self.process = subprocess.Popen(command, env={**os.environ, "GATECAST_DATA": self.data.name},
+                                        stdout=subprocess.PIPE, stderr=open("/dev/null", "wb"), text=True)
+        line = self.process.stdout.readline()
+        self.port = int(re.search(r":(\d+)", line.split("//")[1]).group(1))
+        self.token = open(os.path.join(self.data.name, "admin-token")).read().strip()
+
+    def call(self, method, path, body=None, connection=None):
+        http_connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        http_connection.request(method, path, body, {"Authorization": "Bearer " + self.token})
+        answer = http_connection.getresponse()
+        text = answer.read()
+        if answer.status >= 300:
+            raise SystemExit(f"{method} {path}: {answer.status} {text[:200]!r}")
+        return text
+
+    def register(self, name):
+        gateway = json.loads(self.call("POST", "/api/v1/gateways", json.dumps({"name": name})))["id"]
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        self.call("POST", f"/api/v1/gateways/{gateway}/tokens", json.dumps({"sha256": digest}))
+        return gateway, name
+
+    def lateness(self):
+        found = re.search(r"^gatecast_deadline_lateness_seconds_max ([\d.e-]+)$", self.call("GET", "/metrics").decode(), re.M)
+        return float(found.group(1)) if found else None
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.data.cleanup()
+
+
+class Gateway:
+    """One connection that reads everything and answers every ping."""
+
+    def __init__(self, port, key):
+        self.socket = socket.create_connection(("127.0.0.1", port), 10)
+        self.socket.sendall((f"GET {CONNECT} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: {key}\r\n\r\n").encode())
+        self.buffer = b""
+        while b"connection.ack" not in self.buffer:
+            more = self.socket.recv(65536)
+            if not more:
+                raise SystemExit(f"no ack: {self.buffer[:200]!r}")
+            self.buffer += more
+        self.buffer = self.buffer[self.buffer.index(b"\r\n\r\n") + 4:]
+        self.socket.setblocking(False)
+        self.pinged, self.gap, self.texts, self.closed = time.monotonic(), 0.0, [], False
+
+    def read(self):
+        try:
+            more = self.socket.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except OSError:
+            more = b""
+        if not more:
+            self.closed = True
+            return
+        self.buffer += more
+        at, buffer = 0, self.buffer
+        while len(buffer) - at >= 2:
+            length, header = buffer[at + 1], 2
+            if length == 126:
+                if len(buffer) - at < 4:
+                    break
+                length, header = int.from_bytes(buffer[at + 2:at + 4], "big"), 4
+            if len(buffer) - at < header + length:
+                break
+            first, payload = buffer[at] & 0x0F, buffer[at + header:at + header + length]
+            at += header + length
+            if first == 9:
+                now = time.monotonic()
+                self.gap, self.pinged = max(self.gap, now - self.pinged), now
+                self.socket.send(b"\x8a\x80\0\0\0\0")
+            elif first == 8:
+                self.closed = True
+            elif first == 1:
+                self.texts.append((time.monotonic(), payload))
+        self.buffer = buffer[at:]
+
+
+def attend(gateways, until):
+    """Reads for all of them until it is time."""
+    poll = select.epoll()
+    by_fd = {gateway.socket.fileno(): gateway for gateway in gateways}
+    for fd in by_fd:
+        poll.register(fd, select.EPOLLIN)
+    while not until():
+        for fd, _ in poll.poll(0.05):
+            by_fd[fd].read()
+            if by_fd[fd].closed:
+                poll.unregister(fd)
