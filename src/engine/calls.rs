@@ -93,6 +93,8 @@ impl<I: Io> Engine<I> {
         }
         let Some(link) = self.links.get(key) else { return };
         let step = guarded(|| {
+            #[cfg(test)]
+            super::faults::strike_call(link.session.peer());
             let (call, matched) = (call_of(&link.session)?, link.matched.as_ref()?);
             Some(self.with_view(io, now, |view| api::handle(matched, &call, view)))
         });

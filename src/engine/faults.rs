@@ -13,6 +13,8 @@ use std::{
 pub(crate) enum Fault {
     /// The connection's code panics.
     Panic,
+    /// The code of an HTTP call panics.
+    CallPanic,
     /// The core does nothing else for so long.
     Stall(Duration),
     /// The core's own code panics, where no connection answers for it.
@@ -57,6 +59,11 @@ pub(crate) fn strike(peer: SocketAddr) {
         Some(Fault::Stall(time)) => thread::sleep(time),
         _ => {}
     }
+}
+
+/// Strikes in the code of an HTTP call, if a fault of this peer is armed for it.
+pub(crate) fn strike_call(peer: SocketAddr) {
+    assert!(disarm(peer, |fault| matches!(fault, Fault::CallPanic)).is_none(), "a fault of a call that was asked for");
 }
 
 /// Strikes in the code of the core, if a fault of this peer is armed for it.

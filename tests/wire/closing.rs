@@ -4,7 +4,7 @@ use crate::{
     harness::{Registered, TestHub, on_one_and_four, on_own_one_and_four},
     peer::{CLOSE, PING, Peer, Seen, TEXT},
     request::{Answer, Request},
-    socket::{PATIENCE, PROMPT},
+    socket::{End, PATIENCE, PROMPT, Wire, fresh_address, open},
 };
 use serde_json::json;
 use std::{
@@ -42,6 +42,20 @@ fn revoking_a_key_closes_its_connections_and_no_others() {
         assert_eq!((&answer["connections"], &answer["delivered"]), (&json!(1), &json!(1)), "{answer}");
         assert_eq!(other.event().kind, "t");
         other.leave();
+    });
+}
+
+#[test]
+fn a_revoked_peer_that_reads_nothing_is_torn_down_with_what_the_kernel_held() {
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        let socket = open(hub.addr, fresh_address(), |socket| socket.set_recv_buffer_size(8 * 1024).unwrap());
+        let mut peer = Peer::connect(Wire::new(socket, hub.tls()), &gateway.key).unwrap();
+        hub.publish(&gateway.id, "t", &format!("\"{}\"", "x".repeat(500_000)));
+        revoke(hub, &gateway);
+        hub.await_rows(&gateway.id, 0);
+        // Had it been an orderly close, all that was in the kernel would follow, and a FIN.
+        assert!(matches!(peer.wire.read_to_end(Instant::now() + PATIENCE), Some(End::Reset)), "it is reset");
     });
 }
 
