@@ -157,6 +157,15 @@ mod tests {
     }
 
     #[test]
+    fn lost_time_is_not_the_peers_and_the_next_ping_makes_up_for_it() {
+        let mut heartbeat = heartbeat(0);
+        let due = heartbeat.poll_timeout();
+        heartbeat.handle_lost(Duration::from_micros(due.0 / 2));
+        assert_eq!(heartbeat.poll_timeout(), due - Duration::from_micros(due.0 / 2));
+        assert_eq!(silent(heartbeat, true).0, 30 * SECOND, "by the core's clock, which stood still meanwhile");
+    }
+
+    #[test]
     fn pings_keep_their_rhythm_while_the_peer_answers() {
         let mut heartbeat = heartbeat(0);
         let mut pings = Vec::new();
