@@ -16,9 +16,10 @@ use crate::{
 };
 use glommio::{LocalExecutorBuilder, Placement};
 use std::{
+    fs,
     future::poll_fn,
     io::{Read, Write},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -59,7 +60,24 @@ fn a_panic_in_a_call_is_answered_500_and_ends_its_connection() {
         assert_eq!(hub.hub().handle().panics(), round);
     }
     assert!(hub.publish().contains(r#""delivered":1"#));
+    let began = Instant::now();
+    while sockets(hub.hub().addr()) > 1 {
+        assert!(began.elapsed() < Duration::from_secs(5), "{} sockets are left", sockets(hub.hub().addr()));
+        thread::sleep(Duration::from_millis(10));
+    }
     drop(gateway);
+}
+
+/// Accepted sockets of the hub that some process still holds, as the kernel counts them.
+fn sockets(hub: SocketAddr) -> usize {
+    const LISTENS_OR_IS_OVER: [&str; 3] = ["0A", "06", "07"];
+    let local = format!(":{:04X}", hub.port());
+    let table = fs::read_to_string("/proc/net/tcp").expect("it is there");
+    let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| {
+        row.len() > 9 && row[1].ends_with(&local) && row[9] != "0" && !LISTENS_OR_IS_OVER.contains(&row[3])
+    })
+    .count()
 }
 
 #[test]

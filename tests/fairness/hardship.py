@@ -6,6 +6,7 @@
 pause:     300 connections, the hub stopped for 15 s and for 45 s (SIGSTOP). At most 1 % are closed;
            of 10 more that fall silent meanwhile each is closed within the timeout after it.
 slow:      a reader of 60 KB/s with a small receive buffer that answers every ping, 40 KB/s of events behind a burst. It stays.
+grace:     with `heartbeat.busy_grace`, a gateway that reads a stream and answers no ping. It lives until the grace is over.
 revoke:    a gateway that reads nothing, with events waiting. It has left the registry within a second of the revocation.
 reset:     a gateway that floods until its reading pauses, and resets. It has left the registry within a second.
 flood:     a gateway that never stops flooding. It is closed.
@@ -183,6 +184,31 @@ def revoke(binary):
     hub.stop()
 
 
+def grace(binary):
+    hub = Hub(binary, **{"heartbeat.interval": "2s", "heartbeat.timeout": "3s", "heartbeat.busy_grace": "8s"})
+    gateway, key = hub.register("busy")
+    stop = threading.Event()
+    lives = []
+    publisher = threading.Thread(target=publish_until, args=(hub, gateway, stop, 300, 0.005))
+    peers = [Gateway(hub.port, key) for _ in range(20)]
+    for peer in peers:
+        peer.silent = True
+    publisher.start()
+    begun = time.monotonic()
+
+    def over():
+        now = time.monotonic() - begun
+        lives.extend([now] * (sum(peer.closed for peer in peers) - len(lives)))
+        return now > 15
+
+    attend(peers, over)
+    check("grace", len(lives) == 20 and min(lives) > 10.5 and max(lives) < 11.5,
+          f"20 were closed after {min(lives, default=0):.1f} to {max(lives, default=0):.1f} s; 11 is the timeout and the grace")
+    stop.set()
+    publisher.join()
+    hub.stop()
+
+
 def text_frames(count):
     return b"\x81\x87\0\0\0\0{\"a\":1}" * count
 
@@ -313,7 +339,7 @@ if __name__ == "__main__":
     arguments = arguments.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    for scenario in (refused, manifests, revoke, reset, flood, idle, slow, pause):
+    for scenario in (refused, manifests, revoke, reset, grace, flood, idle, slow, pause):
         if arguments.only in (None, scenario.__name__):
             scenario(arguments.binary)
     sys.exit(1 if failed else 0)

@@ -305,3 +305,31 @@ fn a_client_that_goes_in_the_middle_leaves_nothing_behind() {
         assert_eq!(peer.event().kind, "marker", "half a publish was carried out");
     });
 }
+
+#[test]
+fn requests_before_the_end_of_a_stream_are_all_answered() {
+    on_one_and_four(|hub| {
+        for notify in [true, false] {
+            let mut wire = hub.wire();
+            // The first ends the handshake, too.
+            wire.send(&Request::new("GET", "/health").bytes());
+            assert_eq!(Answer::read(&mut wire).map(|answer| answer.status), Some(200));
+            wire.queue(&Request::new("GET", "/health").bytes().repeat(5));
+            if notify {
+                // Behind the requests in the same write, and so in the same read.
+                wire.close_notify();
+            } else {
+                wire.flush();
+                wire.half_close();
+            }
+            for n in 0..5 {
+                assert_eq!(
+                    Answer::read(&mut wire).map(|answer| answer.status),
+                    Some(200),
+                    "answer {n}, notify {notify}"
+                );
+            }
+            assert!(wire.read_to_end(Instant::now() + PATIENCE).is_some());
+        }
+    });
+}
