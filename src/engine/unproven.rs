@@ -43,9 +43,10 @@ impl Unproven {
         self.count -= 1;
     }
 
-    /// The one to close first: the oldest of the addresses that have the most.
+    /// The one to close first: the oldest of the addresses that have the most. Whoever is the only one of its address is in its
+    /// handshake, most likely, and is not closed for another.
     pub(super) fn first(&self, is_unproven: impl Fn(LinkKey) -> bool) -> Option<LinkKey> {
-        let most = self.by_address.values().max()?;
+        let most = self.by_address.values().max().filter(|most| **most > 1)?;
         let mut oldest = self.queue.iter().filter(|(address, _)| self.by_address.get(address) == Some(most));
         oldest.find(|(_, key)| is_unproven(*key)).map(|(_, key)| *key)
     }
@@ -75,6 +76,8 @@ mod tests {
         assert_eq!(unproven.first(|it| it != key(1)), Some(key(0)), "a draw: the oldest of both");
         unproven.remove(address(2));
         assert_eq!(unproven.first(|_| true), Some(key(0)));
+        unproven.remove(address(1));
+        assert_eq!(unproven.first(|_| true), None, "one of each is nobody's crowd");
     }
 
     #[test]
