@@ -18,7 +18,7 @@ Needs Python 3 and nothing else. Prints what it measured; exit status 1 where so
 """
 import argparse, http.client, json, os, resource, select, signal, socket, sys, threading, time
 
-from live_hub import CONNECT, Gateway, Hub, attend
+from live_hub import Gateway, Hub, attend, upgrade
 
 failed = []
 
@@ -49,25 +49,6 @@ def publish_until(hub, gateway, stop, size, pause):
     while not stop.is_set():
         hub.call("POST", f"/api/v1/gateways/{gateway}/events", body, connection)
         time.sleep(pause)
-
-
-def upgrade(port, key, source=None, receive_buffer=None):
-    peer = socket.socket()
-    if receive_buffer:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    if source:
-        peer.bind((source, 0))
-    peer.settimeout(20)
-    peer.connect(("127.0.0.1", port))
-    peer.sendall((f"GET {CONNECT} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                  f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: {key}\r\n\r\n").encode())
-    answer = b""
-    while b"connection.ack" not in answer:
-        more = peer.recv(4096)
-        if not more:
-            raise SystemExit(f"no ack: {answer[:200]!r}")
-        answer += more
-    return peer
 
 
 def processor_time(process):
@@ -110,45 +91,19 @@ def pause(binary):
 def slow(binary):
     hub = Hub(binary)
     gateway, key = hub.register("slow")
-    peer = upgrade(hub.port, key, receive_buffer=32 * 1024)
+    peer = Gateway(hub.port, key, receive_buffer=32 * 1024)
     batch = "\n".join(json.dumps({"gatewayId": gateway, "type": "t", "payload": "x" * 10_000}) for _ in range(80))
     stop = threading.Event()
     hub.call("POST", "/api/v1/events", batch)
     publisher = threading.Thread(target=publish_until, args=(hub, gateway, stop, 8_000, 0.2))
     publisher.start()
-    # Frames are found in what is read at 60 KB/s.
-    peer.setblocking(True)
-    begun, buffer, pings, total, ended = time.monotonic(), b"", 0, 0, None
-    while time.monotonic() - begun < 75 and ended is None:
-        due = begun + total / 60_000
-        time.sleep(max(0.0, due - time.monotonic()))
-        try:
-            more = peer.recv(6_000)
-        except OSError as error:
-            ended = str(error)
-            break
-        if not more:
-            ended = "it was closed"
-        total += len(more)
-        buffer += more
-        while len(buffer) >= 2:
-            length, header = buffer[1], 2
-            if length == 126:
-                if len(buffer) < 4:
-                    break
-                length, header = int.from_bytes(buffer[2:4], "big"), 4
-            elif length == 127:
-                raise SystemExit("frames have 32 KiB at most")
-            if len(buffer) < header + length:
-                break
-            if buffer[0] & 0x0F == 9:
-                pings += 1
-                peer.sendall(b"\x8a\x80\0\0\0\0")
-            if buffer[0] & 0x0F == 8:
-                ended = f"close {buffer[header:header + length]!r}"
-            buffer = buffer[header + length:]
+    begun, total = time.monotonic(), 0
+    while time.monotonic() - begun < 75 and not peer.closed:
+        time.sleep(max(0.005, begun + total / 60_000 - time.monotonic()))
+        total += peer.read(6_000)
     stop.set()
-    check("slow", ended is None and pings >= 3, f"{ended or 'connected'} after {time.monotonic() - begun:.0f} s, {pings} pings answered")
+    state = "closed" if peer.closed else "connected"
+    check("slow", not peer.closed and peer.pings >= 3, f"{state} after {time.monotonic() - begun:.0f} s, {peer.pings} pings answered")
     publisher.join()
     hub.stop()
 
@@ -169,7 +124,7 @@ def revoke(binary):
     worst = 0.0
     for n in range(5):
         gateway, key = hub.register(f"deaf{n}")
-        peer = upgrade(hub.port, key, receive_buffer=4_096)
+        peer = upgrade(hub.port, key, receive_buffer=4_096)[0]
         fill(hub, gateway)
         token = json.loads(hub.call("GET", f"/api/v1/gateways/{gateway}/tokens"))["list"][0]["id"]
         begun = time.monotonic()
@@ -216,7 +171,7 @@ def text_frames(count):
 def reset(binary):
     hub = Hub(binary)
     gateway, key = hub.register("resets")
-    peer = upgrade(hub.port, key)
+    peer = upgrade(hub.port, key)[0]
     # More than it may send in these two seconds, so that its reading pauses with bytes unread.
     peer.setblocking(False)
     begun = time.monotonic()
@@ -235,7 +190,7 @@ def reset(binary):
 def flood(binary):
     hub = Hub(binary)
     gateway, key = hub.register("floods")
-    peer = upgrade(hub.port, key)
+    peer = upgrade(hub.port, key)[0]
     peer.setblocking(False)
     begun, closed = time.monotonic(), False
     while time.monotonic() - begun < 40 and not closed:
@@ -265,7 +220,7 @@ def idle(binary):
     worst = 0.0
     for _ in range(50):
         begun = time.monotonic()
-        peer = upgrade(hub.port, key)
+        peer = upgrade(hub.port, key)[0]
         worst = max(worst, time.monotonic() - begun)
         sockets.append(peer)
     check("idle", worst < 1.0, f"50 gateways from elsewhere connected in {worst:.3f} s each at most")

@@ -41,35 +41,45 @@ class Hub:
         self.data.cleanup()
 
 
+def upgrade(port, key, receive_buffer=None):
+    """Connects as a gateway; the socket, and what came behind the 101, the ack at least."""
+    peer = socket.socket()
+    if receive_buffer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    peer.settimeout(20)
+    peer.connect(("127.0.0.1", port))
+    peer.sendall((f"GET {CONNECT} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                  f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: {key}\r\n\r\n").encode())
+    answer = b""
+    while b"connection.ack" not in answer:
+        more = peer.recv(65536)
+        if not more:
+            raise SystemExit(f"no ack: {answer[:200]!r}")
+        answer += more
+    return peer, answer[answer.index(b"\r\n\r\n") + 4:]
+
+
 class Gateway:
     """One connection that reads everything and answers every ping, unless it is `silent`."""
 
-    silent = False
+    silent, pings = False, 0
 
-    def __init__(self, port, key):
-        self.socket = socket.create_connection(("127.0.0.1", port), 10)
-        self.socket.sendall((f"GET {CONNECT} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: {key}\r\n\r\n").encode())
-        self.buffer = b""
-        while b"connection.ack" not in self.buffer:
-            more = self.socket.recv(65536)
-            if not more:
-                raise SystemExit(f"no ack: {self.buffer[:200]!r}")
-            self.buffer += more
-        self.buffer = self.buffer[self.buffer.index(b"\r\n\r\n") + 4:]
+    def __init__(self, port, key, **how):
+        self.socket, self.buffer = upgrade(port, key, **how)
         self.socket.setblocking(False)
         self.pinged, self.gap, self.texts, self.closed = time.monotonic(), 0.0, [], False
 
-    def read(self):
+    def read(self, most=1 << 20):
+        """Reads once, at most so much, and returns how much that was."""
         try:
-            more = self.socket.recv(1 << 20)
+            more = self.socket.recv(most)
         except BlockingIOError:
-            return
+            return 0
         except OSError:
             more = b""
         if not more:
             self.closed = True
-            return
+            return 0
         self.buffer += more
         at, buffer = 0, self.buffer
         while len(buffer) - at >= 2:
@@ -84,7 +94,7 @@ class Gateway:
             at += header + length
             if first == 9:
                 now = time.monotonic()
-                self.gap, self.pinged = max(self.gap, now - self.pinged), now
+                self.gap, self.pinged, self.pings = max(self.gap, now - self.pinged), now, self.pings + 1
                 if not self.silent:
                     self.socket.send(b"\x8a\x80\0\0\0\0")
             elif first == 8:
@@ -92,6 +102,7 @@ class Gateway:
             elif first == 1:
                 self.texts.append((time.monotonic(), payload))
         self.buffer = buffer[at:]
+        return len(more)
 
 
 def attend(gateways, until):
