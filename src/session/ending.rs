@@ -1,7 +1,7 @@
 //! Ends that come from the hub: a close with its reason, an answer in the place of a request's rest, a teardown; and what is
 //! still under way before them.
 
-use super::{ABORTED, End, Session, Stage};
+use super::{End, Session, Stage};
 use crate::{
     limits,
     model::{CloseReason, Now},
@@ -53,6 +53,6 @@ impl Session {
 
     /// Whether the socket is to be torn down: what the kernel still holds for a revoked peer must not reach it.
     pub fn is_aborted(&self) -> bool {
-        self.is_over() && self.abort_at == Some(ABORTED)
+        self.aborted
     }
 }

@@ -49,6 +49,8 @@ pub struct Session {
     secret: bool,
     /// When the connection is torn down, however far it has come: its key was revoked.
     abort_at: Option<Instant>,
+    /// That time has come.
+    aborted: bool,
 }
 
 enum Stage {
@@ -77,6 +79,7 @@ impl Session {
             effects: VecDeque::new(),
             secret: false,
             abort_at: None,
+            aborted: false,
         }
     }
 
@@ -226,7 +229,7 @@ impl Session {
     pub fn handle_timeout(&mut self, now: Now) {
         if self.abort_at.is_some_and(|at| now.attended >= at) && !self.is_over() {
             self.handle_broken();
-            self.abort_at = Some(ABORTED);
+            self.aborted = true;
             return;
         }
         if self.transmit.poll_stall(self.settings.write_deadline).is_some_and(|deadline| now.attended >= deadline) {
@@ -351,9 +354,6 @@ impl Session {
         self.transmit.handle_backlog_sent(now.attended, sent);
     }
 }
-
-/// The time to abort has come, and it was done.
-const ABORTED: Instant = Instant(0);
 
 #[cfg(test)]
 mod tests;
