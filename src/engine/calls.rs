@@ -107,10 +107,7 @@ impl<I: Io> Engine<I> {
 
     /// The answer to a call whose code panicked; the connection ends with it.
     fn panicked(&mut self, io: &mut I, now: Now, key: LinkKey) -> Response {
-        self.hub.count_panic();
-        if let Some(link) = self.links.get(key) {
-            io.notice(now, Notice::Panicked { address: link.session.peer() });
-        }
+        self.tell_panic(io, now, key);
         Response::error(500, "the hub failed inside; its log says where").closing()
     }
 
@@ -181,10 +178,7 @@ impl<I: Io> Engine<I> {
             }
             Some(shard::Effect::Close(member, reason)) => {
                 let Some(key) = self.links.of_member(member) else { return Visit::Small };
-                self.with_session(io, now, key, |session, _| session.close(now, reason));
-                self.carry_out(io, now, key);
-                self.wake_writer(key);
-                self.settle(io, now, key);
+                self.close_link(io, now, key, reason);
             }
         }
         Visit::Small
@@ -233,9 +227,7 @@ impl<I: Io> Engine<I> {
             }
             Then::Admit(presented) => self.handle_attempt_answer(io, now, key, presented, answers),
         }
-        self.carry_out(io, now, key);
-        self.wake_writer(key);
-        self.settle(io, now, key);
+        self.conclude(io, now, key);
     }
 
     /// Goes on with a call that is too long for one turn.

@@ -154,9 +154,7 @@ impl<I: Io> Engine<I> {
         let socket = io.adopt(socket);
         let Some(key) = self.insert(io, Link::new(session, socket, side)) else { return };
         self.join(io, now, key, entrant, slot);
-        self.carry_out(io, now, key);
-        self.wake_writer(key);
-        self.settle(io, now, key);
+        self.conclude(io, now, key);
     }
 
     /// The connection is on its owner's core: 101, ack, events.

@@ -210,9 +210,7 @@ impl<I: Io> Engine<I> {
                 debug_assert!(due <= now.attended, "a deadline is not served early");
                 self.hub.served(self.id, due, now.attended);
                 self.with_session(io, now, key, |session, _| session.handle_timeout(now));
-                self.carry_out(io, now, key);
-                self.wake_writer(key);
-                self.settle(io, now, key);
+                self.conclude(io, now, key);
             }
             None => self.arm(key),
         }
@@ -301,6 +299,19 @@ impl<I: Io> Engine<I> {
         }
     }
 
+    /// Begins to close the link.
+    pub(super) fn close_link(&mut self, io: &mut I, now: Now, key: LinkKey, reason: CloseReason) {
+        self.with_session(io, now, key, |session, _| session.close(now, reason));
+        self.conclude(io, now, key);
+    }
+
+    /// Sees to all that the session may want after it was told something.
+    pub(super) fn conclude(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        self.carry_out(io, now, key);
+        self.wake_writer(key);
+        self.settle(io, now, key);
+    }
+
     /// What every visit ends with: the link is over, or it is seen to that it will be visited when it has to be.
     pub(super) fn settle(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
@@ -351,11 +362,18 @@ impl<I: Io> Engine<I> {
         done
     }
 
+    /// Counts a panic in the code of one connection, and says whose it was.
+    pub(super) fn tell_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        if let Some(link) = self.links.get(key) {
+            self.hub.count_panic();
+            io.notice(now, Notice::Panicked { address: link.session.peer() });
+        }
+    }
+
     /// The code of one connection has panicked.
     pub(super) fn handle_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        self.tell_panic(io, now, key);
         let Some(link) = self.links.get_mut(key) else { return };
-        self.hub.count_panic();
-        io.notice(now, Notice::Panicked { address: link.session.peer() });
         if guarded(|| link.session.close(now, CloseReason::InternalError)).is_none() {
             link.session.break_off();
         }

@@ -34,9 +34,7 @@ impl<I: Io> Engine<I> {
                 link.session.handle_broken();
             }
         }
-        self.carry_out(io, now, key);
-        self.wake_writer(key);
-        self.settle(io, now, key);
+        self.conclude(io, now, key);
         Visit::Large
     }
 

@@ -6,10 +6,7 @@ use super::{
     io::{Ending, Io},
     notice::Notice,
 };
-use crate::{
-    api::Phase,
-    model::{CloseReason, Now},
-};
+use crate::model::{CloseReason, Now};
 
 impl<I: Io> Engine<I> {
     pub(super) fn begin_drain(&mut self, now: Now) {
@@ -22,19 +19,9 @@ impl<I: Io> Engine<I> {
 
     /// Takes the drain a step further; returns whether there was something to do.
     pub(super) fn drain_next(&mut self, io: &mut I, now: Now) -> bool {
-        let Some(drain) = &mut self.drain else {
-            // The message only wakes the core: it gets lost where the lane is full.
-            let begins = self.hub.phase() == Phase::Draining;
-            if begins {
-                self.begin_drain(now);
-            }
-            return begins;
-        };
+        let Some(drain) = &mut self.drain else { return false };
         if let Some(key) = drain.pop_close(now.instant) {
-            self.with_session(io, now, key, |session, _| session.close(now, CloseReason::Shutdown));
-            self.carry_out(io, now, key);
-            self.wake_writer(key);
-            self.settle(io, now, key);
+            self.close_link(io, now, key, CloseReason::Shutdown);
             return true;
         }
         if !drain.look(now.instant) {
@@ -62,10 +49,7 @@ impl<I: Io> Engine<I> {
         io.stop_accepting();
         let left: Vec<_> = self.links.iter().filter(|(_, link)| link.member.is_none()).map(|(key, _)| key).collect();
         for key in left {
-            self.with_session(io, now, key, |session, _| session.close(now, CloseReason::Shutdown));
-            self.carry_out(io, now, key);
-            self.wake_writer(key);
-            self.settle(io, now, key);
+            self.close_link(io, now, key, CloseReason::Shutdown);
         }
     }
 

@@ -90,7 +90,7 @@ impl Scenario {
             rate_per_window: 0,
             outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
             publish_timeout: limits::PUBLISH_TIMEOUT,
-            control_max: limits::STORE_QUEUE_MAX,
+            control_max: limits::CONTROL_BACKLOG_MAX,
             replies_max: limits::REQUESTS_IN_FLIGHT_MAX * 2,
             requests_max: limits::INBOX_MAX,
             mesh_delay_max: 50,

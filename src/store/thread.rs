@@ -132,8 +132,8 @@ impl StoreHandle {
         let _ = self.0.stop.try_send(());
     }
 
-    /// Stops, and waits until the store is closed or the deadline has passed; whether it is closed. The thread may be held up
-    /// by whom it tells of a change.
+    /// Stops, and waits until the store is closed or the deadline has passed; whether it is closed. A disk may hold
+    /// it up.
     pub fn join(&self, deadline: Option<Instant>) -> bool {
         self.stop();
         let late = match deadline {
