@@ -127,6 +127,7 @@ impl Io for SimIo {
     fn stop_accepting(&mut self) {
         let net = &mut *self.net.borrow_mut();
         let now = net.cores[self.core].now();
+        net.cores[self.core].listening = false;
         for line in std::mem::take(&mut net.cores[self.core].waiting) {
             net.lines[line].socket.reset = Some(now);
             net.close(line, now);

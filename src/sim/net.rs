@@ -95,6 +95,8 @@ pub(super) struct Core {
     /// Sockets that the next harvest reports.
     marked: VecDeque<usize>,
     pub(super) acceptable: bool,
+    /// Whether the kernel still has a listener for it.
+    pub(super) listening: bool,
     /// Connections that the kernel has for it.
     pub(super) waiting: VecDeque<usize>,
     pub(super) lanes: Lanes,
@@ -149,6 +151,7 @@ impl Net {
             clock: START * 1_000,
             marked: VecDeque::new(),
             acceptable: false,
+            listening: true,
             waiting: VecDeque::new(),
             lanes: Lanes::new(count, bounds, scenario.mesh_delay_max),
             plan: None,

@@ -306,7 +306,7 @@ impl Net {
     /// A peer connects: one of the listeners gets it.
     fn connect(&mut self, line: usize) {
         let now = self.now;
-        let listening: Vec<_> = (0..self.cores.len()).filter(|core| !self.cores[*core].ended).collect();
+        let listening: Vec<_> = (0..self.cores.len()).filter(|core| self.cores[*core].listening).collect();
         self.lines[line].connected = Some(now);
         if listening.is_empty() {
             self.lines[line].socket.reset = Some(now);
