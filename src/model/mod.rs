@@ -7,6 +7,7 @@ mod event;
 mod id;
 mod life;
 mod message;
+mod network_prefix;
 mod position;
 mod side;
 mod store;
@@ -20,6 +21,7 @@ pub use event::{ApiDeployed, ApiUndeployed, Event, EventType, GatewayConfigUpdat
 pub use id::{ConnectionId, CorrelationId, GatewayId, ShardId, TokenId};
 pub use life::Life;
 pub use message::{DeploymentAck, Message};
+pub use network_prefix::NetworkPrefix;
 pub use position::Position;
 pub use side::Side;
 pub use store::{GatewayRecord, StoreOp, StoreOutcome, TokenRecord};

@@ -8,13 +8,13 @@
 //!
 //! After each `handle_*` the caller drains `poll_effect` and `poll_dirty`; nothing in here calls out.
 
-pub mod admission;
 pub mod command;
 pub mod directory;
 mod failures;
 mod fanout;
 pub mod outbox;
 pub mod placement;
+pub mod rate_limit;
 pub mod registry;
 mod sequencer;
 mod stats;
@@ -30,11 +30,11 @@ pub use tickets::{Origin, RequestKey};
 pub use waiting::Waiting;
 
 use crate::model::{Change, CloseReason, Event, GatewayId, Instant, Life, Now, Position, Refused, ShardId, Timestamp};
-use admission::RateLimit;
 use ahash::HashMap;
 use bytes::Bytes;
 use command::DeliveryStats;
 use failures::Failures;
+use rate_limit::RateLimit;
 use registry::Registry;
 use sequencer::Sequencer;
 use std::{collections::VecDeque, net::IpAddr, time::Duration};

@@ -1,7 +1,6 @@
 //! Which shard owns a gateway: a pure function of id, shard count and a seed, the same for the life of the process.
 
-use super::admission::Prefix;
-use crate::model::{GatewayId, ShardId};
+use crate::model::{GatewayId, NetworkPrefix, ShardId};
 use ahash::RandomState;
 use std::net::IpAddr;
 
@@ -35,7 +34,7 @@ impl Placement {
     /// The keeper of an address's connection attempts, which makes the rate limit exact over all shards. What counts as one
     /// address there has one keeper.
     pub fn of_address(&self, address: IpAddr) -> ShardId {
-        self.pick(self.state.hash_one(Prefix::from(address)))
+        self.pick(self.state.hash_one(NetworkPrefix::from(address)))
     }
 
     fn pick(&self, hash: u64) -> ShardId {

@@ -1,22 +1,8 @@
 //! How often an address may try to connect: an exact sliding window, kept by the one shard that owns the address.
 
-use crate::model::Instant;
+use crate::model::{Instant, NetworkPrefix};
 use ahash::HashMap;
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
-
-/// What counts as one address: IPv4 whole, IPv6 by its /64 (contract section 1).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Prefix(u64);
-
-impl From<IpAddr> for Prefix {
-    fn from(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            // 0:ffff::/32 is not given out (RFC 4291 section 2.4), so IPv4 fits in there.
-            IpAddr::V4(v4) => Self(0x0000_ffff_0000_0000 | u64::from(v4.to_bits())),
-            IpAddr::V6(v6) => Self((v6.to_bits() >> 64) as u64),
-        }
-    }
-}
 
 /// The attempts of the last window.
 #[derive(Debug)]
@@ -24,9 +10,9 @@ pub struct RateLimit {
     per_window: usize,
     window: Duration,
     addresses_max: usize,
-    attempts: HashMap<Prefix, VecDeque<Instant>>,
+    attempts: HashMap<NetworkPrefix, VecDeque<Instant>>,
     /// Every counted attempt, oldest first, so that forgetting costs what was counted and not more.
-    order: VecDeque<(Instant, Prefix)>,
+    order: VecDeque<(Instant, NetworkPrefix)>,
 }
 
 impl RateLimit {
@@ -50,7 +36,7 @@ impl RateLimit {
             return Ok(());
         }
         self.forget(now);
-        let prefix = Prefix::from(address);
+        let prefix = NetworkPrefix::from(address);
         let attempts = self.attempts.entry(prefix).or_default();
         while attempts.front().is_some_and(|at| now.since(*at) >= self.window) {
             attempts.pop_front();
