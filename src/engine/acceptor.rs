@@ -12,10 +12,14 @@ pub(super) struct Acceptor {
     backoff: Duration,
     /// Room was made for a connection that has not come yet.
     made_room: bool,
+    /// Another core was asked to make room, and is not asked again before this unless it answers.
+    asked_until: Option<Instant>,
 }
 
 const BACKOFF: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// A core that has not answered by then is stuck.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Acceptor {
     pub(super) fn handle_ready(&mut self) {
@@ -35,6 +39,29 @@ impl Acceptor {
     /// Whether room may be made. Where it has not helped, it waits for the next attempt: the descriptors are somebody else's.
     pub(super) fn may_make_room(&mut self) -> bool {
         !std::mem::replace(&mut self.made_room, true)
+    }
+
+    /// Whether another core may be asked to make room.
+    pub(super) fn may_ask(&self, now: Instant) -> bool {
+        self.asked_until.is_none_or(|until| now >= until)
+    }
+
+    /// Another core was asked to make room: its answer is waited for, or a moment.
+    pub(super) fn handle_asked(&mut self, now: Instant) {
+        self.ready = false;
+        self.asked_until = Some(now + ANSWER_PATIENCE);
+        self.retry = Some(now + BACKOFF);
+    }
+
+    /// The other core has answered. Where it made room, the next attempt comes at once; it may fail, because another core's
+    /// connection was faster.
+    pub(super) fn handle_answered(&mut self, made: bool) {
+        self.asked_until = None;
+        if made {
+            self.retry = None;
+            self.ready = true;
+            self.backoff = Duration::ZERO;
+        }
     }
 
     /// None waits any more.
@@ -60,5 +87,48 @@ impl Acceptor {
         self.backoff = if self.backoff.is_zero() { BACKOFF } else { (self.backoff * 2).min(BACKOFF_MAX) };
         self.retry = Some(now + self.backoff);
         self.backoff == BACKOFF || self.backoff == BACKOFF_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_does_not_answer_is_asked_once_a_second() {
+        let mut acceptor = Acceptor::default();
+        acceptor.handle_ready();
+        let began = Instant(0);
+        assert!(acceptor.may_make_room() && acceptor.may_ask(began));
+        acceptor.handle_asked(began);
+        assert!(!acceptor.is_ready());
+        acceptor.handle_timeout(began + BACKOFF);
+        assert!(acceptor.is_ready() && acceptor.may_make_room(), "this core's own are not spared for long");
+        assert!(!acceptor.may_ask(began + BACKOFF) && acceptor.may_ask(began + ANSWER_PATIENCE));
+    }
+
+    #[test]
+    fn room_that_another_core_made_is_used_at_once_and_missed_once() {
+        let mut acceptor = Acceptor::default();
+        acceptor.handle_ready();
+        assert!(acceptor.may_make_room());
+        acceptor.handle_asked(Instant(0));
+        acceptor.handle_answered(true);
+        assert!(acceptor.is_ready() && acceptor.may_ask(Instant(1)));
+        assert!(!acceptor.may_make_room(), "somebody else was faster: not a second one at once");
+        acceptor.back_off(Instant(1));
+        acceptor.handle_timeout(Instant(1) + BACKOFF);
+        assert!(acceptor.is_ready() && acceptor.may_make_room());
+    }
+
+    #[test]
+    fn a_core_that_had_none_to_close_is_not_waited_for_longer_than_a_moment() {
+        let mut acceptor = Acceptor::default();
+        acceptor.handle_ready();
+        acceptor.handle_asked(Instant(0));
+        acceptor.handle_answered(false);
+        assert!(!acceptor.is_ready());
+        acceptor.handle_timeout(Instant(0) + BACKOFF);
+        assert!(acceptor.is_ready() && acceptor.may_ask(Instant(0) + BACKOFF));
     }
 }

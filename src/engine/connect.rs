@@ -52,8 +52,8 @@ impl<I: Io> Engine<I> {
                 self.acceptor.handle_blocked();
                 Visit::Idle
             }
-            // The next visit asks for the connection again.
-            Accepted::Exhausted(_) if self.acceptor.may_make_room() && self.make_room(io, now) => Visit::Large,
+            // The next visit asks for the connection again, or the one after another core has answered.
+            Accepted::Exhausted(_) if self.find_descriptor(io, now) => Visit::Large,
             Accepted::Exhausted(error) | Accepted::Failed(error) => {
                 if self.acceptor.back_off(now.instant) {
                     io.notice(now, Notice::CannotAccept(&error));
@@ -61,16 +61,6 @@ impl<I: Io> Engine<I> {
                 Visit::Small
             }
         }
-    }
-
-    /// Closes a connection so that another can be accepted; returns whether there was one to close.
-    fn make_room(&mut self, io: &mut I, now: Now) -> bool {
-        let Some(key) = self.links.first_to_go() else { return false };
-        let Some(link) = self.links.get_mut(key) else { return false };
-        io.notice(now, Notice::MadeRoom { address: link.session.peer() });
-        link.session.break_off();
-        self.settle(io, now, key);
-        true
     }
 
     /// Asks the shard that owns the peer's address whether it may try; that may be this one.

@@ -129,6 +129,12 @@ impl<I: Io> Engine<I> {
 
     /// Does what is to be done, up to [`schedule::PASS_TIME`].
     pub fn pass(&mut self, io: &mut I) -> Rest {
+        let rest = self.rounds(io);
+        self.hub.set_crowd(self.id, self.links.crowd());
+        rest
+    }
+
+    fn rounds(&mut self, io: &mut I) -> Rest {
         let begun = self.read_clock(io);
         self.hub.beat(self.id);
         let mut now = begun;

@@ -54,13 +54,15 @@ pub struct HubState {
     phase: AtomicU8,
 }
 
-/// A core's sign of life, on a cache line of its own: it is written at each pass.
+/// What a core tells of itself at each pass, on a cache line of its own: that it lives, and who crowds it.
 #[derive(Default)]
 #[repr(align(128))]
 struct Beat {
     passes: AtomicU64,
     /// The latest that a deadline of a connection was served, in microseconds.
     lateness: AtomicU64,
+    /// How many that never authenticated the address with the most of them has on this core.
+    crowd: AtomicUsize,
 }
 
 /// In the place of a number of passes.
@@ -130,6 +132,16 @@ impl HubState {
 
     pub(super) fn beat(&self, shard: ShardId) {
         self.beats[shard.index()].passes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_crowd(&self, shard: ShardId, crowd: usize) {
+        self.beats[shard.index()].crowd.store(crowd, Ordering::Relaxed);
+    }
+
+    /// The core that has the greatest crowd of connections of one address that never authenticated, and how great it is.
+    pub(super) fn greatest_crowd(&self) -> Option<(ShardId, usize)> {
+        let crowds = (0..).zip(&self.beats).map(|(core, beat)| (ShardId(core), beat.crowd.load(Ordering::Relaxed)));
+        crowds.filter(|(_, crowd)| *crowd > 0).max_by_key(|(_, crowd)| *crowd)
     }
 
     /// The core begins no pass any more, and whoever has to know it does: it is not stuck.

@@ -22,6 +22,11 @@ impl<I: Io> Engine<I> {
                 self.handle_handoff(io, now, *handoff);
                 return Visit::Large;
             }
+            Some(Incoming::Request(Request::MakeRoom(asker))) => {
+                self.handle_make_room(io, now, asker);
+                return Visit::Large;
+            }
+            Some(Incoming::Request(Request::RoomMade(made))) => self.acceptor.handle_answered(made),
             Some(Incoming::Reply(key, reply)) => {
                 self.handle_answer(io, now, key, Answer::Shard(reply));
                 return Visit::Large;

@@ -167,6 +167,10 @@ pub enum Request<D> {
     Command(Origin, Command),
     /// A connection whose gateway lives there.
     Handoff(Box<Handoff<D>>),
+    /// Close one of a crowd, so that this core can accept a connection; answered by [`Request::RoomMade`].
+    MakeRoom(ShardId),
+    /// Whether one was closed.
+    RoomMade(bool),
 }
 
 /// A connection on its way to the core that owns its gateway.

@@ -102,7 +102,7 @@ impl<S> Default for Links<S> {
 impl<S> Links<S> {
     pub(super) fn insert(&mut self, link: Link<S>) -> LinkKey {
         self.serial = self.serial.checked_add(1).unwrap_or(1);
-        let unproven = (!link.proven).then(|| link.session.peer().ip());
+        let unproven = (!link.proven).then(|| link.session.peer().ip().into());
         let index = self.slab.insert((self.serial, link));
         let index = u32::try_from(index).expect("descriptors are bounded far below 2^32");
         let key = LinkKey { index, serial: self.serial };
@@ -116,7 +116,7 @@ impl<S> Links<S> {
     pub(super) fn prove(&mut self, key: LinkKey) {
         if let Some(link) = self.get_mut(key).filter(|link| !link.proven) {
             link.proven = true;
-            let address = link.session.peer().ip();
+            let address = link.session.peer().ip().into();
             self.unproven.remove(address);
         }
     }
@@ -131,6 +131,11 @@ impl<S> Links<S> {
         self.unproven.first(|key| is_unproven(&self.slab, key)).or_else(idle)
     }
 
+    /// How many that never authenticated the address with the most of them has here; 0 where no address has more than one.
+    pub(super) fn crowd(&self) -> usize {
+        self.unproven.crowd()
+    }
+
     pub(super) fn get(&self, key: LinkKey) -> Option<&Link<S>> {
         self.slab.get(key.index as usize).filter(|(serial, _)| *serial == key.serial).map(|(_, link)| link)
     }
@@ -143,7 +148,7 @@ impl<S> Links<S> {
         self.get(key)?;
         let link = self.slab.remove(key.index as usize).1;
         if !link.proven {
-            self.unproven.remove(link.session.peer().ip());
+            self.unproven.remove(link.session.peer().ip().into());
         }
         Some(link)
     }

@@ -16,6 +16,7 @@ mod bodies;
 mod calls;
 mod connect;
 mod core;
+mod descriptors;
 mod drain;
 #[cfg(test)]
 pub(crate) mod faults;

@@ -1,18 +1,18 @@
 //! Connections that never authenticated, by address: who goes first where there is no room for another.
 
 use super::link_key::LinkKey;
-use std::{
-    collections::{BTreeMap, VecDeque},
-    net::IpAddr,
-};
+use crate::model::NetworkPrefix;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Who has not shown a key or token yet. An address counts by how many of these it has, so a platform with thousands of
 /// connections that have authenticated counts nothing.
 #[derive(Default)]
 pub(super) struct Unproven {
     /// In the order in which they came; some have authenticated or gone since.
-    queue: VecDeque<(IpAddr, LinkKey)>,
-    by_address: BTreeMap<IpAddr, usize>,
+    queue: VecDeque<(NetworkPrefix, LinkKey)>,
+    by_address: BTreeMap<NetworkPrefix, usize>,
+    /// How many addresses have how many connections, so that the greatest number is known at once.
+    sizes: BTreeMap<usize, usize>,
     count: usize,
 }
 
@@ -21,33 +21,56 @@ const STALE_MAX: usize = 64;
 
 impl Unproven {
     /// A connection came. `is_unproven` is asked about those that came before.
-    pub(super) fn insert(&mut self, address: IpAddr, key: LinkKey, is_unproven: impl Fn(LinkKey) -> bool) {
+    pub(super) fn insert(&mut self, address: NetworkPrefix, key: LinkKey, is_unproven: impl Fn(LinkKey) -> bool) {
         if self.queue.len() > self.count * 2 + STALE_MAX {
             self.queue.retain(|(_, key)| is_unproven(*key));
         }
         self.queue.push_back((address, key));
-        *self.by_address.entry(address).or_default() += 1;
+        let size = self.by_address.entry(address).or_default();
+        *size += 1;
+        let size = *size;
+        self.resized(size - 1, size);
         self.count += 1;
     }
 
     /// One of this address has authenticated, or is gone.
-    pub(super) fn remove(&mut self, address: IpAddr) {
-        let Some(count) = self.by_address.get_mut(&address) else {
+    pub(super) fn remove(&mut self, address: NetworkPrefix) {
+        let Some(size) = self.by_address.get_mut(&address) else {
             debug_assert!(false, "who came is counted");
             return;
         };
-        *count -= 1;
-        if *count == 0 {
+        *size -= 1;
+        let size = *size;
+        if size == 0 {
             self.by_address.remove(&address);
         }
+        self.resized(size + 1, size);
         self.count -= 1;
     }
 
-    /// The one to close first: the oldest of the addresses that have the most. Whoever is the only one of its address is in its
-    /// handshake, most likely, and is not closed for another.
+    fn resized(&mut self, from: usize, to: usize) {
+        if let Some(addresses) = self.sizes.get_mut(&from) {
+            *addresses -= 1;
+            if *addresses == 0 {
+                self.sizes.remove(&from);
+            }
+        }
+        if to > 0 {
+            *self.sizes.entry(to).or_default() += 1;
+        }
+    }
+
+    /// How many connections the address with the most has; 0 where every address has one at most: whoever is the only one of
+    /// its address is in its handshake, most likely, and is not closed for another.
+    pub(super) fn crowd(&self) -> usize {
+        self.sizes.last_key_value().map(|(size, _)| *size).filter(|size| *size > 1).unwrap_or(0)
+    }
+
+    /// The one to close first: the oldest of the addresses that have the most.
     pub(super) fn first(&self, is_unproven: impl Fn(LinkKey) -> bool) -> Option<LinkKey> {
-        let most = self.by_address.values().max().filter(|most| **most > 1)?;
-        let mut oldest = self.queue.iter().filter(|(address, _)| self.by_address.get(address) == Some(most));
+        let crowd = self.crowd();
+        let mut oldest =
+            self.queue.iter().filter(|(address, _)| crowd > 0 && self.by_address.get(address) == Some(&crowd));
         oldest.find(|(_, key)| is_unproven(*key)).map(|(_, key)| *key)
     }
 }
@@ -56,8 +79,8 @@ impl Unproven {
 mod tests {
     use super::*;
 
-    fn address(last: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, last])
+    fn address(last: u8) -> NetworkPrefix {
+        std::net::IpAddr::from([10, 0, 0, last]).into()
     }
 
     fn key(index: u32) -> LinkKey {
@@ -70,7 +93,7 @@ mod tests {
         for (index, last) in [1, 2, 2, 1, 2].into_iter().enumerate() {
             unproven.insert(address(last), key(index as u32), |_| true);
         }
-        assert_eq!(unproven.first(|_| true), Some(key(1)));
+        assert_eq!((unproven.first(|_| true), unproven.crowd()), (Some(key(1)), 3));
         assert_eq!(unproven.first(|it| it != key(1)), Some(key(2)), "one that has authenticated is passed over");
         unproven.remove(address(2));
         assert_eq!(unproven.first(|it| it != key(1)), Some(key(0)), "a draw: the oldest of both");
@@ -78,6 +101,7 @@ mod tests {
         assert_eq!(unproven.first(|_| true), Some(key(0)));
         unproven.remove(address(1));
         assert_eq!(unproven.first(|_| true), None, "one of each is nobody's crowd");
+        assert_eq!(unproven.crowd(), 0);
     }
 
     #[test]
@@ -87,7 +111,7 @@ mod tests {
             unproven.insert(address(1), key(index), |_| false);
             unproven.remove(address(1));
         }
-        assert!(unproven.queue.len() <= STALE_MAX + 1 && unproven.by_address.is_empty());
+        assert!(unproven.queue.len() <= STALE_MAX + 1 && unproven.by_address.is_empty() && unproven.sizes.is_empty());
         assert_eq!(unproven.first(|_| false), None);
     }
 }

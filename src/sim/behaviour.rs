@@ -74,6 +74,8 @@ pub(super) struct Manner {
     pub(super) key: Option<usize>,
     /// The last part of its address; drawn where there is none.
     pub(super) host: Option<u8>,
+    /// The core to which the kernel gives it; drawn where there is none.
+    pub(super) core: Option<usize>,
     /// What a platform asks for, and when at the earliest.
     pub(super) asks: Vec<(Duration, Ask)>,
     /// It does not wait for an answer before it asks again.
@@ -108,6 +110,7 @@ impl Manner {
             side: None,
             key: Some(key),
             host: None,
+            core: None,
             asks: Vec::new(),
             pipelines: false,
             half_closes: false,

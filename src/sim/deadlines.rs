@@ -3,6 +3,7 @@
 use super::{
     behaviour::{Ending, Misbehaviour, Reading},
     ledger::Fate,
+    net::START,
     oracle::{Oracle, SLACK},
     socket::Socket,
 };
@@ -74,8 +75,15 @@ impl Oracle {
         let watched = &self.watched[line];
         let interval = self.scenario.session.heartbeat.interval;
         if watched.good && !watched.was_short && watched.leaving.is_none() && self.drained.is_none() {
-            self.late("pings are an interval apart at most", line, watched.last_ping + interval, now);
+            let due = self.after_pause(watched.last_ping + interval);
+            self.late("pings are an interval apart at most", line, due, now);
         }
+    }
+
+    /// What falls due while the hub stands still is due when it goes on.
+    fn after_pause(&self, due: Instant) -> Instant {
+        let pause = self.scenario.pause.map(|(from, until)| (Instant(START) + from, Instant(START) + until));
+        pause.filter(|(from, until)| (*from..*until).contains(&due)).map_or(due, |(_, until)| until)
     }
 
     /// The hub has sent a FIN or a close frame, or closed the socket.

@@ -30,6 +30,7 @@ impl Oracle {
                 if self.watched[line].connected.is_some() {
                     self.fail("room is made of nobody's gateway", Some(line), String::new());
                 }
+                self.check_crowd(line);
                 self.watched[line].made_room = true;
             }
             Notice::DeliveryFailed(_) => self.failed_deliveries += 1,
@@ -43,6 +44,23 @@ impl Oracle {
             Notice::Acknowledged { .. } => self.sight("acknowledged"),
             Notice::Forced { .. } => self.sight("closed by force"),
             _ => {}
+        }
+    }
+
+    /// Room is made of the address that has most of those that never authenticated, over all cores, or nearly the most: they
+    /// come and go while one core asks another.
+    fn check_crowd(&mut self, line: usize) {
+        let crowd = |address| {
+            let open = |line: &usize| {
+                let watched = &self.watched[*line];
+                watched.accepted.is_some() && watched.closed.is_none() && watched.connected.is_none()
+            };
+            (0..self.watched.len()).filter(|line| self.addresses[*line] == address).filter(open).count()
+        };
+        let most = self.addresses.iter().map(|address| crowd(*address)).max().unwrap_or(0);
+        let own = crowd(self.addresses[line]);
+        if self.scenario.strict && own * 2 < most {
+            self.fail("room is made of the greatest crowd", Some(line), format!("{own} of {most}"));
         }
     }
 

@@ -313,7 +313,8 @@ impl Net {
             self.oracle.watched[line].asked = None;
             return self.close(line, now);
         }
-        let core = self.rng.pick(&listening);
+        let drawn = self.rng.pick(&listening);
+        let core = self.scenario.manners[line].core.unwrap_or(drawn);
         self.trace.add(now, Some(line), || format!("connects to core {core}: {:?}", self.scenario.manners[line]));
         self.cores[core].waiting.push_back(line);
         self.cores[core].acceptable = true;
