@@ -1,6 +1,7 @@
 //! The rules of the house as tests: who may name whom, captions, sizes, dead paths in the documents, and what is not written.
 
 mod circles;
+mod evidence;
 
 use circles::{Modules, circles};
 use std::{
