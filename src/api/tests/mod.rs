@@ -200,6 +200,7 @@ impl Request {
             query: self.query.as_deref(),
             authorization: self.authorization.as_deref().map(str::as_bytes),
             api_key: self.api_key.as_deref().map(str::as_bytes),
+            idempotency_key: false,
             body: &self.body,
         }
     }
