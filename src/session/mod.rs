@@ -143,7 +143,7 @@ impl Session {
         }
     }
 
-    /// The peer sends no more. A client may half-close behind its request, and still gets the whole answer.
+    /// The peer sends no more. A client may half-close behind its request or its close frame, and still gets the whole answer.
     pub fn handle_end(&mut self, now: Now) {
         let unsent = !self.transmit.is_empty();
         if let Stage::Exchange(exchange) = &mut self.stage {
@@ -156,6 +156,11 @@ impl Session {
         }
         match &mut self.stage {
             Stage::Lingering(lingering) if unsent => lingering.handle_end(),
+            Stage::Streaming(streaming) => {
+                if !streaming.handle_end() {
+                    self.handle_broken();
+                }
+            }
             _ => self.handle_broken(),
         }
     }
