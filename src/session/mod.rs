@@ -193,7 +193,7 @@ impl Session {
     pub fn handle_upgrade(&mut self, now: Now) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         debug_assert!(exchange.request().is_some(), "a route is given to a request that waits for one");
-        let progress = exchange.handle_upgrade(now, &self.settings, self.transmit.plain());
+        let progress = exchange.handle_upgrade(now, &self.settings, self.security.is_tls(), self.transmit.plain());
         self.follow(now, progress);
     }
 
