@@ -88,6 +88,7 @@ fn serve(world: &World, view: &View<'_>, request: &[u8], out: &mut Vec<u8>) {
         query: head.query(),
         authorization: head.only_field("authorization"),
         api_key: None,
+        idempotency_key: false,
         body,
     };
     let routed = api::route_request(&call(&[]), Side::Both, view);
@@ -162,6 +163,7 @@ fn publish(c: &mut Criterion) {
             query: None,
             authorization: Some(bearer.as_bytes()),
             api_key: None,
+            idempotency_key: false,
             body: body.as_bytes(),
         };
         let route = || api::route_request(black_box(&call), Side::Both, &view);

@@ -84,6 +84,8 @@ pub const INBOUND_CONTROL_PER_SECOND_MAX: u32 = 100;
 pub const INBOUND_MESSAGES_PER_SECOND_MAX: u32 = 2_000;
 /// A text of a gateway's acknowledgement. Over it: cut.
 pub const ACK_TEXT_BYTES_MAX: usize = 256;
+/// An origin that may not connect, as the log shows it. Over it: cut.
+pub const ORIGIN_SHOWN_BYTES_MAX: usize = 128;
 /// Bytes read from a gateway at once: few of its messages are longer, and thousands would fit into more.
 pub const INBOUND_READ_BYTES: usize = 16 * 1024;
 /// Bytes that wait for one socket above the event in flight. Over it: close 1013.

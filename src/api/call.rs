@@ -20,6 +20,8 @@ pub struct Call<'a> {
     pub authorization: Option<&'a [u8]>,
     /// The value of `api-key`.
     pub api_key: Option<&'a [u8]>,
+    /// Whether there is an `Idempotency-Key`, or several.
+    pub idempotency_key: bool,
     /// The body, whole and within its bound.
     pub body: &'a [u8],
 }

@@ -191,7 +191,8 @@ fn admit(route: &Route, params: Params<'_>, call: &Call<'_>, view: &View<'_>) ->
         Auth::Anyone => check_phase(route.when, view.phase),
         Auth::Admin => {
             auth::check_admin(call, view)?;
-            check_phase(route.when, view.phase)
+            check_phase(route.when, view.phase)?;
+            check_idempotency_key(route, call)
         }
         Auth::Gateway => {
             // The phase comes first: a hub that has not read its keys yet must not call a good one bad, for a gateway
@@ -243,6 +244,16 @@ fn check_phase(when: When, phase: Phase) -> Result<(), Response> {
         (_, Phase::Starting) => Err(health::starting()),
         (When::Ready, Phase::Draining) => Err(health::draining()),
     }
+}
+
+/// Refuses a call that changes something and carries an `Idempotency-Key`: whoever sends one repeats the call after a timeout and
+/// relies on it being carried out once, which the hub cannot promise yet.
+fn check_idempotency_key(route: &Route, call: &Call<'_>) -> Result<(), Response> {
+    if matches!(route.when, When::Ready) && call.idempotency_key {
+        let why = "`Idempotency-Key` is not supported yet and nothing was done; send the call without it";
+        return Err(Response::error(400, why));
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Route {

@@ -134,7 +134,9 @@ impl Kind {
             ),
             Self::Choice(words, _) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or "),
             Self::Text(_, words, _) => words.to_owned(),
-            Self::List(_, words, _) => format!("a list of {words}"),
+            Self::List(_, words, _) => {
+                format!("a list of {words}; separated by commas in a flag or a variable, as [\"…\", \"…\"] in a file")
+            }
         }
     }
 

@@ -96,9 +96,13 @@ pub(super) static KEYS: &[Key] = &[
     ),
     Key::new(
         "origins",
-        Kind::List(is_origin, "origins, as \"https://console.example.com\"", |draft| &mut draft.config.origins),
+        Kind::List(
+            is_origin,
+            "origins, each http:// or https:// with a host, perhaps a port, and no path, as \"https://console.example.com\"",
+            |draft| &mut draft.config.origins,
+        ),
         &[
-            "Origins that a browser may connect from. Gateways send no Origin and are not concerned.",
+            "Origins that a WebSocket may be opened from, beside the hub's own (the request's Host). Browsers send one; gateways do not.",
             "In an environment variable: separated by commas.",
         ],
     ),

@@ -209,6 +209,13 @@ fn nonsense_in_the_environment_and_in_flags_names_the_variable_or_the_flag() {
         &[("limits.rate_per_minute", "-1")],
         "limits.rate_per_minute = \"-1\" (flag --set) is not possible: allowed is a whole number from 0 to 1000000",
     );
+    check(
+        &[],
+        &[("origins", "[\"https://console.example.com\"]")],
+        "origins = \"[\\\"https://console.example.com\\\"]\" (flag --set) is not possible: allowed is a list of origins, each http:// or \
+         https:// with a host, perhaps a port, and no path, as \"https://console.example.com\"; \
+         separated by commas in a flag or a variable, as [\"…\", \"…\"] in a file",
+    );
     check(&[], &[("drain.windw", "1s")], "unknown key drain.windw (flag --set): did you mean drain.window?");
 }
 

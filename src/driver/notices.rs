@@ -32,6 +32,11 @@ impl Notices {
                     tracing::warn!(%address, reason = refused.label(), left_out, "gateway not admitted");
                 }
             }
+            Notice::OriginRefused { address, origin } => {
+                if let Some(left_out) = self.limit.allow(now.instant, address.ip(), "origin") {
+                    tracing::warn!(%address, origin, left_out, "origin not allowed");
+                }
+            }
             Notice::MadeRoom { address } => {
                 if let Some(left_out) = self.limit.allow(now.instant, address.ip(), "made room") {
                     tracing::warn!(%address, left_out, "closed an idle connection: no room for another");

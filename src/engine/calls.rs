@@ -293,6 +293,7 @@ fn call_of(session: &Session) -> Option<Call<'_>> {
         query: request.head.query(),
         authorization: request.head.only_field("authorization"),
         api_key: request.head.only_field("api-key"),
+        idempotency_key: request.head.field("idempotency-key").is_some(),
         body: &request.body,
     })
 }

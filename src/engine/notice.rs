@@ -43,6 +43,13 @@ pub enum Notice<'a> {
         /// Why.
         refused: Refused,
     },
+    /// An upgrade came from an origin that is neither listed nor the hub's own.
+    OriginRefused {
+        /// From where.
+        address: SocketAddr,
+        /// The origin, escaped and cut.
+        origin: &'a str,
+    },
     /// A key or the admin token was missing or wrong.
     Unauthorized {
         /// From where.

@@ -122,6 +122,9 @@ impl<I: Io> Engine<I> {
             Effect::Over(End::Tls(error)) => {
                 io.notice(now, Notice::TlsFailed { address: link.session.peer(), error: &error });
             }
+            Effect::Over(End::Origin(origin)) => {
+                io.notice(now, Notice::OriginRefused { address: link.session.peer(), origin: &origin });
+            }
             Effect::Over(_) => {}
         }
     }

@@ -24,6 +24,6 @@ pub use message::{DeploymentAck, Message};
 pub use network_prefix::NetworkPrefix;
 pub use position::Position;
 pub use side::Side;
-pub use store::{GatewayRecord, StoreOp, StoreOutcome, TokenRecord};
+pub use store::{GatewayRecord, Kept, StoreOp, StoreOutcome, TokenRecord};
 pub use time::{Instant, Now, Timestamp};
 pub use verdict::{KeyHash, Refused};

@@ -43,6 +43,8 @@ pub enum End {
     Answered,
     /// A request could not be served; the metric label.
     BadRequest(&'static str),
+    /// An upgrade came from an origin that may not connect; the origin, for the log.
+    Origin(String),
     /// A gateway was not let in; the metric label.
     Refused(&'static str),
     /// TLS broke; for the log.

@@ -178,7 +178,7 @@ impl Exchange {
     }
 
     /// The head's route is the connect path: the request becomes an upgrade, or is refused.
-    pub(super) fn handle_upgrade(&mut self, now: Now, settings: &Settings, out: &mut Vec<u8>) -> Progress {
+    pub(super) fn handle_upgrade(&mut self, now: Now, settings: &Settings, tls: bool, out: &mut Vec<u8>) -> Progress {
         let State::Routing(Request { head, .. }) = std::mem::replace(&mut self.state, State::Head) else {
             return Progress::Wait;
         };
@@ -186,14 +186,15 @@ impl Exchange {
             // Who sends no more is no gateway.
             return Progress::Close(End::Gone);
         }
-        match upgrade::check(&head, &settings.origins) {
+        match upgrade::check(&head, &settings.origins, tls) {
             Ok(upgrade) => {
                 let key = head.only_field("api-key").filter(|key| !key.is_empty()).map(KeyHash::of);
                 Progress::Upgrade(upgrade, key, self.input.split_off(self.used))
             }
             Err(response) => {
                 response.encode(now.wall, head.method == Method::Head, false, out);
-                Progress::Close(End::BadRequest("upgrade"))
+                let origin = upgrade::refused_origin(&head, &settings.origins, tls).filter(|_| response.status == 403);
+                Progress::Close(origin.map_or(End::BadRequest("upgrade"), |origin| End::Origin(shown(origin))))
             }
         }
     }
@@ -328,6 +329,11 @@ impl Exchange {
             self.used = 0;
         }
     }
+}
+
+/// A peer's bytes as they may stand in a log line.
+fn shown(bytes: &[u8]) -> String {
+    bytes[..bytes.len().min(limits::ORIGIN_SHOWN_BYTES_MAX)].escape_ascii().to_string()
 }
 
 fn refuse(now: Now, refusal: Refusal, out: &mut Vec<u8>) -> Progress {

@@ -143,7 +143,7 @@ impl Session {
         }
     }
 
-    /// The peer sends no more. A client may half-close behind its request, and still gets the whole answer.
+    /// The peer sends no more. A client may half-close behind its request or its close frame, and still gets the whole answer.
     pub fn handle_end(&mut self, now: Now) {
         let unsent = !self.transmit.is_empty();
         if let Stage::Exchange(exchange) = &mut self.stage {
@@ -156,6 +156,11 @@ impl Session {
         }
         match &mut self.stage {
             Stage::Lingering(lingering) if unsent => lingering.handle_end(),
+            Stage::Streaming(streaming) => {
+                if !streaming.handle_end() {
+                    self.handle_broken();
+                }
+            }
             _ => self.handle_broken(),
         }
     }
@@ -188,7 +193,7 @@ impl Session {
     pub fn handle_upgrade(&mut self, now: Now) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         debug_assert!(exchange.request().is_some(), "a route is given to a request that waits for one");
-        let progress = exchange.handle_upgrade(now, &self.settings, self.transmit.plain());
+        let progress = exchange.handle_upgrade(now, &self.settings, self.security.is_tls(), self.transmit.plain());
         self.follow(now, progress);
     }
 

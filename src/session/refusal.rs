@@ -11,7 +11,11 @@ pub(super) fn response(refused: Refused) -> Response {
         Refused::Unavailable => "The key cannot be checked right now.",
         Refused::Draining => "The hub is shutting down.",
     };
-    let response = Response::error(refused.status(), description).closing();
+    let mut response = Response::error(refused.status(), description).closing();
+    if refused == Refused::Unauthorized {
+        // A 401 has to name a scheme (RFC 9110 section 15.5.2): clients with an authenticator do not show one without.
+        response = response.with("WWW-Authenticate", "ApiKey");
+    }
     match refused.retry_after() {
         Some(seconds) => response.with("Retry-After", seconds.to_string()),
         None => response,

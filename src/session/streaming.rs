@@ -28,6 +28,8 @@ pub(super) struct Streaming {
     closing: Option<Closing>,
     /// A ping is due and not yet on its way.
     ping: bool,
+    /// The peer sends no more, and gets the close frame that it is owed.
+    ended: bool,
 }
 
 struct Closing {
@@ -54,6 +56,7 @@ impl Streaming {
             flooding_since: None,
             closing: None,
             ping: false,
+            ended: false,
         }
     }
 
@@ -102,7 +105,23 @@ impl Streaming {
 
     /// Whether bytes from the gateway are welcome.
     pub(super) fn wants_read(&self) -> bool {
-        self.paused_until.is_none()
+        self.paused_until.is_none() && !self.ended
+    }
+
+    /// The peer sends no more. Returns whether the connection goes on until the close frame that the peer is owed has gone out,
+    /// behind the frame that is begun: a close frame is answered (RFC 6455 section 5.5.1), and TLS's `close_notify` ends one
+    /// direction only (RFC 8446 section 6.1).
+    pub(super) fn handle_end(&mut self) -> bool {
+        self.ended |= self.owes_close() || self.is_finished();
+        if let Some(closing) = self.closing.as_mut().filter(|_| self.ended) {
+            closing.deaf = true;
+        }
+        self.ended
+    }
+
+    /// Whether the peer sends no more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Whether its close frame is due and not said. That of a shutdown waits for the events.

@@ -69,7 +69,11 @@ impl Session {
     }
 
     pub(super) fn linger(&mut self, now: Now, end: End) {
-        let ended = matches!(&self.stage, Stage::Exchange(exchange) if exchange.has_ended());
+        let ended = match &self.stage {
+            Stage::Exchange(exchange) => exchange.has_ended(),
+            Stage::Streaming(streaming) => streaming.has_ended(),
+            Stage::Admission(_) | Stage::Lingering(_) | Stage::Over => false,
+        };
         let end = match &mut self.stage {
             Stage::Over | Stage::Lingering(_) => return,
             // Whatever ends a gateway's connection, its events end with one reason.

@@ -90,8 +90,14 @@ impl FrameGuard {
         };
         let (fin, opcode) = (first & 0x80 != 0, first & 0x0f);
         let known = matches!(opcode, 0..=2 | 8..=10);
-        // RSV bits without an extension, an unknown opcode, no mask, a length above 2^63 (RFC 6455 section 5.2).
-        if first & 0x70 != 0 || !known || second & 0x80 == 0 || length >> 63 != 0 {
+        let minimal = match second & 0x7f {
+            126 => length > 125,
+            127 => length > u64::from(u16::MAX),
+            _ => true,
+        };
+        // RSV bits without an extension, an unknown opcode, no mask, a length above 2^63 or not in its shortest form
+        // (RFC 6455 section 5.2).
+        if first & 0x70 != 0 || !known || second & 0x80 == 0 || length >> 63 != 0 || !minimal {
             return Err(CloseReason::ProtocolError);
         }
         self.payload_left = length;
@@ -165,6 +171,21 @@ mod tests {
             &[[0x81, 0xff].as_slice(), &(1_u64 << 63).to_be_bytes(), &MASK].concat(),
             Some(CloseReason::ProtocolError),
         );
+    }
+
+    #[test]
+    fn a_length_that_is_not_in_its_shortest_form_is_refused_on_its_header() {
+        let in_16_bits = |length: u16| [[0x81, 0xfe].as_slice(), &length.to_be_bytes(), &MASK].concat();
+        let in_64_bits = |length: u64| [[0x81, 0xff].as_slice(), &length.to_be_bytes(), &MASK].concat();
+        for length in [0, 1, 125] {
+            check(&in_16_bits(length), Some(CloseReason::ProtocolError));
+        }
+        for length in [0, 125, 126, 999, 65_535] {
+            check(&in_64_bits(length), Some(CloseReason::ProtocolError));
+        }
+        check(&in_16_bits(126), None);
+        check(&in_64_bits(65_536), Some(CloseReason::MessageTooBig));
+        assert_eq!(FrameGuard::default().inspect(&in_64_bits(65_536), 65_536).wrong, None);
     }
 
     #[test]

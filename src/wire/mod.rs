@@ -4,5 +4,6 @@ pub mod envelope;
 pub mod frames;
 pub mod http;
 pub mod message;
+pub mod origin;
 pub mod tls;
 pub mod upgrade;

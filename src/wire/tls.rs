@@ -48,6 +48,11 @@ impl Security {
         Ok(Self::Tls(Box::new(tls)))
     }
 
+    /// Whether it is TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Whether plain bytes can be sent.
     pub fn established(&self) -> bool {
         match self {

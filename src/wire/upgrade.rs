@@ -2,7 +2,10 @@
 //!
 //! Subprotocols and extensions are not looked at: none is spoken, and a 101 that names none declines them.
 
-use super::http::{Framing, Head, Method, Response, Version};
+use super::{
+    http::{Framing, Head, Method, Response, Version},
+    origin,
+};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use tungstenite::handshake::derive_accept_key;
 
@@ -12,11 +15,11 @@ pub struct Upgrade {
     accept: String,
 }
 
-/// Checks all that the head says about the upgrade. Who asks is not looked at.
+/// Checks all that the head says about the upgrade, which came over TLS or not. Who asks is not looked at.
 ///
 /// # Errors
 /// The answer; it closes, because a peer that was told no has no other use for this connection.
-pub fn check(head: &Head, origins: &[String]) -> Result<Upgrade, Response> {
+pub fn check(head: &Head, origins: &[String], tls: bool) -> Result<Upgrade, Response> {
     if head.method != Method::Get {
         return Err(refuse(405, "The upgrade is a GET.").with("Allow", "GET"));
     }
@@ -38,7 +41,7 @@ pub fn check(head: &Head, origins: &[String]) -> Result<Upgrade, Response> {
     let Some(key) = head.only_field("sec-websocket-key").filter(|key| is_key(key)) else {
         return Err(refuse(400, "Sec-WebSocket-Key is not 16 bytes in base64."));
     };
-    if !head.fields("origin").all(|origin| is_allowed(origin, origins)) {
+    if refused_origin(head, origins, tls).is_some() {
         return Err(refuse(403, "This origin may not connect."));
     }
     Ok(Upgrade { accept: derive_accept_key(key) })
@@ -72,9 +75,11 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && BASE64_STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16)
 }
 
-/// An origin is a scheme, a host and a port, and case counts in none of them (RFC 6454 section 4).
-fn is_allowed(origin: &[u8], origins: &[String]) -> bool {
-    origins.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
+/// The origin for which an upgrade is refused, if it has one.
+pub fn refused_origin<'a>(head: &'a Head, origins: &[String], tls: bool) -> Option<&'a [u8]> {
+    let host = head.only_field("host").unwrap_or_default();
+    let allowed = |origin: &[u8]| origin::is_listed(origin, origins) || origin::is_own(origin, host, tls);
+    head.fields("origin").find(|origin| !allowed(origin))
 }
 
 #[cfg(test)]
@@ -95,7 +100,7 @@ mod tests {
         }
         input.extend_from_slice(b"\r\n");
         let (head, _) = HeadParser::new().parse(&input).expect("not refused").expect("complete");
-        super::check(&head, &["https://good.example".to_owned()])
+        super::check(&head, &["https://good.example".to_owned()], true)
     }
 
     fn status(result: &Result<Upgrade, Response>) -> u16 {
@@ -199,7 +204,9 @@ mod tests {
         check_with(b"X: y", 101);
         check_with(b"Origin: https://good.example", 101);
         check_with(b"Origin: HTTPS://Good.Example", 101);
-        let bad: [&[u8]; 8] = [
+        check_with(b"Origin: https://HUB", 101);
+        let bad: [&[u8]; 9] = [
+            b"Origin: https://hub:80",
             b"Origin: null",
             b"Origin:",
             b"Origin: https://good.example.evil",

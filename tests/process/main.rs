@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 
 mod locked;
+mod origin;
 mod program;
 mod starting;
 mod stopped;

@@ -48,6 +48,7 @@ fn no_key_and_no_good_key_get_the_same_401() {
         for (name, request) in table {
             let answer = hub.ask(&request);
             assert_eq!(answer.status, 401, "{name}: {answer:?}");
+            assert_eq!(answer.field("www-authenticate"), Some("ApiKey"), "{name} (RFC 9110 section 15.5.2)");
             let other = answer.fields.iter().filter(|(n, _)| !n.eq_ignore_ascii_case("date"));
             fields.insert(other.cloned().collect::<Vec<_>>());
             bodies.insert(answer.body);

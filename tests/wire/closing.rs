@@ -1,11 +1,12 @@
 //! How the hub ends connections of its own accord (contract section 1, "Closing"): revocation, deletion, drain.
 
 use crate::{
-    harness::{Registered, TestHub, on_one_and_four, on_own_one_and_four},
-    peer::{CLOSE, PING, Peer, Seen, TEXT},
+    harness::{Registered, TestHub, on_one_and_four, on_own_one_and_four, trusting_with},
+    peer::{CLOSE, PING, Peer, Seen, TEXT, frame},
     request::{Answer, Request},
     socket::{End, PATIENCE, PROMPT, Wire, fresh_address, open},
 };
+use rustls::version;
 use serde_json::json;
 use std::{
     thread,
@@ -75,6 +76,45 @@ fn what_stands_before_the_end_of_a_stream_is_answered() {
                 peer.wire.half_close();
                 let seen = peer.next(Instant::now() + PATIENCE);
                 assert_eq!(format!("{seen:?}"), format!("{wanted:?}"), "the answer to 0x{first:x}");
+            }
+        }
+        hub.await_rows(&gateway.id, 0);
+    });
+}
+
+#[test]
+fn a_close_frame_together_with_close_notify_and_fin_is_answered() {
+    on_one_and_four(|hub| {
+        let gateway = hub.register();
+        let cert = hub.data().join("cert.pem");
+        let long = format!("\"{}\"", "x".repeat(30_000));
+        for version in [&version::TLS12, &version::TLS13] {
+            let client = trusting_with(&cert, &[version]);
+            let connect = || {
+                let wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), Some(&client));
+                Peer::connect(wire, &gateway.key).unwrap_or_else(|answer| panic!("not admitted: {answer:?}"))
+            };
+            let answered = |mut peer: Peer, wanted: Option<u16>, what: &str| {
+                let (code, _) = peer.close_frame();
+                assert_eq!(code, wanted, "{what}, {:?}", version.version);
+                assert_eq!(peer.wire.read_to_end(Instant::now() + PATIENCE), Some(End::Eof), "{what}");
+                assert!(peer.wire.is_closed_by_tls(), "{what}, {:?}: no close_notify from the hub", version.version);
+            };
+            for _ in 0..20 {
+                let mut peer = connect();
+                peer.wire.send_last(&frame(CLOSE, 2, &1000_u16.to_be_bytes()));
+                answered(peer, Some(1000), "in one segment");
+
+                let mut peer = connect();
+                peer.frame(CLOSE, &1001_u16.to_be_bytes());
+                peer.wire.close_notify();
+                answered(peer, Some(1001), "one after the other");
+
+                // The answer stands behind an event of which the hub has written a part, perhaps.
+                let mut peer = connect();
+                hub.publish(&gateway.id, "t", &long);
+                peer.wire.send_last(&frame(CLOSE, 0, b""));
+                answered(peer, None, "behind an event");
             }
         }
         hub.await_rows(&gateway.id, 0);

@@ -133,6 +133,8 @@ fn a_breach_of_the_protocol_is_closed_with_1002() {
         ("a close frame of 126 bytes", frame(CLOSE, 126, &[[3, 0xe8].as_slice(), &[b'x'; 124]].concat()), 1002),
         ("a ping in fragments", frame(PING & NOT_FINAL, 1, b"p"), 1002),
         ("a close frame in fragments", frame(CLOSE & NOT_FINAL, 2, &[3, 0xe8]), 1002),
+        ("2 bytes, their length in 16 bits", [&[TEXT, 0xfe, 0, 2, 0, 0, 0, 0], &b"{}"[..]].concat(), 1002),
+        ("no bytes, their length in 64 bits", [&[PING, 0xff], &[0; 12][..]].concat(), 1002),
         ("a continuation of nothing", frame(CONTINUATION, 1, b"x"), 1002),
         ("a part of a continuation of nothing", frame(CONTINUATION & NOT_FINAL, 1, b"x"), 1002),
         ("a new message inside another", [frame(TEXT & NOT_FINAL, 1, b"x"), frame(TEXT, 1, b"y")].concat(), 1002),

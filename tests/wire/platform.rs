@@ -50,6 +50,34 @@ fn only_the_admin_token_opens_the_platforms_side() {
 }
 
 #[test]
+fn an_idempotency_key_is_refused_and_nothing_is_done() {
+    on_one_and_four(|hub| {
+        let (gateway, mut peer) = hub.connect_new();
+        let event = r#"{"type":"keyed","payload":{}}"#;
+        let line = json!({ "gatewayId": gateway.id, "type": "keyed", "payload": {} }).to_string();
+        let calls = [
+            ("POST", format!("/api/v1/gateways/{}/events", gateway.id), event.to_owned()),
+            ("POST", "/api/v1/events".to_owned(), line),
+            ("POST", "/api/v1/gateways".to_owned(), r#"{"name":"keyed"}"#.to_owned()),
+            ("DELETE", format!("/api/v1/gateways/{}", gateway.id), String::new()),
+        ];
+        for (method, path, body) in &calls {
+            let request = hub.platform_request(method, path, body).with("Idempotency-Key", "k-1");
+            // Twice is no way around it.
+            for request in [request.clone(), request.with("Idempotency-Key", "k-2")] {
+                let answer = hub.ask(&request);
+                assert_eq!(answer.status, 400, "{method} {path}: {answer:?}");
+                assert!(answer.text().contains("Idempotency-Key"), "{method} {path}: {answer:?}");
+            }
+        }
+        let read = hub.platform_request("GET", "/api/v1/gateways", "").with("Idempotency-Key", "k-1");
+        assert_eq!(hub.ask(&read).status, 200, "a call that only reads may be repeated");
+        hub.publish(&gateway.id, "unkeyed", "{}");
+        assert_eq!(peer.event().kind, "unkeyed");
+    });
+}
+
+#[test]
 fn health_and_readiness_are_for_everybody() {
     on_one_and_four(|hub| {
         for path in ["/health", "/ready"] {

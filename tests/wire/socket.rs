@@ -82,6 +82,12 @@ impl Wire {
         self.tls.as_ref().expect("a test that asks about TLS connects with it")
     }
 
+    /// Whether the other side's close_notify has come.
+    pub fn is_closed_by_tls(&mut self) -> bool {
+        let tls = self.tls.as_mut().expect("a test that asks about TLS connects with it");
+        tls.process_new_packets().is_ok_and(|state| state.peer_has_closed())
+    }
+
     /// The address that this side comes from.
     pub fn local_addr(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
@@ -178,6 +184,19 @@ impl Wire {
             tls.send_close_notify();
         }
         self.flush();
+        self.half_close();
+    }
+
+    /// Sends bytes, close_notify and FIN in one segment: the kernel gathers them, and lets them go with the FIN.
+    pub fn send_last(&mut self, bytes: &[u8]) {
+        assert!(self.flush(), "what came before goes out whole");
+        self.queue(bytes);
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+        SockRef::from(&self.socket).set_tcp_cork(true).unwrap();
+        self.pump_out();
+        assert!(!self.has_unsent(), "a kernel takes a few bytes");
         self.half_close();
     }
 

@@ -22,6 +22,11 @@ fn what_a_proxy_may_make_of_an_upgrade_is_let_in() {
         ("a subprotocol offered", |r| r.with("Sec-WebSocket-Protocol", "chat, superchat")),
         ("a query", |r| r.line(&format!("GET {CONNECT_PATH}?a=b HTTP/1.1"))),
         ("an origin on the list", |r| r.with("Origin", ORIGIN)),
+        ("the hub's own origin", |r| r.set("Host", "hub.example:9243").with("Origin", "https://hub.example:9243")),
+        ("the same in another case", |r| r.set("Host", "HUB.example:9243").with("Origin", "https://Hub.EXAMPLE:9243")),
+        ("the same with the default port left out", |r| {
+            r.set("Host", "localhost:443").with("Origin", "https://localhost")
+        }),
         ("a length of zero", |r| r.with("Content-Length", "0")),
         ("a field that nobody knows", |r| r.with("X-Forwarded-For", "203.0.113.9")),
     ];
@@ -69,6 +74,8 @@ fn what_is_no_upgrade_is_told_what_is_wrong() {
         ("an origin that is not on the list", 403, |r| r.with("Origin", "https://evil.example")),
         ("an origin that begins like one on the list", 403, |r| r.with("Origin", format!("{ORIGIN}.evil"))),
         ("an origin with another scheme", 403, |r| r.with("Origin", "http://console.example")),
+        ("the hub's own host with another port", 403, |r| r.with("Origin", "https://localhost:9999")),
+        ("the hub's own host with another scheme", 403, |r| r.with("Origin", "http://localhost")),
         ("the null origin", 403, |r| r.with("Origin", "null")),
     ];
     on_one_and_four(|hub| {

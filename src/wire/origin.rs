@@ -1,0 +1,107 @@
+//! Whether a WebSocket may be opened from an origin (RFC 6454): listed ones, and the hub's own.
+//!
+//! Browsers send the origin of the page. Some clients that are no browsers send the origin of the hub itself.
+
+/// The scheme of an origin, which gives the port where none is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// Whether the origin is one of `listed`. Case counts in no part of an origin (RFC 6454 section 4).
+pub fn is_listed(origin: &[u8], listed: &[String]) -> bool {
+    listed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
+}
+
+/// Whether the origin is that of the request's own `Host`. Without TLS the scheme may be either: a proxy that terminates TLS may
+/// stand before the hub.
+pub fn is_own(origin: &[u8], host: &[u8], tls: bool) -> bool {
+    let Some((scheme, authority)) = split_scheme(origin) else { return false };
+    if tls && scheme == Scheme::Http {
+        return false;
+    }
+    let with_port = |authority| {
+        let (name, port) = split_port(authority)?;
+        Some((name, port.unwrap_or(scheme.default_port())))
+    };
+    match (with_port(authority), with_port(host)) {
+        (Some((name, port)), Some((own, own_port))) => name.eq_ignore_ascii_case(own) && port == own_port,
+        _ => false,
+    }
+}
+
+fn split_scheme(origin: &[u8]) -> Option<(Scheme, &[u8])> {
+    let schemes = [(b"https://".as_slice(), Scheme::Https), (b"http://", Scheme::Http)];
+    schemes.into_iter().find_map(|(prefix, scheme)| {
+        let (begin, authority) = origin.split_at_checked(prefix.len())?;
+        begin.eq_ignore_ascii_case(prefix).then_some((scheme, authority))
+    })
+}
+
+/// Splits `host[:port]`, where an IPv6 address stands in brackets. `None` where it is neither.
+fn split_port(authority: &[u8]) -> Option<(&[u8], Option<u16>)> {
+    let name_end = authority.iter().position(|byte| *byte == b']').map_or(0, |at| at + 1);
+    let colon = memchr::memchr(b':', &authority[name_end..]).map(|at| name_end + at);
+    let (name, port) = authority.split_at(colon.unwrap_or(authority.len()));
+    if name.is_empty() {
+        return None;
+    }
+    match port.strip_prefix(b":") {
+        // A colon without a port is none (RFC 3986 section 3.2.3).
+        None | Some([]) => Some((name, None)),
+        Some(digits) if digits.iter().all(u8::is_ascii_digit) => {
+            Some((name, Some(std::str::from_utf8(digits).ok()?.parse().ok()?)))
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_the_hubs_own_by_scheme_host_and_port() {
+        let check = |origin: &str, host: &str, own: (bool, bool)| {
+            let is = |tls| is_own(origin.as_bytes(), host.as_bytes(), tls);
+            assert_eq!((is(true), is(false)), own, "{origin} for {host}, with TLS and without");
+        };
+        let both = (true, true);
+        check("https://hub.example:9243", "hub.example:9243", both);
+        check("HTTPS://HUB.example:9243", "Hub.Example:9243", both);
+        check("https://hub.example", "hub.example", both);
+        check("https://hub.example", "hub.example:443", both);
+        check("https://hub.example:443", "hub.example", both);
+        check("https://[2001:db8::1]:9243", "[2001:DB8::1]:9243", both);
+        check("https://[::1]", "[::1]:443", both);
+        check("http://hub.example:9243", "hub.example:9243", (false, true));
+        check("http://hub.example", "hub.example:80", (false, true));
+        let neither = (false, false);
+        check("https://hub.example", "hub.example:80", neither);
+        check("http://hub.example", "hub.example:443", neither);
+        check("https://hub.example:9243", "hub.example", neither);
+        check("https://hub.example", "hub.example:9243", neither);
+        check("https://hub.example:9244", "hub.example:9243", neither);
+        check("https://hub.example.evil:9243", "hub.example:9243", neither);
+        check("https://evil.hub.example:9243", "hub.example:9243", neither);
+        check("https://hub.example:9243/", "hub.example:9243", neither);
+        check("https://hub.example:+9243", "hub.example:9243", neither);
+        check("https://hub.example:99999", "hub.example:99999", neither);
+        check("https://[::1]:443", "[::1", neither);
+        check("https://", "", neither);
+        check("https://:443", ":443", neither);
+        check("null", "null", neither);
+        check("hub.example:9243", "hub.example:9243", neither);
+        check("wss://hub.example:9243", "hub.example:9243", neither);
+    }
+}
