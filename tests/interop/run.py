@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Starts a hub on a free port and lets clients connect to it that are not ours.
+"""Starts a hub on a free port and connects clients to it that Gatecast did not write.
 
-run.py GATECAST NAME=COMMAND ...: each command is a client; it prints lines that begin with `ok` or `FAIL`.
-The last line is `N passed, N failed`.
+run.py GATECAST NAME=COMMAND ...: each command is a client. Lines of its output that begin with `ok` or `FAIL` are checks.
+A line `hub: restart`, `hub: pause` or `hub: continue` asks for SIGTERM and a new hub on the same address and data, for
+SIGSTOP, or for SIGCONT. The last line is `N passed, N failed`.
 """
 
 import os
@@ -11,64 +12,122 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 
 CLIENT_SECONDS_MAX = 120
 HUB_SECONDS_MAX = 30
+SETTINGS = [
+    # Scaled to a tenth or less, so that a client outlives several pings and a timeout within seconds.
+    "heartbeat.interval=1s",
+    "heartbeat.timeout=3s",
+    "drain.window=1s",
+    # All clients share one address and connect more often than a gateway would.
+    "limits.rate_per_minute=0",
+]
+# How long a gateway waits for a ping: 35 s at the hub's default timeout of 30 s.
+PING_LIMIT = "3.5s"
+
+
+class Hub:
+    """A hub and its data directory; it keeps its address when it is restarted."""
+
+    def __init__(self, gatecast, data):
+        self.command = [gatecast, "serve", "--data", data]
+        for setting in SETTINGS:
+            self.command += ["--set", setting]
+        self.data = data
+        self.log = open(os.path.join(data, "log"), "a+")
+        self.start("127.0.0.1:0")
+
+    def start(self, address):
+        self.process = subprocess.Popen(
+            self.command + ["--listen", address], stdout=subprocess.PIPE, stderr=self.log, text=True
+        )
+        self.ready = self.process.stdout.readline().strip()
+        print(self.ready or "the hub did not start", flush=True)
+
+    def read(self, name):
+        with open(os.path.join(self.data, name)) as file:
+            return file.read().strip()
+
+    def stop(self):
+        """Sends SIGTERM; returns the exit code, or None where the hub had to be killed."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(HUB_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return None
+
+    def handle_request(self, request):
+        """Does what a client asks for; returns how many checks passed and failed."""
+        if request == "pause":
+            self.process.send_signal(signal.SIGSTOP)
+        elif request == "continue":
+            self.process.send_signal(signal.SIGCONT)
+        elif request == "restart":
+            address = self.read("address").removeprefix("https://")
+            passed, failed = self.check_stop()
+            self.start(address)
+            return passed, failed + (not self.ready)
+        else:
+            print(f"FAIL  run.py: expected restart, pause or continue behind `hub:`: found {request!r}", flush=True)
+            return 0, 1
+        return 0, 0
+
+    def check_stop(self):
+        code = self.stop()
+        if code == 0:
+            print("ok    hub: SIGTERM ends it with exit code 0", flush=True)
+            return 1, 0
+        print(f"FAIL  hub: SIGTERM ends it with exit code 0: found {code}", flush=True)
+        return 0, 1
 
 
 def main():
     gatecast, clients = sys.argv[1], [argument.split("=", 1) for argument in sys.argv[2:]]
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="gatecast-interop-") as data:
-        log = open(os.path.join(data, "log"), "w+")
-        hub = subprocess.Popen(
-            [gatecast, "serve", "--data", data, "--listen", "127.0.0.1:0"]
-            + ["--set", "heartbeat.interval=1s", "--set", "heartbeat.timeout=3s", "--set", "drain.window=1s"],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        ready = hub.stdout.readline()
-        print(ready.strip() or "the hub did not start", flush=True)
-        environment = dict(os.environ, CA=os.path.join(data, "cert.pem"))
-        if ready:
-            with open(os.path.join(data, "address")) as address, open(os.path.join(data, "admin-token")) as token:
-                environment.update(HUB=address.read().strip(), ADMIN_TOKEN=token.read().strip())
-            for name, command in clients:
-                one, other = run_client(name, command, environment)
-                passed, failed = passed + one, failed + other
-            hub.send_signal(signal.SIGTERM)
-        try:
-            code = hub.wait(HUB_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            hub.kill()
-            code = "none in time"
-        if ready and code == 0:
-            print("ok    hub: SIGTERM ends it with exit code 0")
-            passed += 1
-        else:
-            print(f"FAIL  hub: SIGTERM ends it with exit code 0: found {code}")
-            failed += 1
+        hub = Hub(gatecast, data)
+        counts = []
+        if hub.ready:
+            environment = dict(
+                os.environ,
+                HUB=hub.read("address"),
+                CA=os.path.join(data, "cert.pem"),
+                ADMIN_TOKEN=hub.read("admin-token"),
+                PING_LIMIT=PING_LIMIT,
+            )
+            counts = [run_client(hub, name, command, environment) for name, command in clients]
+        counts.append(hub.check_stop())
+        passed, failed = (sum(column) for column in zip(*counts))
         if failed:
-            log.seek(0)
-            print("--- the hub's log", log.read(), sep="\n")
+            hub.log.seek(0)
+            print("--- the hub's log", hub.log.read(), sep="\n")
     print(f"{passed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
 
 
-def run_client(name, command, environment):
-    """Runs one client to its end; returns how many of its checks passed and failed."""
-    try:
-        client = subprocess.run(
-            shlex.split(command), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            timeout=CLIENT_SECONDS_MAX,
-        )
-        output, code = client.stdout, client.returncode
-    except subprocess.TimeoutExpired as error:
-        output, code = (error.stdout or b"").decode(errors="replace"), "none in time"
-    print(output, end="", flush=True)
-    lines = output.splitlines()
-    passed, failed = (sum(line.startswith(word) for line in lines) for word in ("ok ", "FAIL "))
+def run_client(hub, name, command, environment):
+    """Runs one client to its end; returns how many checks passed and failed."""
+    passed = failed = 0
+    client = subprocess.Popen(
+        shlex.split(command), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = threading.Timer(CLIENT_SECONDS_MAX, client.kill)
+    deadline.start()
+    for line in client.stdout:
+        if line.startswith("hub: "):
+            one, other = hub.handle_request(line.removeprefix("hub: ").strip())
+            passed, failed = passed + one, failed + other
+            continue
+        print(line, end="", flush=True)
+        passed += line.startswith("ok ")
+        failed += line.startswith("FAIL ")
+    code = client.wait()
+    deadline.cancel()
+    # A client that was killed may have left the hub paused.
+    hub.process.send_signal(signal.SIGCONT)
     if passed == 0 or (code != 0 and failed == 0):
         print(f"FAIL  {name}: it ends with exit code 0: found {code}")
         failed += 1
