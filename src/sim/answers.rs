@@ -14,12 +14,12 @@ const DEATH_NOTICED: Duration = Duration::from_secs(2);
 
 impl Oracle {
     /// An answer is whole in the kernel of a platform's line, or of a gateway that was not let in.
-    pub(super) fn answered(&mut self, now: Instant, line: usize, status: u16, body: &[u8], last: bool) {
-        let Some(index) = self.ledger.open.get_mut(&line).and_then(std::collections::VecDeque::pop_front) else {
-            return self.refused(now, line, status);
+    pub(super) fn answered(&mut self, now: Instant, conn: usize, status: u16, body: &[u8], last: bool) {
+        let Some(index) = self.ledger.open.get_mut(&conn).and_then(std::collections::VecDeque::pop_front) else {
+            return self.refused(now, conn, status);
         };
-        let before = self.watched[line].answered_at.replace(now);
-        self.watched[line].last_answer |= last;
+        let before = self.watched[conn].answered_at.replace(now);
+        self.watched[conn].last_answer |= last;
         self.ledger.calls[index].answered = Some(now);
         let call = &self.ledger.calls[index];
         let received = call.received.or(call.early.then_some(now));
@@ -27,25 +27,25 @@ impl Oracle {
             // A request that is not whole is answered where it is late or wrong.
             if !matches!(status, 400 | 401 | 404 | 408 | 413 | 503) {
                 let text = format!("{status} to {:?}, which ends at {}", call.asked, call.end);
-                self.fail("nothing is answered before it is asked", Some(line), text);
+                self.fail("nothing is answered before it is asked", Some(conn), text);
             }
             return;
         };
         // Answers that wait for their socket were given before.
-        let waited = self.watched[line].was_short;
+        let waited = self.watched[conn].was_short;
         let start = received.max(before.filter(|_| !waited).unwrap_or(received));
         let took = now.since(start);
-        self.check_answer_time(line, index, took, status);
+        self.check_answer_time(conn, index, took, status);
         let took = if self.ledger.calls[index].early { now.since(self.ledger.calls[index].begun) } else { took };
         let asked = self.ledger.calls[index].asked.clone();
         if let Err(text) = self.check_answer(now, index, &asked, status, body, took) {
             let body = super::oracle::excerpt(body);
-            self.fail("an answer says what happened", Some(line), format!("{asked:?} got {status}: {text}\n  {body}"));
+            self.fail("an answer says what happened", Some(conn), format!("{asked:?} got {status}: {text}\n  {body}"));
         }
     }
 
-    fn check_answer_time(&mut self, line: usize, index: usize, took: Duration, status: u16) {
-        let watched = &self.watched[line];
+    fn check_answer_time(&mut self, conn: usize, index: usize, took: Duration, status: u16) {
+        let watched = &self.watched[conn];
         if !watched.good || watched.was_short {
             return;
         }
@@ -65,7 +65,7 @@ impl Oracle {
         };
         if took > most + self.slack() {
             let text = format!("status {status} after {took:?}, {most:?} are allowed");
-            self.fail("an answer comes in time", Some(line), text);
+            self.fail("an answer comes in time", Some(conn), text);
         }
     }
 
@@ -297,13 +297,13 @@ impl Oracle {
         let call = &self.ledger.calls[entry.call];
         let begun = call.begun;
         // Decided a little before its answer was written, unless that had to wait for its socket.
-        let waited = self.watched[call.line].was_short.then_some(begun);
+        let waited = self.watched[call.conn].was_short.then_some(begun);
         let lately = waited.unwrap_or(Instant(
             told.at.0.saturating_sub(2 * SLACK.as_micros() as u64 + 2 * self.scenario.mesh_delay_max),
         ));
         let (mut sure, mut perhaps, mut undecided) = (0, 0, 0);
-        for line in 0..self.watched.len() {
-            let watched = &self.watched[line];
+        for conn in 0..self.watched.len() {
+            let watched = &self.watched[conn];
             if watched.key.is_none_or(|key| self.roster.keys[key].gateway != gateway) {
                 continue;
             }
@@ -317,7 +317,7 @@ impl Oracle {
                 continue;
             }
             perhaps += 1;
-            let written = entry.written.iter().any(|(at, _)| *at == line);
+            let written = entry.written.iter().any(|(at, _)| *at == conn);
             let free = watched.short.is_none() && !watched.was_short_since(lately);
             undecided += u64::from(!free);
             let firm = watched.ended.is_none() && watched.leaving.is_none() && free && self.drained.is_none();
@@ -327,10 +327,10 @@ impl Oracle {
             }
             sure += u64::from(ack.at < begun);
             if told.failures.contains(&ack.connection) {
-                return Err(format!("#{line} takes all, and is said to have failed"));
+                return Err(format!("#{conn} takes all, and is said to have failed"));
             }
             if !written && told.pending == 0 {
-                return Err(format!("#{line} of {id} takes all, and has not got event {fact}"));
+                return Err(format!("#{conn} of {id} takes all, and has not got event {fact}"));
             }
         }
         if told.connections < sure || told.connections > perhaps {

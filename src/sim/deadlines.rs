@@ -17,34 +17,34 @@ const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 impl Oracle {
     /// Something was due at `due` and happens now.
-    fn late(&mut self, rule: &'static str, line: usize, due: Instant, now: Instant) {
+    fn late(&mut self, rule: &'static str, conn: usize, due: Instant, now: Instant) {
         let late = now.since(due);
         let most = self.lateness.entry(rule).or_default();
         *most = (*most).max(late);
         if late > self.slack() {
-            self.fail(rule, Some(line), format!("{late:?} late"));
+            self.fail(rule, Some(conn), format!("{late:?} late"));
         }
     }
 
     /// The hub takes a connection that the kernel had since `due`.
-    pub(super) fn accepted(&mut self, now: Instant, line: usize, due: Instant) {
-        self.watched[line].accepted = Some(now);
+    pub(super) fn accepted(&mut self, now: Instant, conn: usize, due: Instant) {
+        self.watched[conn].accepted = Some(now);
         let due = if self.scenario.descriptors.is_some() { due + ACCEPT_RETRY } else { due };
-        self.late("connections are accepted at once", line, due, now);
+        self.late("connections are accepted at once", conn, due, now);
     }
 
     /// A good key is let in at once where nothing stands against it.
-    pub(super) fn check_admission(&mut self, now: Instant, line: usize) {
-        let Some(received) = self.watched[line].asked_received.filter(|_| !self.watched[line].was_short) else {
+    pub(super) fn check_admission(&mut self, now: Instant, conn: usize) {
+        let Some(received) = self.watched[conn].asked_received.filter(|_| !self.watched[conn].was_short) else {
             return;
         };
         let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
-        self.late("a gateway is let in at once", line, received + lanes, now);
+        self.late("a gateway is let in at once", conn, received + lanes, now);
     }
 
     /// An event is whole in the kernel of a connection that takes all: it was not held up on the way.
-    pub(super) fn check_promptness(&mut self, now: Instant, line: usize, fact: usize) {
-        let watched = &self.watched[line];
+    pub(super) fn check_promptness(&mut self, now: Instant, conn: usize, fact: usize) {
+        let watched = &self.watched[conn];
         let call = &self.ledger.calls[self.ledger.facts[fact].call];
         let firm = watched.good && watched.leaving.is_none() && !watched.was_short;
         // A batch is as long as it is, and its own lines wait for each other.
@@ -58,25 +58,25 @@ impl Oracle {
             let before = self.watched[*asker].answered_at.unwrap_or_default();
             let accepted = self.watched[*asker].accepted.unwrap_or_default();
             let start = arrived.max(before).max(accepted);
-            self.late("an event reaches who takes it at once", line, start + lanes, now);
+            self.late("an event reaches who takes it at once", conn, start + lanes, now);
         }
     }
 
-    pub(super) fn check_ping(&mut self, now: Instant, line: usize) {
+    pub(super) fn check_ping(&mut self, now: Instant, conn: usize) {
         self.sight("ping");
-        if self.watched[line].told.is_some() {
-            return self.fail("nothing follows a close frame", Some(line), "a ping".to_owned());
+        if self.watched[conn].told.is_some() {
+            return self.fail("nothing follows a close frame", Some(conn), "a ping".to_owned());
         }
-        self.check_ping_gap(now, line);
-        self.watched[line].last_ping = now;
+        self.check_ping_gap(now, conn);
+        self.watched[conn].last_ping = now;
     }
 
-    fn check_ping_gap(&mut self, now: Instant, line: usize) {
-        let watched = &self.watched[line];
+    fn check_ping_gap(&mut self, now: Instant, conn: usize) {
+        let watched = &self.watched[conn];
         let interval = self.scenario.session.heartbeat.interval;
         if watched.good && !watched.was_short && watched.leaving.is_none() && self.drained.is_none() {
             let due = self.after_pause(watched.last_ping + interval);
-            self.late("pings are an interval apart at most", line, due, now);
+            self.late("pings are an interval apart at most", conn, due, now);
         }
     }
 
@@ -87,83 +87,83 @@ impl Oracle {
     }
 
     /// The hub has sent a FIN or a close frame, or closed the socket.
-    pub(super) fn ended(&mut self, now: Instant, line: usize, socket: &Socket) {
-        if self.watched[line].ended.is_none() {
-            self.check_stall(now, line, socket);
-            self.check_offered(now, line, socket);
-            self.check_leaving(now, line, socket);
+    pub(super) fn ended(&mut self, now: Instant, conn: usize, socket: &Socket) {
+        if self.watched[conn].ended.is_none() {
+            self.check_stall(now, conn, socket);
+            self.check_offered(now, conn, socket);
+            self.check_leaving(now, conn, socket);
         }
-        self.check_end_of(now, line);
+        self.check_end_of(now, conn);
     }
 
     /// The hub says its last on a line, for the first time.
-    pub(super) fn check_end_of(&mut self, now: Instant, line: usize) {
-        if self.watched[line].ended.replace(now).is_some_and(|before| {
-            self.watched[line].ended = Some(before);
+    pub(super) fn check_end_of(&mut self, now: Instant, conn: usize) {
+        if self.watched[conn].ended.replace(now).is_some_and(|before| {
+            self.watched[conn].ended = Some(before);
             true
         }) {
             return;
         }
-        if self.watched[line].ack.is_some() {
-            self.check_ping_gap(now, line);
-            self.check_drain(now, line);
-            self.check_silence(now, line);
-            self.check_good(line);
-            self.check_delivered(now, line);
-            self.check_revocation(now, line);
+        if self.watched[conn].ack.is_some() {
+            self.check_ping_gap(now, conn);
+            self.check_drain(now, conn);
+            self.check_silence(now, conn);
+            self.check_good(conn);
+            self.check_delivered(now, conn);
+            self.check_revocation(now, conn);
         } else {
-            self.check_patience(now, line);
+            self.check_patience(now, conn);
         }
     }
 
     /// A silent peer is closed at its time, not before and not after.
-    fn check_silence(&mut self, now: Instant, line: usize) {
+    fn check_silence(&mut self, now: Instant, conn: usize) {
         let heartbeat = self.scenario.session.heartbeat;
-        let watched = &self.watched[line];
+        let watched = &self.watched[conn];
         let Some(last) = watched.last_received.filter(|_| self.drained.is_none()) else { return };
         let life = last.max(watched.ack.map_or(last, |ack| ack.at));
         // Who closes, or is closed for another reason, has so long to take what is on its way.
         let closing = watched.was_short_since(Instant(now.0.saturating_sub(1_000)))
-            || (watched.leaving.is_some() && !matches!(self.scenario.manners[line].ending, Ending::Vanish))
-            || !watched.good && self.scenario.manners[line].misbehaviour != Misbehaviour::None;
+            || (watched.leaving.is_some() && !matches!(self.scenario.manners[conn].ending, Ending::Vanish))
+            || !watched.good && self.scenario.manners[conn].misbehaviour != Misbehaviour::None;
         let more = if closing { limits::CLOSE_DEADLINE } else { Duration::ZERO };
         let due = life + heartbeat.timeout + heartbeat.busy_grace + more;
-        self.late("a silent peer is closed at its time", line, due, now);
-        let watched = &self.watched[line];
+        self.late("a silent peer is closed at its time", conn, due, now);
+        let watched = &self.watched[conn];
         // A frame that tells the hub's own reason: who had been heard of lately was not silent.
         let silent = watched.told.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
         let silence = now.since(last);
         if silent && !self.scenario.tls && silence < heartbeat.timeout {
-            self.fail("a silent peer is closed at its time", Some(line), format!("after {silence:?}"));
+            self.fail("a silent peer is closed at its time", Some(conn), format!("after {silence:?}"));
         }
-        let there = self.scenario.manners[line].conduct.is_perfect() || self.scenario.strict;
+        let there = self.scenario.manners[conn].conduct.is_perfect() || self.scenario.strict;
         if silent && there && !self.scenario.tls && silence < heartbeat.timeout + heartbeat.busy_grace {
-            self.fail("a peer whose kernel acknowledges has its grace", Some(line), format!("after {silence:?}"));
+            self.fail("a peer whose kernel acknowledges has its grace", Some(conn), format!("after {silence:?}"));
         }
     }
 
     /// A peer was taken for dead: it must not have answered every ping that reached it.
-    pub(super) fn check_answered_pings(&mut self, line: usize) {
-        let (watched, manner) = (&self.watched[line], &self.scenario.manners[line]);
+    pub(super) fn check_answered_pings(&mut self, conn: usize) {
+        let (watched, manner) = (&self.watched[conn], &self.scenario.manners[conn]);
         let answers = manner.pongs && manner.reading == Reading::Eager && manner.misbehaviour == Misbehaviour::None;
         if self.scenario.strict && answers && watched.leaving.is_none() {
-            self.fail("a peer that answers its pings is not closed", Some(line), String::new());
+            self.fail("a peer that answers its pings is not closed", Some(conn), String::new());
         }
     }
 
     /// A peer that gives no reason is not closed.
-    fn check_good(&mut self, line: usize) {
-        let watched = &self.watched[line];
+    fn check_good(&mut self, conn: usize) {
+        let watched = &self.watched[conn];
         let revoked = watched.key.is_some_and(|key| self.roster.end_of(key).begun.is_some());
         if watched.good && watched.leaving.is_none() && !revoked && self.drained.is_none() {
             let told = watched.told;
-            self.fail("a good peer is not closed", Some(line), format!("{told:?}"));
+            self.fail("a good peer is not closed", Some(conn), format!("{told:?}"));
         }
     }
 
     /// What was answered a second ago is whole on a connection that takes all.
-    pub(super) fn check_delivered(&mut self, now: Instant, line: usize) {
-        let watched = &self.watched[line];
+    pub(super) fn check_delivered(&mut self, now: Instant, conn: usize) {
+        let watched = &self.watched[conn];
         let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
         if !watched.good || watched.was_short || self.roster.end_of(key).begun.is_some() {
             return;
@@ -177,56 +177,56 @@ impl Oracle {
             fact.offset.filter(|offset| old && *offset > seen && *offset > ack.offset)
         });
         if let Some(offset) = missing {
-            self.fail("nothing is lost between ack and close", Some(line), format!("{offset} is missing after {seen}"));
+            self.fail("nothing is lost between ack and close", Some(conn), format!("{offset} is missing after {seen}"));
         }
     }
 
     /// A revoked key's connections end within a second where their peers read.
-    fn check_revocation(&mut self, now: Instant, line: usize) {
-        let watched = &self.watched[line];
+    fn check_revocation(&mut self, now: Instant, conn: usize) {
+        let watched = &self.watched[conn];
         let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
         let end = self.roster.end_of(key);
         let since = if self.scenario.strict { end.begun } else { end.committed };
         let Some(committed) = since.filter(|at| *at <= now) else { return };
         self.sight("revoked with connections");
-        let watched = &self.watched[line];
+        let watched = &self.watched[conn];
         let unread = watched.was_short_since(committed) && !self.scenario.strict;
         let left = watched.leaving.is_some() && !self.scenario.strict;
         if !unread && !left && self.drained.is_none() {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             let due = committed.max(ack.at) + REVOCATION + lanes;
-            let watched = &self.watched[line];
+            let watched = &self.watched[conn];
             if now > due {
                 let text = format!("{:?} after the change; short since {:?}", now.since(committed), watched.short);
-                self.fail("a revoked key's connections end within a second", Some(line), text);
+                self.fail("a revoked key's connections end within a second", Some(conn), text);
             }
         }
     }
 
     /// Who says nothing, or only a part of it, has so much time.
-    fn check_patience(&mut self, now: Instant, line: usize) {
-        let watched = &self.watched[line];
-        let manner = &self.scenario.manners[line];
+    fn check_patience(&mut self, now: Instant, conn: usize) {
+        let watched = &self.watched[conn];
+        let manner = &self.scenario.manners[conn];
         let Some(accepted) = watched.accepted.filter(|_| self.drained.is_none() && !watched.made_room) else { return };
         let asked = watched.asked_received.is_some() || watched.answered_at.is_some();
         if !asked && manner.misbehaviour == Misbehaviour::HalfHead && watched.leaving.is_none() {
             let due = accepted + self.scenario.session.handshake_deadline;
             // The last words of the hub may have to wait for the socket.
             let due = if watched.was_short { due + self.scenario.session.write_deadline } else { due };
-            self.late("a handshake has its time and not more", line, due, now);
-            if now + Duration::from_millis(1) < due && !self.watched[line].was_short {
-                self.fail("a handshake has its time and not more", Some(line), format!("{:?} early", due.since(now)));
+            self.late("a handshake has its time and not more", conn, due, now);
+            if now + Duration::from_millis(1) < due && !self.watched[conn].was_short {
+                self.fail("a handshake has its time and not more", Some(conn), format!("{:?} early", due.since(now)));
             }
         }
-        let idle = self.ledger.waiting(line) == 0 && watched_idle(&self.watched[line]);
-        if let Some(answered) = self.watched[line].answered_at.filter(|_| idle) {
+        let idle = self.ledger.waiting(conn) == 0 && watched_idle(&self.watched[conn]);
+        if let Some(answered) = self.watched[conn].answered_at.filter(|_| idle) {
             let due = answered + limits::HTTP_IDLE_DEADLINE;
-            self.late("an idle connection has its time and not more", line, due, now);
+            self.late("an idle connection has its time and not more", conn, due, now);
             // The time runs from when the answer was given, a visit or two before it was written.
             if now + Duration::from_millis(10) < due {
                 self.fail(
                     "an idle connection has its time and not more",
-                    Some(line),
+                    Some(conn),
                     format!("{:?} early", due.since(now)),
                 );
             } else {
@@ -236,11 +236,11 @@ impl Oracle {
     }
 
     /// A socket that takes bytes again is written to, for something was left over.
-    pub(super) fn check_offered(&mut self, now: Instant, line: usize, socket: &Socket) {
+    pub(super) fn check_offered(&mut self, now: Instant, conn: usize, socket: &Socket) {
         if let Some(offered) = socket.offered_since {
             // It may be on its way to another core.
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
-            self.late("a socket that takes bytes again is written to", line, offered + lanes, now);
+            self.late("a socket that takes bytes again is written to", conn, offered + lanes, now);
         }
     }
 
@@ -255,40 +255,40 @@ impl Oracle {
     }
 
     /// In a drain, whoever takes all is told so by the end of the window.
-    fn check_drain(&mut self, now: Instant, line: usize) {
+    fn check_drain(&mut self, now: Instant, conn: usize) {
         let Some(drained) = self.drained else { return };
-        let watched = &self.watched[line];
+        let watched = &self.watched[conn];
         if watched.good && !watched.was_short && watched.leaving.is_none() {
             if watched.told.is_none() {
-                return self.fail("a drain tells whoever it closes", Some(line), String::new());
+                return self.fail("a drain tells whoever it closes", Some(conn), String::new());
             }
             // Some are told while others still join: the window begins with the order to drain.
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
             let due = drained + self.scenario.drain_window + lanes;
-            self.late("a drain closes all within its window", line, due, now);
+            self.late("a drain closes all within its window", conn, due, now);
         }
     }
 
     /// A socket that takes nothing is closed at its time.
-    fn check_stall(&mut self, now: Instant, line: usize, socket: &Socket) {
+    fn check_stall(&mut self, now: Instant, conn: usize, socket: &Socket) {
         let Some(short) = socket.short_since.filter(|_| self.drained.is_none()) else { return };
         let deadline = self.scenario.session.write_deadline;
         // What the peer has acknowledged since gives the socket its whole deadline once more.
         let due = if socket.arrived_at > short { socket.arrived_at + deadline * 2 } else { short + deadline };
-        self.late("a stalled socket is closed at its time", line, due, now);
+        self.late("a stalled socket is closed at its time", conn, due, now);
         if now >= due {
             self.sight("write deadline");
         }
     }
 
     /// A peer that has gone is noticed.
-    fn check_leaving(&mut self, now: Instant, line: usize, socket: &Socket) {
+    fn check_leaving(&mut self, now: Instant, conn: usize, socket: &Socket) {
         let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
-        let watched = &self.watched[line];
+        let watched = &self.watched[conn];
         let free = watched.short.is_none() && !watched.was_short_since(Instant(now.0.saturating_sub(1_000_000)));
         let streaming = watched.ack.is_some() && free && watched.leaving.is_some();
         let since = watched.ack.map_or(now, |ack| ack.at);
-        let misbehaviour = self.scenario.manners[line].misbehaviour;
+        let misbehaviour = self.scenario.manners[conn].misbehaviour;
         let flood = matches!(misbehaviour, Misbehaviour::PingFlood | Misbehaviour::Chatter);
         let gone = match (socket.reset, socket.fin) {
             (Some(reset), _) if watched.accepted.is_some() => Some(reset.max(watched.accepted.unwrap_or(reset))),
@@ -296,29 +296,29 @@ impl Oracle {
             _ => None,
         };
         if let Some(gone) = gone {
-            self.late("a peer that has gone is noticed", line, gone + lanes, now);
+            self.late("a peer that has gone is noticed", conn, gone + lanes, now);
         }
     }
 
     /// The hub has let the socket go.
-    pub(super) fn closed(&mut self, now: Instant, line: usize, socket: &Socket) {
-        self.ended(now, line, socket);
-        self.watched[line].closed = Some(now);
-        let watched = &self.watched[line];
-        let waiting = self.ledger.open.get(&line).into_iter().flatten();
+    pub(super) fn closed(&mut self, now: Instant, conn: usize, socket: &Socket) {
+        self.ended(now, conn, socket);
+        self.watched[conn].closed = Some(now);
+        let watched = &self.watched[conn];
+        let waiting = self.ledger.open.get(&conn).into_iter().flatten();
         let unanswered = waiting.filter(|call| self.ledger.calls[**call].received.is_some()).count();
         let last = watched.last_answer && !self.scenario.strict;
         let excused = last || self.drained.is_some() || socket.reset.is_some() || !watched.good;
         let left = watched.leaving.is_some() && !self.scenario.strict;
         if unanswered > 0 && !excused && !left {
-            self.fail("every request is answered", Some(line), format!("{unanswered} are not"));
+            self.fail("every request is answered", Some(conn), format!("{unanswered} are not"));
         }
         // A FIN behind a close frame is noticed at once; without one the hub waits for a moment.
-        let told = self.watched[line].told.map(|(_, at)| at);
-        let free = told.is_some_and(|told| !self.watched[line].was_short_since(told));
+        let told = self.watched[conn].told.map(|(_, at)| at);
+        let free = told.is_some_and(|told| !self.watched[conn].was_short_since(told));
         if let Some(told) = told.filter(|_| free && self.drained.is_none()) {
             let most = told + limits::CLOSE_DEADLINE + LINGER + SLACK;
-            self.late("a closed connection goes", line, most, now);
+            self.late("a closed connection goes", conn, most, now);
         }
     }
 }
@@ -337,32 +337,32 @@ fn watched_idle(watched: &super::oracle::Watched) -> bool {
 
 impl Oracle {
     /// What the hub keeps for a connection is bounded, also where its peer takes nothing.
-    pub(super) fn check_memory(&mut self, now: Instant, line: usize, held: &crate::engine::Held) {
+    pub(super) fn check_memory(&mut self, now: Instant, conn: usize, held: &crate::engine::Held) {
         let answers = self.scenario.answer_bytes_max;
         if held.session_bytes > super::world::SESSION_BYTES_MAX + answers {
             let text = format!("{} bytes of its session", held.session_bytes);
-            self.fail("the memory of a connection is bounded", Some(line), text);
+            self.fail("the memory of a connection is bounded", Some(conn), text);
         }
-        self.watched[line].unfinished_bytes = held.unfinished_bytes;
+        self.watched[conn].unfinished_bytes = held.unfinished_bytes;
         if self.scenario.strict {
-            self.check_unfinished(line);
+            self.check_unfinished(conn);
         }
-        let watched = &mut self.watched[line];
+        let watched = &mut self.watched[conn];
         let grown = held.outbox_bytes > std::mem::replace(&mut watched.outbox_bytes, held.outbox_bytes);
         let blocked = watched.short.is_some() && now.since(watched.blocked) > limits::OUTBOX_PATIENCE + SLACK;
         let most = self.scenario.outbox_bytes_max + 2 * self.scenario.event_bytes_max + limits::WRITE_BATCH_BYTES;
         if grown && blocked && held.outbox_bytes > most {
             let text = format!("{} bytes of events wait for a socket that takes none", held.outbox_bytes);
-            self.fail("the memory of a connection is bounded", Some(line), text);
+            self.fail("the memory of a connection is bounded", Some(conn), text);
         }
     }
 
     /// What one gateway's key has begun to send, over all of its connections.
-    fn check_unfinished(&mut self, line: usize) {
+    fn check_unfinished(&mut self, conn: usize) {
         let sum: usize =
             self.watched.iter().filter(|watched| watched.closed.is_none()).map(|it| it.unfinished_bytes).sum();
         if sum > 2 * limits::MANIFEST_BYTES_MAX {
-            self.fail("unfinished bodies of one gateway are bounded", Some(line), format!("{sum} bytes"));
+            self.fail("unfinished bodies of one gateway are bounded", Some(conn), format!("{sum} bytes"));
         }
     }
 }

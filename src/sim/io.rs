@@ -20,20 +20,20 @@ pub(super) struct SimIo {
 
 /// A socket that a core holds, or that is on its way between two.
 pub(super) struct SimSocket {
-    line: usize,
+    conn: usize,
     dropped: Option<Rc<RefCell<Vec<usize>>>>,
 }
 
 impl SimSocket {
-    pub(super) fn line(&self) -> usize {
-        self.line
+    pub(super) fn conn(&self) -> usize {
+        self.conn
     }
 }
 
 impl Drop for SimSocket {
     fn drop(&mut self) {
         if let Some(dropped) = &self.dropped {
-            dropped.borrow_mut().push(self.line);
+            dropped.borrow_mut().push(self.conn);
         }
     }
 }
@@ -115,37 +115,37 @@ impl Io for SimIo {
             net.oracle.sight("no descriptor");
             return Accepted::Exhausted(io::Error::from_raw_os_error(24));
         }
-        let Some(line) = net.cores[self.core].waiting.pop_front() else { return Accepted::Blocked };
-        let state = &mut net.lines[line];
+        let Some(conn) = net.cores[self.core].waiting.pop_front() else { return Accepted::Blocked };
+        let state = &mut net.conns[conn];
         state.accepted = Some(now);
-        net.trace.add(now, Some(line), || format!("accepted by core {}", self.core));
-        net.oracle.accepted(now, line, state.connected.unwrap_or(now).max(net.descriptors.1));
-        let socket = SimSocket { line, dropped: Some(Rc::clone(&net.dropped)) };
-        Accepted::Socket { socket, peer: state.address, side: net.oracle.side(line) }
+        net.trace.add(now, Some(conn), || format!("accepted by core {}", self.core));
+        net.oracle.accepted(now, conn, state.connected.unwrap_or(now).max(net.descriptors.1));
+        let socket = SimSocket { conn, dropped: Some(Rc::clone(&net.dropped)) };
+        Accepted::Socket { socket, peer: state.address, side: net.oracle.side(conn) }
     }
 
     fn stop_accepting(&mut self) {
         let net = &mut *self.net.borrow_mut();
         let now = net.cores[self.core].now();
         net.cores[self.core].listening = false;
-        for line in std::mem::take(&mut net.cores[self.core].waiting) {
-            net.lines[line].socket.reset = Some(now);
-            net.close(line, now);
+        for conn in std::mem::take(&mut net.cores[self.core].waiting) {
+            net.conns[conn].socket.reset = Some(now);
+            net.close(conn, now);
         }
     }
 
     fn attach(&mut self, socket: &mut SimSocket, key: LinkKey) -> bool {
         let (now, mut net) = self.now_spent(cost::ATTACH);
-        net.lines[socket.line].owner = Some((self.core, key));
+        net.conns[socket.conn].owner = Some((self.core, key));
         // What is ready already is reported.
-        net.mark(socket.line, now);
+        net.mark(socket.conn, now);
         true
     }
 
     fn receive(&mut self, socket: &mut SimSocket, room: &mut [u8]) -> Received {
-        let line = socket.line;
+        let conn = socket.conn;
         let (handshake, bytes) = {
-            let state = &mut self.net.borrow_mut().lines[line];
+            let state = &mut self.net.borrow_mut().conns[conn];
             let handshake = state.client.is_tls() && state.handshakes < HANDSHAKE_READS && state.socket.unread() > 0;
             state.handshakes += u32::from(handshake);
             (handshake, state.socket.unread().min(room.len()) as u64)
@@ -153,34 +153,34 @@ impl Io for SimIo {
         let hello = if handshake { cost::HANDSHAKE } else { 0 };
         let (now, mut net) = self.now_spent(cost::RECEIVE + bytes * cost::KILOBYTE / 1_000 + hello);
         let net = &mut *net;
-        let received = net.lines[line].socket.read(room);
-        net.trace.add(now, Some(line), || format!("core {} reads {received:?}", self.core));
+        let received = net.conns[conn].socket.read(room);
+        net.trace.add(now, Some(conn), || format!("core {} reads {received:?}", self.core));
         if let Received::Bytes(_) = received {
-            net.oracle.received(now, line, net.lines[line].socket.received);
+            net.oracle.received(now, conn, net.conns[conn].socket.received);
             // The peer's kernel may send what had no room here.
-            net.schedule_turn(line, now);
+            net.schedule_turn(conn, now);
         }
         received
     }
 
     fn send(&mut self, socket: &mut SimSocket, bytes: &[u8]) -> Sent {
-        let line = socket.line;
+        let conn = socket.conn;
         let (now, mut net) = self.now_spent(cost::SEND + bytes.len() as u64 * cost::KILOBYTE / 1_000);
         let net = &mut *net;
-        if net.lines[line].socket.hub_shut {
-            net.oracle.fail("nothing follows a FIN", Some(line), format!("{} bytes", bytes.len()));
+        if net.conns[conn].socket.hub_shut {
+            net.oracle.fail("nothing follows a FIN", Some(conn), format!("{} bytes", bytes.len()));
         }
-        net.oracle.check_offered(now, line, &net.lines[line].socket);
-        let sent = net.lines[line].socket.write(now, bytes.len(), &mut net.rng);
-        net.trace.add(now, Some(line), || format!("core {} sends {sent:?} of {}", self.core, bytes.len()));
+        net.oracle.check_offered(now, conn, &net.conns[conn].socket);
+        let sent = net.conns[conn].socket.write(now, bytes.len(), &mut net.rng);
+        net.trace.add(now, Some(conn), || format!("core {} sends {sent:?} of {}", self.core, bytes.len()));
         if let Sent::Took(took) = sent {
             if took < bytes.len() {
-                net.oracle.short(now, line, took > 0);
+                net.oracle.short(now, conn, took > 0);
             } else {
-                net.oracle.flows(now, line);
+                net.oracle.flows(now, conn);
             }
-            net.look_at(now, line, &bytes[..took]);
-            net.keep_moving(line, now);
+            net.look_at(now, conn, &bytes[..took]);
+            net.keep_moving(conn, now);
         }
         sent
     }
@@ -188,35 +188,35 @@ impl Io for SimIo {
     fn shutdown_write(&mut self, socket: &mut SimSocket) {
         let (now, mut net) = self.now_spent(cost::PEER);
         let net = &mut *net;
-        let state = &mut net.lines[socket.line];
+        let state = &mut net.conns[socket.conn];
         state.socket.hub_shut = true;
-        net.trace.add(now, Some(socket.line), || "FIN of the hub".to_owned());
+        net.trace.add(now, Some(socket.conn), || "FIN of the hub".to_owned());
         if !state.client.is_whole() {
-            net.oracle.fail("a FIN stands behind whole frames", Some(socket.line), String::new());
+            net.oracle.fail("a FIN stands behind whole frames", Some(socket.conn), String::new());
         }
-        net.oracle.ended(now, socket.line, &net.lines[socket.line].socket);
-        net.turn_of(socket.line, now);
+        net.oracle.ended(now, socket.conn, &net.conns[socket.conn].socket);
+        net.turn_of(socket.conn, now);
     }
 
     fn peer(&mut self, socket: &SimSocket) -> PeerState {
         let (now, mut net) = self.now_spent(cost::PEER);
-        net.lines[socket.line].socket.state(now)
+        net.conns[socket.conn].socket.state(now)
     }
 
     fn close(&mut self, mut socket: SimSocket, how: Ending) {
         socket.dropped = None;
         let (now, mut net) = self.now_spent(cost::CLOSE);
         if how == Ending::Abort {
-            net.lines[socket.line].socket.abort();
+            net.conns[socket.conn].socket.abort();
         }
-        net.close(socket.line, now);
+        net.close(socket.conn, now);
     }
 
     fn detach(&mut self, socket: SimSocket) -> SimSocket {
         let (_, mut net) = self.now_spent(cost::ATTACH);
-        let line = socket.line;
-        net.lines[line].owner = None;
-        net.unmark(self.core, line);
+        let conn = socket.conn;
+        net.conns[conn].owner = None;
+        net.unmark(self.core, conn);
         net.oracle.sight("handoff");
         drop(net);
         socket

@@ -100,7 +100,7 @@ pub(super) enum Asked {
 
 /// One request.
 pub(super) struct Call {
-    pub(super) line: usize,
+    pub(super) conn: usize,
     pub(super) asked: Asked,
     pub(super) begun: Instant,
     /// Where it ends among the bytes that its peer sends.
@@ -140,10 +140,10 @@ impl Ledger {
     }
 
     /// A call begins; its end is set once it is known.
-    pub(super) fn begin(&mut self, line: usize, now: Instant, asked: Asked) {
-        self.open.entry(line).or_default().push_back(self.calls.len());
+    pub(super) fn begin(&mut self, conn: usize, now: Instant, asked: Asked) {
+        self.open.entry(conn).or_default().push_back(self.calls.len());
         self.calls.push(Call {
-            line,
+            conn,
             asked,
             begun: now,
             end: u64::MAX,
@@ -162,8 +162,8 @@ impl Ledger {
     }
 
     /// What the line's peer has said before the handshake of TLS was over ends here.
-    pub(super) fn early_ends(&mut self, line: usize, end: u64) {
-        for call in self.open.get(&line).into_iter().flatten() {
+    pub(super) fn early_ends(&mut self, conn: usize, end: u64) {
+        for call in self.open.get(&conn).into_iter().flatten() {
             let call = &mut self.calls[*call];
             if call.end == u64::MAX {
                 (call.end, call.early) = (end, true);
@@ -172,8 +172,8 @@ impl Ledger {
     }
 
     /// The hub's kernel has so many bytes of the line.
-    pub(super) fn arrived(&mut self, now: Instant, line: usize, total: u64) {
-        for call in self.open.get(&line).into_iter().flatten() {
+    pub(super) fn arrived(&mut self, now: Instant, conn: usize, total: u64) {
+        for call in self.open.get(&conn).into_iter().flatten() {
             let call = &mut self.calls[*call];
             if call.end <= total && call.arrived.is_none() {
                 call.arrived = Some(now);
@@ -182,8 +182,8 @@ impl Ledger {
     }
 
     /// The hub has read so many bytes of the line.
-    pub(super) fn received(&mut self, now: Instant, line: usize, total: u64) {
-        for call in self.open.get(&line).into_iter().flatten() {
+    pub(super) fn received(&mut self, now: Instant, conn: usize, total: u64) {
+        for call in self.open.get(&conn).into_iter().flatten() {
             let call = &mut self.calls[*call];
             if call.end <= total && call.received.is_none() {
                 call.received = Some(now);
@@ -192,8 +192,8 @@ impl Ledger {
     }
 
     /// Calls that the line's peer has begun and that are not answered.
-    pub(super) fn waiting(&self, line: usize) -> usize {
-        self.open.get(&line).map_or(0, VecDeque::len)
+    pub(super) fn waiting(&self, conn: usize) -> usize {
+        self.open.get(&conn).map_or(0, VecDeque::len)
     }
 
     /// The event with this payload.

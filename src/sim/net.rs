@@ -50,7 +50,7 @@ pub(super) enum What {
 }
 
 /// One peer's connection: its socket, and what it makes of the hub's bytes.
-pub(super) struct Line {
+pub(super) struct Conn {
     pub(super) socket: Socket,
     pub(super) client: Client,
     /// What the peer will react to once it has read so many bytes.
@@ -70,7 +70,7 @@ pub(super) struct Line {
     moving: bool,
 }
 
-impl Line {
+impl Conn {
     pub(super) fn new(socket: Socket, client: Client, address: SocketAddr, latency: u64) -> Self {
         Self {
             socket,
@@ -121,7 +121,7 @@ pub(super) struct Net {
     wall_offset: i64,
     pub(super) rng: Rng,
     pub(super) scenario: Scenario,
-    pub(super) lines: Vec<Line>,
+    pub(super) conns: Vec<Conn>,
     pub(super) cores: Vec<Core>,
     pub(super) store: Store,
     pub(super) oracle: Oracle,
@@ -140,7 +140,7 @@ impl Net {
     pub(super) fn new(
         scenario: Scenario,
         rng: Rng,
-        lines: Vec<Line>,
+        conns: Vec<Conn>,
         store: Store,
         oracle: Oracle,
         trace: Trace,
@@ -165,7 +165,7 @@ impl Net {
             rng,
             cores: (0..count).map(core).collect(),
             scenario,
-            lines,
+            conns,
             store,
             oracle,
             trace,
@@ -193,9 +193,9 @@ impl Net {
                     self.cores[core].plan = None;
                     return Some(what);
                 }
-                What::Peer(line) if self.lines[line].turn_at != Some(at) => {}
-                What::Peer(line) => {
-                    self.lines[line].turn_at = None;
+                What::Peer(conn) if self.conns[conn].turn_at != Some(at) => {}
+                What::Peer(conn) => {
+                    self.conns[conn].turn_at = None;
                     return Some(what);
                 }
                 _ => return Some(what),
@@ -236,16 +236,16 @@ impl Net {
     }
 
     /// The socket may have something new for the hub.
-    pub(super) fn mark(&mut self, line: usize, at: Instant) {
-        let Some((core, _)) = self.lines[line].owner else { return };
-        if !self.cores[core].marked.contains(&line) {
-            self.cores[core].marked.push_back(line);
+    pub(super) fn mark(&mut self, conn: usize, at: Instant) {
+        let Some((core, _)) = self.conns[conn].owner else { return };
+        if !self.cores[core].marked.contains(&conn) {
+            self.cores[core].marked.push_back(conn);
         }
         self.wake(core, at);
     }
 
-    pub(super) fn unmark(&mut self, core: usize, line: usize) {
-        self.cores[core].marked.retain(|marked| *marked != line);
+    pub(super) fn unmark(&mut self, core: usize, conn: usize) {
+        self.cores[core].marked.retain(|marked| *marked != conn);
     }
 
     /// What has become ready for a core, up to the bound of one look.
@@ -253,8 +253,8 @@ impl Net {
         let now = self.cores[core].now();
         let count = self.cores[core].marked.len().min(self.scenario.harvest_max);
         let marked: Vec<_> = self.cores[core].marked.drain(..count).collect();
-        let ready = |line: usize| {
-            let Line { owner, socket, .. } = &self.lines[line];
+        let ready = |conn: usize| {
+            let Conn { owner, socket, .. } = &self.conns[conn];
             owner.map(|(_, key)| (key, socket.readiness(now)))
         };
         marked.into_iter().filter_map(ready).filter(|(_, ready)| *ready != Ready::default()).collect()
@@ -266,80 +266,80 @@ impl Net {
 
     /// Sockets that the hub has.
     pub(super) fn open_sockets(&self) -> usize {
-        self.lines.iter().filter(|line| line.accepted.is_some() && !line.socket.hub_closed).count()
+        self.conns.iter().filter(|conn| conn.accepted.is_some() && !conn.socket.hub_closed).count()
     }
 
     /// Sees to it that the bytes in the line's kernels go on moving.
-    pub(super) fn keep_moving(&mut self, line: usize, now: Instant) {
-        if self.lines[line].moving {
+    pub(super) fn keep_moving(&mut self, conn: usize, now: Instant) {
+        if self.conns[conn].moving {
             return;
         }
-        if let Some(at) = self.lines[line].socket.next_move(now) {
-            self.lines[line].moving = true;
-            self.schedule(at, What::Move(line));
+        if let Some(at) = self.conns[conn].socket.next_move(now) {
+            self.conns[conn].moving = true;
+            self.schedule(at, What::Move(conn));
         }
     }
 
     /// Bytes get across: the peer may read, and the hub may write.
-    pub(super) fn handle_move(&mut self, line: usize) {
+    pub(super) fn handle_move(&mut self, conn: usize) {
         let now = self.now;
-        let state = &mut self.lines[line];
+        let state = &mut self.conns[conn];
         state.moving = false;
         state.socket.advance(now);
         if state.socket.short_since.is_some() && state.socket.is_writable(now) {
             state.socket.short_since = None;
             state.socket.offered_since = Some(now);
-            self.mark(line, now);
+            self.mark(conn, now);
         }
-        if self.lines[line].socket.arrived > 0 {
-            self.turn_of(line, now);
+        if self.conns[conn].socket.arrived > 0 {
+            self.turn_of(conn, now);
         }
-        self.keep_moving(line, now);
+        self.keep_moving(conn, now);
     }
 
     /// The peer looks at its socket after a moment.
-    pub(super) fn turn_of(&mut self, line: usize, now: Instant) {
-        let latency = self.rng.below(self.lines[line].latency + 1);
-        self.schedule_turn(line, Instant(now.0 + latency));
+    pub(super) fn turn_of(&mut self, conn: usize, now: Instant) {
+        let latency = self.rng.below(self.conns[conn].latency + 1);
+        self.schedule_turn(conn, Instant(now.0 + latency));
     }
 
     /// The peer has a turn at `at`, if not earlier: each turn finds out itself when the next one is due.
-    pub(super) fn schedule_turn(&mut self, line: usize, at: Instant) {
+    pub(super) fn schedule_turn(&mut self, conn: usize, at: Instant) {
         let at = at.max(self.now);
-        if self.lines[line].turn_at.is_none_or(|planned| at < planned) {
-            self.lines[line].turn_at = Some(at);
-            self.schedule(at, What::Peer(line));
+        if self.conns[conn].turn_at.is_none_or(|planned| at < planned) {
+            self.conns[conn].turn_at = Some(at);
+            self.schedule(at, What::Peer(conn));
         }
     }
 
     /// Bytes that a kernel took: the oracle looks at them at once, and the peer when it has read so far.
-    pub(super) fn look_at(&mut self, now: Instant, line: usize, bytes: &[u8]) {
+    pub(super) fn look_at(&mut self, now: Instant, conn: usize, bytes: &[u8]) {
         let mut seen = Vec::new();
-        let state = &mut self.lines[line];
+        let state = &mut self.conns[conn];
         let answer = state.client.feed(bytes, &mut seen);
         let accepted = state.socket.accepted;
         if answer {
             state.cues.push_back((accepted, Cue::Handshake));
         }
         for item in seen {
-            self.lines[line].cues.extend(item.cue().map(|cue| (accepted, cue)));
-            self.oracle.took(now, line, &item, &mut self.trace);
+            self.conns[conn].cues.extend(item.cue().map(|cue| (accepted, cue)));
+            self.oracle.took(now, conn, &item, &mut self.trace);
         }
     }
 
     /// The hub lets a socket go: what was written still goes out.
-    pub(super) fn close(&mut self, line: usize, now: Instant) {
-        let state = &mut self.lines[line];
+    pub(super) fn close(&mut self, conn: usize, now: Instant) {
+        let state = &mut self.conns[conn];
         if std::mem::replace(&mut state.socket.hub_closed, true) {
             return;
         }
         if let Some((core, _)) = state.owner.take() {
-            self.unmark(core, line);
+            self.unmark(core, conn);
         }
-        self.oracle.closed(now, line, &self.lines[line].socket);
-        self.trace.add(now, Some(line), || "closed by the hub".to_owned());
-        self.turn_of(line, now);
-        self.keep_moving(line, now);
+        self.oracle.closed(now, conn, &self.conns[conn].socket);
+        self.trace.add(now, Some(conn), || "closed by the hub".to_owned());
+        self.turn_of(conn, now);
+        self.keep_moving(conn, now);
     }
 
     /// Sends by a lane; wakes the core when it arrives.

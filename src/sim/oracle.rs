@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 #[derive(Clone, Debug)]
 pub(super) struct Violation {
     pub(super) rule: &'static str,
-    pub(super) line: Option<usize>,
+    pub(super) conn: Option<usize>,
     pub(super) text: String,
 }
 
@@ -141,55 +141,55 @@ impl Oracle {
     }
 
     /// Notes the first rule that is broken.
-    pub(super) fn fail(&mut self, rule: &'static str, line: Option<usize>, text: String) {
+    pub(super) fn fail(&mut self, rule: &'static str, conn: Option<usize>, text: String) {
         if let Some(count) = self.counted.get_mut(rule) {
             *count += 1;
             return;
         }
-        self.violation.get_or_insert(Violation { rule, line, text });
+        self.violation.get_or_insert(Violation { rule, conn, text });
     }
 
-    pub(super) fn side(&self, line: usize) -> Side {
-        match self.scenario.manners[line].side {
+    pub(super) fn side(&self, conn: usize) -> Side {
+        match self.scenario.manners[conn].side {
             Some(side) => side,
             None => Side::Both,
         }
     }
 
     /// The peer has said its opening, which ends here among its bytes.
-    pub(super) fn asked(&mut self, now: Instant, line: usize, end: u64) {
-        self.watched[line].asked = Some(now);
-        self.watched[line].asked_end = end;
+    pub(super) fn asked(&mut self, now: Instant, conn: usize, end: u64) {
+        self.watched[conn].asked = Some(now);
+        self.watched[conn].asked_end = end;
     }
 
     /// What the peer has said before the handshake of TLS was over ends here among its bytes.
-    pub(super) fn early_ends(&mut self, line: usize, end: u64) {
-        let half = self.scenario.manners[line].misbehaviour == Misbehaviour::HalfHead;
-        if self.watched[line].asked_end == u64::MAX && !half {
-            self.watched[line].asked_end = end;
+    pub(super) fn early_ends(&mut self, conn: usize, end: u64) {
+        let half = self.scenario.manners[conn].misbehaviour == Misbehaviour::HalfHead;
+        if self.watched[conn].asked_end == u64::MAX && !half {
+            self.watched[conn].asked_end = end;
         }
-        self.ledger.early_ends(line, end);
+        self.ledger.early_ends(conn, end);
     }
 
     /// The hub has read so many bytes of a peer.
-    pub(super) fn received(&mut self, now: Instant, line: usize, total: u64) {
-        let watched = &mut self.watched[line];
+    pub(super) fn received(&mut self, now: Instant, conn: usize, total: u64) {
+        let watched = &mut self.watched[conn];
         watched.last_received = Some(now);
         if watched.asked.is_some() && watched.asked_received.is_none() && watched.asked_end <= total {
             watched.asked_received = Some(now);
         }
-        self.ledger.received(now, line, total);
+        self.ledger.received(now, conn, total);
     }
 
     /// The peer is about to leave.
-    pub(super) fn leaves(&mut self, now: Instant, line: usize) {
-        self.watched[line].leaving.get_or_insert(now);
+    pub(super) fn leaves(&mut self, now: Instant, conn: usize) {
+        self.watched[conn].leaving.get_or_insert(now);
     }
 
     /// The kernel did not take all of a write.
-    pub(super) fn short(&mut self, now: Instant, line: usize, progress: bool) {
+    pub(super) fn short(&mut self, now: Instant, conn: usize, progress: bool) {
         self.sight("short write");
-        let watched = &mut self.watched[line];
+        let watched = &mut self.watched[conn];
         watched.was_short = true;
         if progress || watched.short.is_none() {
             watched.blocked = now;
@@ -198,8 +198,8 @@ impl Oracle {
     }
 
     /// The kernel took all of a write.
-    pub(super) fn flows(&mut self, now: Instant, line: usize) {
-        let watched = &mut self.watched[line];
+    pub(super) fn flows(&mut self, now: Instant, conn: usize) {
+        let watched = &mut self.watched[conn];
         if watched.short.take().is_some() {
             watched.last_short = Some(now);
         }
@@ -211,53 +211,53 @@ impl Oracle {
     }
 
     /// Something whole went into a kernel.
-    pub(super) fn took(&mut self, now: Instant, line: usize, item: &Seen, trace: &mut Trace) {
-        trace.add(now, Some(line), || match item {
+    pub(super) fn took(&mut self, now: Instant, conn: usize, item: &Seen, trace: &mut Trace) {
+        trace.add(now, Some(conn), || match item {
             Seen::Text(text) => format!("gets {}", excerpt(text)),
             Seen::Response(status, body, _) => format!("gets {status} {}", excerpt(body)),
             other => format!("gets {other:?}"),
         });
         match item {
             // What is not TLS is answered with an alert.
-            Seen::Broken(_) if self.scenario.manners[line].misbehaviour == Misbehaviour::Garbage => {}
+            Seen::Broken(_) if self.scenario.manners[conn].misbehaviour == Misbehaviour::Garbage => {}
             // A handshake that its peer broke off.
-            Seen::Broken(_) if self.watched[line].leaving.is_some() && self.watched[line].ack.is_none() => {}
-            Seen::Broken(what) => self.fail("only whole frames in order", Some(line), what.clone()),
-            Seen::Response(status, body, last) => self.answered(now, line, *status, body, *last),
+            Seen::Broken(_) if self.watched[conn].leaving.is_some() && self.watched[conn].ack.is_none() => {}
+            Seen::Broken(what) => self.fail("only whole frames in order", Some(conn), what.clone()),
+            Seen::Response(status, body, last) => self.answered(now, conn, *status, body, *last),
             Seen::Upgraded => {}
-            Seen::Text(text) if self.watched[line].ack.is_none() => self.check_ack(now, line, text),
-            _ if self.watched[line].ack.is_none() => {
-                self.fail("the first frame is the ack", Some(line), format!("{item:?}"));
+            Seen::Text(text) if self.watched[conn].ack.is_none() => self.check_ack(now, conn, text),
+            _ if self.watched[conn].ack.is_none() => {
+                self.fail("the first frame is the ack", Some(conn), format!("{item:?}"));
             }
-            Seen::Text(text) => self.check_event(now, line, text),
-            Seen::Ping => self.check_ping(now, line),
+            Seen::Text(text) => self.check_event(now, conn, text),
+            Seen::Ping => self.check_ping(now, conn),
             Seen::Pong => {}
-            Seen::Close(code, reason) => self.check_close(line, *code, reason, now),
+            Seen::Close(code, reason) => self.check_close(conn, *code, reason, now),
         }
     }
 
     /// An answer to a gateway that is not let in, or to what was not a request.
-    pub(super) fn refused(&mut self, now: Instant, line: usize, status: u16) {
-        let platform = self.watched[line].platform;
+    pub(super) fn refused(&mut self, now: Instant, conn: usize, status: u16) {
+        let platform = self.watched[conn].platform;
         if !matches!(status, 400 | 401 | 404 | 405 | 408 | 414 | 426 | 429 | 431 | 503)
-            || self.watched[line].refused.is_some()
+            || self.watched[conn].refused.is_some()
         {
-            return self.fail("an answer is to a request", Some(line), status.to_string());
+            return self.fail("an answer is to a request", Some(conn), status.to_string());
         }
-        self.watched[line].refused = Some(status);
+        self.watched[conn].refused = Some(status);
         if platform && status != 408 {
-            self.fail("an answer is to a request", Some(line), status.to_string());
+            self.fail("an answer is to a request", Some(conn), status.to_string());
         }
         if !platform {
-            self.check_refusal(now, line, status);
+            self.check_refusal(now, conn, status);
         }
     }
 
     /// A rejected gateway: the status must have its cause.
-    fn check_refusal(&mut self, _: Instant, line: usize, status: u16) {
-        let watched = &self.watched[line];
+    fn check_refusal(&mut self, _: Instant, conn: usize, status: u16) {
+        let watched = &self.watched[conn];
         let asked = watched.asked.unwrap_or_default();
-        let manner = &self.scenario.manners[line];
+        let manner = &self.scenario.manners[conn];
         let plain = manner.misbehaviour.is_suffered();
         let good_key = watched.key.is_some_and(|key| self.roster.is_good(key, asked));
         let scenario = &self.scenario;
@@ -281,7 +281,7 @@ impl Oracle {
             _ => {}
         }
         if !cause {
-            self.fail("a refusal has its cause", Some(line), status.to_string());
+            self.fail("a refusal has its cause", Some(conn), status.to_string());
         }
     }
 
@@ -291,22 +291,22 @@ impl Oracle {
         if self.dead.is_some() {
             return;
         }
-        for line in 0..self.watched.len() {
-            let watched = &self.watched[line];
-            let reads = self.scenario.manners[line].reading == Reading::Eager;
+        for conn in 0..self.watched.len() {
+            let watched = &self.watched[conn];
+            let reads = self.scenario.manners[conn].reading == Reading::Eager;
             let text = format!("accepted {:?}, closed {:?}", watched.accepted, watched.closed);
             if watched.asked.is_some() && watched.closed.is_none() {
-                self.fail("everybody leaves", Some(line), text);
+                self.fail("everybody leaves", Some(conn), text);
             } else if watched.connected.is_some() != watched.reason.is_some()
                 || watched.ack.is_some_and(|ack| watched.connected != Some(ack.connection))
             {
-                self.fail("a connection connects once and disconnects once", Some(line), format!("{watched:?}"));
+                self.fail("a connection connects once and disconnects once", Some(conn), format!("{watched:?}"));
             } else if let (Some((code, _)), Some(reason)) = (watched.told, watched.reason)
                 && reads
                 && reason.code().is_some_and(|expected| expected != code)
                 && watched.leaving.is_none()
             {
-                self.fail("the close frame has the reason's code", Some(line), format!("{code} for {reason}"));
+                self.fail("the close frame has the reason's code", Some(conn), format!("{code} for {reason}"));
             }
         }
         self.check_failures();
@@ -330,16 +330,16 @@ impl Oracle {
         for (fact, entry) in self.ledger.facts.iter().enumerate() {
             let (Fate::Told(told), Some(offset)) = (&entry.fate, entry.offset) else { continue };
             let all_listed = told.failures.len() as u64 == told.failed && told.pending == 0;
-            for (line, _) in entry.written.iter().filter(|_| all_listed) {
-                let Some(ack) = self.watched[*line].ack else { continue };
+            for (conn, _) in entry.written.iter().filter(|_| all_listed) {
+                let Some(ack) = self.watched[*conn].ack else { continue };
                 let first = lost.get(&ack.connection).filter(|first| **first < offset);
                 if let Some(first) = first.filter(|_| !told.failures.contains(&ack.connection)) {
-                    broken = Some((*line, format!("{first} failed, and event {fact} at {offset} was delivered")));
+                    broken = Some((*conn, format!("{first} failed, and event {fact} at {offset} was delivered")));
                 }
             }
         }
-        if let Some((line, text)) = broken {
-            self.fail("nothing is delivered behind what failed", Some(line), text);
+        if let Some((conn, text)) = broken {
+            self.fail("nothing is delivered behind what failed", Some(conn), text);
         }
     }
 }

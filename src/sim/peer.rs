@@ -3,7 +3,7 @@
 use super::{
     behaviour::{Ending, Manner, Misbehaviour, Reading},
     client::{self, Cue},
-    net::{Line, Net},
+    net::{Conn, Net},
     requests::{self, Ask},
     rng::Rng,
 };
@@ -92,31 +92,31 @@ impl Peer {
         }
         self.open(net);
         let moved = self.read(net);
-        let line = &mut net.lines[self.index];
-        while line.cues.front().is_some_and(|(offset, _)| *offset <= self.read)
-            && let Some((_, cue)) = line.cues.pop_front()
+        let conn = &mut net.conns[self.index];
+        while conn.cues.front().is_some_and(|(offset, _)| *offset <= self.read)
+            && let Some((_, cue)) = conn.cues.pop_front()
         {
-            self.react(cue, line, &mut net.rng);
+            self.react(cue, conn, &mut net.rng);
         }
-        if self.early && !line.client.is_handshaking() {
+        if self.early && !conn.client.is_handshaking() {
             // What was said in the handshake has ended with its last flight.
             self.early = false;
             net.oracle.early_ends(self.index, self.total);
         }
-        if line.socket.hub_closed && line.socket.arrived == 0 && line.socket.queued() == 0 {
+        if conn.socket.hub_closed && conn.socket.arrived == 0 && conn.socket.queued() == 0 {
             self.fin = true;
         }
-        if line.socket.hub_shut && line.socket.arrived == 0 && line.socket.queued() == 0 {
+        if conn.socket.hub_shut && conn.socket.arrived == 0 && conn.socket.queued() == 0 {
             self.fin = true;
         }
         if self.stage == Stage::Upgraded && !self.misbehaved {
             self.misbehaved = true;
-            self.misbehave(line, &mut net.rng);
+            self.misbehave(conn, &mut net.rng);
         }
         let chatty = moved && self.stage == Stage::Upgraded && self.manner.acks && self.pings > 0;
         if chatty && net.rng.chance(200) {
             self.pings -= 1;
-            self.say_frame(0x89, b"there?", line, &mut net.rng);
+            self.say_frame(0x89, b"there?", conn, &mut net.rng);
         }
         self.ask(net);
         let mut stirred = false;
@@ -148,7 +148,7 @@ impl Peer {
             self.outgoing = (0..200).map(|_| net.rng.next() as u8).collect();
             self.total = 200;
         } else {
-            self.say(&opening, &mut net.lines[self.index]);
+            self.say(&opening, &mut net.conns[self.index]);
         }
         let whole = self.manner.misbehaviour != Misbehaviour::HalfHead && !self.early;
         net.oracle.asked(net.now, self.index, if whole { self.total } else { u64::MAX });
@@ -169,7 +169,7 @@ impl Peer {
             if self.waiting > 0 {
                 net.oracle.sight("pipelined request");
             }
-            self.say(&bytes, &mut net.lines[self.index]);
+            self.say(&bytes, &mut net.conns[self.index]);
             net.oracle.ledger.ends(if self.early { u64::MAX } else { self.total });
             net.oracle.watched[self.index].asked.get_or_insert(now);
             self.waiting += 1;
@@ -177,7 +177,7 @@ impl Peer {
     }
 
     fn read(&mut self, net: &mut Net) -> bool {
-        let socket = &mut net.lines[self.index].socket;
+        let socket = &mut net.conns[self.index].socket;
         socket.advance(net.now);
         let unread = socket.arrived;
         let reading =
@@ -193,22 +193,22 @@ impl Peer {
         take > 0
     }
 
-    fn react(&mut self, cue: Cue, line: &mut Line, rng: &mut Rng) {
+    fn react(&mut self, cue: Cue, conn: &mut Conn, rng: &mut Rng) {
         match cue {
             Cue::Handshake => {
-                let flight = line.client.flight();
+                let flight = conn.client.flight();
                 self.push(flight);
             }
             Cue::Upgraded if self.stage < Stage::Leaving => self.stage = Stage::Upgraded,
             Cue::Ping if self.manner.pongs && self.stage <= Stage::Leaving => {
-                self.say_frame(0x8a, b"", line, rng);
+                self.say_frame(0x8a, b"", conn, rng);
             }
             Cue::Text if self.manner.acks && self.stage == Stage::Upgraded => {
                 let ack = br#"{"type":"deployment.ack","payload":{"status":"success","action":"deploy"}}"#;
-                self.say_frame(0x81, ack, line, rng);
+                self.say_frame(0x81, ack, conn, rng);
             }
             Cue::Close(code) if self.stage == Stage::Upgraded => {
-                self.say_frame(0x88, &code.to_be_bytes(), line, rng);
+                self.say_frame(0x88, &code.to_be_bytes(), conn, rng);
                 self.stage = Stage::Leaving;
             }
             Cue::Response(last) => {
@@ -224,32 +224,32 @@ impl Peer {
         if self.outgoing.is_empty() { self.outgoing = sealed } else { self.outgoing.extend(sealed) }
     }
 
-    fn say(&mut self, plain: &[u8], line: &mut Line) {
-        self.early |= line.client.is_handshaking();
-        let sealed = line.client.seal(plain);
+    fn say(&mut self, plain: &[u8], conn: &mut Conn) {
+        self.early |= conn.client.is_handshaking();
+        let sealed = conn.client.seal(plain);
         self.push(sealed);
     }
 
-    fn say_frame(&mut self, first: u8, payload: &[u8], line: &mut Line, rng: &mut Rng) {
+    fn say_frame(&mut self, first: u8, payload: &[u8], conn: &mut Conn, rng: &mut Rng) {
         let frame = client::frame(first, payload, rng);
-        self.say(&frame, line);
+        self.say(&frame, conn);
     }
 
-    fn misbehave(&mut self, line: &mut Line, rng: &mut Rng) {
+    fn misbehave(&mut self, conn: &mut Conn, rng: &mut Rng) {
         match self.manner.misbehaviour {
-            Misbehaviour::Unmasked => self.say(&[0x81, 0x01, b'x'], line),
-            Misbehaviour::NotUtf8 => self.say_frame(0x81, b"\xff\xfe", line, rng),
-            Misbehaviour::TooBig => self.say_frame(0x81, &vec![b'x'; 70_000], line, rng),
+            Misbehaviour::Unmasked => self.say(&[0x81, 0x01, b'x'], conn),
+            Misbehaviour::NotUtf8 => self.say_frame(0x81, b"\xff\xfe", conn, rng),
+            Misbehaviour::TooBig => self.say_frame(0x81, &vec![b'x'; 70_000], conn, rng),
             Misbehaviour::PingFlood => {
                 let flood: Vec<u8> = (0..1_200).flat_map(|_| [0x89, 0x80, 0, 0, 0, 0]).collect();
-                self.say(&flood, line);
+                self.say(&flood, conn);
             }
             Misbehaviour::Chatter => {
                 let message = client::frame(0x81, br#"{"type":"x"}"#, rng);
-                self.say(&message.repeat(5_000), line);
+                self.say(&message.repeat(5_000), conn);
             }
-            Misbehaviour::Malformed => self.say_frame(0x81, b"{\"type\":", line, rng),
-            Misbehaviour::Binary => self.say_frame(0x82, &[7; 300], line, rng),
+            Misbehaviour::Malformed => self.say_frame(0x81, b"{\"type\":", conn, rng),
+            Misbehaviour::Binary => self.say_frame(0x82, &[7; 300], conn, rng),
             _ => {}
         }
     }
@@ -270,15 +270,15 @@ impl Peer {
         net.oracle.leaves(now, self.index);
         net.trace.add(now, Some(self.index), || format!("leaves by {:?}", self.manner.ending));
         self.stage = Stage::Leaving;
-        let line = &mut net.lines[self.index];
+        let conn = &mut net.conns[self.index];
         match self.manner.ending {
-            Ending::Close(code) if upgraded => self.say_frame(0x88, &code.to_be_bytes(), line, &mut net.rng),
+            Ending::Close(code) if upgraded => self.say_frame(0x88, &code.to_be_bytes(), conn, &mut net.rng),
             Ending::Close(_) | Ending::Fin => {
-                if line.client.is_tls() && self.manner.half_closes {
-                    let notify = line.client.goodbye();
+                if conn.client.is_tls() && self.manner.half_closes {
+                    let notify = conn.client.goodbye();
                     self.push(notify);
-                } else if line.client.is_tls() && !line.client.is_handshaking() && net.rng.chance(700) {
-                    let notify = line.client.goodbye();
+                } else if conn.client.is_tls() && !conn.client.is_handshaking() && net.rng.chance(700) {
+                    let notify = conn.client.goodbye();
                     self.push(notify);
                     self.fin = net.rng.chance(500);
                 } else {
@@ -286,11 +286,11 @@ impl Peer {
                 }
             }
             Ending::Reset => {
-                line.socket.reset = Some(now);
+                conn.socket.reset = Some(now);
                 self.stage = Stage::Gone;
             }
             Ending::Vanish | Ending::Stay => {
-                line.socket.vanished = true;
+                conn.socket.vanished = true;
                 self.stage = Stage::Gone;
             }
         }
@@ -299,7 +299,7 @@ impl Peer {
 
     fn send(&mut self, net: &mut Net) -> bool {
         let now = net.now;
-        let socket = &mut net.lines[self.index].socket;
+        let socket = &mut net.conns[self.index].socket;
         let left = self.outgoing.len() - self.sent - usize::from(self.manner.withholds && !self.outgoing.is_empty());
         if left > 0 && self.stage < Stage::Gone {
             let piece = net.rng.piece(self.manner.piece_max).max(left / 64).min(left).min(socket.inbound_room());
@@ -328,7 +328,7 @@ impl Peer {
 
     fn again(&self, net: &mut Net) -> Option<Instant> {
         let now = net.now;
-        let socket = &net.lines[self.index].socket;
+        let socket = &net.conns[self.index].socket;
         if self.stage == Stage::Gone || (socket.hub_closed && socket.arrived == 0 && socket.fin.is_some()) {
             return None;
         }

@@ -45,7 +45,7 @@ pub(super) enum Ask {
 /// Writes the request; the ledger knows it from now on.
 pub(super) fn write(
     ask: Ask,
-    line: usize,
+    conn: usize,
     now: Instant,
     roster: &mut Roster,
     ledger: &mut Ledger,
@@ -56,7 +56,7 @@ pub(super) fn write(
         Ask::Publish { gateway, size } => {
             let fact = draft(gateway, size, roster, ledger, rng);
             let body = body_of(&ledger.facts[fact], false);
-            ledger.begin(line, now, Asked::Publish(fact));
+            ledger.begin(conn, now, Asked::Publish(fact));
             post(&format!("/api/v1/gateways/{}/events", roster.gateways[gateway].id), &admin, &body)
         }
         Ask::Batch { count, size, gateway } => {
@@ -74,10 +74,10 @@ pub(super) fn write(
                 body.push(b'\n');
                 lines.push(BatchLine::Event(fact));
             }
-            ledger.begin(line, now, Asked::Batch(lines));
+            ledger.begin(conn, now, Asked::Batch(lines));
             post("/api/v1/events", &admin, &body)
         }
-        Ask::Deploy => deploy(line, now, roster, ledger, rng),
+        Ask::Deploy => deploy(conn, now, roster, ledger, rng),
         Ask::Look(path) => {
             let asked = match path {
                 "/api/internal/v1/stats" => Asked::Stats,
@@ -86,49 +86,49 @@ pub(super) fn write(
                 "/api/v1/gateways" => Asked::Show,
                 _ => Asked::Look,
             };
-            ledger.begin(line, now, asked);
+            ledger.begin(conn, now, asked);
             format!("GET {path} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n").into_bytes()
         }
         Ask::Show(gateway) => {
-            ledger.begin(line, now, Asked::Show);
+            ledger.begin(conn, now, Asked::Show);
             let id = roster.gateways[gateway].id;
             format!("GET /api/v1/gateways/{id} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n").into_bytes()
         }
         Ask::Manifest { key, size } => {
-            ledger.begin(line, now, Asked::Manifest(key));
+            ledger.begin(conn, now, Asked::Manifest(key));
             let entry = &roster.keys[key];
             let body = format!("{{\"apis\":\"{}\"}}", "m".repeat(size));
             let path = format!("/api/internal/v1/gateways/{}/manifest", roster.gateways[entry.gateway].id);
             post(&path, &format!("api-key: {}\r\n", entry.secret), body.as_bytes())
         }
-        change => write_change(change, line, now, roster, ledger),
+        change => write_change(change, conn, now, roster, ledger),
     }
 }
 
-fn write_change(ask: Ask, line: usize, now: Instant, roster: &mut Roster, ledger: &mut Ledger) -> Vec<u8> {
+fn write_change(ask: Ask, conn: usize, now: Instant, roster: &mut Roster, ledger: &mut Ledger) -> Vec<u8> {
     let admin = format!("Authorization: Bearer {ADMIN}\r\n");
     match ask {
         Ask::CreateGateway(gateway) => {
-            ledger.begin(line, now, Asked::CreateGateway(gateway));
+            ledger.begin(conn, now, Asked::CreateGateway(gateway));
             let body = format!(r#"{{"name":"later {gateway}","id":"{}"}}"#, roster.gateways[gateway].id);
             post("/api/v1/gateways", &admin, body.as_bytes())
         }
         Ask::CreateToken(key) => {
-            ledger.begin(line, now, Asked::CreateToken(key));
+            ledger.begin(conn, now, Asked::CreateToken(key));
             let entry = &roster.keys[key];
             let hash: String = hex(entry.hash);
             let path = format!("/api/v1/gateways/{}/tokens", roster.gateways[entry.gateway].id);
             post(&path, &admin, format!(r#"{{"sha256":"{hash}"}}"#).as_bytes())
         }
         Ask::Revoke(key) => {
-            ledger.begin(line, now, Asked::Revoke(key));
+            ledger.begin(conn, now, Asked::Revoke(key));
             let entry = &mut roster.keys[key];
             entry.revocation.begun.get_or_insert(now);
             let path = format!("/api/v1/gateways/{}/tokens/{}", roster.gateways[entry.gateway].id, entry.token);
             format!("DELETE {path} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n").into_bytes()
         }
         Ask::Delete(gateway) => {
-            ledger.begin(line, now, Asked::Delete(gateway));
+            ledger.begin(conn, now, Asked::Delete(gateway));
             let entry = &mut roster.gateways[gateway];
             entry.deletion.begun.get_or_insert(now);
             format!("DELETE /api/v1/gateways/{} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n", entry.id).into_bytes()
@@ -145,7 +145,7 @@ fn post(path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn deploy(line: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: &mut Rng) -> Vec<u8> {
+fn deploy(conn: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: &mut Rng) -> Vec<u8> {
     let api = rng.uuid();
     let mut facts = Vec::new();
     let mut targets = Vec::new();
@@ -156,7 +156,7 @@ fn deploy(line: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: 
         facts.push(ledger.add(fact));
         targets.push(format!(r#"{{"gatewayId":"{}","vhost":"{host}"}}"#, entry.id));
     }
-    ledger.begin(line, now, Asked::Deploy(facts));
+    ledger.begin(conn, now, Asked::Deploy(facts));
     let body = format!("[{}]", targets.join(","));
     let admin = format!("Authorization: Bearer {ADMIN}\r\n");
     post(&format!("/api/v1/apis/{api}/deploy-revision?revisionId=r1"), &admin, body.as_bytes())

@@ -32,7 +32,7 @@ pub(super) fn several(count: usize, manner: &Manner) -> impl Iterator<Item = Man
 pub(super) fn holds(scenario: Scenario, rng: Rng) -> Report {
     let report = World::new(scenario, rng, true).run();
     if let Some(violation) = &report.violation {
-        panic!("{violation:?}\n{}", report.trace.excerpt(violation.line, 40));
+        panic!("{violation:?}\n{}", report.trace.excerpt(violation.conn, 40));
     }
     report
 }

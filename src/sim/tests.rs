@@ -71,16 +71,16 @@ const SIGHTS: &[&str] = &[
 /// Runs a world; a panic in it is a violation of its own.
 fn run(seed: u64, traced: bool) -> Result<Report, Violation> {
     let report = catch_unwind(AssertUnwindSafe(|| World::of(seed, traced).run()));
-    let panicked = |_| Violation { rule: "nothing panics", line: None, text: "see above".to_owned() };
+    let panicked = |_| Violation { rule: "nothing panics", conn: None, text: "see above".to_owned() };
     let report = report.map_err(panicked)?;
     report.violation.clone().map_or(Ok(report), Err)
 }
 
 /// Runs a broken world once more, and shows what led to the broken rule.
 fn explain(seed: u64, violation: &Violation) -> String {
-    let Violation { rule, line, text } = violation;
-    let who = line.map_or_else(|| "the hub".to_owned(), |line| format!("connection #{line}"));
-    let trace = catch_unwind(|| World::of(seed, true).run().trace.excerpt(*line, LINES_SHOWN)).unwrap_or_default();
+    let Violation { rule, conn, text } = violation;
+    let who = conn.map_or_else(|| "the hub".to_owned(), |conn| format!("connection #{conn}"));
+    let trace = catch_unwind(|| World::of(seed, true).run().trace.excerpt(*conn, LINES_SHOWN)).unwrap_or_default();
     format!("seed {seed}, {who}: {rule}\n  {text}\n{trace}")
 }
 

@@ -4,7 +4,7 @@ use super::{
     behaviour::{Manner, Misbehaviour},
     client::{self, Client},
     io::SimIo,
-    net::{Line, Net, START, What},
+    net::{Conn, Net, START, What},
     oracle::{FIRST_PORT, Oracle, Violation},
     peer::Peer,
     requests::{ADMIN, Ask},
@@ -63,7 +63,7 @@ impl World {
         (auditor.arrives, auditor.leaves) = (audit, audit);
         scenario.manners.push(auditor);
         let mut peers = Vec::new();
-        let mut lines: Vec<Line> = Vec::new();
+        let mut conns: Vec<Conn> = Vec::new();
         for (index, manner) in scenario.manners.iter().enumerate() {
             let opening = opening(manner, &scenario.roster, &mut rng);
             peers.push(Peer::new(index, manner.clone(), opening, Instant(START)));
@@ -71,15 +71,15 @@ impl World {
             let drawn = rng.below(scenario.addresses) as u8;
             let host = manner.host.unwrap_or(drawn);
             let address = SocketAddr::from(([10, 0, 0, host], FIRST_PORT + index as u16));
-            lines.push(Line::new(Socket::new(manner.conduct), Client::new(tls), address, manner.latency_max));
+            conns.push(Conn::new(Socket::new(manner.conduct), Client::new(tls), address, manner.latency_max));
         }
         let store = Store::new(scenario.store, &scenario.roster);
         let directory = store.snapshot();
         let hub = Arc::new(HubState::new(hub_settings(&scenario)));
         hub.advance(Phase::Ready);
-        let addresses = lines.iter().map(|line| line.address.ip()).collect();
+        let addresses = conns.iter().map(|conn| conn.address.ip()).collect();
         let oracle = Oracle::new(scenario.clone(), scenario.roster.clone(), addresses);
-        let mut net = Net::new(scenario, rng, lines, store, oracle, Trace::new(traced));
+        let mut net = Net::new(scenario, rng, conns, store, oracle, Trace::new(traced));
         let engine = |core: u16| {
             let settings = EngineSettings {
                 id: ShardId(core),
@@ -146,7 +146,7 @@ impl World {
     fn step(&mut self, what: What) {
         match what {
             What::Peer(index) => self.turn_peer(index),
-            What::Move(line) => self.net.borrow_mut().handle_move(line),
+            What::Move(conn) => self.net.borrow_mut().handle_move(conn),
             What::Pass(core, _) => self.pass(core),
             What::Store => self.net.borrow_mut().handle_store(),
             What::Jump(millis) => self.net.borrow_mut().jump(millis),
@@ -205,7 +205,7 @@ impl World {
         let Some(engine) = &self.engines[core] else { return };
         let net = &mut *self.net.borrow_mut();
         let now = net.cores[core].now();
-        engine.inspect(|socket, held| net.oracle.check_memory(now, socket.line(), &held));
+        engine.inspect(|socket, held| net.oracle.check_memory(now, socket.conn(), &held));
     }
 
     fn turn_peer(&mut self, index: usize) {
@@ -297,26 +297,26 @@ impl Net {
     /// Sockets that nobody holds any more are closed.
     fn close_dropped(&mut self) {
         let dropped = std::mem::take(&mut *self.dropped.borrow_mut());
-        for line in dropped {
+        for conn in dropped {
             let now = self.now;
-            self.close(line, now);
+            self.close(conn, now);
         }
     }
 
     /// A peer connects: one of the listeners gets it.
-    fn connect(&mut self, line: usize) {
+    fn connect(&mut self, conn: usize) {
         let now = self.now;
         let listening: Vec<_> = (0..self.cores.len()).filter(|core| self.cores[*core].listening).collect();
-        self.lines[line].connected = Some(now);
+        self.conns[conn].connected = Some(now);
         if listening.is_empty() {
-            self.lines[line].socket.reset = Some(now);
-            self.oracle.watched[line].asked = None;
-            return self.close(line, now);
+            self.conns[conn].socket.reset = Some(now);
+            self.oracle.watched[conn].asked = None;
+            return self.close(conn, now);
         }
         let drawn = self.rng.pick(&listening);
-        let core = self.scenario.manners[line].core.unwrap_or(drawn);
-        self.trace.add(now, Some(line), || format!("connects to core {core}: {:?}", self.scenario.manners[line]));
-        self.cores[core].waiting.push_back(line);
+        let core = self.scenario.manners[conn].core.unwrap_or(drawn);
+        self.trace.add(now, Some(conn), || format!("connects to core {core}: {:?}", self.scenario.manners[conn]));
+        self.cores[core].waiting.push_back(conn);
         self.cores[core].acceptable = true;
         self.wake(core, now);
     }
