@@ -2,10 +2,10 @@
 //! accident are off finds what a world with all of them hides).
 
 use super::{
-    requests::Ask,
+    requests::Request,
     rng::Rng,
     scenario::Scenario,
-    socket::{AMPLE, Conduct},
+    socket::{Conditions, UNLIMITED},
 };
 use crate::model::Side;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub(super) enum Misbehaviour {
     TooBig,
     PingFlood,
     /// Sends more messages at once than it may in two seconds.
-    Chatter,
+    MessageFlood,
     Malformed,
     Binary,
     WrongKey,
@@ -58,14 +58,14 @@ pub(super) enum Misbehaviour {
 
 impl Misbehaviour {
     /// Whether the hub lets it pass.
-    pub(super) fn is_suffered(self) -> bool {
-        matches!(self, Self::None | Self::Malformed | Self::Binary | Self::Chatter)
+    pub(super) fn is_tolerated(self) -> bool {
+        matches!(self, Self::None | Self::Malformed | Self::Binary | Self::MessageFlood)
     }
 }
 
 /// One peer.
 #[derive(Clone, Debug)]
-pub(super) struct Manner {
+pub(super) struct Profile {
     /// Asks over HTTP; else it is a gateway.
     pub(super) platform: bool,
     /// The listening address that it comes to; `None` where one serves all.
@@ -77,13 +77,13 @@ pub(super) struct Manner {
     /// The core to which the kernel gives it; drawn where there is none.
     pub(super) core: Option<usize>,
     /// What a platform asks for, and when at the earliest.
-    pub(super) asks: Vec<(Duration, Ask)>,
+    pub(super) requests: Vec<(Duration, Request)>,
     /// It does not wait for an answer before it asks again.
     pub(super) pipelines: bool,
     /// It ends its side behind its requests, and still wants the answers.
     pub(super) half_closes: bool,
     /// It never sends the last byte of a request.
-    pub(super) withholds: bool,
+    pub(super) withholds_last_byte: bool,
     pub(super) reading: Reading,
     /// Answers pings.
     pub(super) pongs: bool,
@@ -99,10 +99,10 @@ pub(super) struct Manner {
     pub(super) misbehaviour: Misbehaviour,
     pub(super) arrives: Duration,
     pub(super) leaves: Duration,
-    pub(super) conduct: Conduct,
+    pub(super) conditions: Conditions,
 }
 
-impl Manner {
+impl Profile {
     /// A gateway that does everything right.
     pub(super) fn gateway(key: usize) -> Self {
         Self {
@@ -111,32 +111,32 @@ impl Manner {
             key: Some(key),
             host: None,
             core: None,
-            asks: Vec::new(),
+            requests: Vec::new(),
             pipelines: false,
             half_closes: false,
-            withholds: false,
+            withholds_last_byte: false,
             reading: Reading::Eager,
             pongs: true,
             acks: false,
             early: false,
-            piece_max: AMPLE,
+            piece_max: UNLIMITED,
             latency_max: 100,
             ending: Ending::Stay,
             misbehaviour: Misbehaviour::None,
             arrives: Duration::ZERO,
             leaves: Duration::MAX,
-            conduct: Conduct::PERFECT,
+            conditions: Conditions::PERFECT,
         }
     }
 
     /// A platform that does everything right.
-    pub(super) fn platform(asks: Vec<(Duration, Ask)>) -> Self {
-        Self { platform: true, key: None, asks, ending: Ending::Fin, ..Self::gateway(0) }
+    pub(super) fn platform(requests: Vec<(Duration, Request)>) -> Self {
+        Self { platform: true, key: None, requests, ending: Ending::Fin, ..Self::gateway(0) }
     }
 
     /// Nothing about it gives the hub a reason to end it or to wait for it.
     pub(super) fn is_good(&self) -> bool {
-        self.reading == Reading::Eager && self.pongs && self.misbehaviour.is_suffered() && self.conduct.is_perfect()
+        self.reading == Reading::Eager && self.pongs && self.misbehaviour.is_tolerated() && self.conditions.is_perfect()
     }
 }
 
@@ -150,7 +150,7 @@ pub(super) struct Weights {
     cuts: u64,
     endings: u64,
     small_buffers: u64,
-    slow_ways: u64,
+    slow_links: u64,
     leaves_early: u64,
 }
 
@@ -166,66 +166,66 @@ impl Weights {
             cuts: weight(900),
             endings: weight(1_000),
             small_buffers: weight(500),
-            slow_ways: weight(300),
+            slow_links: weight(300),
             leaves_early: weight(700),
         }
     }
 
     /// Draws a gateway.
-    pub(super) fn gateway(&self, rng: &mut Rng, scenario: &Scenario, keys: usize) -> Manner {
+    pub(super) fn gateway(&self, rng: &mut Rng, scenario: &Scenario, keys: usize) -> Profile {
         let misbehaviour = if rng.chance(self.misbehaves) { rng.pick(&MISBEHAVIOURS) } else { Misbehaviour::None };
         let known = !matches!(misbehaviour, Misbehaviour::WrongKey | Misbehaviour::NoKey | Misbehaviour::Garbage);
         let key = rng.below(keys as u64) as usize;
-        self.peer(rng, scenario, Manner { misbehaviour, key: Some(key).filter(|_| known), ..Manner::gateway(0) })
+        self.peer(rng, scenario, Profile { misbehaviour, key: Some(key).filter(|_| known), ..Profile::gateway(0) })
     }
 
     /// Draws a platform, which has nothing to ask for yet.
-    pub(super) fn platform(&self, rng: &mut Rng, scenario: &Scenario) -> Manner {
-        let mut manner = self.peer(rng, scenario, Manner::platform(Vec::new()));
+    pub(super) fn platform(&self, rng: &mut Rng, scenario: &Scenario) -> Profile {
+        let mut profile = self.peer(rng, scenario, Profile::platform(Vec::new()));
         if rng.chance(600) {
             // Most do everything right, or nothing would be asked for in many worlds.
-            manner =
-                Manner { arrives: manner.arrives, latency_max: manner.latency_max, ..Manner::platform(Vec::new()) };
-            manner.leaves = scenario.active;
+            profile =
+                Profile { arrives: profile.arrives, latency_max: profile.latency_max, ..Profile::platform(Vec::new()) };
+            profile.leaves = scenario.active;
         }
-        manner.pipelines = rng.chance(400);
+        profile.pipelines = rng.chance(400);
         if rng.chance(200) {
-            manner.ending = Ending::Stay;
+            profile.ending = Ending::Stay;
         }
-        manner
+        profile
     }
 
-    fn peer(&self, rng: &mut Rng, scenario: &Scenario, manner: Manner) -> Manner {
+    fn peer(&self, rng: &mut Rng, scenario: &Scenario, profile: Profile) -> Profile {
         let active = scenario.active.as_micros() as u64;
         let arrives = if rng.chance(300) { 0 } else { rng.below(active) };
         let leaves = if rng.chance(self.leaves_early) { rng.within(arrives..=active) } else { active };
         let slow = [Reading::Slow(rng.piece(400)), Reading::Never, Reading::Bursts];
         let cut = rng.chance(self.cuts);
-        Manner {
+        Profile {
             reading: if rng.chance(self.slow) { rng.pick(&slow) } else { Reading::Eager },
             pongs: !rng.chance(self.silent),
             acks: rng.chance(300),
             early: rng.chance(100),
-            piece_max: if cut { rng.piece(64) } else { AMPLE },
+            piece_max: if cut { rng.piece(64) } else { UNLIMITED },
             latency_max: rng.pick(&[0, 500, 20_000]),
             ending: if rng.chance(self.endings) { rng.pick(&ENDINGS) } else { Ending::Close(1000) },
             arrives: Duration::from_micros(arrives),
             leaves: Duration::from_micros(leaves),
-            conduct: self.conduct(rng, cut),
-            ..manner
+            conditions: self.conditions(rng, cut),
+            ..profile
         }
     }
 
-    fn conduct(&self, rng: &mut Rng, cut: bool) -> Conduct {
+    fn conditions(&self, rng: &mut Rng, cut: bool) -> Conditions {
         let stalls = rng.chance(self.stalls);
         let capacity = rng.pick(&[300, 1_000, 5_000, 20_000, 200_000]);
         let small = rng.chance(self.small_buffers);
-        let slow = rng.chance(self.slow_ways);
-        Conduct {
-            capacity: if small || slow { rng.within(200..=capacity) as usize } else { AMPLE },
-            window: if small { rng.within(500..=60_000) as usize } else { AMPLE },
+        let slow = rng.chance(self.slow_links);
+        Conditions {
+            capacity: if small || slow { rng.within(200..=capacity) as usize } else { UNLIMITED },
+            window: if small { rng.within(500..=60_000) as usize } else { UNLIMITED },
             rate: slow.then(|| rng.within(2_000..=2_000_000)),
-            write_max: if cut { rng.piece(2_000) } else { AMPLE },
+            write_max: if cut { rng.piece(2_000) } else { UNLIMITED },
             stall: if stalls { rng.within(1..=200) } else { 0 },
             stall_max: Duration::from_millis(rng.pick(&[5, 500, 12_000])),
             ack_delay: Duration::ZERO,
@@ -240,7 +240,7 @@ const MISBEHAVIOURS: [Misbehaviour; 11] = [
     Misbehaviour::NotUtf8,
     Misbehaviour::TooBig,
     Misbehaviour::PingFlood,
-    Misbehaviour::Chatter,
+    Misbehaviour::MessageFlood,
     Misbehaviour::Malformed,
     Misbehaviour::Binary,
     Misbehaviour::WrongKey,

@@ -22,7 +22,7 @@ pub(super) enum Seen {
 
 /// What of it a peer reacts to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Cue {
+pub(super) enum Reaction {
     /// TLS has something to answer.
     Handshake,
     /// An answer; whether it is the last.
@@ -35,13 +35,13 @@ pub(super) enum Cue {
 
 impl Seen {
     /// What a peer reacts to in it.
-    pub(super) fn cue(&self) -> Option<Cue> {
+    pub(super) fn reaction(&self) -> Option<Reaction> {
         match self {
-            Self::Response(_, _, last) => Some(Cue::Response(*last)),
-            Self::Upgraded => Some(Cue::Upgraded),
-            Self::Text(_) => Some(Cue::Text),
-            Self::Ping => Some(Cue::Ping),
-            Self::Close(code, _) => Some(Cue::Close(*code)),
+            Self::Response(_, _, last) => Some(Reaction::Response(*last)),
+            Self::Upgraded => Some(Reaction::Upgraded),
+            Self::Text(_) => Some(Reaction::Text),
+            Self::Ping => Some(Reaction::Ping),
+            Self::Close(code, _) => Some(Reaction::Close(*code)),
             Self::Pong | Self::Broken(_) => None,
         }
     }
@@ -89,7 +89,7 @@ impl Client {
     }
 
     /// The goodbye of TLS.
-    pub(super) fn goodbye(&mut self) -> Vec<u8> {
+    pub(super) fn close_notify(&mut self) -> Vec<u8> {
         let Some(tls) = &mut self.tls else { return Vec::new() };
         tls.send_close_notify();
         let mut out = std::mem::take(&mut self.flights);

@@ -2,7 +2,7 @@
 
 use super::{
     behaviour::{Ending, Misbehaviour, Reading},
-    ledger::Fate,
+    ledger::Outcome,
     net::START,
     oracle::{Oracle, SLACK},
     socket::Socket,
@@ -35,7 +35,7 @@ impl Oracle {
 
     /// A good key is let in at once where nothing stands against it.
     pub(super) fn check_admission(&mut self, now: Instant, conn: usize) {
-        let Some(received) = self.watched[conn].asked_received.filter(|_| !self.watched[conn].was_short) else {
+        let Some(received) = self.watched[conn].request_received.filter(|_| !self.watched[conn].was_blocked) else {
             return;
         };
         let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
@@ -43,16 +43,16 @@ impl Oracle {
     }
 
     /// An event is whole in the kernel of a connection that takes all: it was not held up on the way.
-    pub(super) fn check_promptness(&mut self, now: Instant, conn: usize, fact: usize) {
+    pub(super) fn check_promptness(&mut self, now: Instant, conn: usize, event: usize) {
         let watched = &self.watched[conn];
-        let call = &self.ledger.calls[self.ledger.facts[fact].call];
-        let firm = watched.good && watched.leaving.is_none() && !watched.was_short;
+        let call = &self.ledger.calls[self.ledger.events[event].call];
+        let firm = watched.good && watched.leaving.is_none() && !watched.was_blocked;
         // A batch is as long as it is, and its own lines wait for each other.
-        let single = matches!(call.asked, super::ledger::Asked::Publish(_));
+        let single = matches!(call.kind, super::ledger::CallKind::Publish(_));
         if let Some(arrived) = call.arrived.filter(|_| firm && single && !call.early && self.drained.is_none()) {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             // Requests of one connection are served one after the other.
-            let call = self.ledger.facts[fact].call;
+            let call = self.ledger.events[event].call;
             let asker = self.ledger.open.iter().find(|(_, calls)| calls.front() == Some(&call));
             let Some((asker, _)) = asker else { return };
             let before = self.watched[*asker].answered_at.unwrap_or_default();
@@ -63,8 +63,8 @@ impl Oracle {
     }
 
     pub(super) fn check_ping(&mut self, now: Instant, conn: usize) {
-        self.sight("ping");
-        if self.watched[conn].told.is_some() {
+        self.cover("ping");
+        if self.watched[conn].close_sent.is_some() {
             return self.fail("nothing follows a close frame", Some(conn), "a ping".to_owned());
         }
         self.check_ping_gap(now, conn);
@@ -74,7 +74,7 @@ impl Oracle {
     fn check_ping_gap(&mut self, now: Instant, conn: usize) {
         let watched = &self.watched[conn];
         let interval = self.scenario.session.heartbeat.interval;
-        if watched.good && !watched.was_short && watched.leaving.is_none() && self.drained.is_none() {
+        if watched.good && !watched.was_blocked && watched.leaving.is_none() && self.drained.is_none() {
             let due = self.after_pause(watched.last_ping + interval);
             self.late("pings are an interval apart at most", conn, due, now);
         }
@@ -123,20 +123,20 @@ impl Oracle {
         let Some(last) = watched.last_received.filter(|_| self.drained.is_none()) else { return };
         let life = last.max(watched.ack.map_or(last, |ack| ack.at));
         // Who closes, or is closed for another reason, has so long to take what is on its way.
-        let closing = watched.was_short_since(Instant(now.0.saturating_sub(1_000)))
-            || (watched.leaving.is_some() && !matches!(self.scenario.manners[conn].ending, Ending::Vanish))
-            || !watched.good && self.scenario.manners[conn].misbehaviour != Misbehaviour::None;
+        let closing = watched.was_blocked_since(Instant(now.0.saturating_sub(1_000)))
+            || (watched.leaving.is_some() && !matches!(self.scenario.profiles[conn].ending, Ending::Vanish))
+            || !watched.good && self.scenario.profiles[conn].misbehaviour != Misbehaviour::None;
         let more = if closing { limits::CLOSE_DEADLINE } else { Duration::ZERO };
         let due = life + heartbeat.timeout + heartbeat.busy_grace + more;
         self.late("a silent peer is closed at its time", conn, due, now);
         let watched = &self.watched[conn];
         // A frame that tells the hub's own reason: who had been heard of lately was not silent.
-        let silent = watched.told.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
+        let silent = watched.close_sent.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
         let silence = now.since(last);
         if silent && !self.scenario.tls && silence < heartbeat.timeout {
             self.fail("a silent peer is closed at its time", Some(conn), format!("after {silence:?}"));
         }
-        let there = self.scenario.manners[conn].conduct.is_perfect() || self.scenario.strict;
+        let there = self.scenario.profiles[conn].conditions.is_perfect() || self.scenario.strict;
         if silent && there && !self.scenario.tls && silence < heartbeat.timeout + heartbeat.busy_grace {
             self.fail("a peer whose kernel acknowledges has its grace", Some(conn), format!("after {silence:?}"));
         }
@@ -144,8 +144,8 @@ impl Oracle {
 
     /// A peer was taken for dead: it must not have answered every ping that reached it.
     pub(super) fn check_answered_pings(&mut self, conn: usize) {
-        let (watched, manner) = (&self.watched[conn], &self.scenario.manners[conn]);
-        let answers = manner.pongs && manner.reading == Reading::Eager && manner.misbehaviour == Misbehaviour::None;
+        let (watched, profile) = (&self.watched[conn], &self.scenario.profiles[conn]);
+        let answers = profile.pongs && profile.reading == Reading::Eager && profile.misbehaviour == Misbehaviour::None;
         if self.scenario.strict && answers && watched.leaving.is_none() {
             self.fail("a peer that answers its pings is not closed", Some(conn), String::new());
         }
@@ -154,10 +154,10 @@ impl Oracle {
     /// A peer that gives no reason is not closed.
     fn check_good(&mut self, conn: usize) {
         let watched = &self.watched[conn];
-        let revoked = watched.key.is_some_and(|key| self.roster.end_of(key).begun.is_some());
+        let revoked = watched.key.is_some_and(|key| self.roster.removal_of(key).begun.is_some());
         if watched.good && watched.leaving.is_none() && !revoked && self.drained.is_none() {
-            let told = watched.told;
-            self.fail("a good peer is not closed", Some(conn), format!("{told:?}"));
+            let close_sent = watched.close_sent;
+            self.fail("a good peer is not closed", Some(conn), format!("{close_sent:?}"));
         }
     }
 
@@ -165,16 +165,16 @@ impl Oracle {
     pub(super) fn check_delivered(&mut self, now: Instant, conn: usize) {
         let watched = &self.watched[conn];
         let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
-        if !watched.good || watched.was_short || self.roster.end_of(key).begun.is_some() {
+        if !watched.good || watched.was_blocked || self.roster.removal_of(key).begun.is_some() {
             return;
         }
         let gateway = self.roster.keys[key].gateway;
         let until = watched.leaving.unwrap_or(now);
         let seen = watched.seen;
-        let missing = self.ledger.facts.iter().filter(|fact| fact.gateway == gateway).find_map(|fact| {
-            let Fate::Told(told) = &fact.fate else { return None };
-            let old = told.at + Duration::from_secs(1) < until && told.at > ack.at;
-            fact.offset.filter(|offset| old && *offset > seen && *offset > ack.offset)
+        let missing = self.ledger.events.iter().filter(|event| event.gateway == gateway).find_map(|event| {
+            let Outcome::Answered(counts) = &event.outcome else { return None };
+            let old = counts.at + Duration::from_secs(1) < until && counts.at > ack.at;
+            event.offset.filter(|offset| old && *offset > seen && *offset > ack.offset)
         });
         if let Some(offset) = missing {
             self.fail("nothing is lost between ack and close", Some(conn), format!("{offset} is missing after {seen}"));
@@ -185,19 +185,20 @@ impl Oracle {
     fn check_revocation(&mut self, now: Instant, conn: usize) {
         let watched = &self.watched[conn];
         let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
-        let end = self.roster.end_of(key);
+        let end = self.roster.removal_of(key);
         let since = if self.scenario.strict { end.begun } else { end.committed };
         let Some(committed) = since.filter(|at| *at <= now) else { return };
-        self.sight("revoked with connections");
+        self.cover("revoked with connections");
         let watched = &self.watched[conn];
-        let unread = watched.was_short_since(committed) && !self.scenario.strict;
+        let unread = watched.was_blocked_since(committed) && !self.scenario.strict;
         let left = watched.leaving.is_some() && !self.scenario.strict;
         if !unread && !left && self.drained.is_none() {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             let due = committed.max(ack.at) + REVOCATION + lanes;
             let watched = &self.watched[conn];
             if now > due {
-                let text = format!("{:?} after the change; short since {:?}", now.since(committed), watched.short);
+                let text =
+                    format!("{:?} after the change; short since {:?}", now.since(committed), watched.blocked_since);
                 self.fail("a revoked key's connections end within a second", Some(conn), text);
             }
         }
@@ -206,15 +207,15 @@ impl Oracle {
     /// Who says nothing, or only a part of it, has so much time.
     fn check_patience(&mut self, now: Instant, conn: usize) {
         let watched = &self.watched[conn];
-        let manner = &self.scenario.manners[conn];
+        let profile = &self.scenario.profiles[conn];
         let Some(accepted) = watched.accepted.filter(|_| self.drained.is_none() && !watched.made_room) else { return };
-        let asked = watched.asked_received.is_some() || watched.answered_at.is_some();
-        if !asked && manner.misbehaviour == Misbehaviour::HalfHead && watched.leaving.is_none() {
+        let asked = watched.request_received.is_some() || watched.answered_at.is_some();
+        if !asked && profile.misbehaviour == Misbehaviour::HalfHead && watched.leaving.is_none() {
             let due = accepted + self.scenario.session.handshake_deadline;
             // The last words of the hub may have to wait for the socket.
-            let due = if watched.was_short { due + self.scenario.session.write_deadline } else { due };
+            let due = if watched.was_blocked { due + self.scenario.session.write_deadline } else { due };
             self.late("a handshake has its time and not more", conn, due, now);
-            if now + Duration::from_millis(1) < due && !self.watched[conn].was_short {
+            if now + Duration::from_millis(1) < due && !self.watched[conn].was_blocked {
                 self.fail("a handshake has its time and not more", Some(conn), format!("{:?} early", due.since(now)));
             }
         }
@@ -230,14 +231,14 @@ impl Oracle {
                     format!("{:?} early", due.since(now)),
                 );
             } else {
-                self.sight("idle connection closed");
+                self.cover("idle connection closed");
             }
         }
     }
 
     /// A socket that takes bytes again is written to, for something was left over.
     pub(super) fn check_offered(&mut self, now: Instant, conn: usize, socket: &Socket) {
-        if let Some(offered) = socket.offered_since {
+        if let Some(offered) = socket.writable_since {
             // It may be on its way to another core.
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             self.late("a socket that takes bytes again is written to", conn, offered + lanes, now);
@@ -258,8 +259,8 @@ impl Oracle {
     fn check_drain(&mut self, now: Instant, conn: usize) {
         let Some(drained) = self.drained else { return };
         let watched = &self.watched[conn];
-        if watched.good && !watched.was_short && watched.leaving.is_none() {
-            if watched.told.is_none() {
+        if watched.good && !watched.was_blocked && watched.leaving.is_none() {
+            if watched.close_sent.is_none() {
                 return self.fail("a drain tells whoever it closes", Some(conn), String::new());
             }
             // Some are told while others still join: the window begins with the order to drain.
@@ -271,13 +272,13 @@ impl Oracle {
 
     /// A socket that takes nothing is closed at its time.
     fn check_stall(&mut self, now: Instant, conn: usize, socket: &Socket) {
-        let Some(short) = socket.short_since.filter(|_| self.drained.is_none()) else { return };
+        let Some(short) = socket.blocked_since.filter(|_| self.drained.is_none()) else { return };
         let deadline = self.scenario.session.write_deadline;
         // What the peer has acknowledged since gives the socket its whole deadline once more.
         let due = if socket.arrived_at > short { socket.arrived_at + deadline * 2 } else { short + deadline };
         self.late("a stalled socket is closed at its time", conn, due, now);
         if now >= due {
-            self.sight("write deadline");
+            self.cover("write deadline");
         }
     }
 
@@ -285,11 +286,12 @@ impl Oracle {
     fn check_leaving(&mut self, now: Instant, conn: usize, socket: &Socket) {
         let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
         let watched = &self.watched[conn];
-        let free = watched.short.is_none() && !watched.was_short_since(Instant(now.0.saturating_sub(1_000_000)));
+        let free =
+            watched.blocked_since.is_none() && !watched.was_blocked_since(Instant(now.0.saturating_sub(1_000_000)));
         let streaming = watched.ack.is_some() && free && watched.leaving.is_some();
         let since = watched.ack.map_or(now, |ack| ack.at);
-        let misbehaviour = self.scenario.manners[conn].misbehaviour;
-        let flood = matches!(misbehaviour, Misbehaviour::PingFlood | Misbehaviour::Chatter);
+        let misbehaviour = self.scenario.profiles[conn].misbehaviour;
+        let flood = matches!(misbehaviour, Misbehaviour::PingFlood | Misbehaviour::MessageFlood);
         let gone = match (socket.reset, socket.fin) {
             (Some(reset), _) if watched.accepted.is_some() => Some(reset.max(watched.accepted.unwrap_or(reset))),
             (None, Some(fin)) if streaming && !flood && self.drained.is_none() => Some(fin.max(since)),
@@ -314,10 +316,10 @@ impl Oracle {
             self.fail("every request is answered", Some(conn), format!("{unanswered} are not"));
         }
         // A FIN behind a close frame is noticed at once; without one the hub waits for a moment.
-        let told = self.watched[conn].told.map(|(_, at)| at);
-        let free = told.is_some_and(|told| !self.watched[conn].was_short_since(told));
-        if let Some(told) = told.filter(|_| free && self.drained.is_none()) {
-            let most = told + limits::CLOSE_DEADLINE + LINGER + SLACK;
+        let closed = self.watched[conn].close_sent.map(|(_, at)| at);
+        let free = closed.is_some_and(|at| !self.watched[conn].was_blocked_since(at));
+        if let Some(closed) = closed.filter(|_| free && self.drained.is_none()) {
+            let most = closed + limits::CLOSE_DEADLINE + LINGER + SLACK;
             self.late("a closed connection goes", conn, most, now);
         }
     }
@@ -349,7 +351,8 @@ impl Oracle {
         }
         let watched = &mut self.watched[conn];
         let grown = held.outbox_bytes > std::mem::replace(&mut watched.outbox_bytes, held.outbox_bytes);
-        let blocked = watched.short.is_some() && now.since(watched.blocked) > limits::OUTBOX_PATIENCE + SLACK;
+        let blocked =
+            watched.blocked_since.is_some() && now.since(watched.last_progress) > limits::OUTBOX_PATIENCE + SLACK;
         let most = self.scenario.outbox_bytes_max + 2 * self.scenario.event_bytes_max + limits::WRITE_BATCH_BYTES;
         if grown && blocked && held.outbox_bytes > most {
             let text = format!("{} bytes of events wait for a socket that takes none", held.outbox_bytes);

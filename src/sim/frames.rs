@@ -25,8 +25,8 @@ impl Oracle {
         let Some((connection, offset)) = parts else {
             return self.fail("the first frame is the ack", Some(conn), text.into_owned());
         };
-        let asked = self.watched[conn].asked.unwrap_or(now);
-        if self.roster.end_of(key).answered.is_some_and(|at| at < asked) {
+        let asked = self.watched[conn].requested_at.unwrap_or(now);
+        if self.roster.removal_of(key).answered.is_some_and(|at| at < asked) {
             self.fail("nobody joins with a revoked key", Some(conn), text.into_owned());
         }
         let watched = &mut self.watched[conn];
@@ -59,19 +59,19 @@ impl Oracle {
     }
 
     pub(super) fn check_event(&mut self, now: Instant, conn: usize, text: &[u8]) {
-        let Some((fact, offset)) = self.event_in(text) else {
+        let Some((event, offset)) = self.event_in(text) else {
             return self.fail("only what was published is delivered, byte for byte", Some(conn), excerpt(text));
         };
         let Some(key) = self.watched[conn].key else { return };
-        let entry = &self.ledger.facts[fact];
+        let entry = &self.ledger.events[event];
         if entry.gateway != self.roster.keys[key].gateway {
             return self.fail("nobody gets another gateway's events", Some(conn), excerpt(text));
         }
         let call = &self.ledger.calls[entry.call];
-        if self.roster.end_of(key).answered.is_some_and(|at| at < call.begun) {
+        if self.roster.removal_of(key).answered.is_some_and(|at| at < call.begun) {
             self.fail("a revoked key gets no events", Some(conn), excerpt(text));
         }
-        if let Err(contradiction) = self.ledger.place(fact, offset) {
+        if let Err(contradiction) = self.ledger.place(event, offset) {
             return self.fail("a position is one event's, and positions rise", Some(conn), contradiction);
         }
         let seen = self.watched[conn].seen;
@@ -79,13 +79,13 @@ impl Oracle {
             let text = format!("{offset} after {seen}: {}", excerpt(text));
             return self.fail("events in order, none twice, none missing", Some(conn), text);
         }
-        if self.watched[conn].told.is_some() {
+        if self.watched[conn].close_sent.is_some() {
             return self.fail("nothing follows a close frame", Some(conn), excerpt(text));
         }
         self.watched[conn].seen = offset;
         self.seen_events += 1;
-        self.check_promptness(now, conn, fact);
-        self.ledger.facts[fact].written.push((conn, now));
+        self.check_promptness(now, conn, event);
+        self.ledger.events[event].written.push((conn, now));
     }
 
     /// Which event a message is, and where; `None` where it is not one as it was asked for.
@@ -94,8 +94,8 @@ impl Oracle {
         let place = (0..text.len().saturating_sub(MARK.len())).rev().find(|at| text[*at..].starts_with(MARK))?;
         let (front, back) = text.split_at(place);
         let start = front.windows(11).position(|part| part == b",\"payload\":")? + 11;
-        let fact = self.ledger.by_payload(&front[start..])?;
-        let entry = &self.ledger.facts[fact];
+        let event = self.ledger.by_payload(&front[start..])?;
+        let entry = &self.ledger.events[event];
         let kind = format!(r#"{{"type":"{}","payload":"#, entry.kind);
         let back = std::str::from_utf8(back).ok()?;
         let rest = back.strip_prefix(&format!(r#","gatewayId":"{}","timestamp":""#, entry.id))?;
@@ -105,7 +105,7 @@ impl Oracle {
         let user = entry.user.as_ref().map(|user| format!(r#","userId":"{user}""#)).unwrap_or_default();
         let same = entry.correlation.is_none_or(|known| known.to_string() == correlation);
         let whole = front[..start] == *kind.as_bytes() && rest == format!("{user}}}") && same;
-        Some((fact, self.offset_of(entry.id, position)?)).filter(|_| whole)
+        Some((event, self.offset_of(entry.id, position)?)).filter(|_| whole)
     }
 
     /// The offset that a position of a gateway stands for; `None` where it is not one of this gateway's.
@@ -115,9 +115,9 @@ impl Oracle {
     }
 
     pub(super) fn check_close(&mut self, conn: usize, code: u16, reason: &str, now: Instant) {
-        self.watched[conn].told = Some((code, now));
+        self.watched[conn].close_sent = Some((code, now));
         self.check_end_of(now, conn);
-        let expected: &[u16] = match self.scenario.manners[conn].misbehaviour {
+        let expected: &[u16] = match self.scenario.profiles[conn].misbehaviour {
             Misbehaviour::Unmasked => &[1002],
             Misbehaviour::NotUtf8 => &[1007],
             Misbehaviour::TooBig => &[1009],
@@ -126,7 +126,7 @@ impl Oracle {
         };
         let usual = matches!(code, 1001 | 1008 | 1013);
         // Who closes first is answered with its own code.
-        let echo = self.watched[conn].leaving.is_some() && self.scenario.manners[conn].ending == Ending::Close(code);
+        let echo = self.watched[conn].leaving.is_some() && self.scenario.profiles[conn].ending == Ending::Close(code);
         let echo = echo || (self.watched[conn].leaving.is_some() && code == 1000);
         if !usual && !echo && !expected.contains(&code) {
             self.fail("the close frame has the reason's code", Some(conn), format!("{code} {reason}"));

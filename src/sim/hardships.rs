@@ -2,11 +2,11 @@
 //! to cost a fleet or a core once.
 
 use super::{
-    behaviour::{Ending, Manner, Misbehaviour, Reading},
-    requests::Ask,
+    behaviour::{Ending, Misbehaviour, Profile, Reading},
+    requests::Request,
     rng::Rng,
     scenario::Scenario,
-    socket::Conduct,
+    socket::Conditions,
     testing::{self, several, stream, world},
     world::{Report, World},
 };
@@ -35,7 +35,7 @@ fn a_pause_of_the_hub_closes_nobody() {
         let (mut scenario, rng) = world(4);
         scenario.active = seconds(140);
         scenario.pause = Some((seconds(60), seconds(60 + pause)));
-        scenario.manners.extend((0..4).flat_map(|key| several(50, &Manner::gateway(key))));
+        scenario.profiles.extend((0..4).flat_map(|key| several(50, &Profile::gateway(key))));
         scenario.counted = vec![CLOSED, "a silent peer is closed at its time"];
         let report = World::new(scenario, rng, false).run();
         assert!(report.violation.is_none(), "{:?}", report.violation);
@@ -49,12 +49,12 @@ fn a_pause_of_the_hub_closes_nobody() {
 fn a_ping_behind_a_full_kernel_buffer_is_answered_in_time() {
     let (mut scenario, rng) = world(1);
     scenario.active = seconds(90);
-    let slow = Conduct { capacity: 4 << 20, rate: Some(60_000), window: 64 * 1024, ..Conduct::PERFECT };
-    scenario.manners.push(Manner { conduct: slow, ..Manner::gateway(0) });
-    let burst = Ask::Batch { count: 120, size: 60_000, gateway: Some(0) };
-    let mut asks = stream(0, 10_000, 300, millis(250));
-    asks.insert(0, (millis(50), burst));
-    scenario.manners.push(Manner { pipelines: true, ..Manner::platform(asks) });
+    let slow = Conditions { capacity: 4 << 20, rate: Some(60_000), window: 64 * 1024, ..Conditions::PERFECT };
+    scenario.profiles.push(Profile { conditions: slow, ..Profile::gateway(0) });
+    let burst = Request::Batch { count: 120, size: 60_000, gateway: Some(0) };
+    let mut requests = stream(0, 10_000, 300, millis(250));
+    requests.insert(0, (millis(50), burst));
+    scenario.profiles.push(Profile { pipelines: true, ..Profile::platform(requests) });
     holds(scenario, rng);
 }
 
@@ -63,11 +63,11 @@ fn a_ping_behind_a_full_kernel_buffer_is_answered_in_time() {
 fn a_revoked_peer_that_reads_nothing_loses_its_socket() {
     let (mut scenario, rng) = world(1);
     scenario.active = seconds(12);
-    let full = Conduct { capacity: 20_000, window: 1_000, ..Conduct::PERFECT };
-    scenario.manners.push(Manner { reading: Reading::Never, conduct: full, ..Manner::gateway(0) });
-    scenario.manners.push(Manner { pipelines: true, ..Manner::platform(stream(0, 10_000, 40, millis(25))) });
+    let full = Conditions { capacity: 20_000, window: 1_000, ..Conditions::PERFECT };
+    scenario.profiles.push(Profile { reading: Reading::Never, conditions: full, ..Profile::gateway(0) });
+    scenario.profiles.push(Profile { pipelines: true, ..Profile::platform(stream(0, 10_000, 40, millis(25))) });
     // By a connection of its own: what is pipelined behind publishes waits for their answers.
-    scenario.manners.push(Manner::platform(vec![(millis(3_000), Ask::Revoke(0))]));
+    scenario.profiles.push(Profile::platform(vec![(millis(3_000), Request::Revoke(0))]));
     holds(scenario, rng);
 }
 
@@ -78,9 +78,9 @@ fn a_kernel_that_acknowledges_late_keeps_its_peer_the_grace() {
     scenario.active = seconds(20);
     let heartbeat = Heartbeat { interval: seconds(2), timeout: seconds(3), busy_grace: seconds(8) };
     scenario.session.heartbeat = heartbeat;
-    let late = Conduct { ack_delay: millis(40), ..Conduct::PERFECT };
-    scenario.manners.push(Manner { pongs: false, conduct: late, ..Manner::gateway(0) });
-    scenario.manners.push(Manner::platform(stream(0, 300, 700, millis(20))));
+    let late = Conditions { ack_delay: millis(40), ..Conditions::PERFECT };
+    scenario.profiles.push(Profile { pongs: false, conditions: late, ..Profile::gateway(0) });
+    scenario.profiles.push(Profile::platform(stream(0, 300, 700, millis(20))));
     holds(scenario, rng);
 }
 
@@ -89,9 +89,9 @@ fn a_kernel_that_acknowledges_late_keeps_its_peer_the_grace() {
 fn idle_sockets_of_one_address_make_room_for_gateways_from_elsewhere() {
     let (mut scenario, rng) = world(1);
     (scenario.active, scenario.sockets_max) = (seconds(15), 200);
-    let idle = Manner { misbehaviour: Misbehaviour::HalfHead, host: Some(1), ..Manner::gateway(0) };
-    scenario.manners.extend(several(250, &idle));
-    scenario.manners.push(Manner { host: Some(2), arrives: millis(1_000), ..Manner::gateway(0) });
+    let idle = Profile { misbehaviour: Misbehaviour::HalfHead, host: Some(1), ..Profile::gateway(0) };
+    scenario.profiles.extend(several(250, &idle));
+    scenario.profiles.push(Profile { host: Some(2), arrives: millis(1_000), ..Profile::gateway(0) });
     holds(scenario, rng);
 }
 
@@ -100,19 +100,20 @@ fn idle_sockets_of_one_address_make_room_for_gateways_from_elsewhere() {
 fn idle_sockets_on_one_core_make_room_on_another_core() {
     let (mut scenario, rng) = world(2);
     (scenario.active, scenario.sockets_max, scenario.shards) = (seconds(15), 200, 2);
-    let idle = Manner { misbehaviour: Misbehaviour::HalfHead, host: Some(1), core: Some(0), ..Manner::gateway(0) };
-    scenario.manners.extend(several(250, &idle));
-    let elsewhere = |key| Manner { host: Some(2 + key as u8), core: Some(1), ..Manner::gateway(key) };
+    let idle = Profile { misbehaviour: Misbehaviour::HalfHead, host: Some(1), core: Some(0), ..Profile::gateway(0) };
+    scenario.profiles.extend(several(250, &idle));
+    let elsewhere = |key| Profile { host: Some(2 + key as u8), core: Some(1), ..Profile::gateway(key) };
     // Two that are idle, or in their handshake, crowd their core less than two hundred do the other.
-    let mut platform = Manner::platform(vec![(millis(50), Ask::Look("/health")), (seconds(9), Ask::Look("/health"))]);
+    let mut platform =
+        Profile::platform(vec![(millis(50), Request::Get("/health")), (seconds(9), Request::Get("/health"))]);
     (platform.core, platform.host) = (Some(1), Some(9));
-    scenario.manners.extend(several(2, &platform));
+    scenario.profiles.extend(several(2, &platform));
     for key in 0..40 {
         let arrives = millis(500 + 100 * key as u64);
-        scenario.manners.push(Manner { arrives, ..elsewhere(key % 2) });
+        scenario.profiles.push(Profile { arrives, ..elsewhere(key % 2) });
     }
     let report = holds(scenario, rng);
-    assert!(report.sights.contains_key("made room"), "the world had that many");
+    assert!(report.coverage.contains_key("made room"), "the world had that many");
 }
 
 /// Bodies that one gateway's key has begun and never ends.
@@ -120,9 +121,9 @@ fn idle_sockets_on_one_core_make_room_on_another_core() {
 fn unfinished_manifests_of_one_key_hold_as_much_memory_as_one() {
     let (mut scenario, rng) = world(1);
     scenario.active = seconds(5);
-    let manifest = vec![(millis(10), Ask::Manifest { key: 0, size: 500_000 })];
-    let unfinished = Manner { withholds: true, ending: Ending::Vanish, ..Manner::platform(manifest) };
-    scenario.manners.extend(several(30, &unfinished));
+    let manifest = vec![(millis(10), Request::Manifest { key: 0, size: 500_000 })];
+    let unfinished = Profile { withholds_last_byte: true, ending: Ending::Vanish, ..Profile::platform(manifest) };
+    scenario.profiles.extend(several(30, &unfinished));
     holds(scenario, rng);
 }
 
@@ -131,10 +132,10 @@ fn unfinished_manifests_of_one_key_hold_as_much_memory_as_one() {
 fn pipelined_requests_before_a_close_notify_are_all_answered() {
     let (mut scenario, rng) = world(1);
     (scenario.active, scenario.tls) = (seconds(3), true);
-    let asks = (0..5).map(|_| (millis(500), Ask::Publish { gateway: 0, size: 100 }));
-    let first = std::iter::once((millis(10), Ask::Look("/health")));
-    let manner = Manner::platform(first.chain(asks).collect());
-    scenario.manners.push(Manner { pipelines: true, half_closes: true, leaves: millis(500), ..manner });
+    let requests = (0..5).map(|_| (millis(500), Request::Publish { gateway: 0, size: 100 }));
+    let first = std::iter::once((millis(10), Request::Get("/health")));
+    let profile = Profile::platform(first.chain(requests).collect());
+    scenario.profiles.push(Profile { pipelines: true, half_closes: true, leaves: millis(500), ..profile });
     holds(scenario, rng);
 }
 
@@ -143,9 +144,9 @@ fn pipelined_requests_before_a_close_notify_are_all_answered() {
 fn a_hub_with_a_dead_core_does_not_say_that_it_is_ready() {
     let (mut scenario, rng) = world(1);
     (scenario.active, scenario.shards, scenario.death) = (seconds(20), 2, Some((1, seconds(2))));
-    let look = |at| (seconds(at), Ask::Look("/ready"));
+    let look = |at| (seconds(at), Request::Get("/ready"));
     // Some of them are accepted by the core that lives.
-    scenario.manners.extend(several(6, &Manner::platform((1..15).map(look).collect())));
+    scenario.profiles.extend(several(6, &Profile::platform((1..15).map(look).collect())));
     holds(scenario, rng);
 }
 
@@ -156,27 +157,27 @@ fn a_core_that_is_behind_holds_up_no_revocation_on_the_others() {
         let (mut scenario, rng) = world(8);
         (scenario.active, scenario.shards, scenario.death) = (seconds(20), 2, Some((1, seconds(1))));
         scenario.control_max = mark;
-        scenario.manners.extend((0..8).map(Manner::gateway));
-        let revocations = (0..8).map(|key| (seconds(2 + key as u64), Ask::Revoke(key)));
-        scenario.manners.extend(several(4, &Manner::platform(revocations.collect())));
+        scenario.profiles.extend((0..8).map(Profile::gateway));
+        let revocations = (0..8).map(|key| (seconds(2 + key as u64), Request::Revoke(key)));
+        scenario.profiles.extend(several(4, &Profile::platform(revocations.collect())));
         (scenario, rng)
     };
     let (scenario, rng) = behind(100);
     holds(scenario, rng);
     let (scenario, rng) = behind(2);
     let report = testing::holds(scenario, rng);
-    assert!(report.sights.contains_key("a core is behind"), "whoever asks for one change too many is told");
+    assert!(report.coverage.contains_key("a core is behind"), "whoever asks for one change too many is told");
 }
 
 /// The same with a FIN holds already, whether an answer is there at once or waits for the store.
 #[test]
 fn pipelined_requests_before_a_fin_are_all_answered() {
-    for ask in [Ask::Publish { gateway: 0, size: 100 }, Ask::Show(0)] {
+    for request in [Request::Publish { gateway: 0, size: 100 }, Request::GetGateway(0)] {
         let (mut scenario, rng) = world(1);
         scenario.active = seconds(3);
-        let asks = (0..5).map(|_| (millis(500), ask)).collect();
-        let manner = Manner { pipelines: true, half_closes: true, ..Manner::platform(asks) };
-        scenario.manners.push(Manner { leaves: millis(500), ..manner });
+        let requests = (0..5).map(|_| (millis(500), request)).collect();
+        let profile = Profile { pipelines: true, half_closes: true, ..Profile::platform(requests) };
+        scenario.profiles.push(Profile { leaves: millis(500), ..profile });
         holds(scenario, rng);
     }
 }

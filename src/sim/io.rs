@@ -2,7 +2,7 @@
 
 use super::{
     lanes::Message,
-    net::{Net, What},
+    net::{Net, Step},
     store::{Job, Receipt},
 };
 use crate::{
@@ -112,7 +112,7 @@ impl Io for SimIo {
         let (now, mut net) = self.now_spent(if waits { cost::ACCEPT } else { cost::NO_ACCEPT });
         let net = &mut *net;
         if waits && (!net.descriptors.0 || net.open_sockets() >= net.scenario.sockets_max) {
-            net.oracle.sight("no descriptor");
+            net.oracle.cover("no descriptor");
             return Accepted::Exhausted(io::Error::from_raw_os_error(24));
         }
         let Some(conn) = net.cores[self.core].waiting.pop_front() else { return Accepted::Blocked };
@@ -175,11 +175,11 @@ impl Io for SimIo {
         net.trace.add(now, Some(conn), || format!("core {} sends {sent:?} of {}", self.core, bytes.len()));
         if let Sent::Took(took) = sent {
             if took < bytes.len() {
-                net.oracle.short(now, conn, took > 0);
+                net.oracle.write_was_short(now, conn, took > 0);
             } else {
-                net.oracle.flows(now, conn);
+                net.oracle.write_was_whole(now, conn);
             }
-            net.look_at(now, conn, &bytes[..took]);
+            net.observe_sent(now, conn, &bytes[..took]);
             net.keep_moving(conn, now);
         }
         sent
@@ -195,7 +195,7 @@ impl Io for SimIo {
             net.oracle.fail("a FIN stands behind whole frames", Some(socket.conn), String::new());
         }
         net.oracle.ended(now, socket.conn, &net.conns[socket.conn].socket);
-        net.turn_of(socket.conn, now);
+        net.wake_peer(socket.conn, now);
     }
 
     fn peer(&mut self, socket: &SimSocket) -> PeerState {
@@ -217,7 +217,7 @@ impl Io for SimIo {
         let conn = socket.conn;
         net.conns[conn].owner = None;
         net.unmark(self.core, conn);
-        net.oracle.sight("handoff");
+        net.oracle.cover("handoff");
         drop(net);
         socket
     }
@@ -241,16 +241,16 @@ impl Io for SimIo {
         let (now, mut net) = self.now_spent(cost::LANE);
         let net = &mut *net;
         if op.makes_a_change() && net.cores.iter().any(|core| core.lanes.is_full(Lane::Control)) {
-            net.oracle.sight("a core is behind");
+            net.oracle.cover("a core is behind");
             return false;
         }
         let job = Job { op, asker: ShardId(self.core as u16), key };
         let Some(due) = net.store.submit(now, job, &mut net.rng) else {
-            net.oracle.sight("the store's queue is full");
+            net.oracle.cover("the store's queue is full");
             return false;
         };
         if let Some(due) = due {
-            net.schedule(due, What::Store);
+            net.schedule(due, Step::Store);
         }
         true
     }
@@ -259,8 +259,8 @@ impl Io for SimIo {
         let now = self.net.borrow().cores[self.core].now();
         if lane == Lane::Control {
             let net = &mut *self.net.borrow_mut();
-            if let Some(looked) = net.cores[self.core].looked.replace(now) {
-                net.oracle.check_round(now, looked);
+            if let Some(control_taken_at) = net.cores[self.core].control_taken_at.replace(now) {
+                net.oracle.check_round(now, control_taken_at);
             }
         }
         let message = self.net.borrow_mut().cores[self.core].lanes.take(now, lane);

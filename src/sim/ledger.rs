@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use uuid::Uuid;
 
 /// One event that somebody has asked to publish.
-pub(super) struct Fact {
+pub(super) struct Event {
     /// To which gateway, by its place in the roster and by its id.
     pub(super) gateway: usize,
     pub(super) id: GatewayId,
@@ -22,23 +22,23 @@ pub(super) struct Fact {
     pub(super) floor: u64,
     /// The connections that have it whole, and since when.
     pub(super) written: Vec<(usize, Instant)>,
-    pub(super) fate: Fate,
+    pub(super) outcome: Outcome,
 }
 
 /// What the publisher was told.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
+pub(super) enum Outcome {
     /// Nothing yet, or that it may have been done.
     Unknown,
     /// That nothing was done.
     Refused,
     /// How it went.
-    Told(Told),
+    Answered(Counts),
 }
 
 /// The numbers of an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Told {
+pub(super) struct Counts {
     pub(super) at: Instant,
     pub(super) connections: u64,
     pub(super) delivered: u64,
@@ -48,7 +48,7 @@ pub(super) struct Told {
     pub(super) failures: Vec<ConnectionId>,
 }
 
-impl Fact {
+impl Event {
     pub(super) fn new(
         gateway: usize,
         id: GatewayId,
@@ -68,7 +68,7 @@ impl Fact {
             offset: None,
             floor: 0,
             written: Vec::new(),
-            fate: Fate::Unknown,
+            outcome: Outcome::Unknown,
         }
     }
 }
@@ -83,14 +83,14 @@ pub(super) enum BatchLine {
 
 /// What a call asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Asked {
+pub(super) enum CallKind {
     Publish(usize),
     Batch(Vec<BatchLine>),
     Deploy(Vec<usize>),
     Stats,
     Ready,
-    Look,
-    Show,
+    Get,
+    StoreRead,
     CreateGateway(usize),
     CreateToken(usize),
     Revoke(usize),
@@ -101,7 +101,7 @@ pub(super) enum Asked {
 /// One request.
 pub(super) struct Call {
     pub(super) conn: usize,
-    pub(super) asked: Asked,
+    pub(super) kind: CallKind,
     pub(super) begun: Instant,
     /// Where it ends among the bytes that its peer sends.
     pub(super) end: u64,
@@ -117,7 +117,7 @@ pub(super) struct Call {
 /// The book.
 #[derive(Default)]
 pub(super) struct Ledger {
-    pub(super) facts: Vec<Fact>,
+    pub(super) events: Vec<Event>,
     pub(super) calls: Vec<Call>,
     /// The calls of each line that are not answered, oldest first.
     pub(super) open: BTreeMap<usize, VecDeque<usize>>,
@@ -125,26 +125,26 @@ pub(super) struct Ledger {
     /// Which event is where, by gateway and offset.
     places: BTreeMap<(usize, u64), usize>,
     /// The highest place of each gateway that an answer has told.
-    told: BTreeMap<usize, u64>,
+    highest_answered: BTreeMap<usize, u64>,
 }
 
 impl Ledger {
     /// An event that is about to be asked for.
-    pub(super) fn add(&mut self, mut fact: Fact) -> usize {
-        fact.floor = self.told.get(&fact.gateway).copied().unwrap_or(0);
+    pub(super) fn add(&mut self, mut event: Event) -> usize {
+        event.floor = self.highest_answered.get(&event.gateway).copied().unwrap_or(0);
         // Its call is the next one that begins.
-        fact.call = self.calls.len();
-        self.by_payload.insert(fact.payload.clone(), self.facts.len());
-        self.facts.push(fact);
-        self.facts.len() - 1
+        event.call = self.calls.len();
+        self.by_payload.insert(event.payload.clone(), self.events.len());
+        self.events.push(event);
+        self.events.len() - 1
     }
 
     /// A call begins; its end is set once it is known.
-    pub(super) fn begin(&mut self, conn: usize, now: Instant, asked: Asked) {
+    pub(super) fn begin(&mut self, conn: usize, now: Instant, kind: CallKind) {
         self.open.entry(conn).or_default().push_back(self.calls.len());
         self.calls.push(Call {
             conn,
-            asked,
+            kind,
             begun: now,
             end: u64::MAX,
             early: false,
@@ -205,44 +205,46 @@ impl Ledger {
     ///
     /// # Errors
     /// What contradicts it.
-    pub(super) fn place(&mut self, fact: usize, offset: u64) -> Result<(), String> {
-        let entry = &mut self.facts[fact];
-        if entry.fate == Fate::Refused {
-            return Err(format!("event {fact} was refused, and is at {offset}"));
+    pub(super) fn place(&mut self, event: usize, offset: u64) -> Result<(), String> {
+        let entry = &mut self.events[event];
+        if entry.outcome == Outcome::Refused {
+            return Err(format!("event {event} was refused, and is at {offset}"));
         }
         if entry.offset.is_some_and(|known| known != offset) {
-            return Err(format!("event {fact} is at {offset} and at {:?}", entry.offset));
+            return Err(format!("event {event} is at {offset} and at {:?}", entry.offset));
         }
         if offset <= entry.floor {
             let floor = entry.floor;
-            return Err(format!("event {fact} is at {offset}, and {floor} was answered before it was asked for"));
+            return Err(format!("event {event} is at {offset}, and {floor} was answered before it was asked for"));
         }
         entry.offset = Some(offset);
         let key = (entry.gateway, offset);
-        match self.places.insert(key, fact) {
-            Some(other) if other != fact => Err(format!("events {fact} and {other} are both at {offset}")),
+        match self.places.insert(key, event) {
+            Some(other) if other != event => Err(format!("events {event} and {other} are both at {offset}")),
             _ => Ok(()),
         }
     }
 
     /// A publisher knows where its event is.
-    pub(super) fn tell(&mut self, fact: usize, told: Told) {
-        let entry = &mut self.facts[fact];
+    pub(super) fn record_answer(&mut self, event: usize, counts: Counts) {
+        let entry = &mut self.events[event];
         if let Some(offset) = entry.offset {
-            let highest = self.told.entry(entry.gateway).or_default();
+            let highest = self.highest_answered.entry(entry.gateway).or_default();
             *highest = (*highest).max(offset);
         }
-        entry.fate = Fate::Told(told);
+        entry.outcome = Outcome::Answered(counts);
     }
 
     /// At the end: places are dense, but for events of which nobody was told anything.
     pub(super) fn check_places(&self) -> Result<(), String> {
-        let gateways = self.facts.iter().map(|fact| fact.gateway).max().map_or(0, |most| most + 1);
+        let gateways = self.events.iter().map(|event| event.gateway).max().map_or(0, |most| most + 1);
         for gateway in 0..gateways {
             let places = self.places.range((gateway, 0)..=(gateway, u64::MAX));
             let (count, last) = places.fold((0_u64, 0), |(count, _), ((_, offset), _)| (count + 1, *offset));
-            let unknown = |fact: &&Fact| fact.gateway == gateway && fact.fate != Fate::Refused && fact.offset.is_none();
-            let unknown = self.facts.iter().filter(unknown).count() as u64;
+            let unknown = |event: &&Event| {
+                event.gateway == gateway && event.outcome != Outcome::Refused && event.offset.is_none()
+            };
+            let unknown = self.events.iter().filter(unknown).count() as u64;
             if last - count > unknown {
                 return Err(format!("gateway {gateway}: {count} events up to {last}, and {unknown} of no known place"));
             }
@@ -254,11 +256,11 @@ impl Ledger {
     pub(super) fn deliveries(&self) -> (u64, bool) {
         let mut sum = 0;
         let mut open = false;
-        for fact in &self.facts {
-            match &fact.fate {
-                Fate::Told(told) => sum += told.connections.max(1),
-                Fate::Unknown => open |= self.calls.get(fact.call).is_some(),
-                Fate::Refused => {}
+        for event in &self.events {
+            match &event.outcome {
+                Outcome::Answered(counts) => sum += counts.connections.max(1),
+                Outcome::Unknown => open |= self.calls.get(event.call).is_some(),
+                Outcome::Refused => {}
             }
         }
         (sum, open)

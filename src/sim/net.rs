@@ -1,7 +1,7 @@
 //! What the cores and the peers of a world share: time, chance, sockets, lanes, the store, and who watches.
 
 use super::{
-    client::{Client, Cue},
+    client::{Client, Reaction},
     lanes::{Lanes, Message, OUTSIDE},
     oracle::Oracle,
     rng::Rng,
@@ -24,7 +24,7 @@ use std::{
 
 /// Something that happens at a moment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum What {
+pub(super) enum Step {
     /// The peer has its turn; the first one connects it.
     Peer(usize),
     /// Bytes get across, or the socket takes bytes again.
@@ -38,7 +38,7 @@ pub(super) enum What {
     /// Descriptors run out, or are there again.
     Descriptors(bool),
     /// Whoever is still there leaves.
-    LastCall,
+    LeaveAll,
     /// The statistics are asked for.
     Audit,
     /// The drain begins.
@@ -54,7 +54,7 @@ pub(super) struct Conn {
     pub(super) socket: Socket,
     pub(super) client: Client,
     /// What the peer will react to once it has read so many bytes.
-    pub(super) cues: VecDeque<(u64, Cue)>,
+    pub(super) reactions: VecDeque<(u64, Reaction)>,
     /// Where the hub holds the socket.
     pub(super) owner: Option<(usize, LinkKey)>,
     pub(super) address: SocketAddr,
@@ -75,7 +75,7 @@ impl Conn {
         Self {
             socket,
             client,
-            cues: VecDeque::new(),
+            reactions: VecDeque::new(),
             owner: None,
             address,
             latency,
@@ -104,7 +104,7 @@ pub(super) struct Core {
     pub(super) dead: bool,
     pub(super) ended: bool,
     /// When the core last looked at its control lane in this pass.
-    pub(super) looked: Option<Instant>,
+    pub(super) control_taken_at: Option<Instant>,
 }
 
 impl Core {
@@ -132,7 +132,7 @@ pub(super) struct Net {
     pub(super) pause: Option<(Instant, Instant)>,
     /// Sockets that were dropped without being closed.
     pub(super) dropped: Rc<RefCell<Vec<usize>>>,
-    heap: BinaryHeap<Reverse<(Instant, u64, What)>>,
+    heap: BinaryHeap<Reverse<(Instant, u64, Step)>>,
     serial: u64,
 }
 
@@ -157,7 +157,7 @@ impl Net {
             plan: None,
             dead: false,
             ended: false,
-            looked: None,
+            control_taken_at: None,
         };
         Self {
             now: Instant(START),
@@ -177,28 +177,28 @@ impl Net {
         }
     }
 
-    pub(super) fn schedule(&mut self, at: Instant, what: What) {
+    pub(super) fn schedule(&mut self, at: Instant, step: Step) {
         self.serial += 1;
-        self.heap.push(Reverse((at.max(self.now), self.serial, what)));
+        self.heap.push(Reverse((at.max(self.now), self.serial, step)));
     }
 
     /// Goes to the next moment at which something happens.
-    pub(super) fn next(&mut self) -> Option<What> {
+    pub(super) fn next(&mut self) -> Option<Step> {
         loop {
-            let Reverse((at, _, what)) = self.heap.pop()?;
+            let Reverse((at, _, step)) = self.heap.pop()?;
             self.now = at;
-            match what {
-                What::Pass(core, serial) if self.cores[core].plan.is_none_or(|(_, planned)| planned != serial) => {}
-                What::Pass(core, _) => {
+            match step {
+                Step::Pass(core, serial) if self.cores[core].plan.is_none_or(|(_, planned)| planned != serial) => {}
+                Step::Pass(core, _) => {
                     self.cores[core].plan = None;
-                    return Some(what);
+                    return Some(step);
                 }
-                What::Peer(conn) if self.conns[conn].turn_at != Some(at) => {}
-                What::Peer(conn) => {
+                Step::Peer(conn) if self.conns[conn].turn_at != Some(at) => {}
+                Step::Peer(conn) => {
                     self.conns[conn].turn_at = None;
-                    return Some(what);
+                    return Some(step);
                 }
-                _ => return Some(what),
+                _ => return Some(step),
             }
         }
     }
@@ -211,7 +211,7 @@ impl Net {
 
     pub(super) fn jump(&mut self, millis: i64) {
         self.wall_offset += millis;
-        self.oracle.sight("wall clock jumped");
+        self.oracle.cover("wall clock jumped");
     }
 
     /// The core's loop goes on at `at`, or when it is planned if that is earlier.
@@ -232,7 +232,7 @@ impl Net {
         self.serial += 1;
         let serial = self.serial;
         self.cores[core].plan = Some((at, serial));
-        self.heap.push(Reverse((at, serial, What::Pass(core, serial))));
+        self.heap.push(Reverse((at, serial, Step::Pass(core, serial))));
     }
 
     /// The socket may have something new for the hub.
@@ -276,7 +276,7 @@ impl Net {
         }
         if let Some(at) = self.conns[conn].socket.next_move(now) {
             self.conns[conn].moving = true;
-            self.schedule(at, What::Move(conn));
+            self.schedule(at, Step::Move(conn));
         }
     }
 
@@ -286,19 +286,19 @@ impl Net {
         let state = &mut self.conns[conn];
         state.moving = false;
         state.socket.advance(now);
-        if state.socket.short_since.is_some() && state.socket.is_writable(now) {
-            state.socket.short_since = None;
-            state.socket.offered_since = Some(now);
+        if state.socket.blocked_since.is_some() && state.socket.is_writable(now) {
+            state.socket.blocked_since = None;
+            state.socket.writable_since = Some(now);
             self.mark(conn, now);
         }
         if self.conns[conn].socket.arrived > 0 {
-            self.turn_of(conn, now);
+            self.wake_peer(conn, now);
         }
         self.keep_moving(conn, now);
     }
 
     /// The peer looks at its socket after a moment.
-    pub(super) fn turn_of(&mut self, conn: usize, now: Instant) {
+    pub(super) fn wake_peer(&mut self, conn: usize, now: Instant) {
         let latency = self.rng.below(self.conns[conn].latency + 1);
         self.schedule_turn(conn, Instant(now.0 + latency));
     }
@@ -308,21 +308,21 @@ impl Net {
         let at = at.max(self.now);
         if self.conns[conn].turn_at.is_none_or(|planned| at < planned) {
             self.conns[conn].turn_at = Some(at);
-            self.schedule(at, What::Peer(conn));
+            self.schedule(at, Step::Peer(conn));
         }
     }
 
     /// Bytes that a kernel took: the oracle looks at them at once, and the peer when it has read so far.
-    pub(super) fn look_at(&mut self, now: Instant, conn: usize, bytes: &[u8]) {
+    pub(super) fn observe_sent(&mut self, now: Instant, conn: usize, bytes: &[u8]) {
         let mut seen = Vec::new();
         let state = &mut self.conns[conn];
         let answer = state.client.feed(bytes, &mut seen);
         let accepted = state.socket.accepted;
         if answer {
-            state.cues.push_back((accepted, Cue::Handshake));
+            state.reactions.push_back((accepted, Reaction::Handshake));
         }
         for item in seen {
-            self.conns[conn].cues.extend(item.cue().map(|cue| (accepted, cue)));
+            self.conns[conn].reactions.extend(item.reaction().map(|reaction| (accepted, reaction)));
             self.oracle.took(now, conn, &item, &mut self.trace);
         }
     }
@@ -338,7 +338,7 @@ impl Net {
         }
         self.oracle.closed(now, conn, &self.conns[conn].socket);
         self.trace.add(now, Some(conn), || "closed by the hub".to_owned());
-        self.turn_of(conn, now);
+        self.wake_peer(conn, now);
         self.keep_moving(conn, now);
     }
 
@@ -359,7 +359,7 @@ impl Net {
             }
             Err(message) => {
                 if self.cores[core].lanes.is_full(lane) {
-                    self.oracle.sight("a lane is full");
+                    self.oracle.cover("a lane is full");
                 }
                 Err(message)
             }

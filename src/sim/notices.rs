@@ -13,7 +13,7 @@ impl Oracle {
         match notice {
             Notice::Connected { gateway, connection, address } => self.connected(*gateway, *connection, *address),
             Notice::Disconnected { connection, address, reason, .. } => {
-                self.sight(reason.label());
+                self.cover(reason.label());
                 let Some(conn) = self.conn_of(*address) else { return };
                 if *reason == CloseReason::HeartbeatTimeout {
                     self.check_answered_pings(conn);
@@ -25,7 +25,7 @@ impl Oracle {
                 }
             }
             Notice::MadeRoom { address } => {
-                self.sight("made room");
+                self.cover("made room");
                 let Some(conn) = self.conn_of(*address) else { return };
                 if self.watched[conn].connected.is_some() {
                     self.fail("room is made of nobody's gateway", Some(conn), String::new());
@@ -40,9 +40,9 @@ impl Oracle {
                 self.fail("nothing panics", conn, String::new());
             }
             Notice::ReplyLost if self.drained.is_none() => self.fail("no reply is lost", None, String::new()),
-            Notice::Malformed { .. } => self.sight("malformed message"),
-            Notice::Acknowledged { .. } => self.sight("acknowledged"),
-            Notice::Forced { .. } => self.sight("closed by force"),
+            Notice::Malformed { .. } => self.cover("malformed message"),
+            Notice::Acknowledged { .. } => self.cover("acknowledged"),
+            Notice::Forced { .. } => self.cover("closed by force"),
             _ => {}
         }
     }

@@ -2,9 +2,9 @@
 //! What answers must say is in [`super::answers`], what must happen by when in [`super::deadlines`].
 
 use super::{
-    behaviour::{Manner, Misbehaviour, Reading},
+    behaviour::{Misbehaviour, Profile, Reading},
     client::Seen,
-    ledger::{Fate, Ledger},
+    ledger::{Ledger, Outcome},
     roster::Roster,
     scenario::Scenario,
     trace::Trace,
@@ -39,23 +39,23 @@ pub(super) struct Watched {
     pub(super) key: Option<usize>,
     pub(super) accepted: Option<Instant>,
     /// When it asked to be let in, and when the hub had read that.
-    pub(super) asked: Option<Instant>,
-    pub(super) asked_end: u64,
-    pub(super) asked_received: Option<Instant>,
+    pub(super) requested_at: Option<Instant>,
+    pub(super) request_end: u64,
+    pub(super) request_received: Option<Instant>,
     pub(super) ack: Option<Ack>,
     /// Its gateway's events up to this offset went out whole.
     pub(super) seen: u64,
     pub(super) last_received: Option<Instant>,
     pub(super) last_ping: Instant,
     /// Since when its socket has not taken all that it was offered.
-    pub(super) short: Option<Instant>,
+    pub(super) blocked_since: Option<Instant>,
     /// When it last took anything of that.
-    pub(super) blocked: Instant,
-    pub(super) was_short: bool,
+    pub(super) last_progress: Instant,
+    pub(super) was_blocked: bool,
     /// It was closed so that another could be accepted.
     pub(super) made_room: bool,
-    last_short: Option<Instant>,
-    pub(super) told: Option<(u16, Instant)>,
+    last_blocked: Option<Instant>,
+    pub(super) close_sent: Option<(u16, Instant)>,
     /// When the hub said its last: close frame, FIN, or the end of the socket.
     pub(super) ended: Option<Instant>,
     pub(super) closed: Option<Instant>,
@@ -72,8 +72,8 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn was_short_since(&self, since: Instant) -> bool {
-        self.short.is_some() || self.last_short.is_some_and(|at| at >= since)
+    pub(super) fn was_blocked_since(&self, since: Instant) -> bool {
+        self.blocked_since.is_some() || self.last_blocked.is_some_and(|at| at >= since)
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) struct Oracle {
     pub(super) seen_events: u64,
     pub(super) failed_deliveries: u64,
     /// How often things happened that a set of worlds must not lack.
-    pub(super) sights: BTreeMap<&'static str, u64>,
+    pub(super) coverage: BTreeMap<&'static str, u64>,
     pub(super) scenario: Scenario,
     pub(super) drained: Option<Instant>,
     /// Since when a core does nothing any more.
@@ -106,21 +106,21 @@ pub(super) const SLACK: Duration = Duration::from_millis(50);
 
 impl Oracle {
     pub(super) fn new(scenario: Scenario, roster: Roster, addresses: Vec<IpAddr>) -> Self {
-        let watched = |manner: &Manner| Watched {
-            platform: manner.platform,
-            good: manner.is_good(),
-            key: manner.key.filter(|_| !manner.platform),
+        let watched = |profile: &Profile| Watched {
+            platform: profile.platform,
+            good: profile.is_good(),
+            key: profile.key.filter(|_| !profile.platform),
             ..Watched::default()
         };
         Self {
             violation: None,
-            watched: scenario.manners.iter().map(watched).collect(),
+            watched: scenario.profiles.iter().map(watched).collect(),
             addresses,
             ledger: Ledger::default(),
             roster,
             seen_events: 0,
             failed_deliveries: 0,
-            sights: BTreeMap::new(),
+            coverage: BTreeMap::new(),
             drained: None,
             audited: false,
             lateness: BTreeMap::new(),
@@ -136,8 +136,8 @@ impl Oracle {
     }
 
     /// Counts something that happened.
-    pub(super) fn sight(&mut self, what: &'static str) {
-        *self.sights.entry(what).or_default() += 1;
+    pub(super) fn cover(&mut self, what: &'static str) {
+        *self.coverage.entry(what).or_default() += 1;
     }
 
     /// Notes the first rule that is broken.
@@ -150,23 +150,23 @@ impl Oracle {
     }
 
     pub(super) fn side(&self, conn: usize) -> Side {
-        match self.scenario.manners[conn].side {
+        match self.scenario.profiles[conn].side {
             Some(side) => side,
             None => Side::Both,
         }
     }
 
     /// The peer has said its opening, which ends here among its bytes.
-    pub(super) fn asked(&mut self, now: Instant, conn: usize, end: u64) {
-        self.watched[conn].asked = Some(now);
-        self.watched[conn].asked_end = end;
+    pub(super) fn requested(&mut self, now: Instant, conn: usize, end: u64) {
+        self.watched[conn].requested_at = Some(now);
+        self.watched[conn].request_end = end;
     }
 
     /// What the peer has said before the handshake of TLS was over ends here among its bytes.
     pub(super) fn early_ends(&mut self, conn: usize, end: u64) {
-        let half = self.scenario.manners[conn].misbehaviour == Misbehaviour::HalfHead;
-        if self.watched[conn].asked_end == u64::MAX && !half {
-            self.watched[conn].asked_end = end;
+        let half = self.scenario.profiles[conn].misbehaviour == Misbehaviour::HalfHead;
+        if self.watched[conn].request_end == u64::MAX && !half {
+            self.watched[conn].request_end = end;
         }
         self.ledger.early_ends(conn, end);
     }
@@ -175,8 +175,8 @@ impl Oracle {
     pub(super) fn received(&mut self, now: Instant, conn: usize, total: u64) {
         let watched = &mut self.watched[conn];
         watched.last_received = Some(now);
-        if watched.asked.is_some() && watched.asked_received.is_none() && watched.asked_end <= total {
-            watched.asked_received = Some(now);
+        if watched.requested_at.is_some() && watched.request_received.is_none() && watched.request_end <= total {
+            watched.request_received = Some(now);
         }
         self.ledger.received(now, conn, total);
     }
@@ -187,21 +187,21 @@ impl Oracle {
     }
 
     /// The kernel did not take all of a write.
-    pub(super) fn short(&mut self, now: Instant, conn: usize, progress: bool) {
-        self.sight("short write");
+    pub(super) fn write_was_short(&mut self, now: Instant, conn: usize, progress: bool) {
+        self.cover("short write");
         let watched = &mut self.watched[conn];
-        watched.was_short = true;
-        if progress || watched.short.is_none() {
-            watched.blocked = now;
+        watched.was_blocked = true;
+        if progress || watched.blocked_since.is_none() {
+            watched.last_progress = now;
         }
-        watched.short.get_or_insert(now);
+        watched.blocked_since.get_or_insert(now);
     }
 
     /// The kernel took all of a write.
-    pub(super) fn flows(&mut self, now: Instant, conn: usize) {
+    pub(super) fn write_was_whole(&mut self, now: Instant, conn: usize) {
         let watched = &mut self.watched[conn];
-        if watched.short.take().is_some() {
-            watched.last_short = Some(now);
+        if watched.blocked_since.take().is_some() {
+            watched.last_blocked = Some(now);
         }
     }
 
@@ -219,7 +219,7 @@ impl Oracle {
         });
         match item {
             // What is not TLS is answered with an alert.
-            Seen::Broken(_) if self.scenario.manners[conn].misbehaviour == Misbehaviour::Garbage => {}
+            Seen::Broken(_) if self.scenario.profiles[conn].misbehaviour == Misbehaviour::Garbage => {}
             // A handshake that its peer broke off.
             Seen::Broken(_) if self.watched[conn].leaving.is_some() && self.watched[conn].ack.is_none() => {}
             Seen::Broken(what) => self.fail("only whole frames in order", Some(conn), what.clone()),
@@ -256,12 +256,12 @@ impl Oracle {
     /// A rejected gateway: the status must have its cause.
     fn check_refusal(&mut self, _: Instant, conn: usize, status: u16) {
         let watched = &self.watched[conn];
-        let asked = watched.asked.unwrap_or_default();
-        let manner = &self.scenario.manners[conn];
-        let plain = manner.misbehaviour.is_suffered();
+        let asked = watched.requested_at.unwrap_or_default();
+        let profile = &self.scenario.profiles[conn];
+        let plain = profile.misbehaviour.is_tolerated();
         let good_key = watched.key.is_some_and(|key| self.roster.is_good(key, asked));
         let scenario = &self.scenario;
-        let few = |max: usize| max < scenario.manners.len();
+        let few = |max: usize| max < scenario.profiles.len();
         let per_gateway = scenario.connections_per_gateway_max;
         let cause = match status {
             401 => !good_key,
@@ -269,15 +269,15 @@ impl Oracle {
             503 => {
                 self.drained.is_some() || few(scenario.connections_max) || per_gateway > 0 || few(scenario.requests_max)
             }
-            408 => manner.misbehaviour == Misbehaviour::HalfHead || !watched.good,
+            408 => profile.misbehaviour == Misbehaviour::HalfHead || !watched.good,
             _ => !plain,
         };
         match status {
-            401 => self.sight("unauthorized"),
-            429 => self.sight("rate limited"),
-            503 if few(self.scenario.connections_max) => self.sight("capacity exceeded"),
-            503 => self.sight("not let in"),
-            408 => self.sight("handshake timed out"),
+            401 => self.cover("unauthorized"),
+            429 => self.cover("rate limited"),
+            503 if few(self.scenario.connections_max) => self.cover("capacity exceeded"),
+            503 => self.cover("not let in"),
+            408 => self.cover("handshake timed out"),
             _ => {}
         }
         if !cause {
@@ -293,15 +293,15 @@ impl Oracle {
         }
         for conn in 0..self.watched.len() {
             let watched = &self.watched[conn];
-            let reads = self.scenario.manners[conn].reading == Reading::Eager;
+            let reads = self.scenario.profiles[conn].reading == Reading::Eager;
             let text = format!("accepted {:?}, closed {:?}", watched.accepted, watched.closed);
-            if watched.asked.is_some() && watched.closed.is_none() {
+            if watched.requested_at.is_some() && watched.closed.is_none() {
                 self.fail("everybody leaves", Some(conn), text);
             } else if watched.connected.is_some() != watched.reason.is_some()
                 || watched.ack.is_some_and(|ack| watched.connected != Some(ack.connection))
             {
                 self.fail("a connection connects once and disconnects once", Some(conn), format!("{watched:?}"));
-            } else if let (Some((code, _)), Some(reason)) = (watched.told, watched.reason)
+            } else if let (Some((code, _)), Some(reason)) = (watched.close_sent, watched.reason)
                 && reads
                 && reason.code().is_some_and(|expected| expected != code)
                 && watched.leaving.is_none()
@@ -319,22 +319,22 @@ impl Oracle {
     /// go out.
     fn check_failures(&mut self) {
         let mut lost = BTreeMap::new();
-        for entry in &self.ledger.facts {
-            let (Fate::Told(told), Some(offset)) = (&entry.fate, entry.offset) else { continue };
-            for connection in &told.failures {
+        for entry in &self.ledger.events {
+            let (Outcome::Answered(counts), Some(offset)) = (&entry.outcome, entry.offset) else { continue };
+            for connection in &counts.failures {
                 let first = lost.entry(*connection).or_insert(offset);
                 *first = offset.min(*first);
             }
         }
         let mut broken = None;
-        for (fact, entry) in self.ledger.facts.iter().enumerate() {
-            let (Fate::Told(told), Some(offset)) = (&entry.fate, entry.offset) else { continue };
-            let all_listed = told.failures.len() as u64 == told.failed && told.pending == 0;
+        for (event, entry) in self.ledger.events.iter().enumerate() {
+            let (Outcome::Answered(counts), Some(offset)) = (&entry.outcome, entry.offset) else { continue };
+            let all_listed = counts.failures.len() as u64 == counts.failed && counts.pending == 0;
             for (conn, _) in entry.written.iter().filter(|_| all_listed) {
                 let Some(ack) = self.watched[*conn].ack else { continue };
                 let first = lost.get(&ack.connection).filter(|first| **first < offset);
-                if let Some(first) = first.filter(|_| !told.failures.contains(&ack.connection)) {
-                    broken = Some((*conn, format!("{first} failed, and event {fact} at {offset} was delivered")));
+                if let Some(first) = first.filter(|_| !counts.failures.contains(&ack.connection)) {
+                    broken = Some((*conn, format!("{first} failed, and event {event} at {offset} was delivered")));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! What platforms ask over HTTP, as bytes, written down in the ledger as it is said.
 
 use super::{
-    ledger::{Asked, BatchLine, Fact, Ledger},
+    ledger::{BatchLine, CallKind, Event, Ledger},
     rng::Rng,
     roster::Roster,
 };
@@ -13,7 +13,7 @@ pub(super) const ADMIN: &str = "the-admin-token-of-this-world";
 
 /// Something that a platform, or a gateway by its key, will ask for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ask {
+pub(super) enum Request {
     /// One event of at most so many bytes.
     Publish {
         gateway: usize,
@@ -28,9 +28,9 @@ pub(super) enum Ask {
     /// A revision, to every gateway.
     Deploy,
     /// Something that only reads.
-    Look(&'static str),
+    Get(&'static str),
     /// One gateway's page.
-    Show(usize),
+    GetGateway(usize),
     CreateGateway(usize),
     CreateToken(usize),
     Revoke(usize),
@@ -44,7 +44,7 @@ pub(super) enum Ask {
 
 /// Writes the request; the ledger knows it from now on.
 pub(super) fn write(
-    ask: Ask,
+    request: Request,
     conn: usize,
     now: Instant,
     roster: &mut Roster,
@@ -52,14 +52,14 @@ pub(super) fn write(
     rng: &mut Rng,
 ) -> Vec<u8> {
     let admin = format!("Authorization: Bearer {ADMIN}\r\n");
-    match ask {
-        Ask::Publish { gateway, size } => {
-            let fact = draft(gateway, size, roster, ledger, rng);
-            let body = body_of(&ledger.facts[fact], false);
-            ledger.begin(conn, now, Asked::Publish(fact));
+    match request {
+        Request::Publish { gateway, size } => {
+            let event = draft(gateway, size, roster, ledger, rng);
+            let body = body_of(&ledger.events[event], false);
+            ledger.begin(conn, now, CallKind::Publish(event));
             post(&format!("/api/v1/gateways/{}/events", roster.gateways[gateway].id), &admin, &body)
         }
-        Ask::Batch { count, size, gateway } => {
+        Request::Batch { count, size, gateway } => {
             let mut lines = Vec::new();
             let mut body = Vec::new();
             for _ in 0..count {
@@ -69,33 +69,33 @@ pub(super) fn write(
                     continue;
                 }
                 let to = gateway.unwrap_or_else(|| rng.below(roster.gateways.len() as u64) as usize);
-                let fact = draft(to, size, roster, ledger, rng);
-                body.extend(body_of(&ledger.facts[fact], true));
+                let event = draft(to, size, roster, ledger, rng);
+                body.extend(body_of(&ledger.events[event], true));
                 body.push(b'\n');
-                lines.push(BatchLine::Event(fact));
+                lines.push(BatchLine::Event(event));
             }
-            ledger.begin(conn, now, Asked::Batch(lines));
+            ledger.begin(conn, now, CallKind::Batch(lines));
             post("/api/v1/events", &admin, &body)
         }
-        Ask::Deploy => deploy(conn, now, roster, ledger, rng),
-        Ask::Look(path) => {
-            let asked = match path {
-                "/api/internal/v1/stats" => Asked::Stats,
-                "/ready" => Asked::Ready,
+        Request::Deploy => deploy(conn, now, roster, ledger, rng),
+        Request::Get(path) => {
+            let kind = match path {
+                "/api/internal/v1/stats" => CallKind::Stats,
+                "/ready" => CallKind::Ready,
                 // This one asks the store.
-                "/api/v1/gateways" => Asked::Show,
-                _ => Asked::Look,
+                "/api/v1/gateways" => CallKind::StoreRead,
+                _ => CallKind::Get,
             };
-            ledger.begin(conn, now, asked);
+            ledger.begin(conn, now, kind);
             format!("GET {path} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n").into_bytes()
         }
-        Ask::Show(gateway) => {
-            ledger.begin(conn, now, Asked::Show);
+        Request::GetGateway(gateway) => {
+            ledger.begin(conn, now, CallKind::StoreRead);
             let id = roster.gateways[gateway].id;
             format!("GET /api/v1/gateways/{id} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n").into_bytes()
         }
-        Ask::Manifest { key, size } => {
-            ledger.begin(conn, now, Asked::Manifest(key));
+        Request::Manifest { key, size } => {
+            ledger.begin(conn, now, CallKind::Manifest(key));
             let entry = &roster.keys[key];
             let body = format!("{{\"apis\":\"{}\"}}", "m".repeat(size));
             let path = format!("/api/internal/v1/gateways/{}/manifest", roster.gateways[entry.gateway].id);
@@ -105,30 +105,30 @@ pub(super) fn write(
     }
 }
 
-fn write_change(ask: Ask, conn: usize, now: Instant, roster: &mut Roster, ledger: &mut Ledger) -> Vec<u8> {
+fn write_change(request: Request, conn: usize, now: Instant, roster: &mut Roster, ledger: &mut Ledger) -> Vec<u8> {
     let admin = format!("Authorization: Bearer {ADMIN}\r\n");
-    match ask {
-        Ask::CreateGateway(gateway) => {
-            ledger.begin(conn, now, Asked::CreateGateway(gateway));
+    match request {
+        Request::CreateGateway(gateway) => {
+            ledger.begin(conn, now, CallKind::CreateGateway(gateway));
             let body = format!(r#"{{"name":"later {gateway}","id":"{}"}}"#, roster.gateways[gateway].id);
             post("/api/v1/gateways", &admin, body.as_bytes())
         }
-        Ask::CreateToken(key) => {
-            ledger.begin(conn, now, Asked::CreateToken(key));
+        Request::CreateToken(key) => {
+            ledger.begin(conn, now, CallKind::CreateToken(key));
             let entry = &roster.keys[key];
             let hash: String = hex(entry.hash);
             let path = format!("/api/v1/gateways/{}/tokens", roster.gateways[entry.gateway].id);
             post(&path, &admin, format!(r#"{{"sha256":"{hash}"}}"#).as_bytes())
         }
-        Ask::Revoke(key) => {
-            ledger.begin(conn, now, Asked::Revoke(key));
+        Request::Revoke(key) => {
+            ledger.begin(conn, now, CallKind::Revoke(key));
             let entry = &mut roster.keys[key];
             entry.revocation.begun.get_or_insert(now);
             let path = format!("/api/v1/gateways/{}/tokens/{}", roster.gateways[entry.gateway].id, entry.token);
             format!("DELETE {path} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n").into_bytes()
         }
-        Ask::Delete(gateway) => {
-            ledger.begin(conn, now, Asked::Delete(gateway));
+        Request::Delete(gateway) => {
+            ledger.begin(conn, now, CallKind::Delete(gateway));
             let entry = &mut roster.gateways[gateway];
             entry.deletion.begun.get_or_insert(now);
             format!("DELETE /api/v1/gateways/{} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n", entry.id).into_bytes()
@@ -147,16 +147,16 @@ fn post(path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
 
 fn deploy(conn: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: &mut Rng) -> Vec<u8> {
     let api = rng.uuid();
-    let mut facts = Vec::new();
+    let mut events = Vec::new();
     let mut targets = Vec::new();
     for (gateway, entry) in roster.gateways.iter().enumerate() {
-        let host = format!("v{}.example", ledger.facts.len());
+        let host = format!("v{}.example", ledger.events.len());
         let payload = format!(r#"{{"apiUuid":"{api}","revisionId":"r1","vhost":"{host}","environment":"production"}}"#);
-        let fact = Fact::new(gateway, entry.id, "api.deployed", payload.into_bytes(), None, None);
-        facts.push(ledger.add(fact));
+        let event = Event::new(gateway, entry.id, "api.deployed", payload.into_bytes(), None, None);
+        events.push(ledger.add(event));
         targets.push(format!(r#"{{"gatewayId":"{}","vhost":"{host}"}}"#, entry.id));
     }
-    ledger.begin(conn, now, Asked::Deploy(facts));
+    ledger.begin(conn, now, CallKind::Deploy(events));
     let body = format!("[{}]", targets.join(","));
     let admin = format!("Authorization: Bearer {ADMIN}\r\n");
     post(&format!("/api/v1/apis/{api}/deploy-revision?revisionId=r1"), &admin, body.as_bytes())
@@ -169,7 +169,7 @@ fn draft(gateway: usize, size: usize, roster: &Roster, ledger: &mut Ledger, rng:
     let length = rng.below(most as u64 + 1) as usize;
     // Each byte depends on its place, so that no two pieces of a payload are the same.
     let from = rng.below(36) as usize;
-    let mut payload = format!("\"{}.", ledger.facts.len()).into_bytes();
+    let mut payload = format!("\"{}.", ledger.events.len()).into_bytes();
     payload.reserve(length + 80);
     while payload.len() <= length {
         payload.extend_from_slice(&LETTERS[from..]);
@@ -178,18 +178,18 @@ fn draft(gateway: usize, size: usize, roster: &Roster, ledger: &mut Ledger, rng:
     payload.push(b'"');
     let user = rng.chance(200).then(|| "\u{fc}ser".to_owned());
     let kind = rng.pick(&["api.deployed", "api.undeployed", "x"]);
-    ledger.add(Fact::new(gateway, roster.gateways[gateway].id, kind, payload, Some(rng.uuid()), user))
+    ledger.add(Event::new(gateway, roster.gateways[gateway].id, kind, payload, Some(rng.uuid()), user))
 }
 
-fn body_of(fact: &Fact, names_gateway: bool) -> Vec<u8> {
-    let mut body = format!(r#"{{"type":"{}","payload":"#, fact.kind).into_bytes();
-    body.extend_from_slice(&fact.payload);
-    let correlation = fact.correlation.unwrap_or(Uuid::nil());
+fn body_of(event: &Event, names_gateway: bool) -> Vec<u8> {
+    let mut body = format!(r#"{{"type":"{}","payload":"#, event.kind).into_bytes();
+    body.extend_from_slice(&event.payload);
+    let correlation = event.correlation.unwrap_or(Uuid::nil());
     body.extend(format!(r#","correlationId":"{correlation}""#).bytes());
     if names_gateway {
-        body.extend(format!(r#","gatewayId":"{}""#, fact.id).bytes());
+        body.extend(format!(r#","gatewayId":"{}""#, event.id).bytes());
     }
-    if let Some(user) = &fact.user {
+    if let Some(user) = &event.user {
         body.extend(format!(r#","userId":"{user}""#).bytes());
     }
     body.push(b'}');

@@ -16,7 +16,7 @@ pub(super) struct Stages {
 pub(super) struct Gateway {
     pub(super) id: GatewayId,
     /// It is there from the start.
-    pub(super) made: bool,
+    pub(super) is_initial: bool,
     pub(super) creation: Stages,
     pub(super) deletion: Stages,
 }
@@ -30,7 +30,7 @@ pub(super) struct Key {
     pub(super) secret: String,
     pub(super) hash: KeyHash,
     /// It is there from the start.
-    pub(super) made: bool,
+    pub(super) is_initial: bool,
     pub(super) creation: Stages,
     pub(super) revocation: Stages,
 }
@@ -47,11 +47,11 @@ impl Roster {
     pub(super) fn new(count: usize, later: bool, rng: &mut Rng) -> Self {
         let mut roster = Self::default();
         for index in 0..count + usize::from(later) {
-            let made = index < count;
+            let is_initial = index < count;
             let id = GatewayId(rng.uuid());
-            roster.gateways.push(Gateway { id, made, creation: Stages::default(), deletion: Stages::default() });
+            roster.gateways.push(Gateway { id, is_initial, creation: Stages::default(), deletion: Stages::default() });
             for _ in 0..rng.within(1..=2) {
-                roster.add_key(index, made, rng);
+                roster.add_key(index, is_initial, rng);
             }
         }
         roster
@@ -62,20 +62,25 @@ impl Roster {
         let mut roster = Self::default();
         for index in 0..count {
             let id = GatewayId(rng.uuid());
-            roster.gateways.push(Gateway { id, made: true, creation: Stages::default(), deletion: Stages::default() });
+            roster.gateways.push(Gateway {
+                id,
+                is_initial: true,
+                creation: Stages::default(),
+                deletion: Stages::default(),
+            });
             roster.add_key(index, true, rng);
         }
         roster
     }
 
-    fn add_key(&mut self, gateway: usize, made: bool, rng: &mut Rng) {
+    fn add_key(&mut self, gateway: usize, is_initial: bool, rng: &mut Rng) {
         let secret = rng.uuid().to_string();
         self.keys.push(Key {
             gateway,
             token: TokenId(rng.uuid()),
             hash: KeyHash::of(secret.as_bytes()),
             secret,
-            made,
+            is_initial,
             creation: Stages::default(),
             revocation: Stages::default(),
         });
@@ -87,7 +92,7 @@ impl Roster {
     }
 
     /// The stages of a key's end: its own, or its gateway's.
-    pub(super) fn end_of(&self, key: usize) -> Stages {
+    pub(super) fn removal_of(&self, key: usize) -> Stages {
         let (own, all) = (self.keys[key].revocation, self.gateways[self.keys[key].gateway].deletion);
         let first = |one: Option<Instant>, other: Option<Instant>| match (one, other) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -103,14 +108,14 @@ impl Roster {
     /// Whether the key was certainly good all the time from `since` on.
     pub(super) fn is_good(&self, key: usize, since: Instant) -> bool {
         let entry = &self.keys[key];
-        let known = entry.made || entry.creation.answered.is_some_and(|at| at < since);
-        known && self.end_of(key).begun.is_none()
+        let known = entry.is_initial || entry.creation.answered.is_some_and(|at| at < since);
+        known && self.removal_of(key).begun.is_none()
     }
 
     /// Whether the gateway was certainly known all the time from `since` on.
     pub(super) fn is_known(&self, gateway: usize, since: Instant) -> bool {
         let entry = &self.gateways[gateway];
-        let known = entry.made || entry.creation.answered.is_some_and(|at| at < since);
+        let known = entry.is_initial || entry.creation.answered.is_some_and(|at| at < since);
         known && entry.deletion.begun.is_none()
     }
 

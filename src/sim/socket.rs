@@ -5,11 +5,11 @@ use crate::{engine, limits, model::Instant};
 use std::time::Duration;
 
 /// More than a world ever sends.
-pub(super) const AMPLE: usize = 1 << 40;
+pub(super) const UNLIMITED: usize = 1 << 40;
 
 /// How the two kernels and the way between them behave.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Conduct {
+pub(super) struct Conditions {
     /// Bytes that the hub's kernel keeps until the peer's has acknowledged them.
     pub(super) capacity: usize,
     /// Bytes a second that get across; `None` where all do at once.
@@ -26,13 +26,13 @@ pub(super) struct Conduct {
     pub(super) ack_delay: Duration,
 }
 
-impl Conduct {
+impl Conditions {
     /// Takes everything at once.
     pub(super) const PERFECT: Self = Self {
-        capacity: AMPLE,
+        capacity: UNLIMITED,
         rate: None,
-        window: AMPLE,
-        write_max: AMPLE,
+        window: UNLIMITED,
+        write_max: UNLIMITED,
         stall: 0,
         stall_max: Duration::ZERO,
         ack_delay: Duration::ZERO,
@@ -40,17 +40,17 @@ impl Conduct {
 
     /// Whether it never holds a byte up.
     pub(super) fn is_perfect(&self) -> bool {
-        self.capacity == AMPLE
+        self.capacity == UNLIMITED
             && self.rate.is_none()
-            && self.window == AMPLE
-            && self.write_max == AMPLE
+            && self.window == UNLIMITED
+            && self.write_max == UNLIMITED
             && self.stall == 0
     }
 }
 
 /// Both directions between the hub and one peer.
 pub(super) struct Socket {
-    conduct: Conduct,
+    conditions: Conditions,
     /// Taken from the hub, not in the peer's kernel yet.
     queued: usize,
     /// In the peer's kernel, not read yet.
@@ -68,9 +68,9 @@ pub(super) struct Socket {
     acked_at: Instant,
     stalled_until: Instant,
     /// Since when the hub has not been told that the socket takes bytes, after a write that was cut short.
-    pub(super) short_since: Option<Instant>,
+    pub(super) blocked_since: Option<Instant>,
     /// Since when the hub has been told that the socket takes bytes again, and has not written.
-    pub(super) offered_since: Option<Instant>,
+    pub(super) writable_since: Option<Instant>,
     inbound: Vec<u8>,
     read_at: usize,
     /// All bytes that the hub has read.
@@ -90,14 +90,14 @@ pub(super) struct Socket {
 /// The hub's kernel keeps this much that the hub has not read; the rest waits with the peer.
 const INBOUND_WINDOW: usize = 256 * 1024;
 /// How long a write that was cut short by chance blocks.
-const HICCUP: u64 = 300;
+const SHORT_WRITE_PAUSE: u64 = 300;
 /// So long a peer counts as alive after its kernel's last acknowledgement, as in the driver.
 const ALIVE: Duration = Duration::from_secs(5);
 
 impl Socket {
-    pub(super) fn new(conduct: Conduct) -> Self {
+    pub(super) fn new(conditions: Conditions) -> Self {
         Self {
-            conduct,
+            conditions,
             queued: 0,
             arrived: 0,
             accepted: 0,
@@ -107,8 +107,8 @@ impl Socket {
             arrives_from: Instant(0),
             acked_at: Instant(0),
             stalled_until: Instant(0),
-            short_since: None,
-            offered_since: None,
+            blocked_since: None,
+            writable_since: None,
             inbound: Vec::new(),
             read_at: 0,
             received: 0,
@@ -126,11 +126,13 @@ impl Socket {
         if self.vanished || now < from {
             return;
         }
-        let able =
-            self.conduct.rate.map_or(AMPLE, |rate| (now.since(from).as_micros() as u64 * rate / 1_000_000) as usize);
-        let moved = self.queued.min(self.conduct.window - self.arrived.min(self.conduct.window)).min(able);
+        let able = self
+            .conditions
+            .rate
+            .map_or(UNLIMITED, |rate| (now.since(from).as_micros() as u64 * rate / 1_000_000) as usize);
+        let moved = self.queued.min(self.conditions.window - self.arrived.min(self.conditions.window)).min(able);
         // Where the rate was the bound, the rest of a byte's time counts for the next.
-        self.moved_at = match self.conduct.rate {
+        self.moved_at = match self.conditions.rate {
             Some(rate) if moved == able => Instant(from.0 + moved as u64 * 1_000_000 / rate),
             _ => now,
         };
@@ -138,8 +140,8 @@ impl Socket {
             self.queued -= moved;
             self.arrived += moved;
             self.acknowledged += moved as u64;
-            if now >= self.arrives_from + self.conduct.ack_delay {
-                self.acked_at = self.arrives_from + self.conduct.ack_delay;
+            if now >= self.arrives_from + self.conditions.ack_delay {
+                self.acked_at = self.arrives_from + self.conditions.ack_delay;
                 self.arrives_from = now;
             }
             self.arrived_at = now;
@@ -153,15 +155,15 @@ impl Socket {
 
     /// When it is worth while to call [`Socket::advance`] again.
     pub(super) fn next_move(&self, now: Instant) -> Option<Instant> {
-        let blocked = self.short_since.is_some() && now < self.stalled_until;
+        let blocked = self.blocked_since.is_some() && now < self.stalled_until;
         if self.vanished || (self.queued == 0 && !blocked) {
             return None;
         }
-        if self.arrived >= self.conduct.window && !blocked {
+        if self.arrived >= self.conditions.window && !blocked {
             return None;
         }
         let piece = self.queued.min((self.capacity() / 8).max(1_448)) as u64;
-        let time = self.conduct.rate.map_or(1, |rate| piece * 1_000_000 / rate + 1);
+        let time = self.conditions.rate.map_or(1, |rate| piece * 1_000_000 / rate + 1);
         let base = now.max(self.stalled_until).max(self.moved_at);
         Some(Instant(base.0 + if blocked { 0 } else { time }))
     }
@@ -169,7 +171,7 @@ impl Socket {
     /// Whether the kernel would report that the socket takes bytes.
     pub(super) fn is_writable(&self, now: Instant) -> bool {
         self.reset.is_some()
-            || (now >= self.stalled_until && self.room().saturating_mul(3) >= self.capacity().min(AMPLE / 4))
+            || (now >= self.stalled_until && self.room().saturating_mul(3) >= self.capacity().min(UNLIMITED / 4))
     }
 
     fn room(&self) -> usize {
@@ -178,8 +180,8 @@ impl Socket {
 
     fn capacity(&self) -> usize {
         // What is under way to the peer fits into its window; behind it a kernel keeps no more than the hub's mark allows.
-        let most = self.conduct.window.saturating_add(limits::UNSENT_BYTES_MARK as usize);
-        self.conduct.capacity.min(most)
+        let most = self.conditions.window.saturating_add(limits::UNSENT_BYTES_MARK as usize);
+        self.conditions.capacity.min(most)
     }
 
     /// The hub writes.
@@ -188,28 +190,31 @@ impl Socket {
             return engine::Sent::Broken;
         }
         self.advance(now);
-        self.offered_since = None;
+        self.writable_since = None;
         let room = if now < self.stalled_until { 0 } else { self.room() };
-        let piece =
-            if self.conduct.write_max == AMPLE { AMPLE } else { rng.piece(self.conduct.write_max).max(length / 64) };
+        let piece = if self.conditions.write_max == UNLIMITED {
+            UNLIMITED
+        } else {
+            rng.piece(self.conditions.write_max).max(length / 64)
+        };
         let took = length.min(room).min(piece);
         if self.queued == 0 {
             self.moved_at = self.moved_at.max(now);
         }
         self.queued += took;
         self.accepted += took as u64;
-        if took > 0 && self.conduct.stall > 0 && rng.chance(self.conduct.stall) {
-            self.stalled_until = now + Duration::from_micros(rng.below(self.conduct.stall_max.as_micros() as u64));
+        if took > 0 && self.conditions.stall > 0 && rng.chance(self.conditions.stall) {
+            self.stalled_until = now + Duration::from_micros(rng.below(self.conditions.stall_max.as_micros() as u64));
         }
         if took < length {
             if took < room {
-                self.stalled_until = self.stalled_until.max(Instant(now.0 + HICCUP));
+                self.stalled_until = self.stalled_until.max(Instant(now.0 + SHORT_WRITE_PAUSE));
             }
-            if took > 0 || self.short_since.is_none() {
-                self.short_since = Some(now);
+            if took > 0 || self.blocked_since.is_none() {
+                self.blocked_since = Some(now);
             }
         } else {
-            self.short_since = None;
+            self.blocked_since = None;
         }
         engine::Sent::Took(took)
     }
@@ -265,7 +270,7 @@ impl Socket {
     /// What the hub's kernel knows about the peer.
     pub(super) fn state(&mut self, now: Instant) -> engine::PeerState {
         self.advance(now);
-        let late = self.arrived_at.0 > 0 && now < self.arrived_at + self.conduct.ack_delay;
+        let late = self.arrived_at.0 > 0 && now < self.arrived_at + self.conditions.ack_delay;
         engine::PeerState {
             alive: self.reset.is_none() && ((self.queued == 0 && !late) || now < self.acked_at + ALIVE),
             acknowledged_bytes: self.acknowledged,

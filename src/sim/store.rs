@@ -2,7 +2,7 @@
 
 use super::{
     lanes::OUTSIDE,
-    net::{Net, What},
+    net::{Net, Step},
     rng::Rng,
     roster::Roster,
 };
@@ -41,8 +41,8 @@ impl Drop for Receipt {
 
 /// How the store behaves.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StoreConduct {
-    /// So often in a thousand a job takes up to [`StoreConduct::late_max`].
+pub(super) struct StoreFaults {
+    /// So often in a thousand a job takes up to [`StoreFaults::late_max`].
     pub(super) late: u64,
     pub(super) late_max: Duration,
     /// So often in a thousand a job fails.
@@ -61,7 +61,7 @@ struct Gateway {
 
 /// All that it keeps.
 pub(super) struct Store {
-    conduct: StoreConduct,
+    faults: StoreFaults,
     jobs: VecDeque<Job>,
     gateways: BTreeMap<GatewayId, Gateway>,
     /// Changes that found a control lane full: the store waits with all else until they are told.
@@ -69,9 +69,9 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(conduct: StoreConduct, roster: &Roster) -> Self {
+    pub(super) fn new(faults: StoreFaults, roster: &Roster) -> Self {
         let mut gateways = BTreeMap::new();
-        for (index, gateway) in roster.gateways.iter().enumerate().filter(|(_, gateway)| gateway.made) {
+        for (index, gateway) in roster.gateways.iter().enumerate().filter(|(_, gateway)| gateway.is_initial) {
             let record = GatewayRecord {
                 id: gateway.id,
                 name: format!("gateway {index}"),
@@ -79,16 +79,16 @@ impl Store {
                 organization_id: None,
                 created_at: crate::model::Timestamp(0),
             };
-            let tokens = roster.keys.iter().filter(|key| key.gateway == index && key.made);
+            let tokens = roster.keys.iter().filter(|key| key.gateway == index && key.is_initial);
             let tokens = tokens.map(|key| (key.token, key.hash, crate::model::Timestamp(0))).collect();
             gateways.insert(gateway.id, Gateway { record, tokens, manifest: None });
         }
-        Self { conduct, jobs: VecDeque::new(), gateways, settled: Rc::default() }
+        Self { faults, jobs: VecDeque::new(), gateways, settled: Rc::default() }
     }
 
     /// Takes a job; says when the store will have done it where it was idle. `None` where the queue is full.
     pub(super) fn submit(&mut self, now: Instant, job: Job, rng: &mut Rng) -> Option<Option<Instant>> {
-        if self.jobs.len() >= self.conduct.queue_max {
+        if self.jobs.len() >= self.faults.queue_max {
             return None;
         }
         self.jobs.push_back(job);
@@ -97,8 +97,8 @@ impl Store {
     }
 
     fn due(&self, now: Instant, rng: &mut Rng) -> Instant {
-        let late = rng.chance(self.conduct.late);
-        let most = if late { self.conduct.late_max.as_micros() as u64 } else { 2_000 };
+        let late = rng.chance(self.faults.late);
+        let most = if late { self.faults.late_max.as_micros() as u64 } else { 2_000 };
         Instant(now.0 + 100 + rng.below(most))
     }
 
@@ -184,12 +184,12 @@ impl Net {
     pub(super) fn handle_store(&mut self) {
         let Some(job) = self.store.jobs.pop_front() else { return };
         let now = self.now;
-        let fails = self.rng.chance(self.store.conduct.fails);
-        let in_doubt = fails && self.rng.chance(self.store.conduct.in_doubt);
+        let fails = self.rng.chance(self.store.faults.fails);
+        let in_doubt = fails && self.rng.chance(self.store.faults.in_doubt);
         let unavailable = || StoreOutcome::Unavailable("the store fails".to_owned());
         let (outcome, change) = if fails && !in_doubt { (unavailable(), None) } else { self.store.execute(job.op) };
         if fails {
-            self.oracle.sight("store failed");
+            self.oracle.cover("store failed");
         }
         let outcome = if fails { unavailable() } else { outcome };
         self.trace.add(now, None, || format!("the store: {outcome:?}, {change:?}"));
@@ -219,9 +219,9 @@ impl Net {
         if !self.store.jobs.is_empty() {
             let due = self.store.due(now, &mut self.rng);
             if due.since(now) > Duration::from_millis(100) {
-                self.oracle.sight("store late");
+                self.oracle.cover("store late");
             }
-            self.schedule(due, What::Store);
+            self.schedule(due, Step::Store);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Worlds made by hand: what a test of one subject needs of them.
 
 use super::{
-    behaviour::Manner,
-    requests::Ask,
+    behaviour::Profile,
+    requests::Request,
     rng::Rng,
     roster::Roster,
     scenario::Scenario,
@@ -19,13 +19,13 @@ pub(super) fn world(gateways: usize) -> (Scenario, Rng) {
 }
 
 /// One event of so many bytes, at most, every so often.
-pub(super) fn stream(gateway: usize, size: usize, count: u64, every: Duration) -> Vec<(Duration, Ask)> {
-    (1..=count).map(|number| (every * number as u32, Ask::Publish { gateway, size })).collect()
+pub(super) fn stream(gateway: usize, size: usize, count: u64, every: Duration) -> Vec<(Duration, Request)> {
+    (1..=count).map(|number| (every * number as u32, Request::Publish { gateway, size })).collect()
 }
 
 /// The same peer so many times.
-pub(super) fn several(count: usize, manner: &Manner) -> impl Iterator<Item = Manner> + use<> {
-    std::iter::repeat_n(manner.clone(), count)
+pub(super) fn several(count: usize, profile: &Profile) -> impl Iterator<Item = Profile> + use<> {
+    std::iter::repeat_n(profile.clone(), count)
 }
 
 /// Runs the world; it must hold all rules.

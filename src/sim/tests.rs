@@ -19,7 +19,7 @@ const BROKEN_MAX: usize = 10;
 const LINES_SHOWN: usize = 60;
 
 /// What happens in a thousand worlds, or they prove nothing.
-const SIGHTS: &[&str] = &[
+const COVERAGE: &[&str] = &[
     "a lane is full",
     "acknowledged",
     "answer timed out",
@@ -88,7 +88,7 @@ fn explain(seed: u64, violation: &Violation) -> String {
 #[derive(Default)]
 struct Tally {
     broken: Vec<(u64, Violation)>,
-    sights: BTreeMap<&'static str, u64>,
+    coverage: BTreeMap<&'static str, u64>,
     lateness: BTreeMap<&'static str, Duration>,
 }
 
@@ -98,10 +98,10 @@ impl Tally {
             Err(violation) => self.broken.push((seed, violation)),
             Ok(report) => {
                 let counts = [("connections", report.joined), ("events", report.events_seen), ("steps", report.steps)];
-                let most = self.sights.entry("most steps of a world").or_default();
+                let most = self.coverage.entry("most steps of a world").or_default();
                 *most = (*most).max(report.steps);
-                for (what, count) in report.sights.into_iter().chain(counts) {
-                    *self.sights.entry(what).or_default() += count;
+                for (what, count) in report.coverage.into_iter().chain(counts) {
+                    *self.coverage.entry(what).or_default() += count;
                 }
                 self.keep_latest(report.lateness);
             }
@@ -117,8 +117,8 @@ impl Tally {
 
     fn merge(mut self, other: Self) -> Self {
         self.broken.extend(other.broken);
-        for (what, count) in other.sights {
-            *self.sights.entry(what).or_default() += count;
+        for (what, count) in other.coverage {
+            *self.coverage.entry(what).or_default() += count;
         }
         self.keep_latest(other.lateness);
         self
@@ -160,7 +160,7 @@ fn a_thousand_seeds_hold_the_invariants() {
     }
     let seeds = number("GATECAST_SIM_SEEDS").unwrap_or(SEEDS);
     let tally = run_all(seeds);
-    println!("{seeds} seeds: {:#?}\nlateness {:#?}", tally.sights, tally.lateness);
+    println!("{seeds} seeds: {:#?}\nlateness {:#?}", tally.coverage, tally.lateness);
     if let Some((seed, violation)) = tally.broken.first() {
         let mut rules = BTreeMap::<_, Vec<u64>>::new();
         tally.broken.iter().for_each(|(seed, violation)| rules.entry(violation.rule).or_default().push(*seed));
@@ -168,7 +168,7 @@ fn a_thousand_seeds_hold_the_invariants() {
         panic!("{count} of {seeds} seeds break a rule: {rules:?}\n{trace}\nGATECAST_SIM_SEED={seed} shows all of it");
     }
     if seeds >= SEEDS {
-        let missing: Vec<_> = SIGHTS.iter().filter(|what| !tally.sights.contains_key(*what)).collect();
+        let missing: Vec<_> = COVERAGE.iter().filter(|what| !tally.coverage.contains_key(*what)).collect();
         assert!(missing.is_empty(), "no world has {missing:?}");
     }
 }

@@ -1,13 +1,13 @@
 //! A hub of some cores with its peers, run from a scenario to its end without sockets or real time.
 
 use super::{
-    behaviour::{Manner, Misbehaviour},
+    behaviour::{Misbehaviour, Profile},
     client::{self, Client},
     io::SimIo,
-    net::{Conn, Net, START, What},
+    net::{Conn, Net, START, Step},
     oracle::{FIRST_PORT, Oracle, Violation},
     peer::Peer,
-    requests::{ADMIN, Ask},
+    requests::{ADMIN, Request},
     rng::Rng,
     roster::Roster,
     scenario::{ANSWER_GRACE, Scenario},
@@ -43,7 +43,7 @@ pub(super) struct Report {
     pub(super) joined: u64,
     pub(super) events_seen: u64,
     pub(super) steps: u64,
-    pub(super) sights: BTreeMap<&'static str, u64>,
+    pub(super) coverage: BTreeMap<&'static str, u64>,
     pub(super) lateness: BTreeMap<&'static str, Duration>,
     pub(super) counted: BTreeMap<&'static str, u64>,
 }
@@ -58,20 +58,20 @@ impl World {
     /// The world of a scenario; one more peer comes at the end and asks for the statistics.
     pub(super) fn new(mut scenario: Scenario, mut rng: Rng, traced: bool) -> Self {
         let end = Instant(START) + scenario.active;
-        let audit = scenario.active + scenario.last_call + AUDIT;
-        let mut auditor = Manner::platform(vec![(audit, Ask::Look("/api/internal/v1/stats"))]);
+        let audit = scenario.active + scenario.leave_after + AUDIT;
+        let mut auditor = Profile::platform(vec![(audit, Request::Get("/api/internal/v1/stats"))]);
         (auditor.arrives, auditor.leaves) = (audit, audit);
-        scenario.manners.push(auditor);
+        scenario.profiles.push(auditor);
         let mut peers = Vec::new();
         let mut conns: Vec<Conn> = Vec::new();
-        for (index, manner) in scenario.manners.iter().enumerate() {
-            let opening = opening(manner, &scenario.roster, &mut rng);
-            peers.push(Peer::new(index, manner.clone(), opening, Instant(START)));
+        for (index, profile) in scenario.profiles.iter().enumerate() {
+            let opening = opening(profile, &scenario.roster, &mut rng);
+            peers.push(Peer::new(index, profile.clone(), opening, Instant(START)));
             let tls = scenario.tls.then(|| tls::client(rng.chance(300)));
             let drawn = rng.below(scenario.addresses) as u8;
-            let host = manner.host.unwrap_or(drawn);
+            let host = profile.host.unwrap_or(drawn);
             let address = SocketAddr::from(([10, 0, 0, host], FIRST_PORT + index as u16));
-            conns.push(Conn::new(Socket::new(manner.conduct), Client::new(tls), address, manner.latency_max));
+            conns.push(Conn::new(Socket::new(profile.conditions), Client::new(tls), address, profile.latency_max));
         }
         let store = Store::new(scenario.store, &scenario.roster);
         let directory = store.snapshot();
@@ -100,16 +100,16 @@ impl World {
     pub(super) fn run(mut self) -> Report {
         let mut steps = 0;
         loop {
-            let what = {
+            let step = {
                 let mut net = self.net.borrow_mut();
                 if net.oracle.violation.is_some() {
                     break;
                 }
-                let Some(what) = net.next() else { break };
-                what
+                let Some(step) = net.next() else { break };
+                step
             };
             steps += 1;
-            self.step(what);
+            self.step(step);
             if self.engines.iter().all(Option::is_none) {
                 break;
             }
@@ -137,34 +137,34 @@ impl World {
             joined: oracle.watched.iter().filter(|watched| watched.ack.is_some()).count() as u64,
             events_seen: oracle.seen_events,
             steps,
-            sights: oracle.sights,
+            coverage: oracle.coverage,
             lateness: oracle.lateness,
             counted: oracle.counted,
         }
     }
 
-    fn step(&mut self, what: What) {
-        match what {
-            What::Peer(index) => self.turn_peer(index),
-            What::Move(conn) => self.net.borrow_mut().handle_move(conn),
-            What::Pass(core, _) => self.pass(core),
-            What::Store => self.net.borrow_mut().handle_store(),
-            What::Jump(millis) => self.net.borrow_mut().jump(millis),
-            What::Descriptors(there) => {
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Peer(index) => self.turn_peer(index),
+            Step::Move(conn) => self.net.borrow_mut().handle_move(conn),
+            Step::Pass(core, _) => self.pass(core),
+            Step::Store => self.net.borrow_mut().handle_store(),
+            Step::Jump(millis) => self.net.borrow_mut().jump(millis),
+            Step::Descriptors(there) => {
                 let net = &mut *self.net.borrow_mut();
                 net.descriptors = (there, net.now);
             }
-            What::LastCall => self.call_last(),
-            What::Audit => self.audit(),
-            What::Drain => self.drain(),
-            What::Die(core) => {
+            Step::LeaveAll => self.tell_all_to_leave(),
+            Step::Audit => self.audit(),
+            Step::Drain => self.drain(),
+            Step::Die(core) => {
                 let net = &mut *self.net.borrow_mut();
                 net.cores[core].dead = true;
                 net.oracle.dead = Some(net.now);
                 net.trace.add(net.now, None, || format!("core {core} dies"));
-                net.schedule(net.now + NOTICED, What::Stuck(core));
+                net.schedule(net.now + NOTICED, Step::Stuck(core));
             }
-            What::Stuck(core) => self.hub.set_stuck(Some(ShardId(core as u16))),
+            Step::Stuck(core) => self.hub.set_stuck(Some(ShardId(core as u16))),
         }
     }
 
@@ -179,7 +179,7 @@ impl World {
             let now = net.now;
             let state = &mut net.cores[core];
             state.clock = state.clock.max(now.0 * 1_000);
-            state.looked = None;
+            state.control_taken_at = None;
             if std::mem::take(&mut state.acceptable) {
                 engine.handle_acceptable();
             }
@@ -212,7 +212,7 @@ impl World {
         let net = &mut *self.net.borrow_mut();
         let peer = &mut self.peers[index];
         if peer.is_new() {
-            if net.now < Instant(START) + peer.manner.arrives {
+            if net.now < Instant(START) + peer.profile.arrives {
                 return;
             }
             net.connect(index);
@@ -220,11 +220,11 @@ impl World {
         peer.turn(net);
     }
 
-    fn call_last(&mut self) {
+    fn tell_all_to_leave(&mut self) {
         let net = &mut *self.net.borrow_mut();
         let now = net.now;
         for (index, peer) in self.peers.iter_mut().enumerate().filter(|(index, _)| *index != self.auditor) {
-            peer.call_last(now);
+            peer.leave_now(now);
             net.schedule_turn(index, now);
         }
     }
@@ -272,8 +272,8 @@ impl Net {
         self.close_dropped();
         self.send_settled();
         let now = self.cores[core].now();
-        if let Some(looked) = self.cores[core].looked.take() {
-            self.oracle.check_round(now, looked);
+        if let Some(control_taken_at) = self.cores[core].control_taken_at.take() {
+            self.oracle.check_round(now, control_taken_at);
         }
         match rest {
             Rest::Ended => {
@@ -310,12 +310,12 @@ impl Net {
         self.conns[conn].connected = Some(now);
         if listening.is_empty() {
             self.conns[conn].socket.reset = Some(now);
-            self.oracle.watched[conn].asked = None;
+            self.oracle.watched[conn].requested_at = None;
             return self.close(conn, now);
         }
         let drawn = self.rng.pick(&listening);
-        let core = self.scenario.manners[conn].core.unwrap_or(drawn);
-        self.trace.add(now, Some(conn), || format!("connects to core {core}: {:?}", self.scenario.manners[conn]));
+        let core = self.scenario.profiles[conn].core.unwrap_or(drawn);
+        self.trace.add(now, Some(conn), || format!("connects to core {core}: {:?}", self.scenario.profiles[conn]));
         self.cores[core].waiting.push_back(conn);
         self.cores[core].acceptable = true;
         self.wake(core, now);
@@ -337,47 +337,47 @@ fn hub_settings(scenario: &Scenario) -> HubSettings {
 /// Puts what will happen by itself into the calendar.
 fn plan(net: &mut Net, end: Instant) {
     let start = Instant(START);
-    for index in 0..net.scenario.manners.len() {
-        let manner = net.scenario.manners[index].clone();
-        net.schedule_turn(index, start + manner.arrives);
+    for index in 0..net.scenario.profiles.len() {
+        let profile = net.scenario.profiles[index].clone();
+        net.schedule_turn(index, start + profile.arrives);
     }
     for (at, millis) in net.scenario.jumps.clone() {
-        net.schedule(start + at, What::Jump(millis));
+        net.schedule(start + at, Step::Jump(millis));
     }
     if let Some((from, until)) = net.scenario.descriptors {
-        net.schedule(start + from, What::Descriptors(false));
-        net.schedule(start + until, What::Descriptors(true));
+        net.schedule(start + from, Step::Descriptors(false));
+        net.schedule(start + until, Step::Descriptors(true));
     }
     if let Some(at) = net.scenario.drain {
-        net.schedule(start + at, What::Drain);
+        net.schedule(start + at, Step::Drain);
     }
     if let Some((core, at)) = net.scenario.death {
-        net.schedule(start + at, What::Die(core));
+        net.schedule(start + at, Step::Die(core));
     }
     net.pause = net.scenario.pause.map(|(from, until)| (start + from, start + until));
-    let call = end + net.scenario.last_call;
-    net.schedule(call, What::LastCall);
-    net.schedule(call + AUDIT, What::Audit);
+    let call = end + net.scenario.leave_after;
+    net.schedule(call, Step::LeaveAll);
+    net.schedule(call + AUDIT, Step::Audit);
     // Who stays is sent away at last.
-    net.schedule(call + AUDIT + Duration::from_secs(5), What::Drain);
+    net.schedule(call + AUDIT + Duration::from_secs(5), Step::Drain);
     for core in 0..net.cores.len() {
         net.wake(core, start);
     }
 }
 
 /// What a gateway says first.
-fn opening(manner: &Manner, roster: &Roster, rng: &mut Rng) -> Vec<u8> {
-    if manner.platform {
+fn opening(profile: &Profile, roster: &Roster, rng: &mut Rng) -> Vec<u8> {
+    if profile.platform {
         return Vec::new();
     }
-    let key = manner.key.map(|key| roster.keys[key].secret.as_str());
-    let mut bytes = match manner.misbehaviour {
+    let key = profile.key.map(|key| roster.keys[key].secret.as_str());
+    let mut bytes = match profile.misbehaviour {
         Misbehaviour::WrongKey => client::upgrade(Some("nobody's")).into_bytes(),
         _ => client::upgrade(key).into_bytes(),
     };
-    if manner.misbehaviour == Misbehaviour::HalfHead {
+    if profile.misbehaviour == Misbehaviour::HalfHead {
         bytes.truncate(60);
-    } else if manner.early {
+    } else if profile.early {
         bytes.extend(client::frame(0x81, br#"{"type":"hello"}"#, rng));
         bytes.extend(client::frame(0x89, b"", rng));
     }
