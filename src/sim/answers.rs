@@ -27,7 +27,7 @@ impl Oracle {
             // A request that is not whole is answered where it is late or wrong.
             if !matches!(status, 400 | 401 | 404 | 408 | 413 | 503) {
                 let text = format!("{status} to {:?}, which ends at {}", call.kind, call.end);
-                self.fail("nothing is answered before it is asked", Some(conn), text);
+                self.fail("no request is answered before it has arrived", Some(conn), text);
             }
             return;
         };
@@ -40,7 +40,11 @@ impl Oracle {
         let kind = self.ledger.calls[index].kind.clone();
         if let Err(text) = self.check_answer(now, index, &kind, status, body, took) {
             let body = super::oracle::excerpt(body);
-            self.fail("an answer says what happened", Some(conn), format!("{kind:?} got {status}: {text}\n  {body}"));
+            self.fail(
+                "an answer agrees with what the wire showed",
+                Some(conn),
+                format!("{kind:?} got {status}: {text}\n  {body}"),
+            );
         }
     }
 
@@ -65,7 +69,7 @@ impl Oracle {
         };
         if took > most + self.slack() {
             let text = format!("status {status} after {took:?}, {most:?} are allowed");
-            self.fail("an answer comes in time", Some(conn), text);
+            self.fail("an answer comes before its deadline", Some(conn), text);
         }
     }
 
@@ -106,7 +110,7 @@ impl Oracle {
             }
             (CallKind::CreateToken(key), 201) => {
                 self.roster.keys[*key].creation.answered = Some(now);
-                self.cover("token made");
+                self.cover("token created");
                 Ok(())
             }
             // What was in doubt may have been done already.
@@ -121,7 +125,7 @@ impl Oracle {
             }
             (CallKind::Revoke(_) | CallKind::Delete(_), 404) => Ok(()),
             (CallKind::Manifest(_), 204) => {
-                self.cover("manifest kept");
+                self.cover("manifest stored");
                 Ok(())
             }
             (CallKind::Manifest(key), 401) if !self.roster.is_good(*key, begun) => Ok(()),
@@ -158,7 +162,7 @@ impl Oracle {
         let entry = &mut self.ledger.events[event];
         entry.outcome = Outcome::Refused;
         if entry.offset.is_some() {
-            self.fail("what was refused is not delivered", None, format!("event {event}"));
+            self.fail("a refused event is not delivered", None, format!("event {event}"));
         }
     }
 
@@ -345,7 +349,7 @@ impl Oracle {
 
     /// The statistics while the world runs: never more than what the wire has shown.
     fn check_stats(&mut self, value: &Value) -> Result<(), String> {
-        self.cover("statistics asked");
+        self.cover("statistics requested");
         let delivery = &value["eventDelivery"];
         let (sent, failed) = (delivery["totalEventsSent"].as_u64(), delivery["failedDeliveries"].as_u64());
         let (Some(sent), Some(failed)) = (sent, failed) else { return Err("no sums".to_owned()) };

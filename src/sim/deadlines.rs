@@ -30,7 +30,7 @@ impl Oracle {
     pub(super) fn accepted(&mut self, now: Instant, conn: usize, due: Instant) {
         self.watched[conn].accepted = Some(now);
         let due = if self.scenario.descriptors.is_some() { due + ACCEPT_RETRY } else { due };
-        self.late("connections are accepted at once", conn, due, now);
+        self.late("a waiting connection is accepted at once", conn, due, now);
     }
 
     /// A good key is let in at once where nothing stands against it.
@@ -39,7 +39,7 @@ impl Oracle {
             return;
         };
         let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
-        self.late("a gateway is let in at once", conn, received + lanes, now);
+        self.late("a gateway with a valid key gets its ack at once", conn, received + lanes, now);
     }
 
     /// An event is whole in the kernel of a connection that takes all: it was not held up on the way.
@@ -58,7 +58,7 @@ impl Oracle {
             let before = self.watched[*asker].answered_at.unwrap_or_default();
             let accepted = self.watched[*asker].accepted.unwrap_or_default();
             let start = arrived.max(before).max(accepted);
-            self.late("an event reaches who takes it at once", conn, start + lanes, now);
+            self.late("an event reaches a reading connection at once", conn, start + lanes, now);
         }
     }
 
@@ -76,7 +76,7 @@ impl Oracle {
         let interval = self.scenario.session.heartbeat.interval;
         if watched.good && !watched.was_blocked && watched.leaving.is_none() && self.drained.is_none() {
             let due = self.after_pause(watched.last_ping + interval);
-            self.late("pings are an interval apart at most", conn, due, now);
+            self.late("pings are at most one interval apart", conn, due, now);
         }
     }
 
@@ -128,17 +128,17 @@ impl Oracle {
             || !watched.good && self.scenario.profiles[conn].misbehaviour != Misbehaviour::None;
         let more = if closing { limits::CLOSE_DEADLINE } else { Duration::ZERO };
         let due = life + heartbeat.timeout + heartbeat.busy_grace + more;
-        self.late("a silent peer is closed at its time", conn, due, now);
+        self.late("a silent peer is closed at the heartbeat timeout", conn, due, now);
         let watched = &self.watched[conn];
         // A frame that tells the hub's own reason: who had been heard of lately was not silent.
         let silent = watched.close_sent.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
         let silence = now.since(last);
         if silent && !self.scenario.tls && silence < heartbeat.timeout {
-            self.fail("a silent peer is closed at its time", Some(conn), format!("after {silence:?}"));
+            self.fail("a silent peer is closed at the heartbeat timeout", Some(conn), format!("after {silence:?}"));
         }
         let there = self.scenario.profiles[conn].conditions.is_perfect() || self.scenario.strict;
         if silent && there && !self.scenario.tls && silence < heartbeat.timeout + heartbeat.busy_grace {
-            self.fail("a peer whose kernel acknowledges has its grace", Some(conn), format!("after {silence:?}"));
+            self.fail("a peer whose kernel acknowledges gets the busy grace", Some(conn), format!("after {silence:?}"));
         }
     }
 
@@ -157,7 +157,7 @@ impl Oracle {
         let revoked = watched.key.is_some_and(|key| self.roster.removal_of(key).begun.is_some());
         if watched.good && watched.leaving.is_none() && !revoked && self.drained.is_none() {
             let close_sent = watched.close_sent;
-            self.fail("a good peer is not closed", Some(conn), format!("{close_sent:?}"));
+            self.fail("a well-behaved peer is not closed", Some(conn), format!("{close_sent:?}"));
         }
     }
 
@@ -177,7 +177,11 @@ impl Oracle {
             event.offset.filter(|offset| old && *offset > seen && *offset > ack.offset)
         });
         if let Some(offset) = missing {
-            self.fail("nothing is lost between ack and close", Some(conn), format!("{offset} is missing after {seen}"));
+            self.fail(
+                "no event is lost between ack and close",
+                Some(conn),
+                format!("{offset} is missing after {seen}"),
+            );
         }
     }
 
@@ -214,19 +218,23 @@ impl Oracle {
             let due = accepted + self.scenario.session.handshake_deadline;
             // The last words of the hub may have to wait for the socket.
             let due = if watched.was_blocked { due + self.scenario.session.write_deadline } else { due };
-            self.late("a handshake has its time and not more", conn, due, now);
+            self.late("an unfinished handshake is closed at its deadline", conn, due, now);
             if now + Duration::from_millis(1) < due && !self.watched[conn].was_blocked {
-                self.fail("a handshake has its time and not more", Some(conn), format!("{:?} early", due.since(now)));
+                self.fail(
+                    "an unfinished handshake is closed at its deadline",
+                    Some(conn),
+                    format!("{:?} early", due.since(now)),
+                );
             }
         }
         let idle = self.ledger.waiting(conn) == 0 && watched_idle(&self.watched[conn]);
         if let Some(answered) = self.watched[conn].answered_at.filter(|_| idle) {
             let due = answered + limits::HTTP_IDLE_DEADLINE;
-            self.late("an idle connection has its time and not more", conn, due, now);
+            self.late("an idle HTTP connection is closed at its deadline", conn, due, now);
             // The time runs from when the answer was given, a visit or two before it was written.
             if now + Duration::from_millis(10) < due {
                 self.fail(
-                    "an idle connection has its time and not more",
+                    "an idle HTTP connection is closed at its deadline",
                     Some(conn),
                     format!("{:?} early", due.since(now)),
                 );
@@ -241,7 +249,7 @@ impl Oracle {
         if let Some(offered) = socket.writable_since {
             // It may be on its way to another core.
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
-            self.late("a socket that takes bytes again is written to", conn, offered + lanes, now);
+            self.late("a socket that becomes writable is written to at once", conn, offered + lanes, now);
         }
     }
 
@@ -261,12 +269,12 @@ impl Oracle {
         let watched = &self.watched[conn];
         if watched.good && !watched.was_blocked && watched.leaving.is_none() {
             if watched.close_sent.is_none() {
-                return self.fail("a drain tells whoever it closes", Some(conn), String::new());
+                return self.fail("a drain sends every connection a close frame", Some(conn), String::new());
             }
             // Some are told while others still join: the window begins with the order to drain.
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
             let due = drained + self.scenario.drain_window + lanes;
-            self.late("a drain closes all within its window", conn, due, now);
+            self.late("a drain closes every connection within its window", conn, due, now);
         }
     }
 
@@ -276,7 +284,7 @@ impl Oracle {
         let deadline = self.scenario.session.write_deadline;
         // What the peer has acknowledged since gives the socket its whole deadline once more.
         let due = if socket.arrived_at > short { socket.arrived_at + deadline * 2 } else { short + deadline };
-        self.late("a stalled socket is closed at its time", conn, due, now);
+        self.late("a stalled socket is closed at the write deadline", conn, due, now);
         if now >= due {
             self.cover("write deadline");
         }
@@ -298,7 +306,7 @@ impl Oracle {
             _ => None,
         };
         if let Some(gone) = gone {
-            self.late("a peer that has gone is noticed", conn, gone + lanes, now);
+            self.late("a FIN or RST of the peer is handled at once", conn, gone + lanes, now);
         }
     }
 
@@ -320,14 +328,14 @@ impl Oracle {
         let free = closed.is_some_and(|at| !self.watched[conn].was_blocked_since(at));
         if let Some(closed) = closed.filter(|_| free && self.drained.is_none()) {
             let most = closed + limits::CLOSE_DEADLINE + LINGER + SLACK;
-            self.late("a closed connection goes", conn, most, now);
+            self.late("a connection is gone soon after its close frame", conn, most, now);
         }
     }
 }
 
 /// Each kind of work has its share of a round; what one visit takes beyond it is in this, for turns that cost fifty times as
 /// much.
-const ROUND: &str = "a round is short";
+const ROUND: &str = "a core's round takes at most 20 ms";
 const ROUND_MAX: Duration = Duration::from_millis(20);
 
 /// Silence behind the close handshake: our FIN, and a second for the peer's.

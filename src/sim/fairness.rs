@@ -8,7 +8,7 @@ use super::{
 use std::time::Duration;
 
 /// A gateway's event is on its connection within this, counted from when the hub has read the request.
-const PROMPT: &str = "an event reaches who takes it at once";
+const PROMPT: &str = "an event reaches a reading connection at once";
 
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -68,7 +68,8 @@ fn a_storm_of_handshakes_holds_up_no_event() {
     scenario.profiles.push(Profile::gateway(1));
     scenario.profiles.push(Profile::platform(stream(1, 300, 200, millis(10))));
     // The storm itself takes what it takes: 600 flights of 0.6 ms.
-    scenario.counted = vec!["a gateway is let in at once", "connections are accepted at once"];
+    scenario.counted =
+        vec!["a gateway with a valid key gets its ack at once", "a waiting connection is accepted at once"];
     let report = holds(scenario, rng);
     assert_eq!(report.events_seen, 200);
     println!("{:?}", report.lateness[PROMPT]);

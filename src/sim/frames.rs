@@ -13,7 +13,7 @@ use crate::{
 impl Oracle {
     pub(super) fn check_ack(&mut self, now: Instant, conn: usize, text: &[u8]) {
         let Some(key) = self.watched[conn].key else {
-            return self.fail("nobody joins without a key", Some(conn), excerpt(text));
+            return self.fail("no gateway connects without a key", Some(conn), excerpt(text));
         };
         let gateway = self.roster.gateways[self.roster.keys[key].gateway].id;
         let text = String::from_utf8_lossy(text);
@@ -27,7 +27,7 @@ impl Oracle {
         };
         let asked = self.watched[conn].requested_at.unwrap_or(now);
         if self.roster.removal_of(key).answered.is_some_and(|at| at < asked) {
-            self.fail("nobody joins with a revoked key", Some(conn), text.into_owned());
+            self.fail("no gateway connects with a revoked key", Some(conn), text.into_owned());
         }
         let watched = &mut self.watched[conn];
         watched.ack = Some(Ack { connection, offset, at: now });
@@ -54,30 +54,34 @@ impl Oracle {
         let live = |watched: &&Watched| watched.ack.is_some() && watched.ended.is_none();
         let count = self.watched.iter().filter(live).count();
         if count > self.scenario.connections_max {
-            self.fail("slots are exact", Some(conn), format!("{count} of {}", self.scenario.connections_max));
+            self.fail(
+                "the connection limit is exact",
+                Some(conn),
+                format!("{count} of {}", self.scenario.connections_max),
+            );
         }
     }
 
     pub(super) fn check_event(&mut self, now: Instant, conn: usize, text: &[u8]) {
         let Some((event, offset)) = self.event_in(text) else {
-            return self.fail("only what was published is delivered, byte for byte", Some(conn), excerpt(text));
+            return self.fail("an event is delivered byte for byte as published", Some(conn), excerpt(text));
         };
         let Some(key) = self.watched[conn].key else { return };
         let entry = &self.ledger.events[event];
         if entry.gateway != self.roster.keys[key].gateway {
-            return self.fail("nobody gets another gateway's events", Some(conn), excerpt(text));
+            return self.fail("no connection gets another gateway's events", Some(conn), excerpt(text));
         }
         let call = &self.ledger.calls[entry.call];
         if self.roster.removal_of(key).answered.is_some_and(|at| at < call.begun) {
             self.fail("a revoked key gets no events", Some(conn), excerpt(text));
         }
         if let Err(contradiction) = self.ledger.place(event, offset) {
-            return self.fail("a position is one event's, and positions rise", Some(conn), contradiction);
+            return self.fail("positions are unique and ascending", Some(conn), contradiction);
         }
         let seen = self.watched[conn].seen;
         if offset != seen + 1 {
             let text = format!("{offset} after {seen}: {}", excerpt(text));
-            return self.fail("events in order, none twice, none missing", Some(conn), text);
+            return self.fail("events arrive in order, each once", Some(conn), text);
         }
         if self.watched[conn].close_sent.is_some() {
             return self.fail("nothing follows a close frame", Some(conn), excerpt(text));
@@ -129,7 +133,7 @@ impl Oracle {
         let echo = self.watched[conn].leaving.is_some() && self.scenario.profiles[conn].ending == Ending::Close(code);
         let echo = echo || (self.watched[conn].leaving.is_some() && code == 1000);
         if !usual && !echo && !expected.contains(&code) {
-            self.fail("the close frame has the reason's code", Some(conn), format!("{code} {reason}"));
+            self.fail("the close code matches the close reason", Some(conn), format!("{code} {reason}"));
         }
     }
 }

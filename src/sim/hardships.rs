@@ -29,14 +29,14 @@ fn holds(mut scenario: Scenario, rng: Rng) -> Report {
 
 /// All cores stand still: the time that the hub lost is not the gateways'.
 #[test]
-fn a_pause_of_the_hub_closes_nobody() {
-    const CLOSED: &str = "a good peer is not closed";
+fn a_pause_of_the_hub_closes_at_most_one_percent() {
+    const CLOSED: &str = "a well-behaved peer is not closed";
     for pause in [15, 45] {
         let (mut scenario, rng) = world(4);
         scenario.active = seconds(140);
         scenario.pause = Some((seconds(60), seconds(60 + pause)));
         scenario.profiles.extend((0..4).flat_map(|key| several(50, &Profile::gateway(key))));
-        scenario.counted = vec![CLOSED, "a silent peer is closed at its time"];
+        scenario.counted = vec![CLOSED, "a silent peer is closed at the heartbeat timeout"];
         let report = World::new(scenario, rng, false).run();
         assert!(report.violation.is_none(), "{:?}", report.violation);
         let closed = report.counted[CLOSED];
@@ -60,7 +60,7 @@ fn a_ping_behind_a_full_kernel_buffer_is_answered_in_time() {
 
 /// The close frame of a revoked key waits for a socket that takes nothing.
 #[test]
-fn a_revoked_peer_that_reads_nothing_loses_its_socket() {
+fn a_revoked_peer_that_reads_nothing_is_closed() {
     let (mut scenario, rng) = world(1);
     scenario.active = seconds(12);
     let full = Conditions { capacity: 20_000, window: 1_000, ..Conditions::PERFECT };
@@ -73,7 +73,7 @@ fn a_revoked_peer_that_reads_nothing_loses_its_socket() {
 
 /// A busy peer's kernel acknowledges a little late, so that something is always on its way.
 #[test]
-fn a_kernel_that_acknowledges_late_keeps_its_peer_the_grace() {
+fn a_peer_whose_kernel_acknowledges_late_gets_the_busy_grace() {
     let (mut scenario, rng) = world(1);
     scenario.active = seconds(20);
     let heartbeat = Heartbeat { interval: seconds(2), timeout: seconds(3), busy_grace: seconds(8) };
@@ -86,7 +86,7 @@ fn a_kernel_that_acknowledges_late_keeps_its_peer_the_grace() {
 
 /// Sockets of one address that say nothing use up the descriptors.
 #[test]
-fn idle_sockets_of_one_address_make_room_for_gateways_from_elsewhere() {
+fn idle_sockets_of_one_address_are_closed_for_gateways_from_elsewhere() {
     let (mut scenario, rng) = world(1);
     (scenario.active, scenario.sockets_max) = (seconds(15), 200);
     let idle = Profile { misbehaviour: Misbehaviour::HalfHead, host: Some(1), ..Profile::gateway(0) };
@@ -97,7 +97,7 @@ fn idle_sockets_of_one_address_make_room_for_gateways_from_elsewhere() {
 
 /// The same where the kernel gave all of them to one core, and everybody else to the other.
 #[test]
-fn idle_sockets_on_one_core_make_room_on_another_core() {
+fn idle_sockets_on_one_core_are_closed_for_gateways_on_another() {
     let (mut scenario, rng) = world(2);
     (scenario.active, scenario.sockets_max, scenario.shards) = (seconds(15), 200, 2);
     let idle = Profile { misbehaviour: Misbehaviour::HalfHead, host: Some(1), core: Some(0), ..Profile::gateway(0) };
@@ -118,7 +118,7 @@ fn idle_sockets_on_one_core_make_room_on_another_core() {
 
 /// Bodies that one gateway's key has begun and never ends.
 #[test]
-fn unfinished_manifests_of_one_key_hold_as_much_memory_as_one() {
+fn unfinished_manifests_of_one_key_share_one_memory_bound() {
     let (mut scenario, rng) = world(1);
     scenario.active = seconds(5);
     let manifest = vec![(millis(10), Request::Manifest { key: 0, size: 500_000 })];
@@ -141,7 +141,7 @@ fn pipelined_requests_before_a_close_notify_are_all_answered() {
 
 /// A core that does nothing any more.
 #[test]
-fn a_hub_with_a_dead_core_does_not_say_that_it_is_ready() {
+fn a_hub_with_a_dead_core_is_not_ready() {
     let (mut scenario, rng) = world(1);
     (scenario.active, scenario.shards, scenario.death) = (seconds(20), 2, Some((1, seconds(2))));
     let look = |at| (seconds(at), Request::Get("/ready"));
@@ -152,7 +152,7 @@ fn a_hub_with_a_dead_core_does_not_say_that_it_is_ready() {
 
 /// A core does not hear any more of what is told to it.
 #[test]
-fn a_core_that_is_behind_holds_up_no_revocation_on_the_others() {
+fn a_dead_core_delays_no_revocation_on_the_others() {
     let behind = |mark| {
         let (mut scenario, rng) = world(8);
         (scenario.active, scenario.shards, scenario.death) = (seconds(20), 2, Some((1, seconds(1))));
@@ -166,7 +166,7 @@ fn a_core_that_is_behind_holds_up_no_revocation_on_the_others() {
     holds(scenario, rng);
     let (scenario, rng) = behind(2);
     let report = testing::holds(scenario, rng);
-    assert!(report.coverage.contains_key("a core is behind"), "whoever asks for one change too many is told");
+    assert!(report.coverage.contains_key("a control lane is full"), "whoever asks for one change too many is told");
 }
 
 /// The same with a FIN holds already, whether an answer is there at once or waits for the store.

@@ -192,7 +192,7 @@ impl Io for SimIo {
         state.socket.hub_shut = true;
         net.trace.add(now, Some(socket.conn), || "FIN of the hub".to_owned());
         if !state.client.is_whole() {
-            net.oracle.fail("a FIN stands behind whole frames", Some(socket.conn), String::new());
+            net.oracle.fail("a FIN follows a whole frame", Some(socket.conn), String::new());
         }
         net.oracle.ended(now, socket.conn, &net.conns[socket.conn].socket);
         net.wake_peer(socket.conn, now);
@@ -241,7 +241,7 @@ impl Io for SimIo {
         let (now, mut net) = self.now_spent(cost::LANE);
         let net = &mut *net;
         if op.makes_a_change() && net.cores.iter().any(|core| core.lanes.is_full(Lane::Control)) {
-            net.oracle.cover("a core is behind");
+            net.oracle.cover("a control lane is full");
             return false;
         }
         let job = Job { op, asker: ShardId(self.core as u16), key };

@@ -21,14 +21,18 @@ impl Oracle {
                 let watched = &mut self.watched[conn];
                 let known = watched.connected == Some(*connection);
                 if !known || watched.reason.replace(*reason).is_some() {
-                    self.fail("a connection connects once and disconnects once", Some(conn), reason.to_string());
+                    self.fail(
+                        "a connection is reported connected once and disconnected once",
+                        Some(conn),
+                        reason.to_string(),
+                    );
                 }
             }
             Notice::MadeRoom { address } => {
                 self.cover("made room");
                 let Some(conn) = self.conn_of(*address) else { return };
                 if self.watched[conn].connected.is_some() {
-                    self.fail("room is made of nobody's gateway", Some(conn), String::new());
+                    self.fail("no gateway's connection is closed to free a descriptor", Some(conn), String::new());
                 }
                 self.check_crowd(conn);
                 self.watched[conn].made_room = true;
@@ -60,7 +64,11 @@ impl Oracle {
         let most = self.addresses.iter().map(|address| crowd(*address)).max().unwrap_or(0);
         let own = crowd(self.addresses[conn]);
         if self.scenario.strict && own * 2 < most {
-            self.fail("room is made of the greatest crowd", Some(conn), format!("{own} of {most}"));
+            self.fail(
+                "descriptors are taken from the address with the most idle connections",
+                Some(conn),
+                format!("{own} of {most}"),
+            );
         }
     }
 
@@ -68,7 +76,11 @@ impl Oracle {
         let Some(conn) = self.conn_of(address) else { return };
         let own = self.watched[conn].key.map(|key| self.roster.gateways[self.roster.keys[key].gateway].id);
         if own != Some(gateway) || self.watched[conn].connected.replace(connection).is_some() {
-            self.fail("a connection connects once and disconnects once", Some(conn), connection.to_string());
+            self.fail(
+                "a connection is reported connected once and disconnected once",
+                Some(conn),
+                connection.to_string(),
+            );
         }
     }
 

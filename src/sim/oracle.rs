@@ -222,7 +222,7 @@ impl Oracle {
             Seen::Broken(_) if self.scenario.profiles[conn].misbehaviour == Misbehaviour::Garbage => {}
             // A handshake that its peer broke off.
             Seen::Broken(_) if self.watched[conn].leaving.is_some() && self.watched[conn].ack.is_none() => {}
-            Seen::Broken(what) => self.fail("only whole frames in order", Some(conn), what.clone()),
+            Seen::Broken(what) => self.fail("the hub sends only whole frames in order", Some(conn), what.clone()),
             Seen::Response(status, body, last) => self.answered(now, conn, *status, body, *last),
             Seen::Upgraded => {}
             Seen::Text(text) if self.watched[conn].ack.is_none() => self.check_ack(now, conn, text),
@@ -242,11 +242,11 @@ impl Oracle {
         if !matches!(status, 400 | 401 | 404 | 405 | 408 | 414 | 426 | 429 | 431 | 503)
             || self.watched[conn].refused.is_some()
         {
-            return self.fail("an answer is to a request", Some(conn), status.to_string());
+            return self.fail("every HTTP answer belongs to a request", Some(conn), status.to_string());
         }
         self.watched[conn].refused = Some(status);
         if platform && status != 408 {
-            self.fail("an answer is to a request", Some(conn), status.to_string());
+            self.fail("every HTTP answer belongs to a request", Some(conn), status.to_string());
         }
         if !platform {
             self.check_refusal(now, conn, status);
@@ -276,12 +276,12 @@ impl Oracle {
             401 => self.cover("unauthorized"),
             429 => self.cover("rate limited"),
             503 if few(self.scenario.connections_max) => self.cover("capacity exceeded"),
-            503 => self.cover("not let in"),
+            503 => self.cover("connection refused with 503"),
             408 => self.cover("handshake timed out"),
             _ => {}
         }
         if !cause {
-            self.fail("a refusal has its cause", Some(conn), status.to_string());
+            self.fail("the status of a refusal has a cause", Some(conn), status.to_string());
         }
     }
 
@@ -296,22 +296,26 @@ impl Oracle {
             let reads = self.scenario.profiles[conn].reading == Reading::Eager;
             let text = format!("accepted {:?}, closed {:?}", watched.accepted, watched.closed);
             if watched.requested_at.is_some() && watched.closed.is_none() {
-                self.fail("everybody leaves", Some(conn), text);
+                self.fail("every connection and every core ends", Some(conn), text);
             } else if watched.connected.is_some() != watched.reason.is_some()
                 || watched.ack.is_some_and(|ack| watched.connected != Some(ack.connection))
             {
-                self.fail("a connection connects once and disconnects once", Some(conn), format!("{watched:?}"));
+                self.fail(
+                    "a connection is reported connected once and disconnected once",
+                    Some(conn),
+                    format!("{watched:?}"),
+                );
             } else if let (Some((code, _)), Some(reason)) = (watched.close_sent, watched.reason)
                 && reads
                 && reason.code().is_some_and(|expected| expected != code)
                 && watched.leaving.is_none()
             {
-                self.fail("the close frame has the reason's code", Some(conn), format!("{code} for {reason}"));
+                self.fail("the close code matches the close reason", Some(conn), format!("{code} for {reason}"));
             }
         }
         self.check_failures();
         if let Err(text) = self.ledger.check_places() {
-            self.fail("positions are dense", None, text);
+            self.fail("positions have no gaps", None, text);
         }
     }
 
@@ -339,7 +343,7 @@ impl Oracle {
             }
         }
         if let Some((conn, text)) = broken {
-            self.fail("nothing is delivered behind what failed", Some(conn), text);
+            self.fail("no event is delivered after one that failed", Some(conn), text);
         }
     }
 }

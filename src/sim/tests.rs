@@ -43,10 +43,10 @@ const COVERAGE: &[&str] = &[
     "line of a batch refused",
     "made room",
     "malformed message",
-    "manifest kept",
+    "manifest stored",
     "message too big",
     "no descriptor",
-    "not let in",
+    "connection refused with 503",
     "pending at the publish timeout",
     "ping",
     "pipelined request",
@@ -58,11 +58,11 @@ const COVERAGE: &[&str] = &[
     "server shutdown",
     "short write",
     "slow consumer",
-    "statistics asked",
+    "statistics requested",
     "store failed",
     "store late",
     "the store's queue is full",
-    "token made",
+    "token created",
     "unauthorized",
     "wall clock jumped",
     "write deadline",
@@ -184,7 +184,7 @@ fn a_seed_is_the_same_world_every_time() {
 }
 
 #[test]
-fn what_follows_broken_tls_is_not_opened() {
+fn bytes_after_a_tls_error_are_ignored() {
     let mut security = Security::tls(super::tls::server()).unwrap();
     let (mut plain, mut wire) = (Vec::new(), Vec::new());
     assert!(security.open(&mut [0x5a; 200], &mut plain, &mut wire).is_err());

@@ -117,7 +117,7 @@ impl World {
             if now > self.end + PATIENCE || steps > STEPS_MAX {
                 let left: Vec<_> = self.engines.iter().flatten().map(Engine::leftovers).collect();
                 let text = format!("{steps} steps, {left:?}");
-                self.net.borrow_mut().oracle.fail("everybody leaves", None, text);
+                self.net.borrow_mut().oracle.fail("every connection and every core ends", None, text);
                 break;
             }
         }
@@ -239,7 +239,7 @@ impl World {
         for engine in self.engines.iter().flatten() {
             let left = engine.leftovers();
             if !left.is_empty() {
-                net.oracle.fail("nothing is left when all have left", None, format!("{left:?}"));
+                net.oracle.fail("no state is left when every connection has ended", None, format!("{left:?}"));
             }
         }
     }
@@ -260,7 +260,11 @@ impl World {
         let running =
             (0..self.engines.len()).filter(|core| !net.cores[*core].dead && self.engines[*core].is_some()).count();
         if net.scenario.death.is_none() && (slots > 0 || running > 0) {
-            net.oracle.fail("nothing is left when all have left", None, format!("{slots} slots, {left:?}"));
+            net.oracle.fail(
+                "no state is left when every connection has ended",
+                None,
+                format!("{slots} slots, {left:?}"),
+            );
         }
         net.oracle.check_end();
     }
