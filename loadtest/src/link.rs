@@ -58,8 +58,8 @@ impl Link {
         Ok(Self { stream: socket.into(), tls, out: Vec::new() })
     }
 
-    /// Appends to `plain` what has come, until the socket is empty or `most` bytes were taken from it; says whether more may
-    /// come.
+    /// Appends to `plain` what has come, until the socket is empty or `most` bytes were taken from it; says whether
+    /// more may come.
     ///
     /// # Errors
     /// The connection is broken.

@@ -1,8 +1,8 @@
 //! Whether each connection saw each event of its gateway once and in order, from its ack to its end.
 //!
-//! A gateway's events are numbered from 1 and written by one publisher in that order, so the order is known. An event that
-//! was under way when a connection got its ack may be seen or not; if it is, none after it may be missing. Events whose
-//! publishing did not end well may be missing.
+//! A gateway's events are numbered from 1 and written by one publisher in that order, so the order is known. An event
+//! that was under way when a connection got its ack may be seen or not; if it is, none after it may be missing. Events
+//! whose publishing did not end well may be missing.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

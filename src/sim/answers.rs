@@ -1,4 +1,4 @@
-//! Whether HTTP answers say what happened: against what was asked, and what the wire has shown by then.
+//! Checks each HTTP answer against its request and against what the wire has shown by then.
 
 use super::{
     ledger::{BatchLine, CallKind, Counts, Outcome},
@@ -9,11 +9,11 @@ use crate::model::{ConnectionId, Instant};
 use serde_json::Value;
 use std::time::Duration;
 
-/// A core that does nothing any more is noticed within this.
+/// `/ready` must stop saying 200 within this time after a core has died.
 const DEATH_NOTICED: Duration = Duration::from_secs(2);
 
 impl Oracle {
-    /// An answer is whole in the kernel of a platform's line, or of a gateway that was not let in.
+    /// The kernel has taken a whole HTTP answer, to a platform or to a gateway whose upgrade was refused.
     pub(super) fn answered(&mut self, now: Instant, conn: usize, status: u16, body: &[u8], last: bool) {
         let Some(index) = self.ledger.open.get_mut(&conn).and_then(std::collections::VecDeque::pop_front) else {
             return self.refused(now, conn, status);
@@ -24,14 +24,15 @@ impl Oracle {
         let call = &self.ledger.calls[index];
         let received = call.received.or(call.early.then_some(now));
         let Some(received) = received else {
-            // A request that is not whole is answered where it is late or wrong.
+            // The hub may answer before it has the whole request: a timeout, a refused head, an overload.
             if !matches!(status, 400 | 401 | 404 | 408 | 413 | 503) {
                 let text = format!("{status} to {:?}, which ends at {}", call.kind, call.end);
                 self.fail("no request is answered before it has arrived", Some(conn), text);
             }
             return;
         };
-        // Answers that wait for their socket were given before.
+        // Pipelined requests are served one by one, so the time runs from the answer before. Not where the socket was
+        // blocked: then both answers may have been computed long before the kernel took the first.
         let waited = self.watched[conn].was_blocked;
         let start = received.max(before.filter(|_| !waited).unwrap_or(received));
         let took = now.since(start);
@@ -57,13 +58,13 @@ impl Oracle {
         let lanes = Duration::from_micros(scenario.mesh_delay_max);
         let most = match self.ledger.calls[index].kind {
             CallKind::Publish(_) => scenario.publish_timeout + lanes * 2,
-            // Slices of others stand between its own, and the time runs from the last one.
+            // The timeout runs from the batch's last slice, and slices of other requests run between its own.
             CallKind::Batch(_) => scenario.publish_timeout + lanes * 2 + SLACK * 4,
             CallKind::Deploy(_) => scenario.publish_timeout + lanes * 2,
-            // A core that is dead is asked, too, and waited for.
+            // A dead core is asked as well, and its answer is awaited until the timeout.
             CallKind::Stats if self.dead.is_some() => scenario.publish_timeout + ANSWER_GRACE,
             CallKind::Stats | CallKind::Ready | CallKind::Get => lanes * 4,
-            // The store is asked first, then the owners.
+            // Two steps, each with its own timeout: the store, then the shards that own the gateways.
             CallKind::StoreRead => (scenario.publish_timeout + ANSWER_GRACE) * 2,
             _ => scenario.publish_timeout + ANSWER_GRACE,
         };
@@ -113,7 +114,7 @@ impl Oracle {
                 self.cover("token created");
                 Ok(())
             }
-            // What was in doubt may have been done already.
+            // An earlier attempt that was answered 503 may have been carried out all the same.
             (CallKind::CreateGateway(_) | CallKind::CreateToken(_), 404 | 409) => Ok(()),
             (CallKind::Revoke(key), 204) => {
                 self.roster.keys[*key].revocation.answered = Some(now);
@@ -130,17 +131,18 @@ impl Oracle {
             }
             (CallKind::Manifest(key), 401) if !self.roster.is_good(*key, begun) => Ok(()),
             (_, 401) if drains => Ok(()),
-            // Said in the handshake of TLS, it may not have been whole.
+            // Sent before the handshake was over: the oracle cannot tell whether the hub had the whole request.
             (_, 408) if self.ledger.calls[index].early => Ok(()),
-            _ => Err("not a status for this".to_owned()),
+            _ => Err("this status is not allowed for this request".to_owned()),
         }
     }
 
     fn check_committed(&self, committed: Option<Instant>) -> Result<(), String> {
-        if committed.is_some() { Ok(()) } else { Err("nothing was committed".to_owned()) }
+        if committed.is_some() { Ok(()) } else { Err("the store has not committed the change".to_owned()) }
     }
 
-    /// 503: it says itself whether something may have been done.
+    /// A 503 says in its text whether the request may have been carried out; if not, its events must never be
+    /// delivered.
     fn check_unavailable(&mut self, kind: &CallKind, body: &[u8]) {
         let text = String::from_utf8_lossy(body);
         let events = match kind {
@@ -166,11 +168,11 @@ impl Oracle {
         }
     }
 
-    /// 404 for an event: its gateway is not there.
+    /// A 404 for an event: its gateway must not exist.
     fn check_unknown(&mut self, event: usize, begun: Instant) -> Result<(), String> {
         self.refuse(event);
         let gateway = self.ledger.events[event].gateway;
-        if self.roster.is_known(gateway, begun) { Err("the gateway is known".to_owned()) } else { Ok(()) }
+        if self.roster.is_known(gateway, begun) { Err("the gateway exists".to_owned()) } else { Ok(()) }
     }
 
     fn check_batch(
@@ -201,7 +203,7 @@ impl Oracle {
                     }
                     self.cover("line of a batch refused");
                 }
-                _ => return Err(format!("a line got {row}")),
+                _ => return Err(format!("unexpected result of a line: {row}")),
             }
         }
         Ok(())
@@ -240,16 +242,16 @@ impl Oracle {
         Ok(())
     }
 
-    /// The outcome of one event.
+    /// Checks the delivery counts that the hub gives for one event.
     fn check_outcome(&mut self, now: Instant, event: usize, value: &Value, took: Duration) -> Result<(), String> {
         let number = |name: &str| value[name].as_u64().unwrap_or(0);
         let correlation = value["correlationId"].as_str().unwrap_or_default();
         let entry = &self.ledger.events[event];
         if entry.correlation.is_some_and(|known| known.to_string() != correlation) {
-            return Err(format!("the event's correlation is {:?}", entry.correlation));
+            return Err(format!("expected the correlation id {:?}", entry.correlation));
         }
         let position = value["position"].as_str().unwrap_or_default();
-        let offset = self.offset_of(entry.id, position).ok_or("no position")?;
+        let offset = self.offset_of(entry.id, position).ok_or("the answer has no position of this gateway")?;
         self.ledger.place(event, offset)?;
         let failures = value["failures"].as_array().map(Vec::as_slice).unwrap_or_default();
         let ids = failures.iter().filter_map(|failure| ConnectionId::parse(failure["connectionId"].as_str()?));
@@ -262,7 +264,7 @@ impl Oracle {
             failures: ids.collect(),
         };
         if failures.len() as u64 != counts.failed.min(crate::limits::FAILURES_LISTED_MAX as u64) {
-            return Err("not every failure is listed".to_owned());
+            return Err("`failures` does not list every failed connection".to_owned());
         }
         self.check_numbers(event, &counts, took)?;
         self.check_members(event, offset, &counts)?;
@@ -270,37 +272,40 @@ impl Oracle {
         Ok(())
     }
 
-    /// What the numbers of an answer must come to.
+    /// Checks the sums: every connection is delivered, failed or pending, and no more delivered than the wire has
+    /// shown.
     fn check_numbers(&mut self, event: usize, counts: &Counts, took: Duration) -> Result<(), String> {
         let Counts { connections, delivered, failed, pending, .. } = *counts;
         let sum = delivered + failed + pending;
         if connections == 0 && (failed, sum) != (1, 1) {
-            return Err("nobody was there, which is one failure".to_owned());
+            return Err("without connections, expected failed = 1 and nothing else".to_owned());
         }
         if connections > 0 && sum != connections {
-            return Err("the sum is not the number of connections".to_owned());
+            return Err("delivered + failed + pending is not connections".to_owned());
         }
         let written = self.ledger.events[event].written.len() as u64;
         if delivered > written {
-            return Err(format!("event {event} is whole on {written} connections"));
+            return Err(format!("only {written} connections have the whole event {event}"));
         }
         if pending > 0 {
             self.cover("pending at the publish timeout");
-            // A visit's own time may be a few milliseconds old.
+            // The engine reads the clock once per visit, so its time may be a few milliseconds old.
             if took + Duration::from_millis(5) < self.scenario.publish_timeout {
-                return Err(format!("pending after {took:?}"));
+                return Err(format!("pending after {took:?}, before the publish timeout"));
             }
         }
         Ok(())
     }
 
-    /// Which connections must have it, and which may not.
+    /// Checks the counts against the gateway's connections: those that were certainly live, and those that may have
+    /// been.
     fn check_members(&mut self, event: usize, offset: u64, counts: &Counts) -> Result<(), String> {
         let entry = &self.ledger.events[event];
         let (gateway, id) = (entry.gateway, entry.id);
         let call = &self.ledger.calls[entry.call];
         let begun = call.begun;
-        // Decided a little before its answer was written, unless that had to wait for its socket.
+        // The hub decides the counts a little before the kernel takes the answer. Where the publisher's socket was
+        // blocked, it may have been any time since the request.
         let waited = self.watched[call.conn].was_blocked.then_some(begun);
         let lately = waited.unwrap_or(Instant(
             counts.at.0.saturating_sub(2 * SLACK.as_micros() as u64 + 2 * self.scenario.mesh_delay_max),
@@ -332,37 +337,40 @@ impl Oracle {
             }
             sure += u64::from(ack.at < begun);
             if counts.failures.contains(&ack.connection) {
-                return Err(format!("#{conn} takes all, and is said to have failed"));
+                return Err(format!("#{conn} was never blocked, and is listed as failed"));
             }
             if !written && counts.pending == 0 {
-                return Err(format!("#{conn} of {id} takes all, and has not got event {event}"));
+                return Err(format!("#{conn} of {id} was never blocked, and does not have event {event}"));
             }
         }
         if counts.connections < sure || counts.connections > perhaps {
-            return Err(format!("from {sure} to {perhaps} connections were there"));
+            return Err(format!("expected {sure} to {perhaps} connections"));
         }
         if counts.pending > undecided {
-            return Err(format!("at most {undecided} connections had not taken it"));
+            return Err(format!("expected at most {undecided} pending"));
         }
         Ok(())
     }
 
-    /// The statistics while the world runs: never more than what the wire has shown.
+    /// Checks the statistics: never more deliveries than the wire has shown, and at the audit exactly the sum of the
+    /// answers.
     fn check_stats(&mut self, value: &Value) -> Result<(), String> {
         self.cover("statistics requested");
         let delivery = &value["eventDelivery"];
         let (sent, failed) = (delivery["totalEventsSent"].as_u64(), delivery["failedDeliveries"].as_u64());
-        let (Some(sent), Some(failed)) = (sent, failed) else { return Err("no sums".to_owned()) };
+        let (Some(sent), Some(failed)) = (sent, failed) else {
+            return Err("no totalEventsSent or failedDeliveries".to_owned());
+        };
         if sent > self.seen_events {
-            return Err(format!("{} events are whole on the wire", self.seen_events));
+            return Err(format!("only {} events are whole on the wire", self.seen_events));
         }
         if self.audited {
             let (sum, open) = self.ledger.deliveries();
             if sent + failed < sum || (!open && sent + failed != sum) {
-                return Err(format!("the answers speak of {sum} deliveries"));
+                return Err(format!("the answers sum up to {sum} deliveries"));
             }
             if failed != self.failed_deliveries {
-                return Err(format!("{} failed deliveries were told", self.failed_deliveries));
+                return Err(format!("notices report {} failed deliveries", self.failed_deliveries));
             }
             self.cover("audited");
         }

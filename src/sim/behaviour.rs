@@ -1,5 +1,7 @@
-//! How peers behave and sockets fail, with weights that a seed chooses (swarm testing: a world in which most kinds of
-//! accident are off finds what a world with all of them hides).
+//! Profiles of peers: how they read, misbehave and leave, drawn with weights that the seed chooses.
+//!
+//! Swarm testing: each kind of accident is off in half of the worlds, because one accident can hide another (a peer
+//! that resets at once never becomes slow).
 
 use super::{
     requests::Request,
@@ -13,31 +15,31 @@ use std::time::Duration;
 /// How a peer reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reading {
-    /// All that is there.
+    /// Everything, as soon as it has come.
     Eager,
-    /// So many bytes at each of its turns.
+    /// At most this many bytes in each of its turns.
     Slow(usize),
-    /// Nothing once it is let in.
+    /// Nothing after its upgrade.
     Never,
-    /// Nothing for a while, then all.
+    /// Nothing in most turns, everything in some.
     Bursts,
 }
 
 /// How a peer leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ending {
-    /// With a close frame.
+    /// With a close frame of this code.
     Close(u16),
-    /// With a FIN, behind TLS's `close_notify` where there is TLS.
+    /// With a FIN, under TLS often after `close_notify`.
     Fin,
     Reset,
-    /// Without a trace.
+    /// Its host disappears: no FIN, no RST, no acknowledgements.
     Vanish,
-    /// Not at all: the hub has to end it.
+    /// Not by itself: it stays until the hub closes it or the world tells all peers to leave.
     Stay,
 }
 
-/// What a peer does that it may not, or need not.
+/// A violation of the protocol, or legal behaviour that the hub must tolerate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Misbehaviour {
     None,
@@ -45,55 +47,55 @@ pub(super) enum Misbehaviour {
     NotUtf8,
     TooBig,
     PingFlood,
-    /// Sends more messages at once than it may in two seconds.
+    /// Sends 5,000 messages at once, more than the hub reads in two seconds.
     MessageFlood,
     Malformed,
     Binary,
     WrongKey,
     NoKey,
-    /// Never ends its request.
+    /// Sends half of its request head and nothing more.
     HalfHead,
     Garbage,
 }
 
 impl Misbehaviour {
-    /// Whether the hub lets it pass.
+    /// Whether the hub keeps the connection open.
     pub(super) fn is_tolerated(self) -> bool {
         matches!(self, Self::None | Self::Malformed | Self::Binary | Self::MessageFlood)
     }
 }
 
-/// One peer.
+/// Everything that is decided about a peer before the world begins.
 #[derive(Clone, Debug)]
 pub(super) struct Profile {
-    /// Asks over HTTP; else it is a gateway.
+    /// A platform that sends HTTP requests; otherwise a gateway that upgrades.
     pub(super) platform: bool,
-    /// The listening address that it comes to; `None` where one serves all.
+    /// The listener that it connects to; `None` where the hub has one listener for everything.
     pub(super) side: Option<Side>,
-    /// A gateway's key, by its place in the roster.
+    /// The gateway's key, as an index into the roster's keys; `None` sends no key.
     pub(super) key: Option<usize>,
-    /// The last part of its address; drawn where there is none.
+    /// The last byte of its IPv4 address; `None` draws one.
     pub(super) host: Option<u8>,
-    /// The core to which the kernel gives it; drawn where there is none.
+    /// The core whose listener gets the connection; `None` draws one.
     pub(super) core: Option<usize>,
-    /// What a platform asks for, and when at the earliest.
+    /// The platform's requests, each with its earliest time since the start.
     pub(super) requests: Vec<(Duration, Request)>,
-    /// It does not wait for an answer before it asks again.
+    /// Sends the next request without waiting for the answer to the last.
     pub(super) pipelines: bool,
-    /// It ends its side behind its requests, and still wants the answers.
+    /// Ends its sending side after its requests, and still expects the answers.
     pub(super) half_closes: bool,
-    /// It never sends the last byte of a request.
+    /// Never sends the last byte of a request.
     pub(super) withholds_last_byte: bool,
     pub(super) reading: Reading,
     /// Answers pings.
     pub(super) pongs: bool,
-    /// Acknowledges what it gets.
+    /// Answers each event with a `deployment.ack`.
     pub(super) acks: bool,
-    /// Sends its first frames with its request.
+    /// Sends its first frames together with the upgrade request, before the 101.
     pub(super) early: bool,
-    /// Sends pieces of so many bytes, at most.
+    /// Longest piece of its bytes that arrives at once.
     pub(super) piece_max: usize,
-    /// Microseconds until it looks at what came.
+    /// Longest time in microseconds until it reacts to received bytes.
     pub(super) latency_max: u64,
     pub(super) ending: Ending,
     pub(super) misbehaviour: Misbehaviour,
@@ -103,7 +105,7 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    /// A gateway that does everything right.
+    /// A gateway with this key that does everything right and stays.
     pub(super) fn gateway(key: usize) -> Self {
         Self {
             platform: false,
@@ -134,13 +136,13 @@ impl Profile {
         Self { platform: true, key: None, requests, ending: Ending::Fin, ..Self::gateway(0) }
     }
 
-    /// Nothing about it gives the hub a reason to end it or to wait for it.
+    /// Whether it gives the hub no reason to close it or to wait for it.
     pub(super) fn is_good(&self) -> bool {
         self.reading == Reading::Eager && self.pongs && self.misbehaviour.is_tolerated() && self.conditions.is_perfect()
     }
 }
 
-/// Weights in a thousand.
+/// How likely each kind of accident is, per mille.
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
     slow: u64,
@@ -155,7 +157,7 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Each kind is off in half of the worlds.
+    /// Draws the weights; each is 0 in half of the worlds.
     pub(super) fn swarm(rng: &mut Rng) -> Self {
         let mut weight = |max| if rng.chance(500) { 0 } else { rng.within(50..=max) };
         Self {
@@ -179,11 +181,11 @@ impl Weights {
         self.peer(rng, scenario, Profile { misbehaviour, key: Some(key).filter(|_| known), ..Profile::gateway(0) })
     }
 
-    /// Draws a platform, which has nothing to ask for yet.
+    /// Draws a platform without requests.
     pub(super) fn platform(&self, rng: &mut Rng, scenario: &Scenario) -> Profile {
         let mut profile = self.peer(rng, scenario, Profile::platform(Vec::new()));
         if rng.chance(600) {
-            // Most do everything right, or nothing would be asked for in many worlds.
+            // Most platforms are well-behaved, because in many worlds no request would get through otherwise.
             profile =
                 Profile { arrives: profile.arrives, latency_max: profile.latency_max, ..Profile::platform(Vec::new()) };
             profile.leaves = scenario.active;

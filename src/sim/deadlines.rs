@@ -1,4 +1,8 @@
-//! What must happen by when: pings, silence, stalls, revocations, admissions, events, leaving.
+//! Deadlines that the oracle checks: acks, events, pings, silence, blocked writes, revocations, the end of a
+//! connection, drains.
+//!
+//! A check counts only for connections that nothing else could have delayed: their peers are well-behaved, or their
+//! sockets were not blocked, or they have not begun to leave.
 
 use super::{
     behaviour::{Ending, Misbehaviour, Reading},
@@ -10,13 +14,13 @@ use super::{
 use crate::{limits, model::Instant};
 use std::time::Duration;
 
-/// A revoked key's connections are closed within this.
+/// A revoked key's connections must be closed within this time.
 const REVOCATION: Duration = Duration::from_secs(1);
-/// The kernel is asked again after this at most where it gave no connections.
+/// Longest time until the hub tries `accept` again after the descriptors ran out.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 impl Oracle {
-    /// Something was due at `due` and happens now.
+    /// Records how late something is that was due at `due` and happens at `now`, and fails the rule beyond the slack.
     fn late(&mut self, rule: &'static str, conn: usize, due: Instant, now: Instant) {
         let late = now.since(due);
         let most = self.lateness.entry(rule).or_default();
@@ -26,14 +30,14 @@ impl Oracle {
         }
     }
 
-    /// The hub takes a connection that the kernel had since `due`.
+    /// The hub accepts a connection that was in the kernel's queue since `due`.
     pub(super) fn accepted(&mut self, now: Instant, conn: usize, due: Instant) {
         self.watched[conn].accepted = Some(now);
         let due = if self.scenario.descriptors.is_some() { due + ACCEPT_RETRY } else { due };
         self.late("a waiting connection is accepted at once", conn, due, now);
     }
 
-    /// A good key is let in at once where nothing stands against it.
+    /// A gateway got its ack: it must come at once after the upgrade request.
     pub(super) fn check_admission(&mut self, now: Instant, conn: usize) {
         let Some(received) = self.watched[conn].request_received.filter(|_| !self.watched[conn].was_blocked) else {
             return;
@@ -42,21 +46,21 @@ impl Oracle {
         self.late("a gateway with a valid key gets its ack at once", conn, received + lanes, now);
     }
 
-    /// An event is whole in the kernel of a connection that takes all: it was not held up on the way.
+    /// A connection has got an event: on one that was never blocked it must come at once after the publish.
     pub(super) fn check_promptness(&mut self, now: Instant, conn: usize, event: usize) {
         let watched = &self.watched[conn];
         let call = &self.ledger.calls[self.ledger.events[event].call];
         let firm = watched.good && watched.leaving.is_none() && !watched.was_blocked;
-        // A batch is as long as it is, and its own lines wait for each other.
+        // Not for batches: their lines wait for each other, so the time depends on the batch's length.
         let single = matches!(call.kind, super::ledger::CallKind::Publish(_));
         if let Some(arrived) = call.arrived.filter(|_| firm && single && !call.early && self.drained.is_none()) {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
-            // Requests of one connection are served one after the other.
+            // Requests of one connection are served one by one, so the time begins with the answer to the one before.
             let call = self.ledger.events[event].call;
-            let asker = self.ledger.open.iter().find(|(_, calls)| calls.front() == Some(&call));
-            let Some((asker, _)) = asker else { return };
-            let before = self.watched[*asker].answered_at.unwrap_or_default();
-            let accepted = self.watched[*asker].accepted.unwrap_or_default();
+            let publisher = self.ledger.open.iter().find(|(_, calls)| calls.front() == Some(&call));
+            let Some((publisher, _)) = publisher else { return };
+            let before = self.watched[*publisher].answered_at.unwrap_or_default();
+            let accepted = self.watched[*publisher].accepted.unwrap_or_default();
             let start = arrived.max(before).max(accepted);
             self.late("an event reaches a reading connection at once", conn, start + lanes, now);
         }
@@ -80,7 +84,7 @@ impl Oracle {
         }
     }
 
-    /// What falls due while the hub stands still is due when it goes on.
+    /// Moves a deadline that falls into a pause of the hub to the end of the pause.
     fn after_pause(&self, due: Instant) -> Instant {
         let pause = self.scenario.pause.map(|(from, until)| (Instant(START) + from, Instant(START) + until));
         pause.filter(|(from, until)| (*from..*until).contains(&due)).map_or(due, |(_, until)| until)
@@ -96,7 +100,7 @@ impl Oracle {
         self.check_end_of(now, conn);
     }
 
-    /// The hub says its last on a line, for the first time.
+    /// The hub has ended its side, by close frame, FIN or close; checks what must hold then, once for each connection.
     pub(super) fn check_end_of(&mut self, now: Instant, conn: usize) {
         if self.watched[conn].ended.replace(now).is_some_and(|before| {
             self.watched[conn].ended = Some(before);
@@ -116,13 +120,14 @@ impl Oracle {
         }
     }
 
-    /// A silent peer is closed at its time, not before and not after.
+    /// A silent peer is closed at the heartbeat timeout (plus the busy grace), not before and not after.
     fn check_silence(&mut self, now: Instant, conn: usize) {
         let heartbeat = self.scenario.session.heartbeat;
         let watched = &self.watched[conn];
         let Some(last) = watched.last_received.filter(|_| self.drained.is_none()) else { return };
         let life = last.max(watched.ack.map_or(last, |ack| ack.at));
-        // Who closes, or is closed for another reason, has so long to take what is on its way.
+        // A peer that is closing, or was closed for another reason, gets the close deadline on top to take the last
+        // bytes.
         let closing = watched.was_blocked_since(Instant(now.0.saturating_sub(1_000)))
             || (watched.leaving.is_some() && !matches!(self.scenario.profiles[conn].ending, Ending::Vanish))
             || !watched.good && self.scenario.profiles[conn].misbehaviour != Misbehaviour::None;
@@ -130,19 +135,20 @@ impl Oracle {
         let due = life + heartbeat.timeout + heartbeat.busy_grace + more;
         self.late("a silent peer is closed at the heartbeat timeout", conn, due, now);
         let watched = &self.watched[conn];
-        // A frame that tells the hub's own reason: who had been heard of lately was not silent.
+        // Code 1001 without a drain means the heartbeat. Not checked under TLS: part of a record is
+        // received, but is no sign of life yet.
         let silent = watched.close_sent.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
         let silence = now.since(last);
         if silent && !self.scenario.tls && silence < heartbeat.timeout {
             self.fail("a silent peer is closed at the heartbeat timeout", Some(conn), format!("after {silence:?}"));
         }
-        let there = self.scenario.profiles[conn].conditions.is_perfect() || self.scenario.strict;
-        if silent && there && !self.scenario.tls && silence < heartbeat.timeout + heartbeat.busy_grace {
+        let is_alive = self.scenario.profiles[conn].conditions.is_perfect() || self.scenario.strict;
+        if silent && is_alive && !self.scenario.tls && silence < heartbeat.timeout + heartbeat.busy_grace {
             self.fail("a peer whose kernel acknowledges gets the busy grace", Some(conn), format!("after {silence:?}"));
         }
     }
 
-    /// A peer was taken for dead: it must not have answered every ping that reached it.
+    /// The engine reports a heartbeat timeout: the peer must not be one that answers every ping.
     pub(super) fn check_answered_pings(&mut self, conn: usize) {
         let (watched, profile) = (&self.watched[conn], &self.scenario.profiles[conn]);
         let answers = profile.pongs && profile.reading == Reading::Eager && profile.misbehaviour == Misbehaviour::None;
@@ -151,7 +157,7 @@ impl Oracle {
         }
     }
 
-    /// A peer that gives no reason is not closed.
+    /// A well-behaved peer with a valid key is closed only in a drain.
     fn check_good(&mut self, conn: usize) {
         let watched = &self.watched[conn];
         let revoked = watched.key.is_some_and(|key| self.roster.removal_of(key).begun.is_some());
@@ -161,7 +167,7 @@ impl Oracle {
         }
     }
 
-    /// What was answered a second ago is whole on a connection that takes all.
+    /// A connection that was never blocked has every event whose publish was answered more than a second ago.
     pub(super) fn check_delivered(&mut self, now: Instant, conn: usize) {
         let watched = &self.watched[conn];
         let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
@@ -180,12 +186,12 @@ impl Oracle {
             self.fail(
                 "no event is lost between ack and close",
                 Some(conn),
-                format!("{offset} is missing after {seen}"),
+                format!("offset {offset} is missing, {seen} is the last"),
             );
         }
     }
 
-    /// A revoked key's connections end within a second where their peers read.
+    /// A revoked key's connections end within a second; outside of strict worlds only if their peers read.
     fn check_revocation(&mut self, now: Instant, conn: usize) {
         let watched = &self.watched[conn];
         let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
@@ -208,7 +214,8 @@ impl Oracle {
         }
     }
 
-    /// Who says nothing, or only a part of it, has so much time.
+    /// A connection that never became a gateway's: an unfinished head and an idle connection end at their deadlines,
+    /// not earlier.
     fn check_patience(&mut self, now: Instant, conn: usize) {
         let watched = &self.watched[conn];
         let profile = &self.scenario.profiles[conn];
@@ -216,7 +223,7 @@ impl Oracle {
         let asked = watched.request_received.is_some() || watched.answered_at.is_some();
         if !asked && profile.misbehaviour == Misbehaviour::HalfHead && watched.leaving.is_none() {
             let due = accepted + self.scenario.session.handshake_deadline;
-            // The last words of the hub may have to wait for the socket.
+            // The 408 may have to wait for a blocked socket.
             let due = if watched.was_blocked { due + self.scenario.session.write_deadline } else { due };
             self.late("an unfinished handshake is closed at its deadline", conn, due, now);
             if now + Duration::from_millis(1) < due && !self.watched[conn].was_blocked {
@@ -231,7 +238,7 @@ impl Oracle {
         if let Some(answered) = self.watched[conn].answered_at.filter(|_| idle) {
             let due = answered + limits::HTTP_IDLE_DEADLINE;
             self.late("an idle HTTP connection is closed at its deadline", conn, due, now);
-            // The time runs from when the answer was given, a visit or two before it was written.
+            // The hub's timer starts when it computes the answer, a visit or two before the kernel takes it.
             if now + Duration::from_millis(10) < due {
                 self.fail(
                     "an idle HTTP connection is closed at its deadline",
@@ -244,16 +251,16 @@ impl Oracle {
         }
     }
 
-    /// A socket that takes bytes again is written to, for something was left over.
+    /// The hub writes to a socket that has become writable: at once, because bytes were left over.
     pub(super) fn check_offered(&mut self, now: Instant, conn: usize, socket: &Socket) {
         if let Some(offered) = socket.writable_since {
-            // It may be on its way to another core.
+            // The socket may be in a handoff to another core.
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             self.late("a socket that becomes writable is written to at once", conn, offered + lanes, now);
         }
     }
 
-    /// A core has looked at its control lane at `before`, and does so again: nothing holds up a round for long.
+    /// A core takes from its control lane, as it did at `before`: the round between must be short.
     pub(super) fn check_round(&mut self, now: Instant, before: Instant) {
         let took = now.since(before);
         let most = self.lateness.entry(ROUND).or_default();
@@ -263,7 +270,7 @@ impl Oracle {
         }
     }
 
-    /// In a drain, whoever takes all is told so by the end of the window.
+    /// In a drain, each well-behaved connection gets a close frame before the end of the window.
     fn check_drain(&mut self, now: Instant, conn: usize) {
         let Some(drained) = self.drained else { return };
         let watched = &self.watched[conn];
@@ -271,18 +278,19 @@ impl Oracle {
             if watched.close_sent.is_none() {
                 return self.fail("a drain sends every connection a close frame", Some(conn), String::new());
             }
-            // Some are told while others still join: the window begins with the order to drain.
+            // The window begins with the order to drain, not with a connection's ack: some connect after it.
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
             let due = drained + self.scenario.drain_window + lanes;
             self.late("a drain closes every connection within its window", conn, due, now);
         }
     }
 
-    /// A socket that takes nothing is closed at its time.
+    /// A socket that stays blocked is closed at the write deadline.
     fn check_stall(&mut self, now: Instant, conn: usize, socket: &Socket) {
         let Some(short) = socket.blocked_since.filter(|_| self.drained.is_none()) else { return };
         let deadline = self.scenario.session.write_deadline;
-        // What the peer has acknowledged since gives the socket its whole deadline once more.
+        // Bytes that the peer acknowledged after the block restart the deadline; the hub may notice only when the first
+        // ends.
         let due = if socket.arrived_at > short { socket.arrived_at + deadline * 2 } else { short + deadline };
         self.late("a stalled socket is closed at the write deadline", conn, due, now);
         if now >= due {
@@ -290,7 +298,7 @@ impl Oracle {
         }
     }
 
-    /// A peer that has gone is noticed.
+    /// The hub handles a FIN or RST of the peer at once.
     fn check_leaving(&mut self, now: Instant, conn: usize, socket: &Socket) {
         let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
         let watched = &self.watched[conn];
@@ -310,7 +318,7 @@ impl Oracle {
         }
     }
 
-    /// The hub has let the socket go.
+    /// The hub has closed the socket.
     pub(super) fn closed(&mut self, now: Instant, conn: usize, socket: &Socket) {
         self.ended(now, conn, socket);
         self.watched[conn].closed = Some(now);
@@ -323,7 +331,7 @@ impl Oracle {
         if unanswered > 0 && !excused && !left {
             self.fail("every request is answered", Some(conn), format!("{unanswered} are not"));
         }
-        // A FIN behind a close frame is noticed at once; without one the hub waits for a moment.
+        // After its close frame the hub waits for the peer's close frame and FIN, but not longer than their deadlines.
         let closed = self.watched[conn].close_sent.map(|(_, at)| at);
         let free = closed.is_some_and(|at| !self.watched[conn].was_blocked_since(at));
         if let Some(closed) = closed.filter(|_| free && self.drained.is_none()) {
@@ -333,12 +341,12 @@ impl Oracle {
     }
 }
 
-/// Each kind of work has its share of a round; what one visit takes beyond it is in this, for turns that cost fifty times as
-/// much.
+/// The shares of a round add up to much less; the rest is for one visit that overruns its share in worlds where each
+/// call costs up to fifty times as much.
 const ROUND: &str = "a core's round takes at most 20 ms";
 const ROUND_MAX: Duration = Duration::from_millis(20);
 
-/// Silence behind the close handshake: our FIN, and a second for the peer's.
+/// After the close handshake the hub sends its FIN and waits this long for the peer's.
 const LINGER: Duration = Duration::from_secs(1);
 
 fn watched_idle(watched: &super::oracle::Watched) -> bool {
@@ -346,11 +354,11 @@ fn watched_idle(watched: &super::oracle::Watched) -> bool {
 }
 
 impl Oracle {
-    /// What the hub keeps for a connection is bounded, also where its peer takes nothing.
+    /// The hub's memory for a connection is bounded, even while its peer reads nothing.
     pub(super) fn check_memory(&mut self, now: Instant, conn: usize, held: &crate::engine::Held) {
         let answers = self.scenario.answer_bytes_max;
         if held.session_bytes > super::world::SESSION_BYTES_MAX + answers {
-            let text = format!("{} bytes of its session", held.session_bytes);
+            let text = format!("the session holds {} bytes", held.session_bytes);
             self.fail("the memory of a connection is bounded", Some(conn), text);
         }
         self.watched[conn].unfinished_bytes = held.unfinished_bytes;
@@ -363,12 +371,13 @@ impl Oracle {
             watched.blocked_since.is_some() && now.since(watched.last_progress) > limits::OUTBOX_PATIENCE + SLACK;
         let most = self.scenario.outbox_bytes_max + 2 * self.scenario.event_bytes_max + limits::WRITE_BATCH_BYTES;
         if grown && blocked && held.outbox_bytes > most {
-            let text = format!("{} bytes of events wait for a socket that takes none", held.outbox_bytes);
+            let text = format!("the outbox of a blocked socket grew to {} bytes", held.outbox_bytes);
             self.fail("the memory of a connection is bounded", Some(conn), text);
         }
     }
 
-    /// What one gateway's key has begun to send, over all of its connections.
+    /// Checks the unfinished request bodies of one key, summed over all connections: in no strict world
+    /// do two keys have any.
     fn check_unfinished(&mut self, conn: usize) {
         let sum: usize =
             self.watched.iter().filter(|watched| watched.closed.is_none()).map(|it| it.unfinished_bytes).sum();

@@ -1,4 +1,5 @@
-//! Whatever one peer asks for, another gateway's event is not held up by it: 50 ms, whatever a turn costs.
+//! Worlds in which one peer floods the hub: another gateway's events are delayed by 50 ms at most, whatever a call
+//! costs.
 
 use super::{
     behaviour::Profile,
@@ -7,7 +8,7 @@ use super::{
 };
 use std::time::Duration;
 
-/// A gateway's event is on its connection within this, counted from when the hub has read the request.
+/// The rule whose greatest lateness each test prints; its clock starts when the publish is in the hub's kernel.
 const PROMPT: &str = "an event reaches a reading connection at once";
 
 fn millis(millis: u64) -> Duration {
@@ -67,7 +68,7 @@ fn a_storm_of_handshakes_holds_up_no_event() {
     scenario.profiles.extend(several(300, &storm));
     scenario.profiles.push(Profile::gateway(1));
     scenario.profiles.push(Profile::platform(stream(1, 300, 200, millis(10))));
-    // The storm itself takes what it takes: 600 flights of 0.6 ms.
+    // The storm itself needs its time, 600 handshake flights of 0.6 ms, so its own connections may be late.
     scenario.counted =
         vec!["a gateway with a valid key gets its ack at once", "a waiting connection is accepted at once"];
     let report = holds(scenario, rng);

@@ -1,4 +1,4 @@
-//! What a gateway's connection gets, message by message: the ack, events in order, and why it ends.
+//! Checks each WebSocket message to a gateway: the ack first, then events in order, then the close frame.
 
 use super::{
     behaviour::{Ending, Misbehaviour},
@@ -38,7 +38,7 @@ impl Oracle {
         self.check_slots(conn);
     }
 
-    /// An address is let in so often in a window and not more.
+    /// The rate limit: acks to one address within a window.
     fn check_rate(&mut self, now: Instant, conn: usize) {
         let most = self.scenario.rate_per_window as usize;
         let address = self.addresses[conn];
@@ -80,7 +80,7 @@ impl Oracle {
         }
         let seen = self.watched[conn].seen;
         if offset != seen + 1 {
-            let text = format!("{offset} after {seen}: {}", excerpt(text));
+            let text = format!("offset {offset} after {seen}: {}", excerpt(text));
             return self.fail("events arrive in order, each once", Some(conn), text);
         }
         if self.watched[conn].close_sent.is_some() {
@@ -92,7 +92,7 @@ impl Oracle {
         self.ledger.events[event].written.push((conn, now));
     }
 
-    /// Which event a message is, and where; `None` where it is not one as it was asked for.
+    /// The event in a message, and its offset; `None` if the message is not exactly an event that was published.
     fn event_in(&self, text: &[u8]) -> Option<(usize, u64)> {
         const MARK: &[u8] = b",\"gatewayId\":\"";
         let place = (0..text.len().saturating_sub(MARK.len())).rev().find(|at| text[*at..].starts_with(MARK))?;
@@ -112,7 +112,7 @@ impl Oracle {
         Some((event, self.offset_of(entry.id, position)?)).filter(|_| whole)
     }
 
-    /// The offset that a position of a gateway stands for; `None` where it is not one of this gateway's.
+    /// The offset in a position; `None` if it is not a position of this gateway.
     pub(super) fn offset_of(&self, gateway: GatewayId, position: &str) -> Option<u64> {
         let position = Position::parse(position)?;
         (position.epoch == life_of(gateway).epoch_in(self.scenario.seed)).then_some(position.offset)
@@ -129,7 +129,7 @@ impl Oracle {
             _ => &[],
         };
         let usual = matches!(code, 1001 | 1008 | 1013);
-        // Who closes first is answered with its own code.
+        // RFC 6455 section 5.5.1: the answer to a close frame echoes its code.
         let echo = self.watched[conn].leaving.is_some() && self.scenario.profiles[conn].ending == Ending::Close(code);
         let echo = echo || (self.watched[conn].leaving.is_some() && code == 1000);
         if !usual && !echo && !expected.contains(&code) {

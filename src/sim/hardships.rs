@@ -1,5 +1,5 @@
-//! Worlds of one hardship each: a pause, a core that dies, a kernel that buffers, peers that hold what they have. Each was shown
-//! to cost a fleet or a core once.
+//! One world for each hardship: a pause, a dead core, a kernel with large buffers, peers that occupy sockets or memory.
+//! Each is a bug that once disconnected a fleet or blocked a core.
 
 use super::{
     behaviour::{Ending, Misbehaviour, Profile, Reading},
@@ -21,13 +21,13 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// All rules hold, those among them that are not asked of worlds by chance.
+/// Runs the world with the strict rules too, which worlds from seeds need not keep.
 fn holds(mut scenario: Scenario, rng: Rng) -> Report {
     scenario.strict = true;
     testing::holds(scenario, rng)
 }
 
-/// All cores stand still: the time that the hub lost is not the gateways'.
+/// All cores stand still, as under SIGSTOP: the pause must not count as silence of the gateways.
 #[test]
 fn a_pause_of_the_hub_closes_at_most_one_percent() {
     const CLOSED: &str = "a well-behaved peer is not closed";
@@ -40,11 +40,11 @@ fn a_pause_of_the_hub_closes_at_most_one_percent() {
         let report = World::new(scenario, rng, false).run();
         assert!(report.violation.is_none(), "{:?}", report.violation);
         let closed = report.counted[CLOSED];
-        assert!(closed <= 2, "{closed} of 200 were closed by a pause of {pause} s");
+        assert!(closed <= 2, "a pause of {pause} s closed {closed} of 200 connections, expected at most 2");
     }
 }
 
-/// A ping never stands behind megabytes of ours in a kernel's buffer.
+/// The hub keeps little unsent data in the kernel, so a ping never waits behind megabytes of events in its buffer.
 #[test]
 fn a_ping_behind_a_full_kernel_buffer_is_answered_in_time() {
     let (mut scenario, rng) = world(1);
@@ -58,7 +58,7 @@ fn a_ping_behind_a_full_kernel_buffer_is_answered_in_time() {
     holds(scenario, rng);
 }
 
-/// The close frame of a revoked key waits for a socket that takes nothing.
+/// The close frame of a revoked key cannot be sent because the socket is blocked.
 #[test]
 fn a_revoked_peer_that_reads_nothing_is_closed() {
     let (mut scenario, rng) = world(1);
@@ -66,12 +66,13 @@ fn a_revoked_peer_that_reads_nothing_is_closed() {
     let full = Conditions { capacity: 20_000, window: 1_000, ..Conditions::PERFECT };
     scenario.profiles.push(Profile { reading: Reading::Never, conditions: full, ..Profile::gateway(0) });
     scenario.profiles.push(Profile { pipelines: true, ..Profile::platform(stream(0, 10_000, 40, millis(25))) });
-    // By a connection of its own: what is pipelined behind publishes waits for their answers.
+    // On its own connection: a request that is pipelined after publishes waits for their answers.
     scenario.profiles.push(Profile::platform(vec![(millis(3_000), Request::Revoke(0))]));
     holds(scenario, rng);
 }
 
-/// A busy peer's kernel acknowledges a little late, so that something is always on its way.
+/// Events every 20 ms and acknowledgements after 40 ms: the hub's kernel always has unacknowledged bytes, although the
+/// peer is alive.
 #[test]
 fn a_peer_whose_kernel_acknowledges_late_gets_the_busy_grace() {
     let (mut scenario, rng) = world(1);
@@ -84,7 +85,7 @@ fn a_peer_whose_kernel_acknowledges_late_gets_the_busy_grace() {
     holds(scenario, rng);
 }
 
-/// Sockets of one address that say nothing use up the descriptors.
+/// Idle sockets of one address use up the descriptors.
 #[test]
 fn idle_sockets_of_one_address_are_closed_for_gateways_from_elsewhere() {
     let (mut scenario, rng) = world(1);
@@ -95,7 +96,7 @@ fn idle_sockets_of_one_address_are_closed_for_gateways_from_elsewhere() {
     holds(scenario, rng);
 }
 
-/// The same where the kernel gave all of them to one core, and everybody else to the other.
+/// The same, but the kernel gave all idle sockets to one core and all other connections to the other core.
 #[test]
 fn idle_sockets_on_one_core_are_closed_for_gateways_on_another() {
     let (mut scenario, rng) = world(2);
@@ -103,7 +104,8 @@ fn idle_sockets_on_one_core_are_closed_for_gateways_on_another() {
     let idle = Profile { misbehaviour: Misbehaviour::HalfHead, host: Some(1), core: Some(0), ..Profile::gateway(0) };
     scenario.profiles.extend(several(250, &idle));
     let elsewhere = |key| Profile { host: Some(2 + key as u8), core: Some(1), ..Profile::gateway(key) };
-    // Two that are idle, or in their handshake, crowd their core less than two hundred do the other.
+    // The platform has two idle connections on the core that needs a descriptor. They must stay: the other core has
+    // 200.
     let mut platform =
         Profile::platform(vec![(millis(50), Request::Get("/health")), (seconds(9), Request::Get("/health"))]);
     (platform.core, platform.host) = (Some(1), Some(9));
@@ -113,10 +115,10 @@ fn idle_sockets_on_one_core_are_closed_for_gateways_on_another() {
         scenario.profiles.push(Profile { arrives, ..elsewhere(key % 2) });
     }
     let report = holds(scenario, rng);
-    assert!(report.coverage.contains_key("made room"), "the world had that many");
+    assert!(report.coverage.contains_key("made room"), "the world never ran out of descriptors");
 }
 
-/// Bodies that one gateway's key has begun and never ends.
+/// One key begins many manifests and never sends their last byte.
 #[test]
 fn unfinished_manifests_of_one_key_share_one_memory_bound() {
     let (mut scenario, rng) = world(1);
@@ -127,7 +129,8 @@ fn unfinished_manifests_of_one_key_share_one_memory_bound() {
     holds(scenario, rng);
 }
 
-/// `close_notify` in the same read as pipelined requests: the client still wants all answers.
+/// `close_notify` arrives in the same read as pipelined requests. It ends only the client's direction (RFC 8446 section
+/// 6.1), so the client still expects all answers.
 #[test]
 fn pipelined_requests_before_a_close_notify_are_all_answered() {
     let (mut scenario, rng) = world(1);
@@ -139,18 +142,18 @@ fn pipelined_requests_before_a_close_notify_are_all_answered() {
     holds(scenario, rng);
 }
 
-/// A core that does nothing any more.
+/// One of two cores stops running.
 #[test]
 fn a_hub_with_a_dead_core_is_not_ready() {
     let (mut scenario, rng) = world(1);
     (scenario.active, scenario.shards, scenario.death) = (seconds(20), 2, Some((1, seconds(2))));
     let look = |at| (seconds(at), Request::Get("/ready"));
-    // Some of them are accepted by the core that lives.
+    // Six connections, so that some of them are accepted by the core that runs.
     scenario.profiles.extend(several(6, &Profile::platform((1..15).map(look).collect())));
     holds(scenario, rng);
 }
 
-/// A core does not hear any more of what is told to it.
+/// A core no longer takes from its control lane; the other core must still apply revocations.
 #[test]
 fn a_dead_core_delays_no_revocation_on_the_others() {
     let behind = |mark| {
@@ -166,10 +169,13 @@ fn a_dead_core_delays_no_revocation_on_the_others() {
     holds(scenario, rng);
     let (scenario, rng) = behind(2);
     let report = testing::holds(scenario, rng);
-    assert!(report.coverage.contains_key("a control lane is full"), "whoever asks for one change too many is told");
+    assert!(
+        report.coverage.contains_key("a control lane is full"),
+        "the lane of 2 never filled up, so no change was refused"
+    );
 }
 
-/// The same with a FIN holds already, whether an answer is there at once or waits for the store.
+/// The same with a FIN, for answers that are ready at once and for answers that wait for the store.
 #[test]
 fn pipelined_requests_before_a_fin_are_all_answered() {
     for request in [Request::Publish { gateway: 0, size: 100 }, Request::GetGateway(0)] {

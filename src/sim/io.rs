@@ -1,4 +1,4 @@
-//! The engine's `Io` in a simulated world: each call takes time of its core, and what it does is seen from then on.
+//! The engine's `Io` in a simulated world: each call advances the core's clock, and takes effect at the new time.
 
 use super::{
     lanes::Message,
@@ -12,13 +12,13 @@ use crate::{
 };
 use std::{cell::RefCell, io, rc::Rc};
 
-/// One core's way into the world.
+/// One core's access to the world.
 pub(super) struct SimIo {
     pub(super) net: Rc<RefCell<Net>>,
     pub(super) core: usize,
 }
 
-/// A socket that a core holds, or that is on its way between two.
+/// A socket that a core holds, or that is in a handoff between two cores.
 pub(super) struct SimSocket {
     conn: usize,
     dropped: Option<Rc<RefCell<Vec<usize>>>>,
@@ -38,18 +38,18 @@ impl Drop for SimSocket {
     }
 }
 
-/// What calls cost, in nanoseconds, before the world's own factor.
+/// Costs of the calls in nanoseconds; the world multiplies them by its own factor.
 mod cost {
-    /// A look at the clock, with the computing of the visit that it ends.
+    /// Reading the clock. The engine does that once per visit, so the visit's computing time is in it.
     pub(super) const NOW: u64 = 6_000;
     pub(super) const ACCEPT: u64 = 20_000;
     pub(super) const NO_ACCEPT: u64 = 1_000;
     pub(super) const ATTACH: u64 = 1_500;
     pub(super) const RECEIVE: u64 = 1_500;
     pub(super) const SEND: u64 = 4_000;
-    /// A thousand bytes of either.
+    /// Additional cost of 1,000 bytes received or sent.
     pub(super) const KILOBYTE: u64 = 250;
-    /// A flight of a TLS handshake.
+    /// Additional cost of a read that carries a flight of the TLS handshake.
     pub(super) const HANDSHAKE: u64 = 120_000;
     pub(super) const CLOSE: u64 = 5_000;
     pub(super) const PEER: u64 = 1_000;
@@ -58,11 +58,11 @@ mod cost {
     pub(super) const NOTICE: u64 = 500;
 }
 
-/// Flights of a handshake that cost much.
+/// Reads at the beginning of a TLS connection that cost as much as a handshake flight.
 const HANDSHAKE_READS: u32 = 2;
 
 impl SimIo {
-    /// Lets time pass on this core; a pause of the hub falls into whatever it does then.
+    /// Advances the core's clock. If it then is inside the hub's pause, the call returns only after the pause.
     fn spend(&self, nanos: u64) -> Instant {
         let net = &mut *self.net.borrow_mut();
         let core = &mut net.cores[self.core];
@@ -137,7 +137,7 @@ impl Io for SimIo {
     fn attach(&mut self, socket: &mut SimSocket, key: LinkKey) -> bool {
         let (now, mut net) = self.now_spent(cost::ATTACH);
         net.conns[socket.conn].owner = Some((self.core, key));
-        // What is ready already is reported.
+        // Like EPOLL_CTL_ADD: an event that is pending when the socket is registered is reported.
         net.mark(socket.conn, now);
         true
     }
@@ -157,7 +157,7 @@ impl Io for SimIo {
         net.trace.add(now, Some(conn), || format!("core {} reads {received:?}", self.core));
         if let Received::Bytes(_) = received {
             net.oracle.received(now, conn, net.conns[conn].socket.received);
-            // The peer's kernel may send what had no room here.
+            // The read has opened the receive window, so the peer may go on sending.
             net.schedule_turn(conn, now);
         }
         received
@@ -190,7 +190,7 @@ impl Io for SimIo {
         let net = &mut *net;
         let state = &mut net.conns[socket.conn];
         state.socket.hub_shut = true;
-        net.trace.add(now, Some(socket.conn), || "FIN of the hub".to_owned());
+        net.trace.add(now, Some(socket.conn), || "the hub sends a FIN".to_owned());
         if !state.client.is_whole() {
             net.oracle.fail("a FIN follows a whole frame", Some(socket.conn), String::new());
         }

@@ -1,42 +1,43 @@
-//! What was asked over HTTP, event by event and call by call, and what the wire has shown of it since.
+//! The oracle's record of every HTTP request and every event in it, with what the wire and the answers have shown
+//! since.
 
 use crate::model::{ConnectionId, GatewayId, Instant};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use uuid::Uuid;
 
-/// One event that somebody has asked to publish.
+/// One event of a publish, batch or deployment.
 pub(super) struct Event {
-    /// To which gateway, by its place in the roster and by its id.
+    /// Its gateway, as an index into the roster and as an id.
     pub(super) gateway: usize,
     pub(super) id: GatewayId,
     pub(super) kind: &'static str,
     pub(super) payload: Vec<u8>,
-    /// The publisher's; `None` where the hub makes one.
+    /// The correlation id that the publisher gave; `None` if the hub makes one.
     pub(super) correlation: Option<Uuid>,
     pub(super) user: Option<String>,
-    /// By which call.
+    /// The request that it came with, as an index into [`Ledger::calls`].
     pub(super) call: usize,
-    /// Its place among its gateway's events, once anything has shown it.
+    /// The offset of its position, once an answer or a connection has shown it.
     pub(super) offset: Option<u64>,
-    /// Places of its gateway that were known to be taken before it was asked for.
+    /// Its offset must be above this one, which an answer had shown before the event was requested.
     pub(super) floor: u64,
-    /// The connections that have it whole, and since when.
+    /// The connections that have got it whole, and when.
     pub(super) written: Vec<(usize, Instant)>,
     pub(super) outcome: Outcome,
 }
 
-/// What the publisher was told.
+/// What the answer said about an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Outcome {
-    /// Nothing yet, or that it may have been done.
+    /// No answer yet, or a 503 that says that it may have been published.
     Unknown,
-    /// That nothing was done.
+    /// It was not published.
     Refused,
-    /// How it went.
+    /// It was published, with these delivery counts.
     Answered(Counts),
 }
 
-/// The numbers of an answer.
+/// The delivery counts of an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Counts {
     pub(super) at: Instant,
@@ -44,7 +45,7 @@ pub(super) struct Counts {
     pub(super) delivered: u64,
     pub(super) failed: u64,
     pub(super) pending: u64,
-    /// The connections that did not get it.
+    /// The connections that are listed as failed.
     pub(super) failures: Vec<ConnectionId>,
 }
 
@@ -77,11 +78,11 @@ impl Event {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum BatchLine {
     Event(usize),
-    /// Not an event: it fails alone.
+    /// An invalid line: it fails, and the others must not.
     Bad,
 }
 
-/// What a call asks for.
+/// The kind of a request, with the events, gateway or key that it is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum CallKind {
     Publish(usize),
@@ -98,48 +99,46 @@ pub(super) enum CallKind {
     Manifest(usize),
 }
 
-/// One request.
+/// One HTTP request.
 pub(super) struct Call {
     pub(super) conn: usize,
     pub(super) kind: CallKind,
     pub(super) begun: Instant,
-    /// Where it ends among the bytes that its peer sends.
+    /// The offset of its last byte in the peer's stream, as sent.
     pub(super) end: u64,
-    /// It was said before the handshake of TLS was over, so where it ends is known only from above.
+    /// It was sent before the TLS handshake was over, so `end` is only an upper bound.
     pub(super) early: bool,
-    /// When the hub's kernel had it whole.
+    /// When its last byte was in the hub's kernel.
     pub(super) arrived: Option<Instant>,
-    /// When the hub had read it whole.
+    /// When the hub had read its last byte.
     pub(super) received: Option<Instant>,
     pub(super) answered: Option<Instant>,
 }
 
-/// The book.
 #[derive(Default)]
 pub(super) struct Ledger {
     pub(super) events: Vec<Event>,
     pub(super) calls: Vec<Call>,
-    /// The calls of each line that are not answered, oldest first.
+    /// The unanswered requests of each connection, oldest first.
     pub(super) open: BTreeMap<usize, VecDeque<usize>>,
     by_payload: HashMap<Vec<u8>, usize>,
-    /// Which event is where, by gateway and offset.
+    /// The event at each offset of a gateway: (gateway, offset) to event.
     places: BTreeMap<(usize, u64), usize>,
-    /// The highest place of each gateway that an answer has told.
+    /// The highest offset of each gateway that an answer has shown.
     highest_answered: BTreeMap<usize, u64>,
 }
 
 impl Ledger {
-    /// An event that is about to be asked for.
+    /// Adds an event to the request that is begun next.
     pub(super) fn add(&mut self, mut event: Event) -> usize {
         event.floor = self.highest_answered.get(&event.gateway).copied().unwrap_or(0);
-        // Its call is the next one that begins.
         event.call = self.calls.len();
         self.by_payload.insert(event.payload.clone(), self.events.len());
         self.events.push(event);
         self.events.len() - 1
     }
 
-    /// A call begins; its end is set once it is known.
+    /// Begins a request; [`Ledger::ends`] sets its end once its bytes are written.
     pub(super) fn begin(&mut self, conn: usize, now: Instant, kind: CallKind) {
         self.open.entry(conn).or_default().push_back(self.calls.len());
         self.calls.push(Call {
@@ -154,14 +153,14 @@ impl Ledger {
         });
     }
 
-    /// The bytes of the call that has just begun end here.
+    /// Sets the end of the request that was begun last.
     pub(super) fn ends(&mut self, end: u64) {
         if let Some(call) = self.calls.last_mut() {
             call.end = end;
         }
     }
 
-    /// What the line's peer has said before the handshake of TLS was over ends here.
+    /// Sets the end of the requests that a peer wrote before its TLS handshake was over.
     pub(super) fn early_ends(&mut self, conn: usize, end: u64) {
         for call in self.open.get(&conn).into_iter().flatten() {
             let call = &mut self.calls[*call];
@@ -171,7 +170,7 @@ impl Ledger {
         }
     }
 
-    /// The hub's kernel has so many bytes of the line.
+    /// The hub's kernel has the first `total` bytes of a connection.
     pub(super) fn arrived(&mut self, now: Instant, conn: usize, total: u64) {
         for call in self.open.get(&conn).into_iter().flatten() {
             let call = &mut self.calls[*call];
@@ -181,7 +180,7 @@ impl Ledger {
         }
     }
 
-    /// The hub has read so many bytes of the line.
+    /// The hub has read the first `total` bytes of a connection.
     pub(super) fn received(&mut self, now: Instant, conn: usize, total: u64) {
         for call in self.open.get(&conn).into_iter().flatten() {
             let call = &mut self.calls[*call];
@@ -191,7 +190,7 @@ impl Ledger {
         }
     }
 
-    /// Calls that the line's peer has begun and that are not answered.
+    /// How many requests of a connection are unanswered.
     pub(super) fn waiting(&self, conn: usize) -> usize {
         self.open.get(&conn).map_or(0, VecDeque::len)
     }
@@ -201,31 +200,31 @@ impl Ledger {
         self.by_payload.get(payload).copied()
     }
 
-    /// Something shows where an event is; it must be there whatever else shows it.
+    /// Records the offset of an event, as an answer or a connection shows it.
     ///
     /// # Errors
-    /// What contradicts it.
+    /// The offset contradicts an earlier one, or the event must not have one.
     pub(super) fn place(&mut self, event: usize, offset: u64) -> Result<(), String> {
         let entry = &mut self.events[event];
         if entry.outcome == Outcome::Refused {
-            return Err(format!("event {event} was refused, and is at {offset}"));
+            return Err(format!("event {event} was refused, and has offset {offset}"));
         }
         if entry.offset.is_some_and(|known| known != offset) {
-            return Err(format!("event {event} is at {offset} and at {:?}", entry.offset));
+            return Err(format!("event {event} has offset {offset}, and had {:?} before", entry.offset));
         }
         if offset <= entry.floor {
             let floor = entry.floor;
-            return Err(format!("event {event} is at {offset}, and {floor} was answered before it was asked for"));
+            return Err(format!("event {event} has offset {offset}, although {floor} was answered before its request"));
         }
         entry.offset = Some(offset);
         let key = (entry.gateway, offset);
         match self.places.insert(key, event) {
-            Some(other) if other != event => Err(format!("events {event} and {other} are both at {offset}")),
+            Some(other) if other != event => Err(format!("events {event} and {other} both have offset {offset}")),
             _ => Ok(()),
         }
     }
 
-    /// A publisher knows where its event is.
+    /// Records that the publisher has got the delivery counts of an event.
     pub(super) fn record_answer(&mut self, event: usize, counts: Counts) {
         let entry = &mut self.events[event];
         if let Some(offset) = entry.offset {
@@ -235,7 +234,10 @@ impl Ledger {
         entry.outcome = Outcome::Answered(counts);
     }
 
-    /// At the end: places are dense, but for events of which nobody was told anything.
+    /// Checks at the end that offsets have no gaps but those of events whose offset nothing has shown.
+    ///
+    /// # Errors
+    /// The gateway with a gap.
     pub(super) fn check_places(&self) -> Result<(), String> {
         let gateways = self.events.iter().map(|event| event.gateway).max().map_or(0, |most| most + 1);
         for gateway in 0..gateways {
@@ -246,13 +248,16 @@ impl Ledger {
             };
             let unknown = self.events.iter().filter(unknown).count() as u64;
             if last - count > unknown {
-                return Err(format!("gateway {gateway}: {count} events up to {last}, and {unknown} of no known place"));
+                return Err(format!(
+                    "gateway {gateway}: {count} events up to offset {last}, and {unknown} events of unknown offset"
+                ));
             }
         }
         Ok(())
     }
 
-    /// Deliveries that the answers speak of: decided ones at the end, and those that may be more.
+    /// The sum of the deliveries in all answers, and whether events without an answer may add to it. An event without
+    /// connections is one failed delivery.
     pub(super) fn deliveries(&self) -> (u64, bool) {
         let mut sum = 0;
         let mut open = false;

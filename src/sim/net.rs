@@ -1,4 +1,5 @@
-//! What the cores and the peers of a world share: time, chance, sockets, lanes, the store, and who watches.
+//! The state that cores and peers of a world share: time, randomness, sockets, lanes, the store, the oracle and the
+//! trace.
 
 use super::{
     client::{Client, Reaction},
@@ -22,50 +23,50 @@ use std::{
     rc::Rc,
 };
 
-/// Something that happens at a moment.
+/// Something that is scheduled to happen at a moment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Step {
-    /// The peer has its turn; the first one connects it.
+    /// A peer has its turn: it reads, reacts and sends. The first turn connects it.
     Peer(usize),
-    /// Bytes get across, or the socket takes bytes again.
+    /// Bytes of a connection reach the peer's kernel, or its socket becomes writable.
     Move(usize),
-    /// A core's loop goes on; a plan that was made later counts instead.
+    /// A core's loop runs; ignored if its number is not that of the core's latest plan.
     Pass(usize, u64),
-    /// The store has done its next job.
+    /// The store completes its next job.
     Store,
-    /// The wall clock jumps by so many milliseconds.
+    /// The wall clock jumps by this many milliseconds.
     Jump(i64),
-    /// Descriptors run out, or are there again.
+    /// Descriptors run out (`false`), or are available again.
     Descriptors(bool),
-    /// Whoever is still there leaves.
+    /// Every peer that is still connected leaves.
     LeaveAll,
-    /// The statistics are asked for.
+    /// The auditor requests the statistics; the hub must have no other connections.
     Audit,
     /// The drain begins.
     Drain,
-    /// A core does nothing any more.
+    /// A core stops running.
     Die(usize),
-    /// The watchdog notices.
+    /// The watchdog reports that a core is stuck.
     Stuck(usize),
 }
 
-/// One peer's connection: its socket, and what it makes of the hub's bytes.
+/// One peer's connection: its socket and its protocol stack. Connection and peer have the same index.
 pub(super) struct Conn {
     pub(super) socket: Socket,
     pub(super) client: Client,
-    /// What the peer will react to once it has read so many bytes.
+    /// The peer's reactions, each due once it has read this many bytes of the hub's stream.
     pub(super) reactions: VecDeque<(u64, Reaction)>,
-    /// Where the hub holds the socket.
+    /// The core that holds the socket, and its key there; `None` before `attach` and in a handoff.
     pub(super) owner: Option<(usize, LinkKey)>,
     pub(super) address: SocketAddr,
-    /// Microseconds until the peer looks at what came, at most.
+    /// Longest time in microseconds until the peer reacts to received bytes.
     pub(super) latency: u64,
-    /// When it came to the hub's queue, and when the hub took it from there.
+    /// When it was in the listener's queue, and when the hub accepted it.
     pub(super) connected: Option<Instant>,
     pub(super) accepted: Option<Instant>,
-    /// Flights of a TLS handshake that were read.
+    /// Reads that were charged as flights of the TLS handshake.
     pub(super) handshakes: u32,
-    /// When its peer has its next turn.
+    /// When its peer has its next turn; a scheduled turn at another time is ignored.
     turn_at: Option<Instant>,
     moving: bool,
 }
@@ -88,22 +89,22 @@ impl Conn {
     }
 }
 
-/// What the world knows about one core.
+/// The world's state of one core.
 pub(super) struct Core {
     /// The core's own clock, in nanoseconds: it runs ahead of the world's while the core works.
     pub(super) clock: u64,
-    /// Sockets that the next harvest reports.
+    /// Connections whose sockets the next harvest reports.
     marked: VecDeque<usize>,
     pub(super) acceptable: bool,
-    /// Whether the kernel still has a listener for it.
+    /// Whether its listener is open.
     pub(super) listening: bool,
-    /// Connections that the kernel has for it.
+    /// Connections in its listener's queue.
     pub(super) waiting: VecDeque<usize>,
     pub(super) lanes: Lanes,
     plan: Option<(Instant, u64)>,
     pub(super) dead: bool,
     pub(super) ended: bool,
-    /// When the core last looked at its control lane in this pass.
+    /// When the core last took from its control lane in this pass.
     pub(super) control_taken_at: Option<Instant>,
 }
 
@@ -114,10 +115,9 @@ impl Core {
     }
 }
 
-/// All of it.
 pub(super) struct Net {
     pub(super) now: Instant,
-    /// What the wall clock has jumped by so far, in milliseconds.
+    /// The sum of the wall clock's jumps, in milliseconds.
     wall_offset: i64,
     pub(super) rng: Rng,
     pub(super) scenario: Scenario,
@@ -126,11 +126,11 @@ pub(super) struct Net {
     pub(super) store: Store,
     pub(super) oracle: Oracle,
     pub(super) trace: Trace,
-    /// Since when there are none, or are some again.
+    /// Whether the process has descriptors, and since when.
     pub(super) descriptors: (bool, Instant),
     /// All cores stand still from the first moment to the second.
     pub(super) pause: Option<(Instant, Instant)>,
-    /// Sockets that were dropped without being closed.
+    /// Connections whose sockets were dropped without a call of `close`.
     pub(super) dropped: Rc<RefCell<Vec<usize>>>,
     heap: BinaryHeap<Reverse<(Instant, u64, Step)>>,
     serial: u64,
@@ -182,7 +182,7 @@ impl Net {
         self.heap.push(Reverse((at.max(self.now), self.serial, step)));
     }
 
-    /// Goes to the next moment at which something happens.
+    /// Advances the time to the next step and returns it; `None` if nothing is scheduled.
     pub(super) fn next(&mut self) -> Option<Step> {
         loop {
             let Reverse((at, _, step)) = self.heap.pop()?;
@@ -203,7 +203,7 @@ impl Net {
         }
     }
 
-    /// Both clocks at a moment.
+    /// The monotonic and the wall clock at a moment.
     pub(super) fn clocks(&self, instant: Instant) -> Now {
         let wall = 1_700_000_000_000 + (instant.0 / 1_000) as i64 + self.wall_offset;
         Now::new(instant, Timestamp(wall))
@@ -214,7 +214,8 @@ impl Net {
         self.oracle.cover("wall clock jumped");
     }
 
-    /// The core's loop goes on at `at`, or when it is planned if that is earlier.
+    /// Runs the core's loop at `at`, unless it is planned for earlier. Not before the core's own clock, and not inside
+    /// a pause.
     pub(super) fn wake(&mut self, core: usize, at: Instant) {
         let state = &self.cores[core];
         if state.dead || state.ended {
@@ -235,7 +236,7 @@ impl Net {
         self.heap.push(Reverse((at, serial, Step::Pass(core, serial))));
     }
 
-    /// The socket may have something new for the hub.
+    /// Marks a socket as possibly ready, and wakes its core.
     pub(super) fn mark(&mut self, conn: usize, at: Instant) {
         let Some((core, _)) = self.conns[conn].owner else { return };
         if !self.cores[core].marked.contains(&conn) {
@@ -248,7 +249,7 @@ impl Net {
         self.cores[core].marked.retain(|marked| *marked != conn);
     }
 
-    /// What has become ready for a core, up to the bound of one look.
+    /// Takes what is ready for a core, at most `harvest_max` sockets, as `epoll_wait` does.
     pub(super) fn harvest(&mut self, core: usize) -> Vec<(LinkKey, Ready)> {
         let now = self.cores[core].now();
         let count = self.cores[core].marked.len().min(self.scenario.harvest_max);
@@ -264,12 +265,12 @@ impl Net {
         !self.cores[core].marked.is_empty() || self.cores[core].acceptable
     }
 
-    /// Sockets that the hub has.
+    /// How many accepted sockets the hub holds.
     pub(super) fn open_sockets(&self) -> usize {
         self.conns.iter().filter(|conn| conn.accepted.is_some() && !conn.socket.hub_closed).count()
     }
 
-    /// Sees to it that the bytes in the line's kernels go on moving.
+    /// Schedules the next move of a connection's bytes, unless one is scheduled.
     pub(super) fn keep_moving(&mut self, conn: usize, now: Instant) {
         if self.conns[conn].moving {
             return;
@@ -280,7 +281,7 @@ impl Net {
         }
     }
 
-    /// Bytes get across: the peer may read, and the hub may write.
+    /// Moves bytes to the peer's kernel; the peer may then read, and the hub may write.
     pub(super) fn handle_move(&mut self, conn: usize) {
         let now = self.now;
         let state = &mut self.conns[conn];
@@ -297,13 +298,13 @@ impl Net {
         self.keep_moving(conn, now);
     }
 
-    /// The peer looks at its socket after a moment.
+    /// Gives the peer a turn after its latency.
     pub(super) fn wake_peer(&mut self, conn: usize, now: Instant) {
         let latency = self.rng.below(self.conns[conn].latency + 1);
         self.schedule_turn(conn, Instant(now.0 + latency));
     }
 
-    /// The peer has a turn at `at`, if not earlier: each turn finds out itself when the next one is due.
+    /// Gives the peer a turn at `at`, unless it has one earlier: each turn schedules the next one itself.
     pub(super) fn schedule_turn(&mut self, conn: usize, at: Instant) {
         let at = at.max(self.now);
         if self.conns[conn].turn_at.is_none_or(|planned| at < planned) {
@@ -312,7 +313,7 @@ impl Net {
         }
     }
 
-    /// Bytes that a kernel took: the oracle looks at them at once, and the peer when it has read so far.
+    /// Decodes bytes that the kernel took: the oracle checks them at once, the peer reacts when it has read so far.
     pub(super) fn observe_sent(&mut self, now: Instant, conn: usize, bytes: &[u8]) {
         let mut seen = Vec::new();
         let state = &mut self.conns[conn];
@@ -327,7 +328,7 @@ impl Net {
         }
     }
 
-    /// The hub lets a socket go: what was written still goes out.
+    /// The hub closes a socket; the kernel still sends what was written.
     pub(super) fn close(&mut self, conn: usize, now: Instant) {
         let state = &mut self.conns[conn];
         if std::mem::replace(&mut state.socket.hub_closed, true) {
@@ -342,7 +343,7 @@ impl Net {
         self.keep_moving(conn, now);
     }
 
-    /// Sends by a lane; wakes the core when it arrives.
+    /// Sends a message and wakes the core when it arrives.
     pub(super) fn post(
         &mut self,
         from: usize,
@@ -370,11 +371,11 @@ impl Net {
     pub(super) fn tell_drain(&mut self) {
         let now = self.now;
         for core in 0..self.cores.len() {
-            // A core that has ended needs to know nothing.
+            // Fails only for a core that has ended.
             let _ = self.post(OUTSIDE, ShardId(core as u16), Lane::Control, Message::Drain, now);
         }
     }
 }
 
-/// The beginning of simulated time; an hour, so that no deadline is near zero.
+/// Start of simulated time in microseconds: an hour, so that subtracting a duration never reaches zero.
 pub(super) const START: u64 = 3_600_000_000;

@@ -1,4 +1,4 @@
-//! What the engine tells by itself, which must agree with the wire and is never taken as proof.
+//! Checks the engine's notices against the wire. No other rule takes a notice as proof that something happened.
 
 use super::oracle::{FIRST_PORT, Oracle};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 use std::net::SocketAddr;
 
 impl Oracle {
-    /// The engine tells something; it must agree with the wire.
+    /// The engine has given a notice.
     pub(super) fn noticed(&mut self, notice: &Notice<'_>) {
         match notice {
             Notice::Connected { gateway, connection, address } => self.connected(*gateway, *connection, *address),
@@ -51,8 +51,8 @@ impl Oracle {
         }
     }
 
-    /// Room is made of the address that has most of those that never authenticated, over all cores, or nearly the most: they
-    /// come and go while one core asks another.
+    /// The closed connection must be of the address with the most unauthenticated connections over all cores. Half as
+    /// many are enough, because connections come and go while one core asks another.
     fn check_crowd(&mut self, conn: usize) {
         let crowd = |address| {
             let open = |conn: &usize| {
@@ -84,7 +84,7 @@ impl Oracle {
         }
     }
 
-    /// Ports tell lines apart.
+    /// The connection with this peer address; each has a port of its own.
     fn conn_of(&self, address: SocketAddr) -> Option<usize> {
         usize::from(address.port()).checked_sub(usize::from(FIRST_PORT)).filter(|conn| *conn < self.watched.len())
     }

@@ -1,5 +1,6 @@
-//! The oracle knows what peers sent and every byte that a kernel took; from the first it knows what the second has to be.
-//! What answers must say is in [`super::answers`], what must happen by when in [`super::deadlines`].
+//! The oracle knows what the peers sent and every byte that a simulated kernel took; from the first it derives what the
+//! second must be. Rules about HTTP answers are in [`super::answers`], deadlines in [`super::deadlines`], messages in
+//! [`super::frames`].
 
 use super::{
     behaviour::{Misbehaviour, Profile, Reading},
@@ -12,7 +13,7 @@ use super::{
 use crate::model::{Change, CloseReason, ConnectionId, Instant, Side};
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-/// A rule that does not hold.
+/// A broken rule.
 #[derive(Clone, Debug)]
 pub(super) struct Violation {
     pub(super) rule: &'static str,
@@ -20,49 +21,49 @@ pub(super) struct Violation {
     pub(super) text: String,
 }
 
-/// What a connection's first frame told.
+/// The content of a connection's `connection.ack`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ack {
     pub(super) connection: ConnectionId,
-    /// Its events begin behind this one.
+    /// The offset of its position: the connection's events begin with the next.
     pub(super) offset: u64,
     pub(super) at: Instant,
 }
 
-/// One peer's connection.
+/// What the oracle knows about one connection.
 #[derive(Default, Debug)]
 pub(super) struct Watched {
     pub(super) platform: bool,
-    /// Nothing about the peer gives the hub a reason to end it or to wait for it.
+    /// The peer gives the hub no reason to close it or to wait for it.
     pub(super) good: bool,
-    /// The key that it comes with.
+    /// A gateway's key, as an index into the roster's keys.
     pub(super) key: Option<usize>,
     pub(super) accepted: Option<Instant>,
-    /// When it asked to be let in, and when the hub had read that.
+    /// When the peer sent its first request, where that ends in its stream, and when the hub had read it.
     pub(super) requested_at: Option<Instant>,
     pub(super) request_end: u64,
     pub(super) request_received: Option<Instant>,
     pub(super) ack: Option<Ack>,
-    /// Its gateway's events up to this offset went out whole.
+    /// The kernel has taken all of its gateway's events up to this offset.
     pub(super) seen: u64,
     pub(super) last_received: Option<Instant>,
     pub(super) last_ping: Instant,
-    /// Since when its socket has not taken all that it was offered.
+    /// Since when its socket is blocked: its kernel did not take all of a write.
     pub(super) blocked_since: Option<Instant>,
-    /// When it last took anything of that.
+    /// When a blocked socket last took any byte.
     pub(super) last_progress: Instant,
     pub(super) was_blocked: bool,
-    /// It was closed so that another could be accepted.
+    /// The hub closed it to free a descriptor.
     pub(super) made_room: bool,
     last_blocked: Option<Instant>,
     pub(super) close_sent: Option<(u16, Instant)>,
-    /// When the hub said its last: close frame, FIN, or the end of the socket.
+    /// When the hub ended its side: by close frame, FIN, or close of the socket.
     pub(super) ended: Option<Instant>,
     pub(super) closed: Option<Instant>,
     /// When its peer began to leave.
     pub(super) leaving: Option<Instant>,
     pub(super) answered_at: Option<Instant>,
-    /// An answer said that it is the last.
+    /// An answer had `Connection: close`.
     pub(super) last_answer: bool,
     pub(super) refused: Option<u16>,
     pub(super) reason: Option<CloseReason>,
@@ -77,31 +78,31 @@ impl Watched {
     }
 }
 
-/// The oracle.
+/// Checks every rule while a world runs, and keeps the first violation.
 pub(super) struct Oracle {
     pub(super) violation: Option<Violation>,
     pub(super) watched: Vec<Watched>,
-    /// Where each peer comes from.
+    /// The address of each peer.
     pub(super) addresses: Vec<IpAddr>,
     pub(super) ledger: Ledger,
     pub(super) roster: Roster,
     pub(super) seen_events: u64,
     pub(super) failed_deliveries: u64,
-    /// How often things happened that a set of worlds must not lack.
+    /// How often each kind of event happened; the tests require that a thousand worlds have all of them.
     pub(super) coverage: BTreeMap<&'static str, u64>,
     pub(super) scenario: Scenario,
     pub(super) drained: Option<Instant>,
-    /// Since when a core does nothing any more.
+    /// When a core died.
     pub(super) dead: Option<Instant>,
-    /// Everybody has left but who asks for the statistics.
+    /// All peers have left but the auditor, so the statistics must be exact.
     pub(super) audited: bool,
-    /// The latest that a deadline was kept, by its name.
+    /// The greatest lateness of each deadline, by its rule.
     pub(super) lateness: BTreeMap<&'static str, Duration>,
-    /// Violations of rules that only are counted.
+    /// How often rules were broken that the scenario only counts.
     pub(super) counted: BTreeMap<&'static str, u64>,
 }
 
-/// How late a deadline may be kept (one slot of the timer wheel is in it).
+/// How late a deadline may be met; one slot of the timer wheel is included.
 pub(super) const SLACK: Duration = Duration::from_millis(50);
 
 impl Oracle {
@@ -130,17 +131,17 @@ impl Oracle {
         }
     }
 
-    /// Deadlines of a world whose turns cost much are kept later by some of these turns.
+    /// The allowed lateness of every deadline.
     pub(super) fn slack(&self) -> Duration {
         SLACK
     }
 
-    /// Counts something that happened.
+    /// Counts an event for the coverage of the worlds.
     pub(super) fn cover(&mut self, what: &'static str) {
         *self.coverage.entry(what).or_default() += 1;
     }
 
-    /// Notes the first rule that is broken.
+    /// Records the first broken rule, or counts it if the scenario says so.
     pub(super) fn fail(&mut self, rule: &'static str, conn: Option<usize>, text: String) {
         if let Some(count) = self.counted.get_mut(rule) {
             *count += 1;
@@ -156,13 +157,13 @@ impl Oracle {
         }
     }
 
-    /// The peer has said its opening, which ends here among its bytes.
+    /// A gateway has sent its upgrade request, which ends at this offset of its stream.
     pub(super) fn requested(&mut self, now: Instant, conn: usize, end: u64) {
         self.watched[conn].requested_at = Some(now);
         self.watched[conn].request_end = end;
     }
 
-    /// What the peer has said before the handshake of TLS was over ends here among its bytes.
+    /// What a peer wrote before its TLS handshake was over ends at this offset of its stream.
     pub(super) fn early_ends(&mut self, conn: usize, end: u64) {
         let half = self.scenario.profiles[conn].misbehaviour == Misbehaviour::HalfHead;
         if self.watched[conn].request_end == u64::MAX && !half {
@@ -171,7 +172,7 @@ impl Oracle {
         self.ledger.early_ends(conn, end);
     }
 
-    /// The hub has read so many bytes of a peer.
+    /// The hub has read the first `total` bytes of a peer.
     pub(super) fn received(&mut self, now: Instant, conn: usize, total: u64) {
         let watched = &mut self.watched[conn];
         watched.last_received = Some(now);
@@ -181,7 +182,7 @@ impl Oracle {
         self.ledger.received(now, conn, total);
     }
 
-    /// The peer is about to leave.
+    /// The peer begins to leave.
     pub(super) fn leaves(&mut self, now: Instant, conn: usize) {
         self.watched[conn].leaving.get_or_insert(now);
     }
@@ -210,7 +211,7 @@ impl Oracle {
         self.roster.committed(now, change);
     }
 
-    /// Something whole went into a kernel.
+    /// The kernel has taken the last byte of an item of the hub's stream.
     pub(super) fn took(&mut self, now: Instant, conn: usize, item: &Seen, trace: &mut Trace) {
         trace.add(now, Some(conn), || match item {
             Seen::Text(text) => format!("gets {}", excerpt(text)),
@@ -218,9 +219,9 @@ impl Oracle {
             other => format!("gets {other:?}"),
         });
         match item {
-            // What is not TLS is answered with an alert.
+            // Bytes that are not TLS are answered with an alert, which the client reports as an error.
             Seen::Broken(_) if self.scenario.profiles[conn].misbehaviour == Misbehaviour::Garbage => {}
-            // A handshake that its peer broke off.
+            // The peer broke off its handshake.
             Seen::Broken(_) if self.watched[conn].leaving.is_some() && self.watched[conn].ack.is_none() => {}
             Seen::Broken(what) => self.fail("the hub sends only whole frames in order", Some(conn), what.clone()),
             Seen::Response(status, body, last) => self.answered(now, conn, *status, body, *last),
@@ -236,7 +237,7 @@ impl Oracle {
         }
     }
 
-    /// An answer to a gateway that is not let in, or to what was not a request.
+    /// An answer that belongs to no open request: a refused upgrade, or a request that never was whole.
     pub(super) fn refused(&mut self, now: Instant, conn: usize, status: u16) {
         let platform = self.watched[conn].platform;
         if !matches!(status, 400 | 401 | 404 | 405 | 408 | 414 | 426 | 429 | 431 | 503)
@@ -253,7 +254,7 @@ impl Oracle {
         }
     }
 
-    /// A rejected gateway: the status must have its cause.
+    /// The status of a refused upgrade must have a cause.
     fn check_refusal(&mut self, _: Instant, conn: usize, status: u16) {
         let watched = &self.watched[conn];
         let asked = watched.requested_at.unwrap_or_default();
@@ -285,9 +286,9 @@ impl Oracle {
         }
     }
 
-    /// Everybody has left: what must be true of each connection now.
+    /// The world has ended: checks each connection and the offsets of all events.
     pub(super) fn check_end(&mut self) {
-        // What a dead core held goes with its process.
+        // A dead core never closes its sockets; in reality the kernel does when the process ends.
         if self.dead.is_some() {
             return;
         }
@@ -319,8 +320,8 @@ impl Oracle {
         }
     }
 
-    /// Once an event has failed on a connection, none behind it counts as delivered there. What was sealed already may still
-    /// go out.
+    /// Once an event has failed on a connection, no later one counts as delivered there. Only answers that list all
+    /// their failures are checked, because bytes that were encrypted before the failure may still go out.
     fn check_failures(&mut self) {
         let mut lost = BTreeMap::new();
         for entry in &self.ledger.events {
@@ -338,7 +339,10 @@ impl Oracle {
                 let Some(ack) = self.watched[*conn].ack else { continue };
                 let first = lost.get(&ack.connection).filter(|first| **first < offset);
                 if let Some(first) = first.filter(|_| !counts.failures.contains(&ack.connection)) {
-                    broken = Some((*conn, format!("{first} failed, and event {event} at {offset} was delivered")));
+                    broken = Some((
+                        *conn,
+                        format!("offset {first} failed, and event {event} at offset {offset} was delivered"),
+                    ));
                 }
             }
         }
@@ -348,7 +352,7 @@ impl Oracle {
     }
 }
 
-/// The port of the first line's peer.
+/// The port of the first peer; each peer has a port of its own.
 pub(super) const FIRST_PORT: u16 = 1_000;
 
 pub(super) fn excerpt(text: &[u8]) -> String {

@@ -1,4 +1,4 @@
-//! The other end: a gateway or a platform, with the manners that its seed gave it.
+//! The other end of a connection: a gateway or a platform that behaves as its profile says.
 
 use super::{
     behaviour::{Ending, Misbehaviour, Profile, Reading},
@@ -14,38 +14,38 @@ use std::{collections::VecDeque, time::Duration};
 pub(super) struct Peer {
     index: usize,
     pub(super) profile: Profile,
-    /// A gateway's upgrade.
+    /// A gateway's first bytes: its upgrade request, and frames if it sends any early.
     opening: Vec<u8>,
     requests: VecDeque<(Instant, Request)>,
-    /// Requests that are not answered.
+    /// How many requests are unanswered.
     waiting: usize,
-    /// An answer was the last.
+    /// An answer had `Connection: close`, so it sends no more requests.
     refused: bool,
-    /// Sealed bytes that are to be sent, and how many of them have been.
+    /// Encrypted bytes to send, and how many of them are sent.
     outgoing: Vec<u8>,
     sent: usize,
-    /// All sealed bytes that it ever had to send.
+    /// All encrypted bytes so far, sent or not.
     total: u64,
-    /// Bytes of the hub that it has read.
+    /// How many bytes of the hub it has read.
     read: u64,
     leaves: Instant,
     stage: Stage,
-    /// A FIN follows what is to be sent.
+    /// It sends a FIN after its outgoing bytes.
     fin: bool,
     misbehaved: bool,
-    /// Something was said before the handshake of TLS was over.
+    /// It wrote something before its TLS handshake was over.
     early: bool,
-    /// Pings that it may still send.
+    /// How many pings it may still send.
     pings: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 enum Stage {
-    /// Nothing is said yet.
+    /// It has sent nothing.
     New,
     CallKind,
     Upgraded,
-    /// It says no more.
+    /// It sends no more requests or messages.
     Leaving,
     Gone,
 }
@@ -76,7 +76,7 @@ impl Peer {
         self.stage == Stage::New
     }
 
-    /// It leaves at the next turn, whatever its manners.
+    /// Makes it leave at its next turn, even if its profile says that it stays.
     pub(super) fn leave_now(&mut self, now: Instant) {
         self.leaves = now;
         if matches!(self.profile.ending, Ending::Stay) {
@@ -99,7 +99,7 @@ impl Peer {
             self.react(reaction, conn, &mut net.rng);
         }
         if self.early && !conn.client.is_handshaking() {
-            // What was said in the handshake has ended with its last flight.
+            // rustls holds bytes back until the handshake is over and sends them with its last flight, which ends here.
             self.early = false;
             net.oracle.early_ends(self.index, self.total);
         }
@@ -154,7 +154,7 @@ impl Peer {
         net.oracle.requested(net.now, self.index, if whole { self.total } else { u64::MAX });
     }
 
-    /// A platform's next requests.
+    /// Sends the platform's requests that are due.
     fn send_requests(&mut self, net: &mut Net) {
         let now = net.now;
         while self.stage == Stage::CallKind
@@ -165,7 +165,7 @@ impl Peer {
         {
             let oracle = &mut net.oracle;
             let bytes = requests::write(request, self.index, now, &mut oracle.roster, &mut oracle.ledger, &mut net.rng);
-            net.trace.add(now, Some(self.index), || format!("asks {request:?}"));
+            net.trace.add(now, Some(self.index), || format!("requests {request:?}"));
             if self.waiting > 0 {
                 net.oracle.cover("pipelined request");
             }
@@ -254,7 +254,7 @@ impl Peer {
         }
     }
 
-    /// Leaves in its way; returns whether the socket noticed at once.
+    /// Begins to leave as its profile says; returns whether its kernel tells the hub at once (RST).
     fn leave(&mut self, net: &mut Net) -> bool {
         let now = net.now;
         let upgraded = self.stage == Stage::Upgraded;
@@ -262,7 +262,7 @@ impl Peer {
             self.leaves = Instant(u64::MAX);
             return false;
         }
-        // Whoever does everything right hears its answers first.
+        // A well-behaved platform waits for its answers first, so that the oracle can check them.
         let patient = self.profile.platform && self.profile.is_good() && !self.profile.half_closes;
         if patient && self.waiting > 0 && !self.refused {
             return false;
@@ -342,7 +342,7 @@ impl Peer {
         } else if reading {
             Some(now + Duration::from_millis(net.rng.within(10..=400)))
         } else {
-            // The next request of a plan, unless an answer comes first and brings the next turn.
+            // The next planned request. An answer that arrives earlier schedules a turn by itself.
             let free = self.stage == Stage::CallKind && (self.waiting == 0 || self.profile.pipelines) && !self.refused;
             self.requests.front().filter(|_| free).map(|(at, _)| (*at).max(Instant(now.0 + 1)))
         }

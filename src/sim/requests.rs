@@ -1,4 +1,4 @@
-//! What platforms ask over HTTP, as bytes, written down in the ledger as it is said.
+//! Writes the HTTP requests of platforms as bytes, and records each in the ledger.
 
 use super::{
     ledger::{BatchLine, CallKind, Event, Ledger},
@@ -11,38 +11,38 @@ use uuid::Uuid;
 /// The admin token of every simulated hub.
 pub(super) const ADMIN: &str = "the-admin-token-of-this-world";
 
-/// Something that a platform, or a gateway by its key, will ask for.
+/// A planned HTTP request: with the admin token, or a manifest with a gateway's key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Request {
-    /// One event of at most so many bytes.
+    /// Publishes one event of at most `size` bytes.
     Publish {
         gateway: usize,
         size: usize,
     },
-    /// Many events, of at most so many bytes each; to one gateway, or to all in turn.
+    /// Publishes `count` events of at most `size` bytes each, to one gateway or to gateways drawn at random.
     Batch {
         count: usize,
         size: usize,
         gateway: Option<usize>,
     },
-    /// A revision, to every gateway.
+    /// Deploys a revision to every gateway.
     Deploy,
-    /// Something that only reads.
+    /// GET of a path.
     Get(&'static str),
-    /// One gateway's page.
+    /// GET of one gateway.
     GetGateway(usize),
     CreateGateway(usize),
     CreateToken(usize),
     Revoke(usize),
     Delete(usize),
-    /// A gateway's manifest of so many bytes, with its key.
+    /// Posts a gateway's manifest of `size` bytes with its key.
     Manifest {
         key: usize,
         size: usize,
     },
 }
 
-/// Writes the request; the ledger knows it from now on.
+/// The bytes of a request, which is recorded in the ledger as sent by `conn`.
 pub(super) fn write(
     request: Request,
     conn: usize,
@@ -82,7 +82,7 @@ pub(super) fn write(
             let kind = match path {
                 "/api/internal/v1/stats" => CallKind::Stats,
                 "/ready" => CallKind::Ready,
-                // This one asks the store.
+                // The list of gateways comes from the store.
                 "/api/v1/gateways" => CallKind::StoreRead,
                 _ => CallKind::Get,
             };
@@ -133,7 +133,7 @@ fn write_change(request: Request, conn: usize, now: Instant, roster: &mut Roster
             entry.deletion.begun.get_or_insert(now);
             format!("DELETE /api/v1/gateways/{} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n", entry.id).into_bytes()
         }
-        other => panic!("{other:?} changes nothing"),
+        other => panic!("{other:?} is not a change"),
     }
 }
 
@@ -162,12 +162,12 @@ fn deploy(conn: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: 
     post(&format!("/api/v1/apis/{api}/deploy-revision?revisionId=r1"), &admin, body.as_bytes())
 }
 
-/// A new event, whose payload is like no other's.
+/// Adds an event with a unique payload, by which the oracle recognizes it on the wire.
 fn draft(gateway: usize, size: usize, roster: &Roster, ledger: &mut Ledger, rng: &mut Rng) -> usize {
     debug_assert!(gateway < roster.gateways.len());
     let most = if rng.chance(300) { size } else { size.min(200) };
     let length = rng.below(most as u64 + 1) as usize;
-    // Each byte depends on its place, so that no two pieces of a payload are the same.
+    // The offset is written into the payload again and again, so that a repeated or misplaced piece is noticed.
     let from = rng.below(36) as usize;
     let mut payload = format!("\"{}.", ledger.events.len()).into_bytes();
     payload.reserve(length + 80);

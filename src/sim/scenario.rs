@@ -1,4 +1,4 @@
-//! What a seed stands for: the size of a world, the settings of its hub, its peers and what they ask for.
+//! The scenario that a seed gives: the size of a world, the settings of its hub, its peers and their requests.
 
 use super::{
     behaviour::{Profile, Weights},
@@ -15,17 +15,17 @@ use crate::{
 };
 use std::time::Duration;
 
-/// A world before it begins.
+/// Everything that is decided before a world begins.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) seed: u64,
     pub(super) shards: u16,
     pub(super) tls: bool,
-    /// What everything costs, as a factor.
+    /// The factor by which the costs of all calls are multiplied.
     pub(super) cost: u64,
-    /// How long peers come and platforms ask.
+    /// How long peers connect and platforms send requests.
     pub(super) active: Duration,
-    /// Everybody is told to leave so long after that.
+    /// This long after the active time every peer leaves.
     pub(super) leave_after: Duration,
     pub(super) connections_max: usize,
     pub(super) connections_per_gateway_max: usize,
@@ -35,43 +35,43 @@ pub(super) struct Scenario {
     pub(super) control_max: usize,
     pub(super) replies_max: usize,
     pub(super) requests_max: usize,
-    /// Microseconds that a message between cores may take.
+    /// Longest delay of a message between cores, in microseconds.
     pub(super) mesh_delay_max: u64,
-    /// Sockets that one look at the set reports.
+    /// How many ready sockets one harvest reports at most.
     pub(super) harvest_max: usize,
     pub(super) store: StoreFaults,
     /// From when to when the kernel has no descriptors.
     pub(super) descriptors: Option<(Duration, Duration)>,
-    /// Sockets that the hub may have.
+    /// How many sockets the hub may hold.
     pub(super) sockets_max: usize,
     /// When the wall clock jumps, and by how many milliseconds.
     pub(super) jumps: Vec<(Duration, i64)>,
-    /// Addresses that the peers share.
+    /// How many addresses the peers share.
     pub(super) addresses: u64,
-    /// When the hub is told to drain; at the end in any case.
+    /// When the hub drains; it drains at the end in any case.
     pub(super) drain: Option<Duration>,
     pub(super) drain_window: Duration,
     /// All cores stand still from the first moment to the second.
     pub(super) pause: Option<(Duration, Duration)>,
-    /// A core that does nothing any more from then on.
+    /// A core that stops running, and when.
     pub(super) death: Option<(usize, Duration)>,
     pub(super) session: session::Settings,
     pub(super) roster: Roster,
-    /// The largest event on the wire, and the largest answer.
+    /// Bounds of one event on the wire and of one answer.
     pub(super) event_bytes_max: usize,
     pub(super) answer_bytes_max: usize,
     pub(super) profiles: Vec<Profile>,
-    /// Rules that are promised and do not hold yet: only worlds that record such a fault ask for them.
+    /// Whether the strict rules are checked, which hold in worlds made by hand but not in every world from a seed.
     pub(super) strict: bool,
-    /// Rules whose violations are counted, and do not end the world.
+    /// Rules whose violations are counted and do not end the world.
     pub(super) counted: Vec<&'static str>,
 }
 
-/// How much longer than a publish its answer may take between two cores.
+/// How much longer than the publish timeout an answer from another core may take.
 pub(super) const ANSWER_GRACE: Duration = Duration::from_secs(3);
 
 impl Scenario {
-    /// A hub with its own settings, nobody around, and nothing that goes wrong.
+    /// A hub with its default settings, no peers and no accidents.
     pub(super) fn calm(seed: u64) -> Self {
         let heartbeat = Heartbeat {
             interval: limits::HEARTBEAT_INTERVAL,
@@ -120,7 +120,7 @@ impl Scenario {
         }
     }
 
-    /// What the seed stands for; the generator goes on to be the world's.
+    /// The scenario of a seed, and the generator in the state in which the world goes on with it.
     pub(super) fn of(seed: u64) -> (Self, Rng) {
         let mut rng = Rng::new(seed);
         let rng_ref = &mut rng;
@@ -166,7 +166,7 @@ impl Scenario {
         }
     }
 
-    /// What goes wrong around the hub.
+    /// Draws what goes wrong around the hub.
     fn accidents(&mut self, rng: &mut Rng) {
         let active = self.active.as_micros() as u64;
         if rng.chance(250) {
@@ -195,7 +195,7 @@ impl Scenario {
         }
     }
 
-    /// Gives the platforms, the last of the peers, something to publish.
+    /// Gives the platforms, which are the last peers, their requests.
     fn plan_publishes(&mut self, large: bool, platforms: usize, rng: &mut Rng) {
         let size = if large { rng.within(40_000..=120_000) } else { rng.within(10..=3_000) } as usize;
         let publishes = rng.within(5..=if large { 40 } else { 120 });
@@ -205,7 +205,7 @@ impl Scenario {
         let gateways = self.roster.gateways.len();
         let mut at = 0;
         for _ in 0..publishes {
-            // Some come together.
+            // Some requests come at the same moment.
             at = if rng.chance(400) { at } else { rng.below(active) };
             let gateway = rng.below(gateways as u64) as usize;
             let request = match rng.below(100) {
@@ -222,7 +222,7 @@ impl Scenario {
         }
     }
 
-    /// Gateways and keys that are made, revoked and deleted while the world runs.
+    /// Plans the gateways and keys that are created, revoked and deleted while the world runs.
     fn plan_changes(&mut self, rng: &mut Rng) {
         let platform = self.profiles.len() - 1;
         let active = self.active.as_micros() as u64;
@@ -236,7 +236,7 @@ impl Scenario {
         }
         let changes = if rng.chance(400) { rng.within(1..=3) } else { 0 };
         for _ in 0..changes {
-            // Half of them meet somebody who is about to be let in.
+            // Half of them race with the admission of a gateway that has just connected.
             let at = if rng.chance(500) {
                 let arrival = rng.below(self.profiles.len() as u64) as usize;
                 self.profiles[arrival].arrives.as_micros() as u64 + rng.below(20_000)
@@ -274,7 +274,8 @@ impl Scenario {
     }
 }
 
-/// Half of the worlds have the hub's own heartbeat, half a fast one, which ends silent peers while others are busy.
+/// The default heartbeat in half of the worlds; in the others a fast one, so that silent peers time out within the
+/// active time.
 fn heartbeat(rng: &mut Rng) -> Heartbeat {
     let fast = rng.chance(500);
     let [interval, timeout] =

@@ -1,33 +1,33 @@
-//! One TCP connection in memory: the buffers of both kernels, how fast they drain, and how they fail.
+//! One TCP connection in memory: the buffers of both kernels, how fast bytes cross, and how it fails.
 
 use super::rng::Rng;
 use crate::{engine, limits, model::Instant};
 use std::time::Duration;
 
-/// More than a world ever sends.
+/// No limit: more bytes than a world ever sends.
 pub(super) const UNLIMITED: usize = 1 << 40;
 
-/// How the two kernels and the way between them behave.
+/// How the two kernels and the network between them behave.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Conditions {
-    /// Bytes that the hub's kernel keeps until the peer's has acknowledged them.
+    /// Send buffer of the hub's kernel in bytes: unsent and unacknowledged bytes.
     pub(super) capacity: usize,
-    /// Bytes a second that get across; `None` where all do at once.
+    /// Bytes a second that cross the network; `None` without a limit.
     pub(super) rate: Option<u64>,
-    /// Bytes that the peer's kernel keeps until the peer reads them.
+    /// Receive window of the peer's kernel in bytes.
     pub(super) window: usize,
-    /// Bytes of one write, at most; a write that is cut short blocks the socket for a moment.
+    /// How many bytes one write takes at most; a write that is cut short blocks the socket for a moment.
     pub(super) write_max: usize,
-    /// So often in a thousand a write is the last for a while.
+    /// How likely a write is followed by a stall, per mille.
     pub(super) stall: u64,
-    /// How long such a while is, at most.
+    /// Longest stall.
     pub(super) stall_max: Duration,
-    /// The peer's kernel acknowledges this much after bytes have arrived.
+    /// How long after the arrival of bytes the peer's kernel acknowledges them.
     pub(super) ack_delay: Duration,
 }
 
 impl Conditions {
-    /// Takes everything at once.
+    /// Every byte crosses at once.
     pub(super) const PERFECT: Self = Self {
         capacity: UNLIMITED,
         rate: None,
@@ -38,7 +38,7 @@ impl Conditions {
         ack_delay: Duration::ZERO,
     };
 
-    /// Whether it never holds a byte up.
+    /// Whether no byte is ever delayed; a late acknowledgement delays none.
     pub(super) fn is_perfect(&self) -> bool {
         self.capacity == UNLIMITED
             && self.rate.is_none()
@@ -51,47 +51,47 @@ impl Conditions {
 /// Both directions between the hub and one peer.
 pub(super) struct Socket {
     conditions: Conditions,
-    /// Taken from the hub, not in the peer's kernel yet.
+    /// Bytes in the hub's kernel.
     queued: usize,
-    /// In the peer's kernel, not read yet.
+    /// Bytes in the peer's kernel that the peer has not read.
     pub(super) arrived: usize,
-    /// All bytes that were ever taken from the hub.
+    /// All bytes that the hub's kernel has taken.
     pub(super) accepted: u64,
     acknowledged: u64,
-    /// Until when bytes have been moved.
+    /// The time up to which bytes have been moved.
     moved_at: Instant,
-    /// When the last byte arrived at the peer's kernel.
+    /// When the last bytes arrived in the peer's kernel.
     pub(super) arrived_at: Instant,
-    /// When the first of the bytes arrived that the next acknowledgement is for.
+    /// When the first byte arrived that the next acknowledgement covers.
     arrives_from: Instant,
-    /// When the peer's kernel acknowledged something for the last time.
+    /// When the peer's kernel last acknowledged something.
     acked_at: Instant,
     stalled_until: Instant,
-    /// Since when the hub has not been told that the socket takes bytes, after a write that was cut short.
+    /// Since when the socket is blocked: a write was short, and the hub has not been told that it is writable again.
     pub(super) blocked_since: Option<Instant>,
-    /// Since when the hub has been told that the socket takes bytes again, and has not written.
+    /// Since when the hub has been told that the socket is writable again, and has not written.
     pub(super) writable_since: Option<Instant>,
     inbound: Vec<u8>,
     read_at: usize,
     /// All bytes that the hub has read.
     pub(super) received: u64,
-    /// Since when the peer sends no more.
+    /// When the peer's FIN came.
     pub(super) fin: Option<Instant>,
-    /// Since when it is broken: reads and writes fail.
+    /// When the connection was reset; reads and writes fail from then on.
     pub(super) reset: Option<Instant>,
-    /// The peer's kernel is gone, and nobody says so.
+    /// The peer's host has disappeared: nothing crosses any more, and the hub is not told.
     pub(super) vanished: bool,
-    /// The hub sends no more.
+    /// The hub has sent its FIN.
     pub(super) hub_shut: bool,
-    /// The hub has let the socket go.
+    /// The hub has closed the socket.
     pub(super) hub_closed: bool,
 }
 
-/// The hub's kernel keeps this much that the hub has not read; the rest waits with the peer.
+/// Receive window of the hub's kernel in bytes.
 const INBOUND_WINDOW: usize = 256 * 1024;
-/// How long a write that was cut short by chance blocks.
+/// How long a write that was cut short by chance blocks the socket, in microseconds.
 const SHORT_WRITE_PAUSE: u64 = 300;
-/// So long a peer counts as alive after its kernel's last acknowledgement, as in the driver.
+/// How long a peer counts as alive after its kernel's last acknowledgement, as in the driver.
 const ALIVE: Duration = Duration::from_secs(5);
 
 impl Socket {
@@ -120,7 +120,7 @@ impl Socket {
         }
     }
 
-    /// Lets bytes get across that had the time to.
+    /// Moves the bytes to the peer's kernel that have had time to cross by now.
     pub(super) fn advance(&mut self, now: Instant) {
         let from = self.moved_at.max(self.stalled_until);
         if self.vanished || now < from {
@@ -131,7 +131,7 @@ impl Socket {
             .rate
             .map_or(UNLIMITED, |rate| (now.since(from).as_micros() as u64 * rate / 1_000_000) as usize);
         let moved = self.queued.min(self.conditions.window - self.arrived.min(self.conditions.window)).min(able);
-        // Where the rate was the bound, the rest of a byte's time counts for the next.
+        // Keep the fraction of a byte: with `now` instead, frequent calls would slow the rate down.
         self.moved_at = match self.conditions.rate {
             Some(rate) if moved == able => Instant(from.0 + moved as u64 * 1_000_000 / rate),
             _ => now,
@@ -148,12 +148,12 @@ impl Socket {
         }
     }
 
-    /// The hub tears it down: what its kernel still holds is thrown away.
+    /// The hub aborts the connection (RST): its kernel discards what it still holds.
     pub(super) fn abort(&mut self) {
         self.queued = 0;
     }
 
-    /// When it is worth while to call [`Socket::advance`] again.
+    /// When to call [`Socket::advance`] next; `None` if nothing can move until something else happens.
     pub(super) fn next_move(&self, now: Instant) -> Option<Instant> {
         let blocked = self.blocked_since.is_some() && now < self.stalled_until;
         if self.vanished || (self.queued == 0 && !blocked) {
@@ -168,7 +168,7 @@ impl Socket {
         Some(Instant(base.0 + if blocked { 0 } else { time }))
     }
 
-    /// Whether the kernel would report that the socket takes bytes.
+    /// Whether the kernel would report the socket as writable: Linux does so when a third of the send buffer is free.
     pub(super) fn is_writable(&self, now: Instant) -> bool {
         self.reset.is_some()
             || (now >= self.stalled_until && self.room().saturating_mul(3) >= self.capacity().min(UNLIMITED / 4))
@@ -179,7 +179,7 @@ impl Socket {
     }
 
     fn capacity(&self) -> usize {
-        // What is under way to the peer fits into its window; behind it a kernel keeps no more than the hub's mark allows.
+        // Bytes in flight fit into the peer's window, and TCP_NOTSENT_LOWAT bounds the unsent bytes beyond them.
         let most = self.conditions.window.saturating_add(limits::UNSENT_BYTES_MARK as usize);
         self.conditions.capacity.min(most)
     }
@@ -239,12 +239,12 @@ impl Socket {
         engine::Received::Bytes(piece)
     }
 
-    /// How much the peer could send now.
+    /// How many bytes the peer could send now.
     pub(super) fn inbound_room(&self) -> usize {
         INBOUND_WINDOW.saturating_sub(self.unread())
     }
 
-    /// What the hub has not read.
+    /// How many received bytes the hub has not read.
     pub(super) fn unread(&self) -> usize {
         self.inbound.len() - self.read_at
     }
@@ -256,7 +256,7 @@ impl Socket {
         }
     }
 
-    /// What is ready about it, as an epoll set would say.
+    /// The socket's readiness, as epoll would report it.
     pub(super) fn readiness(&self, now: Instant) -> engine::Ready {
         let broken = self.reset.is_some();
         engine::Ready {

@@ -1,4 +1,4 @@
-//! The simulated store: jobs one after the other, late at times, failing at times; a change is told to every core.
+//! The simulated store: one job at a time, sometimes late or failing. It sends each change to every core.
 
 use super::{
     lanes::OUTSIDE,
@@ -27,7 +27,8 @@ pub(super) struct Job {
     pub(super) key: RequestKey,
 }
 
-/// An answer that is sent when every core has dropped its receipt.
+/// Holds back the answer to a change until every core has applied it: the last clone that is dropped releases the
+/// answer.
 pub(super) struct Receipt {
     answer: Option<(ShardId, RequestKey, StoreOutcome)>,
     settled: Rc<RefCell<VecDeque<(ShardId, RequestKey, StoreOutcome)>>>,
@@ -39,17 +40,17 @@ impl Drop for Receipt {
     }
 }
 
-/// How the store behaves.
+/// How late the store is, and how often it fails.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoreFaults {
-    /// So often in a thousand a job takes up to [`StoreFaults::late_max`].
+    /// How likely a job takes up to [`StoreFaults::late_max`], per mille.
     pub(super) late: u64,
     pub(super) late_max: Duration,
-    /// So often in a thousand a job fails.
+    /// How likely a job fails, per mille.
     pub(super) fails: u64,
-    /// So often in a thousand a job that failed was done all the same.
+    /// How likely a failed job was carried out all the same, per mille.
     pub(super) in_doubt: u64,
-    /// Jobs that may wait.
+    /// How many jobs may wait.
     pub(super) queue_max: usize,
 }
 
@@ -59,12 +60,12 @@ struct Gateway {
     manifest: Option<String>,
 }
 
-/// All that it keeps.
+/// The store's content, and the jobs that wait.
 pub(super) struct Store {
     faults: StoreFaults,
     jobs: VecDeque<Job>,
     gateways: BTreeMap<GatewayId, Gateway>,
-    /// Changes that found a control lane full: the store waits with all else until they are told.
+    /// Answers whose receipts are all dropped; they are sent at the end of the core's pass or of the job.
     pub(super) settled: Rc<RefCell<VecDeque<(ShardId, RequestKey, StoreOutcome)>>>,
 }
 
@@ -86,7 +87,7 @@ impl Store {
         Self { faults, jobs: VecDeque::new(), gateways, settled: Rc::default() }
     }
 
-    /// Takes a job; says when the store will have done it where it was idle. `None` where the queue is full.
+    /// Queues a job, or returns `None` if the queue is full. If the store was idle, returns when the job is done.
     pub(super) fn submit(&mut self, now: Instant, job: Job, rng: &mut Rng) -> Option<Option<Instant>> {
         if self.jobs.len() >= self.faults.queue_max {
             return None;
@@ -102,7 +103,7 @@ impl Store {
         Instant(now.0 + 100 + rng.below(most))
     }
 
-    /// Everything as the changes that would make it.
+    /// The initial content, as the changes that create it.
     pub(super) fn snapshot(&self) -> Vec<Change> {
         let mut changes = Vec::new();
         for (id, gateway) in &self.gateways {
@@ -180,7 +181,7 @@ impl Store {
 }
 
 impl Net {
-    /// The store has done its next job, and tells all cores of a change; it waits for none.
+    /// Completes the next job and sends a change to all cores, without waiting for any of them.
     pub(super) fn handle_store(&mut self) {
         let Some(job) = self.store.jobs.pop_front() else { return };
         let now = self.now;
@@ -198,13 +199,13 @@ impl Net {
         if let Some(change) = change {
             self.oracle.committed(now, change);
             if in_doubt {
-                // The asker is told at once that it failed; the change comes all the same.
+                // Answer with the failure at once, although the change reaches the cores.
                 let late = Receipt { answer: receipt.answer.take(), settled: Rc::clone(&self.store.settled) };
                 drop(late);
             }
             let receipt = Rc::new(receipt);
             for core in 0..self.cores.len() {
-                // A core that has ended needs to know nothing.
+                // Fails only for a core that has ended.
                 let change = Incoming::Change(change, Rc::clone(&receipt));
                 let _ = self.post(OUTSIDE, ShardId(core as u16), Lane::Control, change, now);
             }
@@ -213,7 +214,7 @@ impl Net {
         self.go_on();
     }
 
-    /// The store's next step, if it has one.
+    /// Schedules the end of the next job, if there is one.
     fn go_on(&mut self) {
         let now = self.now;
         if !self.store.jobs.is_empty() {
@@ -230,13 +231,13 @@ impl Net {
         let now = self.now;
         let settled = std::mem::take(&mut *self.store.settled.borrow_mut());
         for (core, key, outcome) in settled {
-            // Only a core that has ended takes no answers.
+            // Fails only for a core that has ended.
             let _ = self.post(OUTSIDE, core, Lane::Replies, Incoming::Stored(key, outcome), now);
         }
     }
 }
 
-/// A gateway is made once in a world, so its id says which life it is.
+/// The life of a gateway: each id is created once in a world, so its incarnation follows from the id.
 pub(super) fn life_of(gateway: GatewayId) -> Life {
     Life { gateway, incarnation: gateway.0.as_u128() as u64 }
 }

@@ -1,4 +1,5 @@
-//! Many worlds, each from its seed. `GATECAST_SIM_SEED=n` replays one with its whole trace, `GATECAST_SIM_SEEDS=n` runs more.
+//! Runs 1,000 worlds, each from its seed. `GATECAST_SIM_SEED=n` runs one and prints its whole trace,
+//! `GATECAST_SIM_SEEDS=n` runs more.
 
 use super::{
     oracle::Violation,
@@ -14,11 +15,11 @@ use std::{
 };
 
 const SEEDS: u64 = 1_000;
-/// Broken worlds after which a thread looks for no more.
+/// A thread stops after this many worlds with a broken rule.
 const BROKEN_MAX: usize = 10;
 const LINES_SHOWN: usize = 60;
 
-/// What happens in a thousand worlds, or they prove nothing.
+/// What must happen at least once in a thousand worlds; otherwise the rules about it were never tested.
 const COVERAGE: &[&str] = &[
     "a lane is full",
     "acknowledged",
@@ -68,15 +69,15 @@ const COVERAGE: &[&str] = &[
     "write deadline",
 ];
 
-/// Runs a world; a panic in it is a violation of its own.
+/// Runs a world; a panic is reported as a violation.
 fn run(seed: u64, traced: bool) -> Result<Report, Violation> {
     let report = catch_unwind(AssertUnwindSafe(|| World::of(seed, traced).run()));
-    let panicked = |_| Violation { rule: "nothing panics", conn: None, text: "see above".to_owned() };
+    let panicked = |_| Violation { rule: "nothing panics", conn: None, text: "the panic message is above".to_owned() };
     let report = report.map_err(panicked)?;
     report.violation.clone().map_or(Ok(report), Err)
 }
 
-/// Runs a broken world once more, and shows what led to the broken rule.
+/// Runs a broken world again with its trace, and shows the lines about the broken rule's connection.
 fn explain(seed: u64, violation: &Violation) -> String {
     let Violation { rule, conn, text } = violation;
     let who = conn.map_or_else(|| "the hub".to_owned(), |conn| format!("connection #{conn}"));
@@ -84,7 +85,7 @@ fn explain(seed: u64, violation: &Violation) -> String {
     format!("seed {seed}, {who}: {rule}\n  {text}\n{trace}")
 }
 
-/// What one thread has run.
+/// The results of one thread's worlds.
 #[derive(Default)]
 struct Tally {
     broken: Vec<(u64, Violation)>,
@@ -165,11 +166,13 @@ fn a_thousand_seeds_hold_the_invariants() {
         let mut rules = BTreeMap::<_, Vec<u64>>::new();
         tally.broken.iter().for_each(|(seed, violation)| rules.entry(violation.rule).or_default().push(*seed));
         let (count, trace) = (tally.broken.len(), explain(*seed, violation));
-        panic!("{count} of {seeds} seeds break a rule: {rules:?}\n{trace}\nGATECAST_SIM_SEED={seed} shows all of it");
+        panic!(
+            "{count} of {seeds} seeds break a rule: {rules:?}\n{trace}\nGATECAST_SIM_SEED={seed} prints the whole trace"
+        );
     }
     if seeds >= SEEDS {
         let missing: Vec<_> = COVERAGE.iter().filter(|what| !tally.coverage.contains_key(*what)).collect();
-        assert!(missing.is_empty(), "no world has {missing:?}");
+        assert!(missing.is_empty(), "in no world happened: {missing:?}");
     }
 }
 
@@ -179,7 +182,7 @@ fn a_seed_is_the_same_world_every_time() {
         let traces = [(); 2].map(|()| World::of(seed, true).run().trace.excerpt(None, usize::MAX));
         assert!(!traces[0].is_empty());
         let differ = traces[0].lines().zip(traces[1].lines()).find(|(one, other)| one != other);
-        assert!(traces[0] == traces[1], "seed {seed} has two traces: {differ:#?}");
+        assert!(traces[0] == traces[1], "two runs of seed {seed} differ: {differ:#?}");
     }
 }
 
@@ -188,10 +191,10 @@ fn bytes_after_a_tls_error_are_ignored() {
     let mut security = Security::tls(super::tls::server()).unwrap();
     let (mut plain, mut wire) = (Vec::new(), Vec::new());
     assert!(security.open(&mut [0x5a; 200], &mut plain, &mut wire).is_err());
-    assert!(!wire.is_empty(), "an alert for the peer");
+    assert!(!wire.is_empty(), "the peer gets an alert");
     wire.clear();
     for _ in 0..3 {
         assert!(security.open(&mut [0x5a; 200], &mut plain, &mut wire).is_ok());
     }
-    assert!(wire.is_empty() && plain.is_empty(), "one alert is enough");
+    assert!(wire.is_empty() && plain.is_empty(), "after the alert nothing is sent or decrypted");
 }

@@ -1,8 +1,8 @@
-//! What happened in a world, kept only while a seed is replayed.
+//! The trace of a world: one line for each thing that happened. Kept only when it may be printed.
 
 use crate::model::Instant;
 
-/// A line of it: when, about which connection, what.
+/// One line; `conn` is `None` for the hub as a whole.
 pub(super) struct Entry {
     at: Instant,
     conn: Option<usize>,
@@ -23,7 +23,7 @@ impl Trace {
         Self { kept, entries: Vec::new() }
     }
 
-    /// Adds a line; the text is made only where the trace is kept.
+    /// Adds a line; `text` is called only if the trace is kept.
     pub(super) fn add(&mut self, at: Instant, conn: Option<usize>, text: impl FnOnce() -> String) {
         if self.kept {
             self.entries.push(Entry { at, conn, text: text(), minor: false });
@@ -37,7 +37,7 @@ impl Trace {
         }
     }
 
-    /// The last lines about a connection and about the hub as a whole; all of them without a bound.
+    /// The last lines about one connection and about the hub as a whole; without a connection, about all.
     pub(super) fn excerpt(&self, conn: Option<usize>, last: usize) -> String {
         let about = |entry: &&Entry| conn.is_none() || entry.conn == conn || (entry.conn.is_none() && !entry.minor);
         let mut entries: Vec<_> = self.entries.iter().filter(about).rev().take(last).collect();

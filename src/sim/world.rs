@@ -1,4 +1,4 @@
-//! A hub of some cores with its peers, run from a scenario to its end without sockets or real time.
+//! Runs a scenario to its end: the cores of a hub and its peers, without sockets or real time.
 
 use super::{
     behaviour::{Misbehaviour, Profile},
@@ -25,18 +25,18 @@ use crate::{
 };
 use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-/// The world.
+/// A running world.
 pub(super) struct World {
     pub(super) net: Rc<RefCell<Net>>,
     pub(super) hub: Arc<HubState>,
     engines: Vec<Option<Engine<SimIo>>>,
     peers: Vec<Peer>,
     end: Instant,
-    /// The platform that asks for the statistics at last.
+    /// The platform that requests the statistics after all other peers have left.
     auditor: usize,
 }
 
-/// What a run came to.
+/// The result of a run.
 pub(super) struct Report {
     pub(super) violation: Option<Violation>,
     pub(super) trace: Trace,
@@ -49,13 +49,13 @@ pub(super) struct Report {
 }
 
 impl World {
-    /// The world that the seed stands for.
+    /// The world of a seed.
     pub(super) fn of(seed: u64, traced: bool) -> Self {
         let (scenario, rng) = Scenario::of(seed);
         Self::new(scenario, rng, traced)
     }
 
-    /// The world of a scenario; one more peer comes at the end and asks for the statistics.
+    /// The world of a scenario, with one more peer, the auditor.
     pub(super) fn new(mut scenario: Scenario, mut rng: Rng, traced: bool) -> Self {
         let end = Instant(START) + scenario.active;
         let audit = scenario.active + scenario.leave_after + AUDIT;
@@ -96,7 +96,7 @@ impl World {
         Self { net: Rc::new(RefCell::new(net)), hub, engines, peers, end, auditor }
     }
 
-    /// Runs to the end: everybody has left, a rule is broken, or it takes too long.
+    /// Runs until every core has ended, a rule is broken, or it takes too long.
     pub(super) fn run(mut self) -> Report {
         let mut steps = 0;
         loop {
@@ -129,7 +129,7 @@ impl World {
 
     fn report(self, steps: u64) -> Report {
         self.engines.into_iter().for_each(drop);
-        let net = Rc::into_inner(self.net).expect("nobody else has it").into_inner();
+        let net = Rc::into_inner(self.net).expect("the engines, which shared it, are dropped").into_inner();
         let oracle = net.oracle;
         Report {
             violation: oracle.violation,
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    /// One turn of a core's loop, as `driver::core_loop` does it: harvest, pass, and when to go on.
+    /// One turn of a core's loop, as in `driver::core_loop`: harvest, pass, and when to run again.
     fn pass(&mut self, core: usize) {
         if self.net.borrow().cores[core].dead {
             return;
@@ -197,7 +197,7 @@ impl World {
         }
         let waiting = self.net.borrow_mut().after_pass(core, rest);
         drop(waiting);
-        // What was on its way to the core is dropped with its lanes.
+        // Messages to a core that has ended may hold sockets of a handoff; dropping them closes these.
         self.net.borrow_mut().close_dropped();
     }
 
@@ -229,7 +229,7 @@ impl World {
         }
     }
 
-    /// All but the auditor have left: nothing of them may be there.
+    /// All peers but the auditor have left: the engines must hold no state of them.
     fn audit(&mut self) {
         let net = &mut *self.net.borrow_mut();
         if net.oracle.drained.is_some() || net.scenario.death.is_some() {
@@ -239,7 +239,7 @@ impl World {
         for engine in self.engines.iter().flatten() {
             let left = engine.leftovers();
             if !left.is_empty() {
-                net.oracle.fail("no state is left when every connection has ended", None, format!("{left:?}"));
+                net.oracle.fail("no state is left at the end", None, format!("{left:?}"));
             }
         }
     }
@@ -248,7 +248,7 @@ impl World {
         let net = &mut *self.net.borrow_mut();
         if self.hub.advance(Phase::Draining) {
             net.oracle.drained = Some(net.now);
-            net.trace.add(net.now, None, || "drains".to_owned());
+            net.trace.add(net.now, None, || "the hub drains".to_owned());
         }
         net.tell_drain();
     }
@@ -260,18 +260,14 @@ impl World {
         let running =
             (0..self.engines.len()).filter(|core| !net.cores[*core].dead && self.engines[*core].is_some()).count();
         if net.scenario.death.is_none() && (slots > 0 || running > 0) {
-            net.oracle.fail(
-                "no state is left when every connection has ended",
-                None,
-                format!("{slots} slots, {left:?}"),
-            );
+            net.oracle.fail("no state is left at the end", None, format!("{slots} slots, {left:?}"));
         }
         net.oracle.check_end();
     }
 }
 
 impl Net {
-    /// The loop has been through a pass: when it goes on. Gives what waited for a core that has ended.
+    /// Schedules the core's next pass. If the core has ended, returns the messages that it did not take.
     fn after_pass(&mut self, core: usize, rest: Rest) -> Vec<super::lanes::Message> {
         self.close_dropped();
         self.send_settled();
@@ -298,7 +294,7 @@ impl Net {
         Vec::new()
     }
 
-    /// Sockets that nobody holds any more are closed.
+    /// Closes sockets that were dropped, as the kernel does with a dropped descriptor.
     fn close_dropped(&mut self) {
         let dropped = std::mem::take(&mut *self.dropped.borrow_mut());
         for conn in dropped {
@@ -307,7 +303,7 @@ impl Net {
         }
     }
 
-    /// A peer connects: one of the listeners gets it.
+    /// A peer connects: one of the open listeners gets the connection.
     fn connect(&mut self, conn: usize) {
         let now = self.now;
         let listening: Vec<_> = (0..self.cores.len()).filter(|core| self.cores[*core].listening).collect();
@@ -338,7 +334,7 @@ fn hub_settings(scenario: &Scenario) -> HubSettings {
     }
 }
 
-/// Puts what will happen by itself into the calendar.
+/// Schedules the steps that the scenario fixes in advance.
 fn plan(net: &mut Net, end: Instant) {
     let start = Instant(START);
     for index in 0..net.scenario.profiles.len() {
@@ -362,14 +358,14 @@ fn plan(net: &mut Net, end: Instant) {
     let call = end + net.scenario.leave_after;
     net.schedule(call, Step::LeaveAll);
     net.schedule(call + AUDIT, Step::Audit);
-    // Who stays is sent away at last.
+    // Connections that are still there, such as the auditor's, are closed by the last drain.
     net.schedule(call + AUDIT + Duration::from_secs(5), Step::Drain);
     for core in 0..net.cores.len() {
         net.wake(core, start);
     }
 }
 
-/// What a gateway says first.
+/// A gateway's first bytes.
 fn opening(profile: &Profile, roster: &Roster, rng: &mut Rng) -> Vec<u8> {
     if profile.platform {
         return Vec::new();
@@ -388,15 +384,15 @@ fn opening(profile: &Profile, roster: &Roster, rng: &mut Rng) -> Vec<u8> {
     bytes
 }
 
-/// The silent have been found, and what was left has been closed, so long after everybody was told to leave.
+/// How long after all peers left the audit comes: heartbeat and close deadlines have then closed what remained.
 const AUDIT: Duration = Duration::from_secs(45);
-/// Everything has ended so long after the active time.
+/// A world must have ended this long after its active time.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// A world that makes more steps than this turns in a circle.
+/// A world with more steps than this is in an endless loop.
 const STEPS_MAX: u64 = 300_000;
 
-/// Bytes of a session that may wait: one write, and what a reading of pings was answered with.
+/// Bound of a session's buffers in bytes: one write, and the pongs to one batch of pings.
 pub(super) const SESSION_BYTES_MAX: usize = 4 * limits::READ_BATCH_BYTES;
 
-/// So long after its last turn the driver's watchdog says that a core is stuck, at the latest.
+/// The driver's watchdog reports a core as stuck this long after its last turn, at the latest.
 const NOTICED: Duration = Duration::from_millis(1_200);

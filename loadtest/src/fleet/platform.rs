@@ -1,8 +1,8 @@
 //! The platform's side of a fleet: events at a rate, or one after the other.
 //!
-//! The order of a gateway's events must be known, so the next is written only when the one before was answered or has been
-//! seen by a connection: both say that the hub has accepted it. The answer alone would not do, because it waits for slow
-//! connections, and a platform has more than one request on the way.
+//! The order of a gateway's events must be known, so the next is written only when the one before was answered or has
+//! been seen by a connection: both say that the hub has accepted it. The answer alone would not do, because it waits
+//! for slow connections, and a platform has more than one request on the way.
 
 use super::*;
 use crate::publisher::Fate;
