@@ -1,8 +1,8 @@
 //! What bad peers cost the others: the latency of deliveries to good gateways, alone and in bad company.
 //!
-//! `cargo bench --bench bad_company`, on one core of the hub. The company: gateways that never read, senders of a byte a second, TLS handshakes that
-//! never end, peers that vanish without FIN, and floods of pings. All over real TLS sockets, on the hub's own machine: what
-//! the clients use of its cores is in the figures.
+//! `cargo bench --bench bad_company`, on one core of the hub. The company: gateways that never read, senders of a byte
+//! a second, TLS handshakes that never end, peers that vanish without FIN, and floods of pings. All over real TLS
+//! sockets, on the hub's own machine: what the clients use of its cores is in the figures.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by panicking")]
 

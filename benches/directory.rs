@@ -1,7 +1,7 @@
 //! What it costs to know who connects, and which core owns it, with 15,000 gateways and a key for each.
 //!
-//! `cargo bench --bench directory`. A key is looked up by its SHA-256 in this core's copy of the directory: `whole` is what a
-//! connection attempt pays, the others are its parts.
+//! `cargo bench --bench directory`. A key is looked up by its SHA-256 in this core's copy of the directory: `whole` is
+//! what a connection attempt pays, the others are its parts.
 
 #![allow(clippy::expect_used, reason = "a bench says what is wrong by panicking")]
 

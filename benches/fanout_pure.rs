@@ -1,7 +1,7 @@
 //! What the hub's own code costs per delivery: an event through the engine, without sockets and runtime.
 //!
-//! `cargo bench --bench fanout_pure`. One round is a publish over HTTP to a gateway's connections, from the bytes of the
-//! request to those of the answer. The throughput is in deliveries. With TLS nearly all of it is encryption.
+//! `cargo bench --bench fanout_pure`. One round is a publish over HTTP to a gateway's connections, from the bytes of
+//! the request to those of the answer. The throughput is in deliveries. With TLS nearly all of it is encryption.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by panicking")]
 

@@ -1,9 +1,10 @@
 //! How long an event takes from its publisher to the last of a gateway's connections, through real sockets.
 //!
-//! `cargo bench --bench fanout_sockets`. A hub of one shard in this process; one thread publishes over a kept-alive HTTP
-//! connection and reads all receivers in one epoll loop. A round begins with the publisher's first byte and ends when the last
-//! receiver has the whole event, decrypted; the answer to the publisher is awaited between the rounds. What the clients
-//! use of the machine is in the figures: with two free cores they run beside the hub, with one they take turns.
+//! `cargo bench --bench fanout_sockets`. A hub of one shard in this process; one thread publishes over a kept-alive
+//! HTTP connection and reads all receivers in one epoll loop. A round begins with the publisher's first byte and ends
+//! when the last receiver has the whole event, decrypted; the answer to the publisher is awaited between the rounds.
+//! What the clients use of the machine is in the figures: with two free cores they run beside the hub, with one they
+//! take turns.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by panicking")]
 

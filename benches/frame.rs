@@ -1,7 +1,7 @@
 //! What an event costs once, however many connections it goes to: its envelope, and all of it as WebSocket frames.
 //!
-//! `cargo bench --bench frame`. `envelope` is what stands before and after the payload; `encode` is envelope, payload and frame
-//! headers in the one buffer that all connections share.
+//! `cargo bench --bench frame`. `envelope` is what stands before and after the payload; `encode` is envelope, payload
+//! and frame headers in the one buffer that all connections share.
 
 #![allow(clippy::expect_used, reason = "a bench says what is wrong by panicking")]
 

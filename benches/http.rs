@@ -1,7 +1,7 @@
 //! What a publish costs between socket and shard: head, body, route and checks, answer.
 //!
-//! `cargo bench --bench http`. The requests are what a platform's client sends to publish one event; `publish` is all of it but
-//! TLS and the shard, from the bytes of the request to the bytes of the answer.
+//! `cargo bench --bench http`. The requests are what a platform's client sends to publish one event; `publish` is all
+//! of it but TLS and the shard, from the bytes of the request to the bytes of the answer.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by panicking")]
 

@@ -1,7 +1,8 @@
-//! What an outbox costs: one event through an empty one, which is nearly every delivery, and a burst that waits together.
+//! What an outbox costs: one event through an empty one, which is nearly every delivery, and a burst that waits
+//! together.
 //!
-//! `cargo bench --bench outbox`. Each figure is push, take, confirm and shrink of all events named; the bytes that are copied
-//! out are the events'.
+//! `cargo bench --bench outbox`. Each figure is push, take, confirm and shrink of all events named; the bytes that are
+//! copied out are the events'.
 
 #![allow(clippy::expect_used, reason = "a bench says what is wrong by panicking")]
 

@@ -1,4 +1,5 @@
-//! The rules of the house as tests: who may name whom, captions, sizes, dead paths in the documents, and what is not written.
+//! The rules of the house as tests: who may name whom, captions, sizes, dead paths in the documents, and what is not
+//! written.
 
 mod circles;
 mod evidence;

@@ -19,7 +19,7 @@ use ureq::{
 use uuid::Uuid;
 
 /// A gateway that the hub knows.
-pub struct Known {
+pub struct Registered {
     /// Its id.
     pub id: String,
     /// What it shows when it connects.
@@ -34,17 +34,18 @@ const TRIES: usize = 20;
 ///
 /// # Errors
 /// What the hub says against it.
-pub fn fill(
+pub fn register_all(
     endpoint: &Endpoint,
     gateways: usize,
     connections: usize,
     progress: &(dyn Fn(usize) + Sync),
-) -> Result<Vec<Known>, String> {
+) -> Result<Vec<Registered>, String> {
     let run = Uuid::new_v4().simple().to_string();
-    let new = |index: usize| Known { id: Uuid::new_v4().to_string(), key: format!("{run}-{index}-{}", Uuid::new_v4()) };
-    let known: Vec<Known> = (0..gateways).map(new).collect();
+    let new =
+        |index: usize| Registered { id: Uuid::new_v4().to_string(), key: format!("{run}-{index}-{}", Uuid::new_v4()) };
+    let registered: Vec<Registered> = (0..gateways).map(new).collect();
     in_parallel(endpoint, gateways, connections, &|api, index| {
-        let Known { id, key } = &known[index];
+        let Registered { id, key } = &registered[index];
         api.call(
             "POST",
             "/api/v1/gateways",
@@ -55,14 +56,14 @@ pub fn fill(
         progress(index);
         Ok(())
     })?;
-    Ok(known)
+    Ok(registered)
 }
 
 /// Takes them away.
 ///
 /// # Errors
 /// What the hub says against it.
-pub fn empty(endpoint: &Endpoint, ids: &[String], connections: usize) -> Result<(), String> {
+pub fn delete_all(endpoint: &Endpoint, ids: &[String], connections: usize) -> Result<(), String> {
     in_parallel(endpoint, ids.len(), connections, &|api, index| {
         api.call("DELETE", &format!("/api/v1/gateways/{}", ids[index]), "").map(drop)
     })

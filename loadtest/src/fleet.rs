@@ -2,14 +2,14 @@
 
 use crate::{
     clock::{Clock, MILLISECOND, Nanos, SECOND},
-    link::{Link, Manner},
+    link::{ConnectOptions, Link},
     peer::{Peer, Reading, Stage},
-    publisher::{Due, Form, Publisher},
+    publisher::{DueEvent, Publisher, RequestTemplate},
     tally::Tally,
     target::Endpoint,
     verify::Verifier,
 };
-use platform::Gate;
+use platform::GatewayQueue;
 use rustix::{
     event::epoll::{self, EventData, EventFlags},
     time::Timespec,
@@ -88,7 +88,7 @@ pub struct Fleet {
     /// Handshakes in flight.
     pub window: usize,
     plan: Plan,
-    form: Form,
+    template: RequestTemplate,
     keys: Vec<String>,
     endpoint: Endpoint,
     shared_tls: Option<Arc<ClientConfig>>,
@@ -98,8 +98,8 @@ pub struct Fleet {
     peers: Slab<Peer>,
     publishers: Vec<Publisher>,
     idle: Vec<usize>,
-    gates: Vec<Gate>,
-    eager: VecDeque<usize>,
+    gateway_queues: Vec<GatewayQueue>,
+    sendable: VecDeque<usize>,
     turn: usize,
     to_open: VecDeque<usize>,
     to_retry: VecDeque<(Nanos, usize)>,
@@ -133,7 +133,13 @@ impl Fleet {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn new(clock: Clock, endpoint: Endpoint, plan: Plan, form: Form, keys: Vec<String>) -> Result<Self, String> {
+    pub fn new(
+        clock: Clock,
+        endpoint: Endpoint,
+        plan: Plan,
+        template: RequestTemplate,
+        keys: Vec<String>,
+    ) -> Result<Self, String> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
         let handshakes = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
         epoll::add(&epoll, &handshakes, EventData::new_u64(HANDSHAKES), EventFlags::IN)
@@ -162,8 +168,8 @@ impl Fleet {
             peers: Slab::new(),
             publishers: (0..plan.publishers).map(|_| Publisher::default()).collect(),
             idle: (0..plan.publishers).rev().collect(),
-            gates: (0..form.ids.len()).map(|_| Gate::default()).collect(),
-            eager: VecDeque::new(),
+            gateway_queues: (0..template.ids.len()).map(|_| GatewayQueue::default()).collect(),
+            sendable: VecDeque::new(),
             turn: 0,
             to_open: VecDeque::new(),
             to_retry: VecDeque::new(),
@@ -175,7 +181,7 @@ impl Fleet {
             has_trickle: plan.slow.iter().any(|(_, reading)| *reading == Reading::Trickle),
             scratch: vec![0; SCRATCH_BYTES],
             plain: Vec::new(),
-            form,
+            template,
             plan,
             endpoint,
         })
@@ -193,7 +199,7 @@ impl Fleet {
 
     /// The gateways' ids.
     pub fn ids(&self) -> &[String] {
-        &self.form.ids
+        &self.template.ids
     }
 
     /// Does what is due and what has become possible; waits for it until then at the latest.
@@ -244,8 +250,8 @@ impl Fleet {
         Ok(ready)
     }
 
-    fn manner<'a>(endpoint: &'a Endpoint, tls: Option<&'a Arc<ClientConfig>>) -> Manner<'a> {
-        Manner { to: endpoint.addr, from: None, tls, name: &endpoint.name, narrow: false }
+    fn connect_options<'a>(endpoint: &'a Endpoint, tls: Option<&'a Arc<ClientConfig>>) -> ConnectOptions<'a> {
+        ConnectOptions { to: endpoint.addr, from: None, tls, name: &endpoint.name, narrow: false }
     }
 }
 

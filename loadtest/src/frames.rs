@@ -1,4 +1,5 @@
-//! WebSocket frames as a gateway reads and writes them (RFC 6455 section 5); headers by tungstenite, and no buffer of its own.
+//! WebSocket frames as a gateway reads and writes them (RFC 6455 section 5); headers by tungstenite, and no buffer of
+//! its own.
 
 use std::io::Cursor;
 use tungstenite::protocol::frame::{

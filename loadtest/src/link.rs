@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Where a connection comes from and how it speaks.
-pub struct Manner<'a> {
+pub struct ConnectOptions<'a> {
     /// The hub.
     pub to: SocketAddr,
     /// An own address, or the one that the system takes.
@@ -38,28 +38,28 @@ impl Link {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn open(manner: &Manner) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(manner.to), Type::STREAM, Some(Protocol::TCP))?;
+    pub fn open(options: &ConnectOptions) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(options.to), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        if manner.narrow {
+        if options.narrow {
             socket.set_recv_buffer_size(NARROW_BYTES)?;
         }
-        if let Some(from) = manner.from {
+        if let Some(from) = options.from {
             socket.bind(&SocketAddr::from((from, 0)).into())?;
         }
-        match socket.connect(&manner.to.into()) {
+        match socket.connect(&options.to.into()) {
             Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
                 return Err(error);
             }
             _ => {}
         }
-        let tls = manner.tls.map(|config| tls(config, manner.name)).transpose()?;
+        let tls = options.tls.map(|config| tls(config, options.name)).transpose()?;
         Ok(Self { stream: socket.into(), tls, out: Vec::new() })
     }
 
-    /// Appends to `plain` what has come, until the socket is empty or `most` bytes were taken from it; says whether more may
-    /// come.
+    /// Appends to `plain` what has come, until the socket is empty or `most` bytes were taken from it; says whether
+    /// more may come.
     ///
     /// # Errors
     /// The connection is broken.

@@ -35,7 +35,7 @@ use clock::Clock;
 use fleet::{Fleet, Plan};
 use indicatif::ProgressBar;
 use outcome::Outcome;
-use publisher::Form;
+use publisher::RequestTemplate;
 use run::Run;
 use scenario::Scenario;
 use std::process::ExitCode;
@@ -69,11 +69,12 @@ fn perform(scenario: Scenario) -> Result<bool, String> {
         Target::open(&common.target, machine::room_for(plan.connections()))?;
     println!("Hub: {what}\n");
     let bar = if common.quiet { ProgressBar::hidden() } else { ProgressBar::new(plan.layout.len() as u64) };
-    let known = fill::fill(&endpoint, plan.layout.len(), args.fill_connections, &|_| bar.inc(1))?;
+    let registered = fill::register_all(&endpoint, plan.layout.len(), args.fill_connections, &|_| bar.inc(1))?;
     bar.finish_and_clear();
-    let (ids, keys): (Vec<_>, Vec<_>) = known.into_iter().map(|known| (known.id, known.key)).unzip();
+    let (ids, keys): (Vec<_>, Vec<_>) =
+        registered.into_iter().map(|registered| (registered.id, registered.key)).unzip();
     let (host, token) = (endpoint.host.clone(), endpoint.admin_token.clone());
-    let form = Form { host, token, ids, size: args.size, batch };
+    let template = RequestTemplate { host, token, ids, size: args.size, batch };
     let mut given = vec![
         ("gateways", plan.layout.len().to_string()),
         ("per-gateway", args.per_gateway.to_string()),
@@ -83,13 +84,13 @@ fn perform(scenario: Scenario) -> Result<bool, String> {
         ("tls", endpoint.tls.is_some().to_string()),
     ];
     given.extend(parameters);
-    let fleet = Fleet::new(Clock::start(), endpoint, plan, form, keys)?;
+    let fleet = Fleet::new(Clock::start(), endpoint, plan, template, keys)?;
     let mut run = Run::new(fleet, meter, run::span(common.patience), common.quiet);
     let acted = act(&mut run);
     run.fleet.judge();
     run.finish();
     if !is_kept {
-        fill::empty(run.fleet.endpoint(), run.fleet.ids(), args.fill_connections)?;
+        fill::delete_all(run.fleet.endpoint(), run.fleet.ids(), args.fill_connections)?;
     }
     acted?;
     let outcome = conclude(run, name, question, what, given);

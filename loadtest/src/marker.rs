@@ -1,4 +1,5 @@
-//! What an event carries so that its receiver can judge it: gateway, sequence, the time at which it was meant to be sent.
+//! What an event carries so that its receiver can judge it: gateway, sequence, the time at which it was meant to be
+//! sent.
 
 use crate::clock::Nanos;
 use memchr::memmem;

@@ -4,7 +4,7 @@ use crate::{
     frames::{self, Frame},
     http,
     link::Link,
-    verify::Sight,
+    verify::Progress,
 };
 use std::io;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -35,7 +35,7 @@ pub enum Stage {
 
 /// Something that has come.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Came<'a> {
+pub enum Received<'a> {
     /// The ack.
     Ack,
     /// A whole event.
@@ -59,7 +59,7 @@ pub struct Peer {
     /// Its stage.
     pub stage: Stage,
     /// What it has seen.
-    pub sight: Sight,
+    pub progress: Progress,
     /// When it began.
     pub begun: u64,
     rest: Vec<u8>,
@@ -72,14 +72,21 @@ impl Peer {
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn begin(mut link: Link, place: usize, sight: Sight, begun: u64, host: &str, key: &str) -> io::Result<Self> {
+    pub fn begin(
+        mut link: Link,
+        place: usize,
+        progress: Progress,
+        begun: u64,
+        host: &str,
+        key: &str,
+    ) -> io::Result<Self> {
         let request = format!(
             "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\napi-key: {key}\r\n\r\n"
         );
         link.write(request.as_bytes())?;
         let (rest, message) = (Vec::new(), Vec::new());
-        Ok(Self { link, place, stage: Stage::Upgrading, sight, begun, rest, message, message_is_text: false })
+        Ok(Self { link, place, stage: Stage::Upgrading, progress, begun, rest, message, message_is_text: false })
     }
 
     /// Reads at most `most` bytes and tells what has come. `false` says that the hub has ended the connection.
@@ -91,14 +98,14 @@ impl Peer {
         scratch: &mut [u8],
         plain: &mut Vec<u8>,
         most: usize,
-        mut tell: impl FnMut(&mut Sight, Came<'_>),
+        mut handle: impl FnMut(&mut Progress, Received<'_>),
     ) -> io::Result<bool> {
         plain.clear();
         plain.append(&mut self.rest);
         // What came before the end counts, whatever the end is.
         let more = self.link.read(scratch, plain, most);
         let mut at = 0;
-        while let Some(taken) = self.step(&plain[at..], &mut tell) {
+        while let Some(taken) = self.step(&plain[at..], &mut handle) {
             at += taken;
         }
         self.rest = plain[at..].to_vec();
@@ -115,23 +122,23 @@ impl Peer {
     }
 
     /// Takes one answer or frame; how many bytes it had, or `None` while it is not whole.
-    fn step(&mut self, bytes: &[u8], tell: &mut impl FnMut(&mut Sight, Came<'_>)) -> Option<usize> {
+    fn step(&mut self, bytes: &[u8], handle: &mut impl FnMut(&mut Progress, Received<'_>)) -> Option<usize> {
         if bytes.is_empty() {
             return None;
         }
         if self.stage == Stage::Upgrading {
-            return self.upgrade(bytes, tell);
+            return self.upgrade(bytes, handle);
         }
         match frames::next(bytes) {
-            Ok(frame) => frame.map(|frame| self.take(&frame, tell)),
+            Ok(frame) => frame.map(|frame| self.take(&frame, handle)),
             Err(error) => {
-                tell(&mut self.sight, Came::Wrong(error));
+                handle(&mut self.progress, Received::Wrong(error));
                 None
             }
         }
     }
 
-    fn upgrade(&mut self, bytes: &[u8], tell: &mut impl FnMut(&mut Sight, Came<'_>)) -> Option<usize> {
+    fn upgrade(&mut self, bytes: &[u8], handle: &mut impl FnMut(&mut Progress, Received<'_>)) -> Option<usize> {
         match http::answer(bytes) {
             Ok(None) => None,
             Ok(Some(answer)) if answer.status == 101 => {
@@ -139,63 +146,63 @@ impl Peer {
                 Some(answer.length)
             }
             Ok(Some(answer)) => {
-                tell(&mut self.sight, Came::Refused(answer.status));
+                handle(&mut self.progress, Received::Refused(answer.status));
                 None
             }
             Err(error) => {
-                tell(&mut self.sight, Came::Wrong(error));
+                handle(&mut self.progress, Received::Wrong(error));
                 None
             }
         }
     }
 
-    fn take(&mut self, frame: &Frame, tell: &mut impl FnMut(&mut Sight, Came<'_>)) -> usize {
+    fn take(&mut self, frame: &Frame, handle: &mut impl FnMut(&mut Progress, Received<'_>)) -> usize {
         match frame.opcode {
             OpCode::Control(Control::Ping) => {
                 let mut out = Vec::new();
                 frames::push(frames::PONG, frame.payload, &mut out);
                 // A connection that is broken says so at the next read.
                 let _ = self.link.write(&out);
-                tell(&mut self.sight, Came::Ping);
+                handle(&mut self.progress, Received::Ping);
             }
             OpCode::Control(Control::Close) => {
                 let code = frame.payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
                 let mut out = Vec::new();
                 frames::push(frames::CLOSE, frame.payload.get(..2).unwrap_or_default(), &mut out);
                 let _ = self.link.write(&out);
-                tell(&mut self.sight, Came::Close(code));
+                handle(&mut self.progress, Received::Close(code));
             }
             OpCode::Control(_) => {}
-            OpCode::Data(kind) => self.data(kind, frame, tell),
+            OpCode::Data(kind) => self.data(kind, frame, handle),
         }
         frame.length
     }
 
-    fn data(&mut self, kind: Data, frame: &Frame, tell: &mut impl FnMut(&mut Sight, Came<'_>)) {
+    fn data(&mut self, kind: Data, frame: &Frame, handle: &mut impl FnMut(&mut Progress, Received<'_>)) {
         if kind != Data::Continue {
             self.message_is_text = kind == Data::Text;
         }
         if frame.last && self.message.is_empty() {
-            return self.message(frame.payload, tell);
+            return self.message(frame.payload, handle);
         }
         self.message.extend_from_slice(frame.payload);
         if frame.last {
             let message = std::mem::take(&mut self.message);
-            self.message(&message, tell);
+            self.message(&message, handle);
         }
     }
 
-    fn message(&mut self, message: &[u8], tell: &mut impl FnMut(&mut Sight, Came<'_>)) {
-        let came = match self.stage {
-            _ if !self.message_is_text => Came::Wrong("a message that is not text".to_owned()),
-            Stage::Live => Came::Event(message),
+    fn message(&mut self, message: &[u8], handle: &mut impl FnMut(&mut Progress, Received<'_>)) {
+        let received = match self.stage {
+            _ if !self.message_is_text => Received::Wrong("a message that is not text".to_owned()),
+            Stage::Live => Received::Event(message),
             _ if memchr::memmem::find(message, ACK).is_some() => {
                 self.stage = Stage::Live;
-                Came::Ack
+                Received::Ack
             }
-            _ => Came::Wrong("the first message is not the ack".to_owned()),
+            _ => Received::Wrong("the first message is not the ack".to_owned()),
         };
-        tell(&mut self.sight, came);
+        handle(&mut self.progress, received);
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 
 /// An event that is to be published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Due {
+pub struct DueEvent {
     /// The gateway, by its number in this run.
     pub gateway: usize,
     /// When it is meant to be sent.
@@ -15,7 +15,7 @@ pub struct Due {
 
 /// What the hub answered to one event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Fate {
+pub struct PublishResult {
     /// Of a line in a batch; 0 in the answer to a single event.
     #[serde(default)]
     pub status: u16,
@@ -34,7 +34,7 @@ pub struct Fate {
 }
 
 /// How requests are made.
-pub struct Form {
+pub struct RequestTemplate {
     /// `Host`.
     pub host: String,
     /// The admin token.
@@ -53,7 +53,7 @@ pub struct Publisher {
     /// Its bytes, while it stands.
     pub link: Option<Link>,
     /// What was sent and is not answered.
-    pub under_way: Vec<Marker>,
+    pub in_flight: Vec<Marker>,
     rest: Vec<u8>,
 }
 
@@ -62,12 +62,18 @@ impl Publisher {
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn send(&mut self, form: &Form, events: &[Due], mut number: impl FnMut(usize) -> u64) -> io::Result<()> {
+    pub fn send(
+        &mut self,
+        template: &RequestTemplate,
+        events: &[DueEvent],
+        mut number: impl FnMut(usize) -> u64,
+    ) -> io::Result<()> {
         debug_assert!(self.is_idle(), "one request at a time");
-        let mark = |due: &Due| Marker { gateway: due.gateway, sequence: number(due.gateway), intended: due.intended };
-        self.under_way.extend(events.iter().map(mark));
+        let mark =
+            |due: &DueEvent| Marker { gateway: due.gateway, sequence: number(due.gateway), intended: due.intended };
+        self.in_flight.extend(events.iter().map(mark));
         let link = self.link.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        link.write(&form.request(&self.under_way))
+        link.write(&template.request(&self.in_flight))
     }
 
     /// Reads; gives each event's fate when its answer is there. `false` says that the hub has ended the connection.
@@ -78,7 +84,7 @@ impl Publisher {
         &mut self,
         scratch: &mut [u8],
         plain: &mut Vec<u8>,
-        mut tell: impl FnMut(Marker, Fate),
+        mut handle: impl FnMut(Marker, PublishResult),
     ) -> io::Result<bool> {
         let Some(link) = self.link.as_mut() else { return Ok(false) };
         plain.clear();
@@ -88,9 +94,9 @@ impl Publisher {
         while let Some(answer) = http::answer(&plain[at..]).map_err(io::Error::other)? {
             at += answer.length;
             more &= !answer.closes;
-            let sent = std::mem::take(&mut self.under_way);
-            for (marker, fate) in sent.into_iter().zip(fates(&answer)) {
-                tell(marker, fate);
+            let sent = std::mem::take(&mut self.in_flight);
+            for (marker, result) in sent.into_iter().zip(results(&answer)) {
+                handle(marker, result);
             }
         }
         self.rest = plain[at..].to_vec();
@@ -101,16 +107,16 @@ impl Publisher {
     pub fn lose(&mut self) -> Vec<Marker> {
         self.link = None;
         self.rest.clear();
-        std::mem::take(&mut self.under_way)
+        std::mem::take(&mut self.in_flight)
     }
 
     /// Whether it waits for no answer.
     pub fn is_idle(&self) -> bool {
-        self.under_way.is_empty()
+        self.in_flight.is_empty()
     }
 }
 
-impl Form {
+impl RequestTemplate {
     fn request(&self, events: &[Marker]) -> Vec<u8> {
         let Self { host, token, ids, size, batch } = self;
         let mut body = Vec::with_capacity(events.len() * (size + 128));
@@ -134,13 +140,16 @@ impl Form {
 }
 
 /// The fates in an answer, in order: one, or one a line; an answer that says no says it to all.
-fn fates<'a>(answer: &http::Answer<'a>) -> impl Iterator<Item = Fate> + use<'a> {
+fn results<'a>(answer: &http::Answer<'a>) -> impl Iterator<Item = PublishResult> + use<'a> {
     let (status, body) = (answer.status, answer.body);
     let mut lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     std::iter::from_fn(move || {
-        let told =
-            if status == 200 { serde_json::from_slice(lines.next()?).unwrap_or_default() } else { Fate::default() };
-        Some(Fate { status: if told.status == 0 { status } else { told.status }, ..told })
+        let told = if status == 200 {
+            serde_json::from_slice(lines.next()?).unwrap_or_default()
+        } else {
+            PublishResult::default()
+        };
+        Some(PublishResult { status: if told.status == 0 { status } else { told.status }, ..told })
     })
 }
 
@@ -152,7 +161,7 @@ mod tests {
     fn fates_are_told_one_an_event() {
         let check = |status: u16, body: &str, expected: &[(u16, u64)]| {
             let answer = http::Answer { status, body: body.as_bytes(), closes: false, length: 0 };
-            let found: Vec<_> = fates(&answer).take(2).map(|fate| (fate.status, fate.delivered)).collect();
+            let found: Vec<_> = results(&answer).take(2).map(|result| (result.status, result.delivered)).collect();
             assert_eq!(found, expected, "{body}");
         };
         check(200, r#"{"connections":3,"delivered":3,"failed":0}"#, &[(200, 3)]);

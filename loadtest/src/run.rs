@@ -71,9 +71,13 @@ impl Run {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn until(&mut self, deadline: Nanos, mut so: impl FnMut(&mut Fleet) -> bool) -> Result<bool, String> {
+    pub fn run_until(
+        &mut self,
+        deadline: Nanos,
+        mut condition: impl FnMut(&mut Fleet) -> bool,
+    ) -> Result<bool, String> {
         loop {
-            if so(&mut self.fleet) {
+            if condition(&mut self.fleet) {
                 return Ok(true);
             }
             let now = self.fleet.clock.now();
@@ -91,9 +95,9 @@ impl Run {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn seconds(&mut self, seconds: f64) -> Result<(), String> {
+    pub fn run_for(&mut self, seconds: f64) -> Result<(), String> {
         let deadline = self.fleet.clock.now() + span(seconds);
-        self.until(deadline, |_| false).map(drop)
+        self.run_until(deadline, |_| false).map(drop)
     }
 
     /// Connects these places and waits until all are there.
@@ -113,7 +117,7 @@ impl Run {
     pub fn wait_for(&mut self, wanted: usize) -> Result<(), String> {
         let mut reached = self.fleet.live();
         // It may take long, but something must happen.
-        while !self.until(self.fleet.clock.now() + PATIENCE, |fleet| fleet.live() >= wanted)? {
+        while !self.run_until(self.fleet.clock.now() + PATIENCE, |fleet| fleet.live() >= wanted)? {
             let live = self.fleet.live();
             if live <= reached {
                 return Err(format!("{live} of {wanted} connections came up; refused: {:?}", self.fleet.tally.refused));
@@ -133,7 +137,7 @@ impl Run {
         let deadline = self.fleet.clock.now() + self.patience;
         let mut next = 0;
         // To look at all connections is work; now and then is enough.
-        self.until(deadline, |fleet| {
+        self.run_until(deadline, |fleet| {
             let now = fleet.clock.now();
             let is_due = now >= next && fleet.is_answered();
             next = if is_due { now + 10 * MILLISECOND } else { next };
@@ -143,7 +147,7 @@ impl Run {
     }
 
     /// Names what goes on.
-    pub fn say(&self, what: &'static str) {
+    pub fn set_phase(&self, what: &'static str) {
         self.bar.set_prefix(what);
     }
 
@@ -156,7 +160,7 @@ impl Run {
         what: &'static str,
         work: impl FnOnce(&mut Self) -> Result<(), String>,
     ) -> Result<Phase, String> {
-        self.say(what);
+        self.set_phase(what);
         let (began, before) = (self.fleet.clock.now(), self.meter.read());
         work(self)?;
         let (ended, after) = (self.fleet.clock.now(), self.meter.read());

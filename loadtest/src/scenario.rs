@@ -1,6 +1,6 @@
 //! The scenarios: what each asks, what fleet it needs, and what it does with it.
 
-mod company;
+mod background;
 mod connect;
 mod fanout;
 mod storm;
@@ -46,9 +46,9 @@ impl Scenario {
             Command::Fanout(args) => fanout::fanout(args),
             Command::Throughput(args) => stream::throughput(args),
             Command::Storm(args) => storm::storm(args),
-            Command::Slow(args) => company::slow(args),
-            Command::Churn(args) => company::churn(args),
-            Command::Mixed(args) => company::mixed(args),
+            Command::Slow(args) => background::slow(args),
+            Command::Churn(args) => background::churn(args),
+            Command::Mixed(args) => background::mixed(args),
             Command::Compare { .. } => return None,
         })
     }
@@ -66,7 +66,7 @@ impl Scenario {
 }
 
 /// Slow connections for the gateways in turn: so many that never read, and so many that read a trickle.
-fn slow_ones(gateways: usize, never: usize, trickle: usize) -> Vec<(usize, Reading)> {
+fn slow_connections(gateways: usize, never: usize, trickle: usize) -> Vec<(usize, Reading)> {
     let readings = std::iter::repeat_n(Reading::Never, never).chain(std::iter::repeat_n(Reading::Trickle, trickle));
     readings.enumerate().map(|(index, reading)| (index % gateways, reading)).collect()
 }

@@ -1,8 +1,8 @@
 //! Whether each connection saw each event of its gateway once and in order, from its ack to its end.
 //!
-//! A gateway's events are numbered from 1 and written by one publisher in that order, so the order is known. An event that
-//! was under way when a connection got its ack may be seen or not; if it is, none after it may be missing. Events whose
-//! publishing did not end well may be missing.
+//! A gateway's events are numbered from 1 and written by one publisher in that order, so the order is known. An event
+//! that was under way when a connection got its ack may be seen or not; if it is, none after it may be missing. Events
+//! whose publishing did not end well may be missing.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,15 +42,15 @@ pub struct Finding {
 
 /// What is known of the events of one gateway.
 #[derive(Default)]
-struct Course {
+struct GatewayEvents {
     written: u64,
-    settled: u64,
-    doubtful: BTreeSet<u64>,
+    answered: u64,
+    unconfirmed: BTreeSet<u64>,
 }
 
 /// What one connection has seen.
 #[derive(Default)]
-pub struct Sight {
+pub struct Progress {
     gateway: usize,
     floor: u64,
     due: u64,
@@ -61,7 +61,7 @@ pub struct Sight {
 /// Judges a run.
 #[derive(Default)]
 pub struct Verifier {
-    courses: Vec<Course>,
+    gateways: Vec<GatewayEvents>,
     counts: BTreeMap<Wrong, u64>,
     findings: Vec<Finding>,
 }
@@ -82,92 +82,94 @@ const MISSING_MAX: u64 = 100_000;
 
 impl Verifier {
     /// For so many gateways.
-    pub fn new(gateways: usize) -> Self {
-        Self { courses: (0..gateways).map(|_| Course::default()).collect(), ..Self::default() }
+    pub fn new(count: usize) -> Self {
+        Self { gateways: (0..count).map(|_| GatewayEvents::default()).collect(), ..Self::default() }
     }
 
     /// The number of the next event, which is being written now.
     pub fn write(&mut self, gateway: usize) -> u64 {
-        self.courses[gateway].written += 1;
-        self.courses[gateway].written
+        self.gateways[gateway].written += 1;
+        self.gateways[gateway].written
     }
 
     /// An event was answered; `well` is whether the hub has accepted it.
-    pub fn settle(&mut self, gateway: usize, sequence: u64, well: bool) {
-        let course = &mut self.courses[gateway];
-        course.settled = course.settled.max(sequence);
-        if !well {
-            course.doubtful.insert(sequence);
+    pub fn record_answer(&mut self, gateway: usize, sequence: u64, accepted: bool) {
+        let events = &mut self.gateways[gateway];
+        events.answered = events.answered.max(sequence);
+        if !accepted {
+            events.unconfirmed.insert(sequence);
         }
     }
 
     /// A connection begins: what was settled before cannot reach it.
-    pub fn begin(&self, gateway: usize) -> Sight {
-        Sight { gateway, floor: self.courses[gateway].settled, ..Sight::default() }
+    pub fn begin(&self, gateway: usize) -> Progress {
+        Progress { gateway, floor: self.gateways[gateway].answered, ..Progress::default() }
     }
 
     /// It has got its ack: whatever is written from now on must reach it.
-    pub fn acknowledge(&self, sight: &mut Sight) {
-        let written = self.courses[sight.gateway].written;
-        sight.due = written + 1;
+    pub fn acknowledge(&self, progress: &mut Progress) {
+        let written = self.gateways[progress.gateway].written;
+        progress.due = written + 1;
         // Where events are under way, the first one seen decides from where on none may be missing.
-        sight.last = (written == sight.floor).then_some(written);
+        progress.last = (written == progress.floor).then_some(written);
     }
 
     /// It has got this event.
-    pub fn see(&mut self, sight: &mut Sight, sequence: u64) {
-        let gateway = sight.gateway;
-        let Some(last) = sight.last else { return self.see_first(sight, sequence) };
+    pub fn see(&mut self, progress: &mut Progress, sequence: u64) {
+        let gateway = progress.gateway;
+        let Some(last) = progress.last else { return self.see_first(progress, sequence) };
         if sequence == last + 1 {
-            sight.last = Some(sequence);
+            progress.last = Some(sequence);
         } else if sequence > last {
-            let doubtful = &self.courses[gateway].doubtful;
-            sight.missing.extend((last + 1..sequence.min(last + MISSING_MAX)).filter(|it| !doubtful.contains(it)));
-            sight.last = Some(sequence);
-        } else if sight.missing.remove(&sequence) {
+            let unconfirmed = &self.gateways[gateway].unconfirmed;
+            progress
+                .missing
+                .extend((last + 1..sequence.min(last + MISSING_MAX)).filter(|it| !unconfirmed.contains(it)));
+            progress.last = Some(sequence);
+        } else if progress.missing.remove(&sequence) {
             self.find(Wrong::Swapped, gateway, sequence, format!("it came after {last}"));
         } else {
             self.find(Wrong::Repeated, gateway, sequence, format!("{last} had come already"));
         }
     }
 
-    fn see_first(&mut self, sight: &mut Sight, sequence: u64) {
-        if sequence <= sight.floor {
+    fn see_first(&mut self, progress: &mut Progress, sequence: u64) {
+        if sequence <= progress.floor {
             let detail = "it was answered before the connection began".to_owned();
-            self.find(Wrong::Repeated, sight.gateway, sequence, detail);
+            self.find(Wrong::Repeated, progress.gateway, sequence, detail);
         }
-        sight.last = Some(sequence.min(sight.due).saturating_sub(1));
-        self.see(sight, sequence);
+        progress.last = Some(sequence.min(progress.due).saturating_sub(1));
+        self.see(progress, sequence);
     }
 
     /// It has ended, and need not have seen what it was not yet given.
-    pub fn end(&mut self, sight: Sight) {
-        for sequence in sight.missing {
+    pub fn end(&mut self, progress: Progress) {
+        for sequence in progress.missing {
             // An answer that came after the gap was noticed may have excused it.
-            if !self.courses[sight.gateway].doubtful.contains(&sequence) {
-                self.find(Wrong::Lost, sight.gateway, sequence, "later ones came".to_owned());
+            if !self.gateways[progress.gateway].unconfirmed.contains(&sequence) {
+                self.find(Wrong::Lost, progress.gateway, sequence, "later ones came".to_owned());
             }
         }
     }
 
     /// Whether a living connection has seen all that it must.
-    pub fn is_complete(&self, sight: &Sight) -> bool {
-        self.outstanding(sight).next().is_none()
+    pub fn is_complete(&self, progress: &Progress) -> bool {
+        self.outstanding(progress).next().is_none()
     }
 
     /// It lives at the end of the run: what it has not seen now is lost.
-    pub fn close(&mut self, sight: Sight) {
-        let lost: Vec<u64> = self.outstanding(&sight).collect();
+    pub fn close(&mut self, progress: Progress) {
+        let lost: Vec<u64> = self.outstanding(&progress).collect();
         for sequence in lost {
-            self.find(Wrong::Lost, sight.gateway, sequence, "it had not come at the end".to_owned());
+            self.find(Wrong::Lost, progress.gateway, sequence, "it had not come at the end".to_owned());
         }
-        self.end(sight);
+        self.end(progress);
     }
 
-    fn outstanding(&self, sight: &Sight) -> impl Iterator<Item = u64> {
-        let course = &self.courses[sight.gateway];
-        let from = sight.last.map_or(sight.due, |last| last + 1);
-        (from..=course.written).filter(|sequence| !course.doubtful.contains(sequence))
+    fn outstanding(&self, progress: &Progress) -> impl Iterator<Item = u64> {
+        let events = &self.gateways[progress.gateway];
+        let from = progress.last.map_or(progress.due, |last| last + 1);
+        (from..=events.written).filter(|sequence| !events.unconfirmed.contains(sequence))
     }
 
     /// Notes what is wrong.
@@ -195,14 +197,14 @@ mod tests {
     /// A connection that is there before `published` events, and sees `seen` of them.
     fn check(published: u64, seen: &[u64], expected: &[(Wrong, u64)]) {
         let mut verifier = Verifier::new(1);
-        let mut sight = verifier.begin(0);
-        verifier.acknowledge(&mut sight);
+        let mut progress = verifier.begin(0);
+        verifier.acknowledge(&mut progress);
         for _ in 0..published {
             let sequence = verifier.write(0);
-            verifier.settle(0, sequence, true);
+            verifier.record_answer(0, sequence, true);
         }
-        seen.iter().for_each(|sequence| verifier.see(&mut sight, *sequence));
-        verifier.close(sight);
+        seen.iter().for_each(|sequence| verifier.see(&mut progress, *sequence));
+        verifier.close(progress);
         let found: Vec<_> = verifier.verdict().counts.into_iter().collect();
         assert_eq!(found, expected, "{seen:?}");
     }
@@ -228,14 +230,14 @@ mod tests {
     fn check_late(seen: &[u64], expected: &[(Wrong, u64)]) {
         let mut verifier = Verifier::new(1);
         write(&mut verifier, 3);
-        (1..=3).for_each(|sequence| verifier.settle(0, sequence, true));
-        let mut sight = verifier.begin(0);
+        (1..=3).for_each(|sequence| verifier.record_answer(0, sequence, true));
+        let mut progress = verifier.begin(0);
         write(&mut verifier, 2);
-        verifier.acknowledge(&mut sight);
+        verifier.acknowledge(&mut progress);
         write(&mut verifier, 2);
-        (4..=7).for_each(|sequence| verifier.settle(0, sequence, true));
-        seen.iter().for_each(|sequence| verifier.see(&mut sight, *sequence));
-        verifier.close(sight);
+        (4..=7).for_each(|sequence| verifier.record_answer(0, sequence, true));
+        seen.iter().for_each(|sequence| verifier.see(&mut progress, *sequence));
+        verifier.close(progress);
         assert_eq!(verifier.verdict().counts.into_iter().collect::<Vec<_>>(), expected, "{seen:?}");
     }
 
@@ -253,26 +255,26 @@ mod tests {
     #[test]
     fn what_was_refused_need_not_come() {
         let mut verifier = Verifier::new(1);
-        let mut sight = verifier.begin(0);
-        verifier.acknowledge(&mut sight);
+        let mut progress = verifier.begin(0);
+        verifier.acknowledge(&mut progress);
         write(&mut verifier, 3);
-        verifier.settle(0, 2, false);
-        verifier.see(&mut sight, 1);
-        assert!(!verifier.is_complete(&sight));
-        verifier.see(&mut sight, 3);
-        assert!(verifier.is_complete(&sight));
-        verifier.close(sight);
+        verifier.record_answer(0, 2, false);
+        verifier.see(&mut progress, 1);
+        assert!(!verifier.is_complete(&progress));
+        verifier.see(&mut progress, 3);
+        assert!(verifier.is_complete(&progress));
+        verifier.close(progress);
         assert_eq!(verifier.verdict(), Verdict::default());
     }
 
     #[test]
     fn a_connection_that_ended_misses_nothing_that_came_after() {
         let mut verifier = Verifier::new(1);
-        let mut sight = verifier.begin(0);
-        verifier.acknowledge(&mut sight);
+        let mut progress = verifier.begin(0);
+        verifier.acknowledge(&mut progress);
         write(&mut verifier, 4);
-        [1, 3].iter().for_each(|sequence| verifier.see(&mut sight, *sequence));
-        verifier.end(sight);
+        [1, 3].iter().for_each(|sequence| verifier.see(&mut progress, *sequence));
+        verifier.end(progress);
         assert_eq!(verifier.verdict().counts.into_iter().collect::<Vec<_>>(), [(Wrong::Lost, 1)]);
     }
 }

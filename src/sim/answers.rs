@@ -1,7 +1,7 @@
-//! Whether HTTP answers say what happened: against what was asked, and what the wire has shown by then.
+//! Checks each HTTP answer against its request and against what the wire has shown by then.
 
 use super::{
-    ledger::{Asked, BatchLine, Fate, Told},
+    ledger::{BatchLine, CallKind, Counts, Outcome},
     oracle::{Oracle, SLACK},
     scenario::ANSWER_GRACE,
 };
@@ -9,63 +9,68 @@ use crate::model::{ConnectionId, Instant};
 use serde_json::Value;
 use std::time::Duration;
 
-/// A core that does nothing any more is noticed within this.
+/// `/ready` must stop saying 200 within this time after a core has died.
 const DEATH_NOTICED: Duration = Duration::from_secs(2);
 
 impl Oracle {
-    /// An answer is whole in the kernel of a platform's line, or of a gateway that was not let in.
-    pub(super) fn answered(&mut self, now: Instant, line: usize, status: u16, body: &[u8], last: bool) {
-        let Some(index) = self.ledger.open.get_mut(&line).and_then(std::collections::VecDeque::pop_front) else {
-            return self.refused(now, line, status);
+    /// The kernel has taken a whole HTTP answer, to a platform or to a gateway whose upgrade was refused.
+    pub(super) fn answered(&mut self, now: Instant, conn: usize, status: u16, body: &[u8], last: bool) {
+        let Some(index) = self.ledger.open.get_mut(&conn).and_then(std::collections::VecDeque::pop_front) else {
+            return self.refused(now, conn, status);
         };
-        let before = self.watched[line].answered_at.replace(now);
-        self.watched[line].last_answer |= last;
+        let before = self.watched[conn].answered_at.replace(now);
+        self.watched[conn].last_answer |= last;
         self.ledger.calls[index].answered = Some(now);
         let call = &self.ledger.calls[index];
         let received = call.received.or(call.early.then_some(now));
         let Some(received) = received else {
-            // A request that is not whole is answered where it is late or wrong.
+            // The hub may answer before it has the whole request: a timeout, a refused head, an overload.
             if !matches!(status, 400 | 401 | 404 | 408 | 413 | 503) {
-                let text = format!("{status} to {:?}, which ends at {}", call.asked, call.end);
-                self.fail("nothing is answered before it is asked", Some(line), text);
+                let text = format!("{status} to {:?}, which ends at {}", call.kind, call.end);
+                self.fail("no request is answered before it has arrived", Some(conn), text);
             }
             return;
         };
-        // Answers that wait for their socket were given before.
-        let waited = self.watched[line].was_short;
+        // Pipelined requests are served one by one, so the time runs from the answer before. Not where the socket was
+        // blocked: then both answers may have been computed long before the kernel took the first.
+        let waited = self.watched[conn].was_blocked;
         let start = received.max(before.filter(|_| !waited).unwrap_or(received));
         let took = now.since(start);
-        self.check_answer_time(line, index, took, status);
+        self.check_answer_time(conn, index, took, status);
         let took = if self.ledger.calls[index].early { now.since(self.ledger.calls[index].begun) } else { took };
-        let asked = self.ledger.calls[index].asked.clone();
-        if let Err(text) = self.check_answer(now, index, &asked, status, body, took) {
+        let kind = self.ledger.calls[index].kind.clone();
+        if let Err(text) = self.check_answer(now, index, &kind, status, body, took) {
             let body = super::oracle::excerpt(body);
-            self.fail("an answer says what happened", Some(line), format!("{asked:?} got {status}: {text}\n  {body}"));
+            self.fail(
+                "an answer agrees with what the wire showed",
+                Some(conn),
+                format!("{kind:?} got {status}: {text}\n  {body}"),
+            );
         }
     }
 
-    fn check_answer_time(&mut self, line: usize, index: usize, took: Duration, status: u16) {
-        let watched = &self.watched[line];
-        if !watched.good || watched.was_short {
+    fn check_answer_time(&mut self, conn: usize, index: usize, took: Duration, status: u16) {
+        let watched = &self.watched[conn];
+        if !watched.good || watched.was_blocked {
             return;
         }
         let scenario = &self.scenario;
         let lanes = Duration::from_micros(scenario.mesh_delay_max);
-        let most = match self.ledger.calls[index].asked {
-            Asked::Publish(_) => scenario.publish_timeout + lanes * 2,
-            // Slices of others stand between its own, and the time runs from the last one.
-            Asked::Batch(_) => scenario.publish_timeout + lanes * 2 + SLACK * 4,
-            Asked::Deploy(_) => scenario.publish_timeout + lanes * 2,
-            // A core that is dead is asked, too, and waited for.
-            Asked::Stats if self.dead.is_some() => scenario.publish_timeout + ANSWER_GRACE,
-            Asked::Stats | Asked::Ready | Asked::Look => lanes * 4,
-            // The store is asked first, then the owners.
-            Asked::Show => (scenario.publish_timeout + ANSWER_GRACE) * 2,
+        let most = match self.ledger.calls[index].kind {
+            CallKind::Publish(_) => scenario.publish_timeout + lanes * 2,
+            // The timeout runs from the batch's last slice, and slices of other requests run between its own.
+            CallKind::Batch(_) => scenario.publish_timeout + lanes * 2 + SLACK * 4,
+            CallKind::Deploy(_) => scenario.publish_timeout + lanes * 2,
+            // A dead core is asked as well, and its answer is awaited until the timeout.
+            CallKind::Stats if self.dead.is_some() => scenario.publish_timeout + ANSWER_GRACE,
+            CallKind::Stats | CallKind::Ready | CallKind::Get => lanes * 4,
+            // Two steps, each with its own timeout: the store, then the shards that own the gateways.
+            CallKind::StoreRead => (scenario.publish_timeout + ANSWER_GRACE) * 2,
             _ => scenario.publish_timeout + ANSWER_GRACE,
         };
         if took > most + self.slack() {
             let text = format!("status {status} after {took:?}, {most:?} are allowed");
-            self.fail("an answer comes in time", Some(line), text);
+            self.fail("an answer comes before its deadline", Some(conn), text);
         }
     }
 
@@ -73,7 +78,7 @@ impl Oracle {
         &mut self,
         now: Instant,
         index: usize,
-        asked: &Asked,
+        kind: &CallKind,
         status: u16,
         body: &[u8],
         took: Duration,
@@ -81,92 +86,93 @@ impl Oracle {
         let begun = self.ledger.calls[index].begun;
         let drains = self.drained.is_some();
         if status == 503 {
-            self.check_unavailable(asked, body);
+            self.check_unavailable(kind, body);
             return Ok(());
         }
-        match (asked, status) {
-            (Asked::Publish(fact), 200) => {
-                self.sight("publish answered");
-                self.check_outcome(now, *fact, &parse(body)?, took)
+        match (kind, status) {
+            (CallKind::Publish(event), 200) => {
+                self.cover("publish answered");
+                self.check_outcome(now, *event, &parse(body)?, took)
             }
-            (Asked::Publish(fact), 404) => self.check_unknown(*fact, begun),
-            (Asked::Batch(lines), 200) => self.check_batch(now, lines, body, begun, took),
-            (Asked::Deploy(facts), 200) => self.check_deploy(now, facts, &parse(body)?, begun, took),
-            (Asked::Stats, 200) => self.check_stats(&parse(body)?),
-            (Asked::Ready, 200) => match self.dead {
+            (CallKind::Publish(event), 404) => self.check_unknown(*event, begun),
+            (CallKind::Batch(lines), 200) => self.check_batch(now, lines, body, begun, took),
+            (CallKind::Deploy(events), 200) => self.check_deploy(now, events, &parse(body)?, begun, took),
+            (CallKind::Stats, 200) => self.check_stats(&parse(body)?),
+            (CallKind::Ready, 200) => match self.dead {
                 Some(dead) if now.since(dead) > DEATH_NOTICED => Err("a core is dead".to_owned()),
                 _ => Ok(()),
             },
-            (Asked::Look, 200) => Ok(()),
-            (Asked::Look, 404) => Ok(()),
-            (Asked::Show, 200 | 404) => Ok(()),
-            (Asked::CreateGateway(gateway), 201) => {
+            (CallKind::Get, 200) => Ok(()),
+            (CallKind::Get, 404) => Ok(()),
+            (CallKind::StoreRead, 200 | 404) => Ok(()),
+            (CallKind::CreateGateway(gateway), 201) => {
                 self.roster.gateways[*gateway].creation.answered = Some(now);
                 Ok(())
             }
-            (Asked::CreateToken(key), 201) => {
+            (CallKind::CreateToken(key), 201) => {
                 self.roster.keys[*key].creation.answered = Some(now);
-                self.sight("token made");
+                self.cover("token created");
                 Ok(())
             }
-            // What was in doubt may have been done already.
-            (Asked::CreateGateway(_) | Asked::CreateToken(_), 404 | 409) => Ok(()),
-            (Asked::Revoke(key), 204) => {
+            // An earlier attempt that was answered 503 may have been carried out all the same.
+            (CallKind::CreateGateway(_) | CallKind::CreateToken(_), 404 | 409) => Ok(()),
+            (CallKind::Revoke(key), 204) => {
                 self.roster.keys[*key].revocation.answered = Some(now);
                 self.check_committed(self.roster.keys[*key].revocation.committed)
             }
-            (Asked::Delete(gateway), 204) => {
+            (CallKind::Delete(gateway), 204) => {
                 self.roster.gateways[*gateway].deletion.answered = Some(now);
                 self.check_committed(self.roster.gateways[*gateway].deletion.committed)
             }
-            (Asked::Revoke(_) | Asked::Delete(_), 404) => Ok(()),
-            (Asked::Manifest(_), 204) => {
-                self.sight("manifest kept");
+            (CallKind::Revoke(_) | CallKind::Delete(_), 404) => Ok(()),
+            (CallKind::Manifest(_), 204) => {
+                self.cover("manifest stored");
                 Ok(())
             }
-            (Asked::Manifest(key), 401) if !self.roster.is_good(*key, begun) => Ok(()),
+            (CallKind::Manifest(key), 401) if !self.roster.is_good(*key, begun) => Ok(()),
             (_, 401) if drains => Ok(()),
-            // Said in the handshake of TLS, it may not have been whole.
+            // Sent before the handshake was over: the oracle cannot tell whether the hub had the whole request.
             (_, 408) if self.ledger.calls[index].early => Ok(()),
-            _ => Err("not a status for this".to_owned()),
+            _ => Err("this status is not allowed for this request".to_owned()),
         }
     }
 
     fn check_committed(&self, committed: Option<Instant>) -> Result<(), String> {
-        if committed.is_some() { Ok(()) } else { Err("nothing was committed".to_owned()) }
+        if committed.is_some() { Ok(()) } else { Err("the store has not committed the change".to_owned()) }
     }
 
-    /// 503: it says itself whether something may have been done.
-    fn check_unavailable(&mut self, asked: &Asked, body: &[u8]) {
+    /// A 503 says in its text whether the request may have been carried out; if not, its events must never be
+    /// delivered.
+    fn check_unavailable(&mut self, kind: &CallKind, body: &[u8]) {
         let text = String::from_utf8_lossy(body);
-        let facts = match asked {
-            Asked::Publish(fact) => vec![*fact],
-            Asked::Batch(lines) => lines.iter().filter_map(|line| event_of(*line)).collect(),
-            Asked::Deploy(facts) => facts.clone(),
+        let events = match kind {
+            CallKind::Publish(event) => vec![*event],
+            CallKind::Batch(lines) => lines.iter().filter_map(|line| event_of(*line)).collect(),
+            CallKind::Deploy(events) => events.clone(),
             _ => Vec::new(),
         };
         if text.contains("may have been done") {
-            return self.sight("answer timed out");
+            return self.cover("answer timed out");
         }
-        self.sight("request refused with 503");
-        for fact in facts {
-            self.refuse(fact);
+        self.cover("request refused with 503");
+        for event in events {
+            self.refuse(event);
         }
     }
 
-    fn refuse(&mut self, fact: usize) {
-        let entry = &mut self.ledger.facts[fact];
-        entry.fate = Fate::Refused;
+    fn refuse(&mut self, event: usize) {
+        let entry = &mut self.ledger.events[event];
+        entry.outcome = Outcome::Refused;
         if entry.offset.is_some() {
-            self.fail("what was refused is not delivered", None, format!("event {fact}"));
+            self.fail("a refused event is not delivered", None, format!("event {event}"));
         }
     }
 
-    /// 404 for an event: its gateway is not there.
-    fn check_unknown(&mut self, fact: usize, begun: Instant) -> Result<(), String> {
-        self.refuse(fact);
-        let gateway = self.ledger.facts[fact].gateway;
-        if self.roster.is_known(gateway, begun) { Err("the gateway is known".to_owned()) } else { Ok(()) }
+    /// A 404 for an event: its gateway must not exist.
+    fn check_unknown(&mut self, event: usize, begun: Instant) -> Result<(), String> {
+        self.refuse(event);
+        let gateway = self.ledger.events[event].gateway;
+        if self.roster.is_known(gateway, begun) { Err("the gateway exists".to_owned()) } else { Ok(()) }
     }
 
     fn check_batch(
@@ -177,27 +183,27 @@ impl Oracle {
         begun: Instant,
         took: Duration,
     ) -> Result<(), String> {
-        self.sight("batch answered");
+        self.cover("batch answered");
         let rows: Vec<&[u8]> = body.split(|byte| *byte == b'\n').filter(|row| !row.is_empty()).collect();
         if rows.len() != lines.len() {
             return Err(format!("{} rows for {} lines", rows.len(), lines.len()));
         }
         if lines.len() > crate::limits::BATCH_SLICE_LINES {
-            self.sight("batch in slices");
+            self.cover("batch in slices");
         }
         for (line, row) in lines.iter().zip(rows) {
             let row = parse(row)?;
             match (line, row["status"].as_u64()) {
                 (BatchLine::Bad, Some(400)) => {}
-                (BatchLine::Event(fact), Some(200)) => self.check_outcome(now, *fact, &row, took)?,
-                (BatchLine::Event(fact), Some(404)) => self.check_unknown(*fact, begun)?,
-                (BatchLine::Event(fact), Some(503)) => {
+                (BatchLine::Event(event), Some(200)) => self.check_outcome(now, *event, &row, took)?,
+                (BatchLine::Event(event), Some(404)) => self.check_unknown(*event, begun)?,
+                (BatchLine::Event(event), Some(503)) => {
                     if !row.to_string().contains("may have been done") {
-                        self.refuse(*fact);
+                        self.refuse(*event);
                     }
-                    self.sight("line of a batch refused");
+                    self.cover("line of a batch refused");
                 }
-                _ => return Err(format!("a line got {row}")),
+                _ => return Err(format!("unexpected result of a line: {row}")),
             }
         }
         Ok(())
@@ -206,18 +212,18 @@ impl Oracle {
     fn check_deploy(
         &mut self,
         now: Instant,
-        facts: &[usize],
+        events: &[usize],
         items: &Value,
         begun: Instant,
         took: Duration,
     ) -> Result<(), String> {
-        self.sight("deployment announced");
-        for (place, fact) in facts.iter().enumerate() {
+        self.cover("deployment announced");
+        for (place, event) in events.iter().enumerate() {
             let item = &items[place];
             match item["error"].as_str() {
                 None => {
                     let number = |name: &str| item[name].as_u64().unwrap_or(0);
-                    let told = Told {
+                    let counts = Counts {
                         at: now,
                         connections: number("liveGatewayCount"),
                         delivered: number("deployedGatewayCount"),
@@ -225,31 +231,31 @@ impl Oracle {
                         pending: number("pendingGatewayCount"),
                         failures: Vec::new(),
                     };
-                    self.check_numbers(*fact, &told, took)?;
-                    self.ledger.tell(*fact, told);
+                    self.check_numbers(*event, &counts, took)?;
+                    self.ledger.record_answer(*event, counts);
                 }
-                Some(text) if text.contains("no such gateway") => self.check_unknown(*fact, begun)?,
+                Some(text) if text.contains("no such gateway") => self.check_unknown(*event, begun)?,
                 Some(text) if text.contains("may have been done") => {}
-                Some(_) => self.refuse(*fact),
+                Some(_) => self.refuse(*event),
             }
         }
         Ok(())
     }
 
-    /// The outcome of one event.
-    fn check_outcome(&mut self, now: Instant, fact: usize, value: &Value, took: Duration) -> Result<(), String> {
+    /// Checks the delivery counts that the hub gives for one event.
+    fn check_outcome(&mut self, now: Instant, event: usize, value: &Value, took: Duration) -> Result<(), String> {
         let number = |name: &str| value[name].as_u64().unwrap_or(0);
         let correlation = value["correlationId"].as_str().unwrap_or_default();
-        let entry = &self.ledger.facts[fact];
+        let entry = &self.ledger.events[event];
         if entry.correlation.is_some_and(|known| known.to_string() != correlation) {
-            return Err(format!("the event's correlation is {:?}", entry.correlation));
+            return Err(format!("expected the correlation id {:?}", entry.correlation));
         }
         let position = value["position"].as_str().unwrap_or_default();
-        let offset = self.offset_of(entry.id, position).ok_or("no position")?;
-        self.ledger.place(fact, offset)?;
+        let offset = self.offset_of(entry.id, position).ok_or("the answer has no position of this gateway")?;
+        self.ledger.place(event, offset)?;
         let failures = value["failures"].as_array().map(Vec::as_slice).unwrap_or_default();
         let ids = failures.iter().filter_map(|failure| ConnectionId::parse(failure["connectionId"].as_str()?));
-        let told = Told {
+        let counts = Counts {
             at: now,
             connections: number("connections"),
             delivered: number("delivered"),
@@ -257,58 +263,61 @@ impl Oracle {
             pending: number("pending"),
             failures: ids.collect(),
         };
-        if failures.len() as u64 != told.failed.min(crate::limits::FAILURES_LISTED_MAX as u64) {
-            return Err("not every failure is listed".to_owned());
+        if failures.len() as u64 != counts.failed.min(crate::limits::FAILURES_LISTED_MAX as u64) {
+            return Err("`failures` does not list every failed connection".to_owned());
         }
-        self.check_numbers(fact, &told, took)?;
-        self.check_members(fact, offset, &told)?;
-        self.ledger.tell(fact, told);
+        self.check_numbers(event, &counts, took)?;
+        self.check_members(event, offset, &counts)?;
+        self.ledger.record_answer(event, counts);
         Ok(())
     }
 
-    /// What the numbers of an answer must come to.
-    fn check_numbers(&mut self, fact: usize, told: &Told, took: Duration) -> Result<(), String> {
-        let Told { connections, delivered, failed, pending, .. } = *told;
+    /// Checks the sums: every connection is delivered, failed or pending, and no more delivered than the wire has
+    /// shown.
+    fn check_numbers(&mut self, event: usize, counts: &Counts, took: Duration) -> Result<(), String> {
+        let Counts { connections, delivered, failed, pending, .. } = *counts;
         let sum = delivered + failed + pending;
         if connections == 0 && (failed, sum) != (1, 1) {
-            return Err("nobody was there, which is one failure".to_owned());
+            return Err("without connections, expected failed = 1 and nothing else".to_owned());
         }
         if connections > 0 && sum != connections {
-            return Err("the sum is not the number of connections".to_owned());
+            return Err("delivered + failed + pending is not connections".to_owned());
         }
-        let written = self.ledger.facts[fact].written.len() as u64;
+        let written = self.ledger.events[event].written.len() as u64;
         if delivered > written {
-            return Err(format!("event {fact} is whole on {written} connections"));
+            return Err(format!("only {written} connections have the whole event {event}"));
         }
         if pending > 0 {
-            self.sight("pending at the publish timeout");
-            // A visit's own time may be a few milliseconds old.
+            self.cover("pending at the publish timeout");
+            // The engine reads the clock once per visit, so its time may be a few milliseconds old.
             if took + Duration::from_millis(5) < self.scenario.publish_timeout {
-                return Err(format!("pending after {took:?}"));
+                return Err(format!("pending after {took:?}, before the publish timeout"));
             }
         }
         Ok(())
     }
 
-    /// Which connections must have it, and which may not.
-    fn check_members(&mut self, fact: usize, offset: u64, told: &Told) -> Result<(), String> {
-        let entry = &self.ledger.facts[fact];
+    /// Checks the counts against the gateway's connections: those that were certainly live, and those that may have
+    /// been.
+    fn check_members(&mut self, event: usize, offset: u64, counts: &Counts) -> Result<(), String> {
+        let entry = &self.ledger.events[event];
         let (gateway, id) = (entry.gateway, entry.id);
         let call = &self.ledger.calls[entry.call];
         let begun = call.begun;
-        // Decided a little before its answer was written, unless that had to wait for its socket.
-        let waited = self.watched[call.line].was_short.then_some(begun);
+        // The hub decides the counts a little before the kernel takes the answer. Where the publisher's socket was
+        // blocked, it may have been any time since the request.
+        let waited = self.watched[call.conn].was_blocked.then_some(begun);
         let lately = waited.unwrap_or(Instant(
-            told.at.0.saturating_sub(2 * SLACK.as_micros() as u64 + 2 * self.scenario.mesh_delay_max),
+            counts.at.0.saturating_sub(2 * SLACK.as_micros() as u64 + 2 * self.scenario.mesh_delay_max),
         ));
         let (mut sure, mut perhaps, mut undecided) = (0, 0, 0);
-        for line in 0..self.watched.len() {
-            let watched = &self.watched[line];
+        for conn in 0..self.watched.len() {
+            let watched = &self.watched[conn];
             if watched.key.is_none_or(|key| self.roster.keys[key].gateway != gateway) {
                 continue;
             }
             let Some(ack) = watched.ack else {
-                let may_be = u64::from(watched.asked.is_some() && watched.refused.is_none());
+                let may_be = u64::from(watched.requested_at.is_some() && watched.refused.is_none());
                 perhaps += may_be;
                 undecided += may_be;
                 continue;
@@ -317,49 +326,53 @@ impl Oracle {
                 continue;
             }
             perhaps += 1;
-            let written = entry.written.iter().any(|(at, _)| *at == line);
-            let free = watched.short.is_none() && !watched.was_short_since(lately);
+            let written = entry.written.iter().any(|(at, _)| *at == conn);
+            let free = watched.blocked_since.is_none() && !watched.was_blocked_since(lately);
             undecided += u64::from(!free);
             let firm = watched.ended.is_none() && watched.leaving.is_none() && free && self.drained.is_none();
-            let firm = firm && watched.good && watched.key.is_some_and(|key| self.roster.end_of(key).begun.is_none());
+            let firm =
+                firm && watched.good && watched.key.is_some_and(|key| self.roster.removal_of(key).begun.is_none());
             if !firm {
                 continue;
             }
             sure += u64::from(ack.at < begun);
-            if told.failures.contains(&ack.connection) {
-                return Err(format!("#{line} takes all, and is said to have failed"));
+            if counts.failures.contains(&ack.connection) {
+                return Err(format!("#{conn} was never blocked, and is listed as failed"));
             }
-            if !written && told.pending == 0 {
-                return Err(format!("#{line} of {id} takes all, and has not got event {fact}"));
+            if !written && counts.pending == 0 {
+                return Err(format!("#{conn} of {id} was never blocked, and does not have event {event}"));
             }
         }
-        if told.connections < sure || told.connections > perhaps {
-            return Err(format!("from {sure} to {perhaps} connections were there"));
+        if counts.connections < sure || counts.connections > perhaps {
+            return Err(format!("expected {sure} to {perhaps} connections"));
         }
-        if told.pending > undecided {
-            return Err(format!("at most {undecided} connections had not taken it"));
+        if counts.pending > undecided {
+            return Err(format!("expected at most {undecided} pending"));
         }
         Ok(())
     }
 
-    /// The statistics while the world runs: never more than what the wire has shown.
+    /// Checks the statistics: never more deliveries than the wire has shown, and at the audit exactly the sum of the
+    /// answers.
     fn check_stats(&mut self, value: &Value) -> Result<(), String> {
-        self.sight("statistics asked");
+        self.cover("statistics requested");
         let delivery = &value["eventDelivery"];
         let (sent, failed) = (delivery["totalEventsSent"].as_u64(), delivery["failedDeliveries"].as_u64());
-        let (Some(sent), Some(failed)) = (sent, failed) else { return Err("no sums".to_owned()) };
+        let (Some(sent), Some(failed)) = (sent, failed) else {
+            return Err("no totalEventsSent or failedDeliveries".to_owned());
+        };
         if sent > self.seen_events {
-            return Err(format!("{} events are whole on the wire", self.seen_events));
+            return Err(format!("only {} events are whole on the wire", self.seen_events));
         }
         if self.audited {
             let (sum, open) = self.ledger.deliveries();
             if sent + failed < sum || (!open && sent + failed != sum) {
-                return Err(format!("the answers speak of {sum} deliveries"));
+                return Err(format!("the answers sum up to {sum} deliveries"));
             }
             if failed != self.failed_deliveries {
-                return Err(format!("{} failed deliveries were told", self.failed_deliveries));
+                return Err(format!("notices report {} failed deliveries", self.failed_deliveries));
             }
-            self.sight("audited");
+            self.cover("audited");
         }
         Ok(())
     }
@@ -367,7 +380,7 @@ impl Oracle {
 
 fn event_of(line: BatchLine) -> Option<usize> {
     match line {
-        BatchLine::Event(fact) => Some(fact),
+        BatchLine::Event(event) => Some(event),
         BatchLine::Bad => None,
     }
 }

@@ -1,11 +1,13 @@
-//! How peers behave and sockets fail, with weights that a seed chooses (swarm testing: a world in which most kinds of
-//! accident are off finds what a world with all of them hides).
+//! Profiles of peers: how they read, misbehave and leave, drawn with weights that the seed chooses.
+//!
+//! Swarm testing: each kind of accident is off in half of the worlds, because one accident can hide another (a peer
+//! that resets at once never becomes slow).
 
 use super::{
-    requests::Ask,
+    requests::Request,
     rng::Rng,
     scenario::Scenario,
-    socket::{AMPLE, Conduct},
+    socket::{Conditions, UNLIMITED},
 };
 use crate::model::Side;
 use std::time::Duration;
@@ -13,31 +15,31 @@ use std::time::Duration;
 /// How a peer reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reading {
-    /// All that is there.
+    /// Everything, as soon as it has come.
     Eager,
-    /// So many bytes at each of its turns.
+    /// At most this many bytes in each of its turns.
     Slow(usize),
-    /// Nothing once it is let in.
+    /// Nothing after its upgrade.
     Never,
-    /// Nothing for a while, then all.
+    /// Nothing in most turns, everything in some.
     Bursts,
 }
 
 /// How a peer leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Ending {
-    /// With a close frame.
+    /// With a close frame of this code.
     Close(u16),
-    /// With a FIN, behind TLS's `close_notify` where there is TLS.
+    /// With a FIN, under TLS often after `close_notify`.
     Fin,
     Reset,
-    /// Without a trace.
+    /// Its host disappears: no FIN, no RST, no acknowledgements.
     Vanish,
-    /// Not at all: the hub has to end it.
+    /// Not by itself: it stays until the hub closes it or the world tells all peers to leave.
     Stay,
 }
 
-/// What a peer does that it may not, or need not.
+/// A violation of the protocol, or legal behaviour that the hub must tolerate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Misbehaviour {
     None,
@@ -45,65 +47,65 @@ pub(super) enum Misbehaviour {
     NotUtf8,
     TooBig,
     PingFlood,
-    /// Sends more messages at once than it may in two seconds.
-    Chatter,
+    /// Sends 5,000 messages at once, more than the hub reads in two seconds.
+    MessageFlood,
     Malformed,
     Binary,
     WrongKey,
     NoKey,
-    /// Never ends its request.
+    /// Sends half of its request head and nothing more.
     HalfHead,
     Garbage,
 }
 
 impl Misbehaviour {
-    /// Whether the hub lets it pass.
-    pub(super) fn is_suffered(self) -> bool {
-        matches!(self, Self::None | Self::Malformed | Self::Binary | Self::Chatter)
+    /// Whether the hub keeps the connection open.
+    pub(super) fn is_tolerated(self) -> bool {
+        matches!(self, Self::None | Self::Malformed | Self::Binary | Self::MessageFlood)
     }
 }
 
-/// One peer.
+/// Everything that is decided about a peer before the world begins.
 #[derive(Clone, Debug)]
-pub(super) struct Manner {
-    /// Asks over HTTP; else it is a gateway.
+pub(super) struct Profile {
+    /// A platform that sends HTTP requests; otherwise a gateway that upgrades.
     pub(super) platform: bool,
-    /// The listening address that it comes to; `None` where one serves all.
+    /// The listener that it connects to; `None` where the hub has one listener for everything.
     pub(super) side: Option<Side>,
-    /// A gateway's key, by its place in the roster.
+    /// The gateway's key, as an index into the roster's keys; `None` sends no key.
     pub(super) key: Option<usize>,
-    /// The last part of its address; drawn where there is none.
+    /// The last byte of its IPv4 address; `None` draws one.
     pub(super) host: Option<u8>,
-    /// The core to which the kernel gives it; drawn where there is none.
+    /// The core whose listener gets the connection; `None` draws one.
     pub(super) core: Option<usize>,
-    /// What a platform asks for, and when at the earliest.
-    pub(super) asks: Vec<(Duration, Ask)>,
-    /// It does not wait for an answer before it asks again.
+    /// The platform's requests, each with its earliest time since the start.
+    pub(super) requests: Vec<(Duration, Request)>,
+    /// Sends the next request without waiting for the answer to the last.
     pub(super) pipelines: bool,
-    /// It ends its side behind its requests, and still wants the answers.
+    /// Ends its sending side after its requests, and still expects the answers.
     pub(super) half_closes: bool,
-    /// It never sends the last byte of a request.
-    pub(super) withholds: bool,
+    /// Never sends the last byte of a request.
+    pub(super) withholds_last_byte: bool,
     pub(super) reading: Reading,
     /// Answers pings.
     pub(super) pongs: bool,
-    /// Acknowledges what it gets.
+    /// Answers each event with a `deployment.ack`.
     pub(super) acks: bool,
-    /// Sends its first frames with its request.
+    /// Sends its first frames together with the upgrade request, before the 101.
     pub(super) early: bool,
-    /// Sends pieces of so many bytes, at most.
+    /// Longest piece of its bytes that arrives at once.
     pub(super) piece_max: usize,
-    /// Microseconds until it looks at what came.
+    /// Longest time in microseconds until it reacts to received bytes.
     pub(super) latency_max: u64,
     pub(super) ending: Ending,
     pub(super) misbehaviour: Misbehaviour,
     pub(super) arrives: Duration,
     pub(super) leaves: Duration,
-    pub(super) conduct: Conduct,
+    pub(super) conditions: Conditions,
 }
 
-impl Manner {
-    /// A gateway that does everything right.
+impl Profile {
+    /// A gateway with this key that does everything right and stays.
     pub(super) fn gateway(key: usize) -> Self {
         Self {
             platform: false,
@@ -111,36 +113,36 @@ impl Manner {
             key: Some(key),
             host: None,
             core: None,
-            asks: Vec::new(),
+            requests: Vec::new(),
             pipelines: false,
             half_closes: false,
-            withholds: false,
+            withholds_last_byte: false,
             reading: Reading::Eager,
             pongs: true,
             acks: false,
             early: false,
-            piece_max: AMPLE,
+            piece_max: UNLIMITED,
             latency_max: 100,
             ending: Ending::Stay,
             misbehaviour: Misbehaviour::None,
             arrives: Duration::ZERO,
             leaves: Duration::MAX,
-            conduct: Conduct::PERFECT,
+            conditions: Conditions::PERFECT,
         }
     }
 
     /// A platform that does everything right.
-    pub(super) fn platform(asks: Vec<(Duration, Ask)>) -> Self {
-        Self { platform: true, key: None, asks, ending: Ending::Fin, ..Self::gateway(0) }
+    pub(super) fn platform(requests: Vec<(Duration, Request)>) -> Self {
+        Self { platform: true, key: None, requests, ending: Ending::Fin, ..Self::gateway(0) }
     }
 
-    /// Nothing about it gives the hub a reason to end it or to wait for it.
+    /// Whether it gives the hub no reason to close it or to wait for it.
     pub(super) fn is_good(&self) -> bool {
-        self.reading == Reading::Eager && self.pongs && self.misbehaviour.is_suffered() && self.conduct.is_perfect()
+        self.reading == Reading::Eager && self.pongs && self.misbehaviour.is_tolerated() && self.conditions.is_perfect()
     }
 }
 
-/// Weights in a thousand.
+/// How likely each kind of accident is, per mille.
 #[derive(Clone, Debug)]
 pub(super) struct Weights {
     slow: u64,
@@ -150,12 +152,12 @@ pub(super) struct Weights {
     cuts: u64,
     endings: u64,
     small_buffers: u64,
-    slow_ways: u64,
+    slow_links: u64,
     leaves_early: u64,
 }
 
 impl Weights {
-    /// Each kind is off in half of the worlds.
+    /// Draws the weights; each is 0 in half of the worlds.
     pub(super) fn swarm(rng: &mut Rng) -> Self {
         let mut weight = |max| if rng.chance(500) { 0 } else { rng.within(50..=max) };
         Self {
@@ -166,66 +168,66 @@ impl Weights {
             cuts: weight(900),
             endings: weight(1_000),
             small_buffers: weight(500),
-            slow_ways: weight(300),
+            slow_links: weight(300),
             leaves_early: weight(700),
         }
     }
 
     /// Draws a gateway.
-    pub(super) fn gateway(&self, rng: &mut Rng, scenario: &Scenario, keys: usize) -> Manner {
+    pub(super) fn gateway(&self, rng: &mut Rng, scenario: &Scenario, keys: usize) -> Profile {
         let misbehaviour = if rng.chance(self.misbehaves) { rng.pick(&MISBEHAVIOURS) } else { Misbehaviour::None };
         let known = !matches!(misbehaviour, Misbehaviour::WrongKey | Misbehaviour::NoKey | Misbehaviour::Garbage);
         let key = rng.below(keys as u64) as usize;
-        self.peer(rng, scenario, Manner { misbehaviour, key: Some(key).filter(|_| known), ..Manner::gateway(0) })
+        self.peer(rng, scenario, Profile { misbehaviour, key: Some(key).filter(|_| known), ..Profile::gateway(0) })
     }
 
-    /// Draws a platform, which has nothing to ask for yet.
-    pub(super) fn platform(&self, rng: &mut Rng, scenario: &Scenario) -> Manner {
-        let mut manner = self.peer(rng, scenario, Manner::platform(Vec::new()));
+    /// Draws a platform without requests.
+    pub(super) fn platform(&self, rng: &mut Rng, scenario: &Scenario) -> Profile {
+        let mut profile = self.peer(rng, scenario, Profile::platform(Vec::new()));
         if rng.chance(600) {
-            // Most do everything right, or nothing would be asked for in many worlds.
-            manner =
-                Manner { arrives: manner.arrives, latency_max: manner.latency_max, ..Manner::platform(Vec::new()) };
-            manner.leaves = scenario.active;
+            // Most platforms are well-behaved, because in many worlds no request would get through otherwise.
+            profile =
+                Profile { arrives: profile.arrives, latency_max: profile.latency_max, ..Profile::platform(Vec::new()) };
+            profile.leaves = scenario.active;
         }
-        manner.pipelines = rng.chance(400);
+        profile.pipelines = rng.chance(400);
         if rng.chance(200) {
-            manner.ending = Ending::Stay;
+            profile.ending = Ending::Stay;
         }
-        manner
+        profile
     }
 
-    fn peer(&self, rng: &mut Rng, scenario: &Scenario, manner: Manner) -> Manner {
+    fn peer(&self, rng: &mut Rng, scenario: &Scenario, profile: Profile) -> Profile {
         let active = scenario.active.as_micros() as u64;
         let arrives = if rng.chance(300) { 0 } else { rng.below(active) };
         let leaves = if rng.chance(self.leaves_early) { rng.within(arrives..=active) } else { active };
         let slow = [Reading::Slow(rng.piece(400)), Reading::Never, Reading::Bursts];
         let cut = rng.chance(self.cuts);
-        Manner {
+        Profile {
             reading: if rng.chance(self.slow) { rng.pick(&slow) } else { Reading::Eager },
             pongs: !rng.chance(self.silent),
             acks: rng.chance(300),
             early: rng.chance(100),
-            piece_max: if cut { rng.piece(64) } else { AMPLE },
+            piece_max: if cut { rng.piece(64) } else { UNLIMITED },
             latency_max: rng.pick(&[0, 500, 20_000]),
             ending: if rng.chance(self.endings) { rng.pick(&ENDINGS) } else { Ending::Close(1000) },
             arrives: Duration::from_micros(arrives),
             leaves: Duration::from_micros(leaves),
-            conduct: self.conduct(rng, cut),
-            ..manner
+            conditions: self.conditions(rng, cut),
+            ..profile
         }
     }
 
-    fn conduct(&self, rng: &mut Rng, cut: bool) -> Conduct {
+    fn conditions(&self, rng: &mut Rng, cut: bool) -> Conditions {
         let stalls = rng.chance(self.stalls);
         let capacity = rng.pick(&[300, 1_000, 5_000, 20_000, 200_000]);
         let small = rng.chance(self.small_buffers);
-        let slow = rng.chance(self.slow_ways);
-        Conduct {
-            capacity: if small || slow { rng.within(200..=capacity) as usize } else { AMPLE },
-            window: if small { rng.within(500..=60_000) as usize } else { AMPLE },
+        let slow = rng.chance(self.slow_links);
+        Conditions {
+            capacity: if small || slow { rng.within(200..=capacity) as usize } else { UNLIMITED },
+            window: if small { rng.within(500..=60_000) as usize } else { UNLIMITED },
             rate: slow.then(|| rng.within(2_000..=2_000_000)),
-            write_max: if cut { rng.piece(2_000) } else { AMPLE },
+            write_max: if cut { rng.piece(2_000) } else { UNLIMITED },
             stall: if stalls { rng.within(1..=200) } else { 0 },
             stall_max: Duration::from_millis(rng.pick(&[5, 500, 12_000])),
             ack_delay: Duration::ZERO,
@@ -240,7 +242,7 @@ const MISBEHAVIOURS: [Misbehaviour; 11] = [
     Misbehaviour::NotUtf8,
     Misbehaviour::TooBig,
     Misbehaviour::PingFlood,
-    Misbehaviour::Chatter,
+    Misbehaviour::MessageFlood,
     Misbehaviour::Malformed,
     Misbehaviour::Binary,
     Misbehaviour::WrongKey,

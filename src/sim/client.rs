@@ -1,13 +1,14 @@
-//! What a peer makes of the hub's bytes: TLS, HTTP answers, WebSocket frames; written without the hub's own code.
+//! The peer's protocol stack: TLS, HTTP answers and WebSocket frames, written without the hub's own code so that a bug
+//! in that cannot hide itself.
 
 use super::rng::Rng;
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 use std::{io::Read, io::Write, sync::Arc};
 
-/// Something whole in the hub's stream.
+/// A whole item in the hub's stream.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Seen {
-    /// An HTTP answer with its body, and whether it says that it is the last.
+    /// An HTTP answer: status, body, and whether it has `Connection: close`.
     Response(u16, Vec<u8>, bool),
     /// The 101.
     Upgraded,
@@ -16,16 +17,16 @@ pub(super) enum Seen {
     Ping,
     Pong,
     Close(u16, String),
-    /// Something that must not be.
+    /// A violation of the protocol by the hub.
     Broken(String),
 }
 
-/// What of it a peer reacts to.
+/// What a peer reacts to once it has read so far.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Cue {
-    /// TLS has something to answer.
+pub(super) enum Reaction {
+    /// TLS has bytes of its own to send.
     Handshake,
-    /// An answer; whether it is the last.
+    /// An HTTP answer; whether it has `Connection: close`.
     Response(bool),
     Upgraded,
     Text,
@@ -34,14 +35,14 @@ pub(super) enum Cue {
 }
 
 impl Seen {
-    /// What a peer reacts to in it.
-    pub(super) fn cue(&self) -> Option<Cue> {
+    /// The reaction that it causes, if any.
+    pub(super) fn reaction(&self) -> Option<Reaction> {
         match self {
-            Self::Response(_, _, last) => Some(Cue::Response(*last)),
-            Self::Upgraded => Some(Cue::Upgraded),
-            Self::Text(_) => Some(Cue::Text),
-            Self::Ping => Some(Cue::Ping),
-            Self::Close(code, _) => Some(Cue::Close(*code)),
+            Self::Response(_, _, last) => Some(Reaction::Response(*last)),
+            Self::Upgraded => Some(Reaction::Upgraded),
+            Self::Text(_) => Some(Reaction::Text),
+            Self::Ping => Some(Reaction::Ping),
+            Self::Close(code, _) => Some(Reaction::Close(*code)),
             Self::Pong | Self::Broken(_) => None,
         }
     }
@@ -50,46 +51,48 @@ impl Seen {
 /// Reads the hub's side of one connection.
 pub(super) struct Client {
     tls: Option<Box<ClientConnection>>,
-    /// What TLS has to say by itself, which goes before anything else.
+    /// Handshake bytes and alerts; they go out before any new record.
     flights: Vec<u8>,
     input: Vec<u8>,
     upgraded: bool,
-    /// The text message that is begun.
+    /// The fragments so far of a fragmented text message.
     message: Option<Vec<u8>>,
     closed: bool,
 }
 
 impl Client {
     pub(super) fn new(tls: Option<Arc<ClientConfig>>) -> Self {
-        let name = ServerName::try_from("localhost").expect("a name");
-        let tls = tls.map(|config| Box::new(ClientConnection::new(config, name).expect("a client"))).map(|mut tls| {
-            tls.set_buffer_limit(None);
-            tls
-        });
+        let name = ServerName::try_from("localhost").expect("localhost is a valid name");
+        let tls = tls
+            .map(|config| Box::new(ClientConnection::new(config, name).expect("the configuration is valid")))
+            .map(|mut tls| {
+                tls.set_buffer_limit(None);
+                tls
+            });
         Self { tls, flights: Vec::new(), input: Vec::new(), upgraded: false, message: None, closed: false }
     }
 
-    /// Seals what the peer says; what the handshake has to say comes with it.
+    /// Encrypts the peer's bytes; pending handshake bytes come first.
     pub(super) fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
         let Some(tls) = &mut self.tls else { return plain.to_vec() };
-        tls.writer().write_all(plain).expect("memory takes all");
+        tls.writer().write_all(plain).expect("the buffer has no limit");
         let mut out = std::mem::take(&mut self.flights);
         out.extend(flush(tls));
         out
     }
 
-    /// Whether what is said now waits for the end of the handshake.
+    /// Whether bytes sealed now are held back until the handshake is over.
     pub(super) fn is_handshaking(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
     }
 
-    /// What TLS has to say by itself.
+    /// Takes the pending handshake bytes and alerts.
     pub(super) fn flight(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.flights)
     }
 
-    /// The goodbye of TLS.
-    pub(super) fn goodbye(&mut self) -> Vec<u8> {
+    /// The `close_notify` alert, encrypted; empty without TLS.
+    pub(super) fn close_notify(&mut self) -> Vec<u8> {
         let Some(tls) = &mut self.tls else { return Vec::new() };
         tls.send_close_notify();
         let mut out = std::mem::take(&mut self.flights);
@@ -101,12 +104,13 @@ impl Client {
         self.tls.is_some()
     }
 
-    /// Whether nothing is begun that has no end: where a FIN may stand.
+    /// Whether the hub's stream stands between two whole items, after the close frame if it was upgraded: a FIN may
+    /// come here.
     pub(super) fn is_whole(&self) -> bool {
         self.input.is_empty() && (self.closed || !self.upgraded)
     }
 
-    /// Takes bytes of the hub; returns whether TLS has something to answer.
+    /// Takes bytes of the hub; returns whether TLS has bytes to send in answer.
     pub(super) fn feed(&mut self, mut bytes: &[u8], seen: &mut Vec<Seen>) -> bool {
         match &mut self.tls {
             None => self.input.extend_from_slice(bytes),
@@ -120,7 +124,7 @@ impl Client {
                         seen.push(Seen::Broken(error.to_string()));
                         break;
                     }
-                    // `WouldBlock` ends it: there is no more for now.
+                    // `read_to_end` ends with `WouldBlock` once all plaintext is out; that is no error here.
                     let _ = tls.reader().read_to_end(&mut self.input);
                 }
                 self.flights.extend(flush(tls));
@@ -142,7 +146,7 @@ impl Client {
         let head = String::from_utf8_lossy(&self.input[..end]).into_owned();
         let status = head.get(9..12).and_then(|code| code.parse().ok());
         let Some(status) = status.filter(|_| head.starts_with("HTTP/1.1 ")) else {
-            seen.push(Seen::Broken(format!("no HTTP answer: {head:?}")));
+            seen.push(Seen::Broken(format!("not an HTTP answer: {head:?}")));
             self.input.clear();
             return false;
         };
@@ -204,20 +208,20 @@ impl Client {
                 self.closed = true;
                 Some(Seen::Close(1005, String::new()))
             }
-            _ => Some(broken("not a frame of a server")),
+            _ => Some(broken("not a frame that a server may send")),
         };
         seen.extend(item);
         true
     }
 }
 
-/// The first byte, the header's length and the payload's; a mask bit makes a length that no server sends.
+/// The first byte, the header's length and the payload's length. A masked frame, or one over 64 KiB, gives the invalid
+/// first byte 0xff: the hub must send neither.
 fn header(input: &[u8]) -> Option<(u8, usize, usize)> {
     let (first, second) = (*input.first()?, *input.get(1)?);
     match second {
         126 => Some((first, 4, usize::from(u16::from_be_bytes([*input.get(2)?, *input.get(3)?])))),
         length if length < 126 => Some((first, 2, usize::from(length))),
-        // Longer frames and masked ones are no frames of this hub.
         _ => Some((0xff, 2, 0)),
     }
 }
@@ -225,12 +229,12 @@ fn header(input: &[u8]) -> Option<(u8, usize, usize)> {
 fn flush(tls: &mut ClientConnection) -> Vec<u8> {
     let mut out = Vec::new();
     while tls.wants_write() {
-        tls.write_tls(&mut out).expect("memory takes all");
+        tls.write_tls(&mut out).expect("a Vec takes every write");
     }
     out
 }
 
-/// A frame of a client, masked.
+/// A masked frame, as a client sends it; `first` is its first byte: FIN and opcode.
 pub(super) fn frame(first: u8, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
     let mask = (rng.next() as u32).to_be_bytes();
     let mut out = vec![first];
@@ -250,7 +254,7 @@ pub(super) fn frame(first: u8, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
     out
 }
 
-/// The request of a gateway.
+/// A gateway's upgrade request.
 pub(super) fn upgrade(key: Option<&str>) -> String {
     let key = key.map(|key| format!("api-key: {key}\r\n")).unwrap_or_default();
     format!(

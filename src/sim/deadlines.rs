@@ -1,8 +1,12 @@
-//! What must happen by when: pings, silence, stalls, revocations, admissions, events, leaving.
+//! Deadlines that the oracle checks: acks, events, pings, silence, blocked writes, revocations, the end of a
+//! connection, drains.
+//!
+//! A check counts only for connections that nothing else could have delayed: their peers are well-behaved, or their
+//! sockets were not blocked, or they have not begun to leave.
 
 use super::{
     behaviour::{Ending, Misbehaviour, Reading},
-    ledger::Fate,
+    ledger::Outcome,
     net::START,
     oracle::{Oracle, SLACK},
     socket::Socket,
@@ -10,241 +14,253 @@ use super::{
 use crate::{limits, model::Instant};
 use std::time::Duration;
 
-/// A revoked key's connections are closed within this.
+/// A revoked key's connections must be closed within this time.
 const REVOCATION: Duration = Duration::from_secs(1);
-/// The kernel is asked again after this at most where it gave no connections.
+/// Longest time until the hub tries `accept` again after the descriptors ran out.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 impl Oracle {
-    /// Something was due at `due` and happens now.
-    fn late(&mut self, rule: &'static str, line: usize, due: Instant, now: Instant) {
+    /// Records how late something is that was due at `due` and happens at `now`, and fails the rule beyond the slack.
+    fn late(&mut self, rule: &'static str, conn: usize, due: Instant, now: Instant) {
         let late = now.since(due);
         let most = self.lateness.entry(rule).or_default();
         *most = (*most).max(late);
         if late > self.slack() {
-            self.fail(rule, Some(line), format!("{late:?} late"));
+            self.fail(rule, Some(conn), format!("{late:?} late"));
         }
     }
 
-    /// The hub takes a connection that the kernel had since `due`.
-    pub(super) fn accepted(&mut self, now: Instant, line: usize, due: Instant) {
-        self.watched[line].accepted = Some(now);
+    /// The hub accepts a connection that was in the kernel's queue since `due`.
+    pub(super) fn accepted(&mut self, now: Instant, conn: usize, due: Instant) {
+        self.watched[conn].accepted = Some(now);
         let due = if self.scenario.descriptors.is_some() { due + ACCEPT_RETRY } else { due };
-        self.late("connections are accepted at once", line, due, now);
+        self.late("a waiting connection is accepted at once", conn, due, now);
     }
 
-    /// A good key is let in at once where nothing stands against it.
-    pub(super) fn check_admission(&mut self, now: Instant, line: usize) {
-        let Some(received) = self.watched[line].asked_received.filter(|_| !self.watched[line].was_short) else {
+    /// A gateway got its ack: it must come at once after the upgrade request.
+    pub(super) fn check_admission(&mut self, now: Instant, conn: usize) {
+        let Some(received) = self.watched[conn].request_received.filter(|_| !self.watched[conn].was_blocked) else {
             return;
         };
         let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
-        self.late("a gateway is let in at once", line, received + lanes, now);
+        self.late("a gateway with a valid key gets its ack at once", conn, received + lanes, now);
     }
 
-    /// An event is whole in the kernel of a connection that takes all: it was not held up on the way.
-    pub(super) fn check_promptness(&mut self, now: Instant, line: usize, fact: usize) {
-        let watched = &self.watched[line];
-        let call = &self.ledger.calls[self.ledger.facts[fact].call];
-        let firm = watched.good && watched.leaving.is_none() && !watched.was_short;
-        // A batch is as long as it is, and its own lines wait for each other.
-        let single = matches!(call.asked, super::ledger::Asked::Publish(_));
+    /// A connection has got an event: on one that was never blocked it must come at once after the publish.
+    pub(super) fn check_promptness(&mut self, now: Instant, conn: usize, event: usize) {
+        let watched = &self.watched[conn];
+        let call = &self.ledger.calls[self.ledger.events[event].call];
+        let firm = watched.good && watched.leaving.is_none() && !watched.was_blocked;
+        // Not for batches: their lines wait for each other, so the time depends on the batch's length.
+        let single = matches!(call.kind, super::ledger::CallKind::Publish(_));
         if let Some(arrived) = call.arrived.filter(|_| firm && single && !call.early && self.drained.is_none()) {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
-            // Requests of one connection are served one after the other.
-            let call = self.ledger.facts[fact].call;
-            let asker = self.ledger.open.iter().find(|(_, calls)| calls.front() == Some(&call));
-            let Some((asker, _)) = asker else { return };
-            let before = self.watched[*asker].answered_at.unwrap_or_default();
-            let accepted = self.watched[*asker].accepted.unwrap_or_default();
+            // Requests of one connection are served one by one, so the time begins with the answer to the one before.
+            let call = self.ledger.events[event].call;
+            let publisher = self.ledger.open.iter().find(|(_, calls)| calls.front() == Some(&call));
+            let Some((publisher, _)) = publisher else { return };
+            let before = self.watched[*publisher].answered_at.unwrap_or_default();
+            let accepted = self.watched[*publisher].accepted.unwrap_or_default();
             let start = arrived.max(before).max(accepted);
-            self.late("an event reaches who takes it at once", line, start + lanes, now);
+            self.late("an event reaches a reading connection at once", conn, start + lanes, now);
         }
     }
 
-    pub(super) fn check_ping(&mut self, now: Instant, line: usize) {
-        self.sight("ping");
-        if self.watched[line].told.is_some() {
-            return self.fail("nothing follows a close frame", Some(line), "a ping".to_owned());
+    pub(super) fn check_ping(&mut self, now: Instant, conn: usize) {
+        self.cover("ping");
+        if self.watched[conn].close_sent.is_some() {
+            return self.fail("nothing follows a close frame", Some(conn), "a ping".to_owned());
         }
-        self.check_ping_gap(now, line);
-        self.watched[line].last_ping = now;
+        self.check_ping_gap(now, conn);
+        self.watched[conn].last_ping = now;
     }
 
-    fn check_ping_gap(&mut self, now: Instant, line: usize) {
-        let watched = &self.watched[line];
+    fn check_ping_gap(&mut self, now: Instant, conn: usize) {
+        let watched = &self.watched[conn];
         let interval = self.scenario.session.heartbeat.interval;
-        if watched.good && !watched.was_short && watched.leaving.is_none() && self.drained.is_none() {
+        if watched.good && !watched.was_blocked && watched.leaving.is_none() && self.drained.is_none() {
             let due = self.after_pause(watched.last_ping + interval);
-            self.late("pings are an interval apart at most", line, due, now);
+            self.late("pings are at most one interval apart", conn, due, now);
         }
     }
 
-    /// What falls due while the hub stands still is due when it goes on.
+    /// Moves a deadline that falls into a pause of the hub to the end of the pause.
     fn after_pause(&self, due: Instant) -> Instant {
         let pause = self.scenario.pause.map(|(from, until)| (Instant(START) + from, Instant(START) + until));
         pause.filter(|(from, until)| (*from..*until).contains(&due)).map_or(due, |(_, until)| until)
     }
 
     /// The hub has sent a FIN or a close frame, or closed the socket.
-    pub(super) fn ended(&mut self, now: Instant, line: usize, socket: &Socket) {
-        if self.watched[line].ended.is_none() {
-            self.check_stall(now, line, socket);
-            self.check_offered(now, line, socket);
-            self.check_leaving(now, line, socket);
+    pub(super) fn ended(&mut self, now: Instant, conn: usize, socket: &Socket) {
+        if self.watched[conn].ended.is_none() {
+            self.check_stall(now, conn, socket);
+            self.check_offered(now, conn, socket);
+            self.check_leaving(now, conn, socket);
         }
-        self.check_end_of(now, line);
+        self.check_end_of(now, conn);
     }
 
-    /// The hub says its last on a line, for the first time.
-    pub(super) fn check_end_of(&mut self, now: Instant, line: usize) {
-        if self.watched[line].ended.replace(now).is_some_and(|before| {
-            self.watched[line].ended = Some(before);
+    /// The hub has ended its side, by close frame, FIN or close; checks what must hold then, once for each connection.
+    pub(super) fn check_end_of(&mut self, now: Instant, conn: usize) {
+        if self.watched[conn].ended.replace(now).is_some_and(|before| {
+            self.watched[conn].ended = Some(before);
             true
         }) {
             return;
         }
-        if self.watched[line].ack.is_some() {
-            self.check_ping_gap(now, line);
-            self.check_drain(now, line);
-            self.check_silence(now, line);
-            self.check_good(line);
-            self.check_delivered(now, line);
-            self.check_revocation(now, line);
+        if self.watched[conn].ack.is_some() {
+            self.check_ping_gap(now, conn);
+            self.check_drain(now, conn);
+            self.check_silence(now, conn);
+            self.check_good(conn);
+            self.check_delivered(now, conn);
+            self.check_revocation(now, conn);
         } else {
-            self.check_patience(now, line);
+            self.check_patience(now, conn);
         }
     }
 
-    /// A silent peer is closed at its time, not before and not after.
-    fn check_silence(&mut self, now: Instant, line: usize) {
+    /// A silent peer is closed at the heartbeat timeout (plus the busy grace), not before and not after.
+    fn check_silence(&mut self, now: Instant, conn: usize) {
         let heartbeat = self.scenario.session.heartbeat;
-        let watched = &self.watched[line];
+        let watched = &self.watched[conn];
         let Some(last) = watched.last_received.filter(|_| self.drained.is_none()) else { return };
         let life = last.max(watched.ack.map_or(last, |ack| ack.at));
-        // Who closes, or is closed for another reason, has so long to take what is on its way.
-        let closing = watched.was_short_since(Instant(now.0.saturating_sub(1_000)))
-            || (watched.leaving.is_some() && !matches!(self.scenario.manners[line].ending, Ending::Vanish))
-            || !watched.good && self.scenario.manners[line].misbehaviour != Misbehaviour::None;
+        // A peer that is closing, or was closed for another reason, gets the close deadline on top to take the last
+        // bytes.
+        let closing = watched.was_blocked_since(Instant(now.0.saturating_sub(1_000)))
+            || (watched.leaving.is_some() && !matches!(self.scenario.profiles[conn].ending, Ending::Vanish))
+            || !watched.good && self.scenario.profiles[conn].misbehaviour != Misbehaviour::None;
         let more = if closing { limits::CLOSE_DEADLINE } else { Duration::ZERO };
         let due = life + heartbeat.timeout + heartbeat.busy_grace + more;
-        self.late("a silent peer is closed at its time", line, due, now);
-        let watched = &self.watched[line];
-        // A frame that tells the hub's own reason: who had been heard of lately was not silent.
-        let silent = watched.told.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
+        self.late("a silent peer is closed at the heartbeat timeout", conn, due, now);
+        let watched = &self.watched[conn];
+        // Code 1001 without a drain means the heartbeat. Not checked under TLS: part of a record is
+        // received, but is no sign of life yet.
+        let silent = watched.close_sent.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
         let silence = now.since(last);
         if silent && !self.scenario.tls && silence < heartbeat.timeout {
-            self.fail("a silent peer is closed at its time", Some(line), format!("after {silence:?}"));
+            self.fail("a silent peer is closed at the heartbeat timeout", Some(conn), format!("after {silence:?}"));
         }
-        let there = self.scenario.manners[line].conduct.is_perfect() || self.scenario.strict;
-        if silent && there && !self.scenario.tls && silence < heartbeat.timeout + heartbeat.busy_grace {
-            self.fail("a peer whose kernel acknowledges has its grace", Some(line), format!("after {silence:?}"));
+        let is_alive = self.scenario.profiles[conn].conditions.is_perfect() || self.scenario.strict;
+        if silent && is_alive && !self.scenario.tls && silence < heartbeat.timeout + heartbeat.busy_grace {
+            self.fail("a peer whose kernel acknowledges gets the busy grace", Some(conn), format!("after {silence:?}"));
         }
     }
 
-    /// A peer was taken for dead: it must not have answered every ping that reached it.
-    pub(super) fn check_answered_pings(&mut self, line: usize) {
-        let (watched, manner) = (&self.watched[line], &self.scenario.manners[line]);
-        let answers = manner.pongs && manner.reading == Reading::Eager && manner.misbehaviour == Misbehaviour::None;
+    /// The engine reports a heartbeat timeout: the peer must not be one that answers every ping.
+    pub(super) fn check_answered_pings(&mut self, conn: usize) {
+        let (watched, profile) = (&self.watched[conn], &self.scenario.profiles[conn]);
+        let answers = profile.pongs && profile.reading == Reading::Eager && profile.misbehaviour == Misbehaviour::None;
         if self.scenario.strict && answers && watched.leaving.is_none() {
-            self.fail("a peer that answers its pings is not closed", Some(line), String::new());
+            self.fail("a peer that answers its pings is not closed", Some(conn), String::new());
         }
     }
 
-    /// A peer that gives no reason is not closed.
-    fn check_good(&mut self, line: usize) {
-        let watched = &self.watched[line];
-        let revoked = watched.key.is_some_and(|key| self.roster.end_of(key).begun.is_some());
+    /// A well-behaved peer with a valid key is closed only in a drain.
+    fn check_good(&mut self, conn: usize) {
+        let watched = &self.watched[conn];
+        let revoked = watched.key.is_some_and(|key| self.roster.removal_of(key).begun.is_some());
         if watched.good && watched.leaving.is_none() && !revoked && self.drained.is_none() {
-            let told = watched.told;
-            self.fail("a good peer is not closed", Some(line), format!("{told:?}"));
+            let close_sent = watched.close_sent;
+            self.fail("a well-behaved peer is not closed", Some(conn), format!("{close_sent:?}"));
         }
     }
 
-    /// What was answered a second ago is whole on a connection that takes all.
-    pub(super) fn check_delivered(&mut self, now: Instant, line: usize) {
-        let watched = &self.watched[line];
+    /// A connection that was never blocked has every event whose publish was answered more than a second ago.
+    pub(super) fn check_delivered(&mut self, now: Instant, conn: usize) {
+        let watched = &self.watched[conn];
         let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
-        if !watched.good || watched.was_short || self.roster.end_of(key).begun.is_some() {
+        if !watched.good || watched.was_blocked || self.roster.removal_of(key).begun.is_some() {
             return;
         }
         let gateway = self.roster.keys[key].gateway;
         let until = watched.leaving.unwrap_or(now);
         let seen = watched.seen;
-        let missing = self.ledger.facts.iter().filter(|fact| fact.gateway == gateway).find_map(|fact| {
-            let Fate::Told(told) = &fact.fate else { return None };
-            let old = told.at + Duration::from_secs(1) < until && told.at > ack.at;
-            fact.offset.filter(|offset| old && *offset > seen && *offset > ack.offset)
+        let missing = self.ledger.events.iter().filter(|event| event.gateway == gateway).find_map(|event| {
+            let Outcome::Answered(counts) = &event.outcome else { return None };
+            let old = counts.at + Duration::from_secs(1) < until && counts.at > ack.at;
+            event.offset.filter(|offset| old && *offset > seen && *offset > ack.offset)
         });
         if let Some(offset) = missing {
-            self.fail("nothing is lost between ack and close", Some(line), format!("{offset} is missing after {seen}"));
+            self.fail(
+                "no event is lost between ack and close",
+                Some(conn),
+                format!("offset {offset} is missing, {seen} is the last"),
+            );
         }
     }
 
-    /// A revoked key's connections end within a second where their peers read.
-    fn check_revocation(&mut self, now: Instant, line: usize) {
-        let watched = &self.watched[line];
+    /// A revoked key's connections end within a second; outside of strict worlds only if their peers read.
+    fn check_revocation(&mut self, now: Instant, conn: usize) {
+        let watched = &self.watched[conn];
         let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
-        let end = self.roster.end_of(key);
+        let end = self.roster.removal_of(key);
         let since = if self.scenario.strict { end.begun } else { end.committed };
         let Some(committed) = since.filter(|at| *at <= now) else { return };
-        self.sight("revoked with connections");
-        let watched = &self.watched[line];
-        let unread = watched.was_short_since(committed) && !self.scenario.strict;
+        self.cover("revoked with connections");
+        let watched = &self.watched[conn];
+        let unread = watched.was_blocked_since(committed) && !self.scenario.strict;
         let left = watched.leaving.is_some() && !self.scenario.strict;
         if !unread && !left && self.drained.is_none() {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
             let due = committed.max(ack.at) + REVOCATION + lanes;
-            let watched = &self.watched[line];
+            let watched = &self.watched[conn];
             if now > due {
-                let text = format!("{:?} after the change; short since {:?}", now.since(committed), watched.short);
-                self.fail("a revoked key's connections end within a second", Some(line), text);
+                let text =
+                    format!("{:?} after the change; short since {:?}", now.since(committed), watched.blocked_since);
+                self.fail("a revoked key's connections end within a second", Some(conn), text);
             }
         }
     }
 
-    /// Who says nothing, or only a part of it, has so much time.
-    fn check_patience(&mut self, now: Instant, line: usize) {
-        let watched = &self.watched[line];
-        let manner = &self.scenario.manners[line];
+    /// A connection that never became a gateway's: an unfinished head and an idle connection end at their deadlines,
+    /// not earlier.
+    fn check_patience(&mut self, now: Instant, conn: usize) {
+        let watched = &self.watched[conn];
+        let profile = &self.scenario.profiles[conn];
         let Some(accepted) = watched.accepted.filter(|_| self.drained.is_none() && !watched.made_room) else { return };
-        let asked = watched.asked_received.is_some() || watched.answered_at.is_some();
-        if !asked && manner.misbehaviour == Misbehaviour::HalfHead && watched.leaving.is_none() {
+        let asked = watched.request_received.is_some() || watched.answered_at.is_some();
+        if !asked && profile.misbehaviour == Misbehaviour::HalfHead && watched.leaving.is_none() {
             let due = accepted + self.scenario.session.handshake_deadline;
-            // The last words of the hub may have to wait for the socket.
-            let due = if watched.was_short { due + self.scenario.session.write_deadline } else { due };
-            self.late("a handshake has its time and not more", line, due, now);
-            if now + Duration::from_millis(1) < due && !self.watched[line].was_short {
-                self.fail("a handshake has its time and not more", Some(line), format!("{:?} early", due.since(now)));
+            // The 408 may have to wait for a blocked socket.
+            let due = if watched.was_blocked { due + self.scenario.session.write_deadline } else { due };
+            self.late("an unfinished handshake is closed at its deadline", conn, due, now);
+            if now + Duration::from_millis(1) < due && !self.watched[conn].was_blocked {
+                self.fail(
+                    "an unfinished handshake is closed at its deadline",
+                    Some(conn),
+                    format!("{:?} early", due.since(now)),
+                );
             }
         }
-        let idle = self.ledger.waiting(line) == 0 && watched_idle(&self.watched[line]);
-        if let Some(answered) = self.watched[line].answered_at.filter(|_| idle) {
+        let idle = self.ledger.waiting(conn) == 0 && watched_idle(&self.watched[conn]);
+        if let Some(answered) = self.watched[conn].answered_at.filter(|_| idle) {
             let due = answered + limits::HTTP_IDLE_DEADLINE;
-            self.late("an idle connection has its time and not more", line, due, now);
-            // The time runs from when the answer was given, a visit or two before it was written.
+            self.late("an idle HTTP connection is closed at its deadline", conn, due, now);
+            // The hub's timer starts when it computes the answer, a visit or two before the kernel takes it.
             if now + Duration::from_millis(10) < due {
                 self.fail(
-                    "an idle connection has its time and not more",
-                    Some(line),
+                    "an idle HTTP connection is closed at its deadline",
+                    Some(conn),
                     format!("{:?} early", due.since(now)),
                 );
             } else {
-                self.sight("idle connection closed");
+                self.cover("idle connection closed");
             }
         }
     }
 
-    /// A socket that takes bytes again is written to, for something was left over.
-    pub(super) fn check_offered(&mut self, now: Instant, line: usize, socket: &Socket) {
-        if let Some(offered) = socket.offered_since {
-            // It may be on its way to another core.
+    /// The hub writes to a socket that has become writable: at once, because bytes were left over.
+    pub(super) fn check_offered(&mut self, now: Instant, conn: usize, socket: &Socket) {
+        if let Some(offered) = socket.writable_since {
+            // The socket may be in a handoff to another core.
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
-            self.late("a socket that takes bytes again is written to", line, offered + lanes, now);
+            self.late("a socket that becomes writable is written to at once", conn, offered + lanes, now);
         }
     }
 
-    /// A core has looked at its control lane at `before`, and does so again: nothing holds up a round for long.
+    /// A core takes from its control lane, as it did at `before`: the round between must be short.
     pub(super) fn check_round(&mut self, now: Instant, before: Instant) {
         let took = now.since(before);
         let most = self.lateness.entry(ROUND).or_default();
@@ -254,81 +270,83 @@ impl Oracle {
         }
     }
 
-    /// In a drain, whoever takes all is told so by the end of the window.
-    fn check_drain(&mut self, now: Instant, line: usize) {
+    /// In a drain, each well-behaved connection gets a close frame before the end of the window.
+    fn check_drain(&mut self, now: Instant, conn: usize) {
         let Some(drained) = self.drained else { return };
-        let watched = &self.watched[line];
-        if watched.good && !watched.was_short && watched.leaving.is_none() {
-            if watched.told.is_none() {
-                return self.fail("a drain tells whoever it closes", Some(line), String::new());
+        let watched = &self.watched[conn];
+        if watched.good && !watched.was_blocked && watched.leaving.is_none() {
+            if watched.close_sent.is_none() {
+                return self.fail("a drain sends every connection a close frame", Some(conn), String::new());
             }
-            // Some are told while others still join: the window begins with the order to drain.
+            // The window begins with the order to drain, not with a connection's ack: some connect after it.
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
             let due = drained + self.scenario.drain_window + lanes;
-            self.late("a drain closes all within its window", line, due, now);
+            self.late("a drain closes every connection within its window", conn, due, now);
         }
     }
 
-    /// A socket that takes nothing is closed at its time.
-    fn check_stall(&mut self, now: Instant, line: usize, socket: &Socket) {
-        let Some(short) = socket.short_since.filter(|_| self.drained.is_none()) else { return };
+    /// A socket that stays blocked is closed at the write deadline.
+    fn check_stall(&mut self, now: Instant, conn: usize, socket: &Socket) {
+        let Some(short) = socket.blocked_since.filter(|_| self.drained.is_none()) else { return };
         let deadline = self.scenario.session.write_deadline;
-        // What the peer has acknowledged since gives the socket its whole deadline once more.
+        // Bytes that the peer acknowledged after the block restart the deadline; the hub may notice only when the first
+        // ends.
         let due = if socket.arrived_at > short { socket.arrived_at + deadline * 2 } else { short + deadline };
-        self.late("a stalled socket is closed at its time", line, due, now);
+        self.late("a stalled socket is closed at the write deadline", conn, due, now);
         if now >= due {
-            self.sight("write deadline");
+            self.cover("write deadline");
         }
     }
 
-    /// A peer that has gone is noticed.
-    fn check_leaving(&mut self, now: Instant, line: usize, socket: &Socket) {
+    /// The hub handles a FIN or RST of the peer at once.
+    fn check_leaving(&mut self, now: Instant, conn: usize, socket: &Socket) {
         let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
-        let watched = &self.watched[line];
-        let free = watched.short.is_none() && !watched.was_short_since(Instant(now.0.saturating_sub(1_000_000)));
+        let watched = &self.watched[conn];
+        let free =
+            watched.blocked_since.is_none() && !watched.was_blocked_since(Instant(now.0.saturating_sub(1_000_000)));
         let streaming = watched.ack.is_some() && free && watched.leaving.is_some();
         let since = watched.ack.map_or(now, |ack| ack.at);
-        let misbehaviour = self.scenario.manners[line].misbehaviour;
-        let flood = matches!(misbehaviour, Misbehaviour::PingFlood | Misbehaviour::Chatter);
+        let misbehaviour = self.scenario.profiles[conn].misbehaviour;
+        let flood = matches!(misbehaviour, Misbehaviour::PingFlood | Misbehaviour::MessageFlood);
         let gone = match (socket.reset, socket.fin) {
             (Some(reset), _) if watched.accepted.is_some() => Some(reset.max(watched.accepted.unwrap_or(reset))),
             (None, Some(fin)) if streaming && !flood && self.drained.is_none() => Some(fin.max(since)),
             _ => None,
         };
         if let Some(gone) = gone {
-            self.late("a peer that has gone is noticed", line, gone + lanes, now);
+            self.late("a FIN or RST of the peer is handled at once", conn, gone + lanes, now);
         }
     }
 
-    /// The hub has let the socket go.
-    pub(super) fn closed(&mut self, now: Instant, line: usize, socket: &Socket) {
-        self.ended(now, line, socket);
-        self.watched[line].closed = Some(now);
-        let watched = &self.watched[line];
-        let waiting = self.ledger.open.get(&line).into_iter().flatten();
+    /// The hub has closed the socket.
+    pub(super) fn closed(&mut self, now: Instant, conn: usize, socket: &Socket) {
+        self.ended(now, conn, socket);
+        self.watched[conn].closed = Some(now);
+        let watched = &self.watched[conn];
+        let waiting = self.ledger.open.get(&conn).into_iter().flatten();
         let unanswered = waiting.filter(|call| self.ledger.calls[**call].received.is_some()).count();
         let last = watched.last_answer && !self.scenario.strict;
         let excused = last || self.drained.is_some() || socket.reset.is_some() || !watched.good;
         let left = watched.leaving.is_some() && !self.scenario.strict;
         if unanswered > 0 && !excused && !left {
-            self.fail("every request is answered", Some(line), format!("{unanswered} are not"));
+            self.fail("every request is answered", Some(conn), format!("{unanswered} are not"));
         }
-        // A FIN behind a close frame is noticed at once; without one the hub waits for a moment.
-        let told = self.watched[line].told.map(|(_, at)| at);
-        let free = told.is_some_and(|told| !self.watched[line].was_short_since(told));
-        if let Some(told) = told.filter(|_| free && self.drained.is_none()) {
-            let most = told + limits::CLOSE_DEADLINE + LINGER + SLACK;
-            self.late("a closed connection goes", line, most, now);
+        // After its close frame the hub waits for the peer's close frame and FIN, but not longer than their deadlines.
+        let closed = self.watched[conn].close_sent.map(|(_, at)| at);
+        let free = closed.is_some_and(|at| !self.watched[conn].was_blocked_since(at));
+        if let Some(closed) = closed.filter(|_| free && self.drained.is_none()) {
+            let most = closed + limits::CLOSE_DEADLINE + LINGER + SLACK;
+            self.late("a connection is gone soon after its close frame", conn, most, now);
         }
     }
 }
 
-/// Each kind of work has its share of a round; what one visit takes beyond it is in this, for turns that cost fifty times as
-/// much.
-const ROUND: &str = "a round is short";
+/// The shares of a round add up to much less; the rest is for one visit that overruns its share in worlds where each
+/// call costs up to fifty times as much.
+const ROUND: &str = "a core's round takes at most 20 ms";
 const ROUND_MAX: Duration = Duration::from_millis(20);
 
-/// Silence behind the close handshake: our FIN, and a second for the peer's.
+/// After the close handshake the hub sends its FIN and waits this long for the peer's.
 const LINGER: Duration = Duration::from_secs(1);
 
 fn watched_idle(watched: &super::oracle::Watched) -> bool {
@@ -336,33 +354,35 @@ fn watched_idle(watched: &super::oracle::Watched) -> bool {
 }
 
 impl Oracle {
-    /// What the hub keeps for a connection is bounded, also where its peer takes nothing.
-    pub(super) fn check_memory(&mut self, now: Instant, line: usize, held: &crate::engine::Held) {
+    /// The hub's memory for a connection is bounded, even while its peer reads nothing.
+    pub(super) fn check_memory(&mut self, now: Instant, conn: usize, held: &crate::engine::Held) {
         let answers = self.scenario.answer_bytes_max;
         if held.session_bytes > super::world::SESSION_BYTES_MAX + answers {
-            let text = format!("{} bytes of its session", held.session_bytes);
-            self.fail("the memory of a connection is bounded", Some(line), text);
+            let text = format!("the session holds {} bytes", held.session_bytes);
+            self.fail("the memory of a connection is bounded", Some(conn), text);
         }
-        self.watched[line].unfinished_bytes = held.unfinished_bytes;
+        self.watched[conn].unfinished_bytes = held.unfinished_bytes;
         if self.scenario.strict {
-            self.check_unfinished(line);
+            self.check_unfinished(conn);
         }
-        let watched = &mut self.watched[line];
+        let watched = &mut self.watched[conn];
         let grown = held.outbox_bytes > std::mem::replace(&mut watched.outbox_bytes, held.outbox_bytes);
-        let blocked = watched.short.is_some() && now.since(watched.blocked) > limits::OUTBOX_PATIENCE + SLACK;
+        let blocked =
+            watched.blocked_since.is_some() && now.since(watched.last_progress) > limits::OUTBOX_PATIENCE + SLACK;
         let most = self.scenario.outbox_bytes_max + 2 * self.scenario.event_bytes_max + limits::WRITE_BATCH_BYTES;
         if grown && blocked && held.outbox_bytes > most {
-            let text = format!("{} bytes of events wait for a socket that takes none", held.outbox_bytes);
-            self.fail("the memory of a connection is bounded", Some(line), text);
+            let text = format!("the outbox of a blocked socket grew to {} bytes", held.outbox_bytes);
+            self.fail("the memory of a connection is bounded", Some(conn), text);
         }
     }
 
-    /// What one gateway's key has begun to send, over all of its connections.
-    fn check_unfinished(&mut self, line: usize) {
+    /// Checks the unfinished request bodies of one key, summed over all connections: in no strict world
+    /// do two keys have any.
+    fn check_unfinished(&mut self, conn: usize) {
         let sum: usize =
             self.watched.iter().filter(|watched| watched.closed.is_none()).map(|it| it.unfinished_bytes).sum();
         if sum > 2 * limits::MANIFEST_BYTES_MAX {
-            self.fail("unfinished bodies of one gateway are bounded", Some(line), format!("{sum} bytes"));
+            self.fail("unfinished bodies of one gateway are bounded", Some(conn), format!("{sum} bytes"));
         }
     }
 }

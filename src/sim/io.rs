@@ -1,8 +1,8 @@
-//! The engine's `Io` in a simulated world: each call takes time of its core, and what it does is seen from then on.
+//! The engine's `Io` in a simulated world: each call advances the core's clock, and takes effect at the new time.
 
 use super::{
     lanes::Message,
-    net::{Net, What},
+    net::{Net, Step},
     store::{Job, Receipt},
 };
 use crate::{
@@ -12,44 +12,44 @@ use crate::{
 };
 use std::{cell::RefCell, io, rc::Rc};
 
-/// One core's way into the world.
+/// One core's access to the world.
 pub(super) struct SimIo {
     pub(super) net: Rc<RefCell<Net>>,
     pub(super) core: usize,
 }
 
-/// A socket that a core holds, or that is on its way between two.
+/// A socket that a core holds, or that is in a handoff between two cores.
 pub(super) struct SimSocket {
-    line: usize,
+    conn: usize,
     dropped: Option<Rc<RefCell<Vec<usize>>>>,
 }
 
 impl SimSocket {
-    pub(super) fn line(&self) -> usize {
-        self.line
+    pub(super) fn conn(&self) -> usize {
+        self.conn
     }
 }
 
 impl Drop for SimSocket {
     fn drop(&mut self) {
         if let Some(dropped) = &self.dropped {
-            dropped.borrow_mut().push(self.line);
+            dropped.borrow_mut().push(self.conn);
         }
     }
 }
 
-/// What calls cost, in nanoseconds, before the world's own factor.
+/// Costs of the calls in nanoseconds; the world multiplies them by its own factor.
 mod cost {
-    /// A look at the clock, with the computing of the visit that it ends.
+    /// Reading the clock. The engine does that once per visit, so the visit's computing time is in it.
     pub(super) const NOW: u64 = 6_000;
     pub(super) const ACCEPT: u64 = 20_000;
     pub(super) const NO_ACCEPT: u64 = 1_000;
     pub(super) const ATTACH: u64 = 1_500;
     pub(super) const RECEIVE: u64 = 1_500;
     pub(super) const SEND: u64 = 4_000;
-    /// A thousand bytes of either.
+    /// Additional cost of 1,000 bytes received or sent.
     pub(super) const KILOBYTE: u64 = 250;
-    /// A flight of a TLS handshake.
+    /// Additional cost of a read that carries a flight of the TLS handshake.
     pub(super) const HANDSHAKE: u64 = 120_000;
     pub(super) const CLOSE: u64 = 5_000;
     pub(super) const PEER: u64 = 1_000;
@@ -58,11 +58,11 @@ mod cost {
     pub(super) const NOTICE: u64 = 500;
 }
 
-/// Flights of a handshake that cost much.
+/// Reads at the beginning of a TLS connection that cost as much as a handshake flight.
 const HANDSHAKE_READS: u32 = 2;
 
 impl SimIo {
-    /// Lets time pass on this core; a pause of the hub falls into whatever it does then.
+    /// Advances the core's clock. If it then is inside the hub's pause, the call returns only after the pause.
     fn spend(&self, nanos: u64) -> Instant {
         let net = &mut *self.net.borrow_mut();
         let core = &mut net.cores[self.core];
@@ -112,40 +112,40 @@ impl Io for SimIo {
         let (now, mut net) = self.now_spent(if waits { cost::ACCEPT } else { cost::NO_ACCEPT });
         let net = &mut *net;
         if waits && (!net.descriptors.0 || net.open_sockets() >= net.scenario.sockets_max) {
-            net.oracle.sight("no descriptor");
+            net.oracle.cover("no descriptor");
             return Accepted::Exhausted(io::Error::from_raw_os_error(24));
         }
-        let Some(line) = net.cores[self.core].waiting.pop_front() else { return Accepted::Blocked };
-        let state = &mut net.lines[line];
+        let Some(conn) = net.cores[self.core].waiting.pop_front() else { return Accepted::Blocked };
+        let state = &mut net.conns[conn];
         state.accepted = Some(now);
-        net.trace.add(now, Some(line), || format!("accepted by core {}", self.core));
-        net.oracle.accepted(now, line, state.connected.unwrap_or(now).max(net.descriptors.1));
-        let socket = SimSocket { line, dropped: Some(Rc::clone(&net.dropped)) };
-        Accepted::Socket { socket, peer: state.address, side: net.oracle.side(line) }
+        net.trace.add(now, Some(conn), || format!("accepted by core {}", self.core));
+        net.oracle.accepted(now, conn, state.connected.unwrap_or(now).max(net.descriptors.1));
+        let socket = SimSocket { conn, dropped: Some(Rc::clone(&net.dropped)) };
+        Accepted::Socket { socket, peer: state.address, side: net.oracle.side(conn) }
     }
 
     fn stop_accepting(&mut self) {
         let net = &mut *self.net.borrow_mut();
         let now = net.cores[self.core].now();
         net.cores[self.core].listening = false;
-        for line in std::mem::take(&mut net.cores[self.core].waiting) {
-            net.lines[line].socket.reset = Some(now);
-            net.close(line, now);
+        for conn in std::mem::take(&mut net.cores[self.core].waiting) {
+            net.conns[conn].socket.reset = Some(now);
+            net.close(conn, now);
         }
     }
 
     fn attach(&mut self, socket: &mut SimSocket, key: LinkKey) -> bool {
         let (now, mut net) = self.now_spent(cost::ATTACH);
-        net.lines[socket.line].owner = Some((self.core, key));
-        // What is ready already is reported.
-        net.mark(socket.line, now);
+        net.conns[socket.conn].owner = Some((self.core, key));
+        // Like EPOLL_CTL_ADD: an event that is pending when the socket is registered is reported.
+        net.mark(socket.conn, now);
         true
     }
 
     fn receive(&mut self, socket: &mut SimSocket, room: &mut [u8]) -> Received {
-        let line = socket.line;
+        let conn = socket.conn;
         let (handshake, bytes) = {
-            let state = &mut self.net.borrow_mut().lines[line];
+            let state = &mut self.net.borrow_mut().conns[conn];
             let handshake = state.client.is_tls() && state.handshakes < HANDSHAKE_READS && state.socket.unread() > 0;
             state.handshakes += u32::from(handshake);
             (handshake, state.socket.unread().min(room.len()) as u64)
@@ -153,34 +153,34 @@ impl Io for SimIo {
         let hello = if handshake { cost::HANDSHAKE } else { 0 };
         let (now, mut net) = self.now_spent(cost::RECEIVE + bytes * cost::KILOBYTE / 1_000 + hello);
         let net = &mut *net;
-        let received = net.lines[line].socket.read(room);
-        net.trace.add(now, Some(line), || format!("core {} reads {received:?}", self.core));
+        let received = net.conns[conn].socket.read(room);
+        net.trace.add(now, Some(conn), || format!("core {} reads {received:?}", self.core));
         if let Received::Bytes(_) = received {
-            net.oracle.received(now, line, net.lines[line].socket.received);
-            // The peer's kernel may send what had no room here.
-            net.schedule_turn(line, now);
+            net.oracle.received(now, conn, net.conns[conn].socket.received);
+            // The read has opened the receive window, so the peer may go on sending.
+            net.schedule_turn(conn, now);
         }
         received
     }
 
     fn send(&mut self, socket: &mut SimSocket, bytes: &[u8]) -> Sent {
-        let line = socket.line;
+        let conn = socket.conn;
         let (now, mut net) = self.now_spent(cost::SEND + bytes.len() as u64 * cost::KILOBYTE / 1_000);
         let net = &mut *net;
-        if net.lines[line].socket.hub_shut {
-            net.oracle.fail("nothing follows a FIN", Some(line), format!("{} bytes", bytes.len()));
+        if net.conns[conn].socket.hub_shut {
+            net.oracle.fail("nothing follows a FIN", Some(conn), format!("{} bytes", bytes.len()));
         }
-        net.oracle.check_offered(now, line, &net.lines[line].socket);
-        let sent = net.lines[line].socket.write(now, bytes.len(), &mut net.rng);
-        net.trace.add(now, Some(line), || format!("core {} sends {sent:?} of {}", self.core, bytes.len()));
+        net.oracle.check_offered(now, conn, &net.conns[conn].socket);
+        let sent = net.conns[conn].socket.write(now, bytes.len(), &mut net.rng);
+        net.trace.add(now, Some(conn), || format!("core {} sends {sent:?} of {}", self.core, bytes.len()));
         if let Sent::Took(took) = sent {
             if took < bytes.len() {
-                net.oracle.short(now, line, took > 0);
+                net.oracle.write_was_short(now, conn, took > 0);
             } else {
-                net.oracle.flows(now, line);
+                net.oracle.write_was_whole(now, conn);
             }
-            net.look_at(now, line, &bytes[..took]);
-            net.keep_moving(line, now);
+            net.observe_sent(now, conn, &bytes[..took]);
+            net.keep_moving(conn, now);
         }
         sent
     }
@@ -188,36 +188,36 @@ impl Io for SimIo {
     fn shutdown_write(&mut self, socket: &mut SimSocket) {
         let (now, mut net) = self.now_spent(cost::PEER);
         let net = &mut *net;
-        let state = &mut net.lines[socket.line];
+        let state = &mut net.conns[socket.conn];
         state.socket.hub_shut = true;
-        net.trace.add(now, Some(socket.line), || "FIN of the hub".to_owned());
+        net.trace.add(now, Some(socket.conn), || "the hub sends a FIN".to_owned());
         if !state.client.is_whole() {
-            net.oracle.fail("a FIN stands behind whole frames", Some(socket.line), String::new());
+            net.oracle.fail("a FIN follows a whole frame", Some(socket.conn), String::new());
         }
-        net.oracle.ended(now, socket.line, &net.lines[socket.line].socket);
-        net.turn_of(socket.line, now);
+        net.oracle.ended(now, socket.conn, &net.conns[socket.conn].socket);
+        net.wake_peer(socket.conn, now);
     }
 
     fn peer(&mut self, socket: &SimSocket) -> PeerState {
         let (now, mut net) = self.now_spent(cost::PEER);
-        net.lines[socket.line].socket.state(now)
+        net.conns[socket.conn].socket.state(now)
     }
 
     fn close(&mut self, mut socket: SimSocket, how: Ending) {
         socket.dropped = None;
         let (now, mut net) = self.now_spent(cost::CLOSE);
         if how == Ending::Abort {
-            net.lines[socket.line].socket.abort();
+            net.conns[socket.conn].socket.abort();
         }
-        net.close(socket.line, now);
+        net.close(socket.conn, now);
     }
 
     fn detach(&mut self, socket: SimSocket) -> SimSocket {
         let (_, mut net) = self.now_spent(cost::ATTACH);
-        let line = socket.line;
-        net.lines[line].owner = None;
-        net.unmark(self.core, line);
-        net.oracle.sight("handoff");
+        let conn = socket.conn;
+        net.conns[conn].owner = None;
+        net.unmark(self.core, conn);
+        net.oracle.cover("handoff");
         drop(net);
         socket
     }
@@ -241,16 +241,16 @@ impl Io for SimIo {
         let (now, mut net) = self.now_spent(cost::LANE);
         let net = &mut *net;
         if op.makes_a_change() && net.cores.iter().any(|core| core.lanes.is_full(Lane::Control)) {
-            net.oracle.sight("a core is behind");
+            net.oracle.cover("a control lane is full");
             return false;
         }
         let job = Job { op, asker: ShardId(self.core as u16), key };
         let Some(due) = net.store.submit(now, job, &mut net.rng) else {
-            net.oracle.sight("the store's queue is full");
+            net.oracle.cover("the store's queue is full");
             return false;
         };
         if let Some(due) = due {
-            net.schedule(due, What::Store);
+            net.schedule(due, Step::Store);
         }
         true
     }
@@ -259,8 +259,8 @@ impl Io for SimIo {
         let now = self.net.borrow().cores[self.core].now();
         if lane == Lane::Control {
             let net = &mut *self.net.borrow_mut();
-            if let Some(looked) = net.cores[self.core].looked.replace(now) {
-                net.oracle.check_round(now, looked);
+            if let Some(control_taken_at) = net.cores[self.core].control_taken_at.replace(now) {
+                net.oracle.check_round(now, control_taken_at);
             }
         }
         let message = self.net.borrow_mut().cores[self.core].lanes.take(now, lane);

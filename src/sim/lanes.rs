@@ -1,4 +1,5 @@
-//! The three lanes of each core: with a delay, in order for each pair of cores. That of control is never full.
+//! The three lanes into each core. Messages are delayed, and stay in order for each sender. The control lane never
+//! refuses a message.
 
 use super::{io::SimSocket, rng::Rng, store::Receipt};
 use crate::{
@@ -7,26 +8,26 @@ use crate::{
 };
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 
-/// What travels between cores.
+/// A message to a core.
 pub(super) type Message = Incoming<SimSocket, Rc<Receipt>>;
 
-/// One way into a core.
-pub(super) struct Way {
+/// One lane: its messages in the order of their arrival.
+pub(super) struct LaneQueue {
     queue: VecDeque<(Instant, Message)>,
-    /// When the last message of each sender arrives.
+    /// The arrival of each sender's last message; the next must not overtake it.
     last: Vec<Instant>,
     max: usize,
 }
 
-/// A core's inbox.
+/// The lanes into one core.
 pub(super) struct Lanes {
-    ways: [Way; 3],
+    queues: [LaneQueue; 3],
     delay_max: u64,
-    /// The core has ended: nothing gets in any more.
+    /// The core has ended: every message is refused.
     closed: bool,
 }
 
-/// Who is no core: the store and the server.
+/// The sender's number for the store and the server; core `n` is number `n` + 1.
 pub(super) const OUTSIDE: usize = 0;
 
 const fn index(lane: Lane) -> usize {
@@ -38,13 +39,13 @@ const fn index(lane: Lane) -> usize {
 }
 
 impl Lanes {
-    /// Lanes of a hub of so many cores with these bounds, in the order control, replies, requests.
+    /// Lanes with these bounds (control, replies, requests) in a hub of `cores` cores.
     pub(super) fn new(cores: usize, max: [usize; 3], delay_max: u64) -> Self {
-        let way = |max| Way { queue: VecDeque::new(), last: vec![Instant(0); cores + 1], max };
-        Self { ways: max.map(way), delay_max, closed: false }
+        let queue = |max| LaneQueue { queue: VecDeque::new(), last: vec![Instant(0); cores + 1], max };
+        Self { queues: max.map(queue), delay_max, closed: false }
     }
 
-    /// Sends; returns when it arrives, or the message where the lane is full or the core has ended.
+    /// Sends a message and returns when it arrives; gives it back if the lane is full or the core has ended.
     pub(super) fn send(
         &mut self,
         now: Instant,
@@ -53,37 +54,37 @@ impl Lanes {
         message: Message,
         rng: &mut Rng,
     ) -> Result<Instant, Message> {
-        let way = &mut self.ways[index(lane)];
-        if self.closed || (lane != Lane::Control && way.queue.len() >= way.max) {
+        let queue = &mut self.queues[index(lane)];
+        if self.closed || (lane != Lane::Control && queue.queue.len() >= queue.max) {
             return Err(message);
         }
-        let due = (now + Duration::from_micros(rng.below(self.delay_max + 1))).max(way.last[from]);
-        way.last[from] = due;
-        let place = way.queue.iter().rposition(|(at, _)| *at <= due).map_or(0, |place| place + 1);
-        way.queue.insert(place, (due, message));
+        let due = (now + Duration::from_micros(rng.below(self.delay_max + 1))).max(queue.last[from]);
+        queue.last[from] = due;
+        let place = queue.queue.iter().rposition(|(at, _)| *at <= due).map_or(0, |place| place + 1);
+        queue.queue.insert(place, (due, message));
         Ok(due)
     }
 
-    /// The next message of a lane that has arrived.
+    /// Takes the next message of a lane, if one has arrived.
     pub(super) fn take(&mut self, now: Instant, lane: Lane) -> Option<Message> {
-        let way = &mut self.ways[index(lane)];
-        way.queue.front().filter(|(due, _)| *due <= now)?;
-        way.queue.pop_front().map(|(_, message)| message)
+        let queue = &mut self.queues[index(lane)];
+        queue.queue.front().filter(|(due, _)| *due <= now)?;
+        queue.queue.pop_front().map(|(_, message)| message)
     }
 
-    /// When the next message arrives.
+    /// The arrival of the next message on any lane.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.ways.iter().filter_map(|way| way.queue.front()).map(|(due, _)| *due).min()
+        self.queues.iter().filter_map(|queue| queue.queue.front()).map(|(due, _)| *due).min()
     }
 
     pub(super) fn is_full(&self, lane: Lane) -> bool {
-        let way = &self.ways[index(lane)];
-        !self.closed && way.queue.len() >= way.max
+        let queue = &self.queues[index(lane)];
+        !self.closed && queue.queue.len() >= queue.max
     }
 
-    /// The core has ended; what waits for it is given out to be dropped.
+    /// Closes the lanes of a core that has ended, and returns the messages that it did not take.
     pub(super) fn close(&mut self) -> Vec<Message> {
         self.closed = true;
-        self.ways.iter_mut().flat_map(|way| way.queue.drain(..)).map(|(_, message)| message).collect()
+        self.queues.iter_mut().flat_map(|queue| queue.queue.drain(..)).map(|(_, message)| message).collect()
     }
 }

@@ -1,54 +1,55 @@
-//! What was asked over HTTP, event by event and call by call, and what the wire has shown of it since.
+//! The oracle's record of every HTTP request and every event in it, with what the wire and the answers have shown
+//! since.
 
 use crate::model::{ConnectionId, GatewayId, Instant};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use uuid::Uuid;
 
-/// One event that somebody has asked to publish.
-pub(super) struct Fact {
-    /// To which gateway, by its place in the roster and by its id.
+/// One event of a publish, batch or deployment.
+pub(super) struct Event {
+    /// Its gateway, as an index into the roster and as an id.
     pub(super) gateway: usize,
     pub(super) id: GatewayId,
     pub(super) kind: &'static str,
     pub(super) payload: Vec<u8>,
-    /// The publisher's; `None` where the hub makes one.
+    /// The correlation id that the publisher gave; `None` if the hub makes one.
     pub(super) correlation: Option<Uuid>,
     pub(super) user: Option<String>,
-    /// By which call.
+    /// The request that it came with, as an index into [`Ledger::calls`].
     pub(super) call: usize,
-    /// Its place among its gateway's events, once anything has shown it.
+    /// The offset of its position, once an answer or a connection has shown it.
     pub(super) offset: Option<u64>,
-    /// Places of its gateway that were known to be taken before it was asked for.
+    /// Its offset must be above this one, which an answer had shown before the event was requested.
     pub(super) floor: u64,
-    /// The connections that have it whole, and since when.
+    /// The connections that have got it whole, and when.
     pub(super) written: Vec<(usize, Instant)>,
-    pub(super) fate: Fate,
+    pub(super) outcome: Outcome,
 }
 
-/// What the publisher was told.
+/// What the answer said about an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
-    /// Nothing yet, or that it may have been done.
+pub(super) enum Outcome {
+    /// No answer yet, or a 503 that says that it may have been published.
     Unknown,
-    /// That nothing was done.
+    /// It was not published.
     Refused,
-    /// How it went.
-    Told(Told),
+    /// It was published, with these delivery counts.
+    Answered(Counts),
 }
 
-/// The numbers of an answer.
+/// The delivery counts of an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Told {
+pub(super) struct Counts {
     pub(super) at: Instant,
     pub(super) connections: u64,
     pub(super) delivered: u64,
     pub(super) failed: u64,
     pub(super) pending: u64,
-    /// The connections that did not get it.
+    /// The connections that are listed as failed.
     pub(super) failures: Vec<ConnectionId>,
 }
 
-impl Fact {
+impl Event {
     pub(super) fn new(
         gateway: usize,
         id: GatewayId,
@@ -68,7 +69,7 @@ impl Fact {
             offset: None,
             floor: 0,
             written: Vec::new(),
-            fate: Fate::Unknown,
+            outcome: Outcome::Unknown,
         }
     }
 }
@@ -77,20 +78,20 @@ impl Fact {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum BatchLine {
     Event(usize),
-    /// Not an event: it fails alone.
+    /// An invalid line: it fails, and the others must not.
     Bad,
 }
 
-/// What a call asks for.
+/// The kind of a request, with the events, gateway or key that it is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Asked {
+pub(super) enum CallKind {
     Publish(usize),
     Batch(Vec<BatchLine>),
     Deploy(Vec<usize>),
     Stats,
     Ready,
-    Look,
-    Show,
+    Get,
+    StoreRead,
     CreateGateway(usize),
     CreateToken(usize),
     Revoke(usize),
@@ -98,53 +99,51 @@ pub(super) enum Asked {
     Manifest(usize),
 }
 
-/// One request.
+/// One HTTP request.
 pub(super) struct Call {
-    pub(super) line: usize,
-    pub(super) asked: Asked,
+    pub(super) conn: usize,
+    pub(super) kind: CallKind,
     pub(super) begun: Instant,
-    /// Where it ends among the bytes that its peer sends.
+    /// The offset of its last byte in the peer's stream, as sent.
     pub(super) end: u64,
-    /// It was said before the handshake of TLS was over, so where it ends is known only from above.
+    /// It was sent before the TLS handshake was over, so `end` is only an upper bound.
     pub(super) early: bool,
-    /// When the hub's kernel had it whole.
+    /// When its last byte was in the hub's kernel.
     pub(super) arrived: Option<Instant>,
-    /// When the hub had read it whole.
+    /// When the hub had read its last byte.
     pub(super) received: Option<Instant>,
     pub(super) answered: Option<Instant>,
 }
 
-/// The book.
 #[derive(Default)]
 pub(super) struct Ledger {
-    pub(super) facts: Vec<Fact>,
+    pub(super) events: Vec<Event>,
     pub(super) calls: Vec<Call>,
-    /// The calls of each line that are not answered, oldest first.
+    /// The unanswered requests of each connection, oldest first.
     pub(super) open: BTreeMap<usize, VecDeque<usize>>,
     by_payload: HashMap<Vec<u8>, usize>,
-    /// Which event is where, by gateway and offset.
+    /// The event at each offset of a gateway: (gateway, offset) to event.
     places: BTreeMap<(usize, u64), usize>,
-    /// The highest place of each gateway that an answer has told.
-    told: BTreeMap<usize, u64>,
+    /// The highest offset of each gateway that an answer has shown.
+    highest_answered: BTreeMap<usize, u64>,
 }
 
 impl Ledger {
-    /// An event that is about to be asked for.
-    pub(super) fn add(&mut self, mut fact: Fact) -> usize {
-        fact.floor = self.told.get(&fact.gateway).copied().unwrap_or(0);
-        // Its call is the next one that begins.
-        fact.call = self.calls.len();
-        self.by_payload.insert(fact.payload.clone(), self.facts.len());
-        self.facts.push(fact);
-        self.facts.len() - 1
+    /// Adds an event to the request that is begun next.
+    pub(super) fn add(&mut self, mut event: Event) -> usize {
+        event.floor = self.highest_answered.get(&event.gateway).copied().unwrap_or(0);
+        event.call = self.calls.len();
+        self.by_payload.insert(event.payload.clone(), self.events.len());
+        self.events.push(event);
+        self.events.len() - 1
     }
 
-    /// A call begins; its end is set once it is known.
-    pub(super) fn begin(&mut self, line: usize, now: Instant, asked: Asked) {
-        self.open.entry(line).or_default().push_back(self.calls.len());
+    /// Begins a request; [`Ledger::ends`] sets its end once its bytes are written.
+    pub(super) fn begin(&mut self, conn: usize, now: Instant, kind: CallKind) {
+        self.open.entry(conn).or_default().push_back(self.calls.len());
         self.calls.push(Call {
-            line,
-            asked,
+            conn,
+            kind,
             begun: now,
             end: u64::MAX,
             early: false,
@@ -154,16 +153,16 @@ impl Ledger {
         });
     }
 
-    /// The bytes of the call that has just begun end here.
+    /// Sets the end of the request that was begun last.
     pub(super) fn ends(&mut self, end: u64) {
         if let Some(call) = self.calls.last_mut() {
             call.end = end;
         }
     }
 
-    /// What the line's peer has said before the handshake of TLS was over ends here.
-    pub(super) fn early_ends(&mut self, line: usize, end: u64) {
-        for call in self.open.get(&line).into_iter().flatten() {
+    /// Sets the end of the requests that a peer wrote before its TLS handshake was over.
+    pub(super) fn early_ends(&mut self, conn: usize, end: u64) {
+        for call in self.open.get(&conn).into_iter().flatten() {
             let call = &mut self.calls[*call];
             if call.end == u64::MAX {
                 (call.end, call.early) = (end, true);
@@ -171,9 +170,9 @@ impl Ledger {
         }
     }
 
-    /// The hub's kernel has so many bytes of the line.
-    pub(super) fn arrived(&mut self, now: Instant, line: usize, total: u64) {
-        for call in self.open.get(&line).into_iter().flatten() {
+    /// The hub's kernel has the first `total` bytes of a connection.
+    pub(super) fn arrived(&mut self, now: Instant, conn: usize, total: u64) {
+        for call in self.open.get(&conn).into_iter().flatten() {
             let call = &mut self.calls[*call];
             if call.end <= total && call.arrived.is_none() {
                 call.arrived = Some(now);
@@ -181,9 +180,9 @@ impl Ledger {
         }
     }
 
-    /// The hub has read so many bytes of the line.
-    pub(super) fn received(&mut self, now: Instant, line: usize, total: u64) {
-        for call in self.open.get(&line).into_iter().flatten() {
+    /// The hub has read the first `total` bytes of a connection.
+    pub(super) fn received(&mut self, now: Instant, conn: usize, total: u64) {
+        for call in self.open.get(&conn).into_iter().flatten() {
             let call = &mut self.calls[*call];
             if call.end <= total && call.received.is_none() {
                 call.received = Some(now);
@@ -191,9 +190,9 @@ impl Ledger {
         }
     }
 
-    /// Calls that the line's peer has begun and that are not answered.
-    pub(super) fn waiting(&self, line: usize) -> usize {
-        self.open.get(&line).map_or(0, VecDeque::len)
+    /// How many requests of a connection are unanswered.
+    pub(super) fn waiting(&self, conn: usize) -> usize {
+        self.open.get(&conn).map_or(0, VecDeque::len)
     }
 
     /// The event with this payload.
@@ -201,64 +200,72 @@ impl Ledger {
         self.by_payload.get(payload).copied()
     }
 
-    /// Something shows where an event is; it must be there whatever else shows it.
+    /// Records the offset of an event, as an answer or a connection shows it.
     ///
     /// # Errors
-    /// What contradicts it.
-    pub(super) fn place(&mut self, fact: usize, offset: u64) -> Result<(), String> {
-        let entry = &mut self.facts[fact];
-        if entry.fate == Fate::Refused {
-            return Err(format!("event {fact} was refused, and is at {offset}"));
+    /// The offset contradicts an earlier one, or the event must not have one.
+    pub(super) fn place(&mut self, event: usize, offset: u64) -> Result<(), String> {
+        let entry = &mut self.events[event];
+        if entry.outcome == Outcome::Refused {
+            return Err(format!("event {event} was refused, and has offset {offset}"));
         }
         if entry.offset.is_some_and(|known| known != offset) {
-            return Err(format!("event {fact} is at {offset} and at {:?}", entry.offset));
+            return Err(format!("event {event} has offset {offset}, and had {:?} before", entry.offset));
         }
         if offset <= entry.floor {
             let floor = entry.floor;
-            return Err(format!("event {fact} is at {offset}, and {floor} was answered before it was asked for"));
+            return Err(format!("event {event} has offset {offset}, although {floor} was answered before its request"));
         }
         entry.offset = Some(offset);
         let key = (entry.gateway, offset);
-        match self.places.insert(key, fact) {
-            Some(other) if other != fact => Err(format!("events {fact} and {other} are both at {offset}")),
+        match self.places.insert(key, event) {
+            Some(other) if other != event => Err(format!("events {event} and {other} both have offset {offset}")),
             _ => Ok(()),
         }
     }
 
-    /// A publisher knows where its event is.
-    pub(super) fn tell(&mut self, fact: usize, told: Told) {
-        let entry = &mut self.facts[fact];
+    /// Records that the publisher has got the delivery counts of an event.
+    pub(super) fn record_answer(&mut self, event: usize, counts: Counts) {
+        let entry = &mut self.events[event];
         if let Some(offset) = entry.offset {
-            let highest = self.told.entry(entry.gateway).or_default();
+            let highest = self.highest_answered.entry(entry.gateway).or_default();
             *highest = (*highest).max(offset);
         }
-        entry.fate = Fate::Told(told);
+        entry.outcome = Outcome::Answered(counts);
     }
 
-    /// At the end: places are dense, but for events of which nobody was told anything.
+    /// Checks at the end that offsets have no gaps but those of events whose offset nothing has shown.
+    ///
+    /// # Errors
+    /// The gateway with a gap.
     pub(super) fn check_places(&self) -> Result<(), String> {
-        let gateways = self.facts.iter().map(|fact| fact.gateway).max().map_or(0, |most| most + 1);
+        let gateways = self.events.iter().map(|event| event.gateway).max().map_or(0, |most| most + 1);
         for gateway in 0..gateways {
             let places = self.places.range((gateway, 0)..=(gateway, u64::MAX));
             let (count, last) = places.fold((0_u64, 0), |(count, _), ((_, offset), _)| (count + 1, *offset));
-            let unknown = |fact: &&Fact| fact.gateway == gateway && fact.fate != Fate::Refused && fact.offset.is_none();
-            let unknown = self.facts.iter().filter(unknown).count() as u64;
+            let unknown = |event: &&Event| {
+                event.gateway == gateway && event.outcome != Outcome::Refused && event.offset.is_none()
+            };
+            let unknown = self.events.iter().filter(unknown).count() as u64;
             if last - count > unknown {
-                return Err(format!("gateway {gateway}: {count} events up to {last}, and {unknown} of no known place"));
+                return Err(format!(
+                    "gateway {gateway}: {count} events up to offset {last}, and {unknown} events of unknown offset"
+                ));
             }
         }
         Ok(())
     }
 
-    /// Deliveries that the answers speak of: decided ones at the end, and those that may be more.
+    /// The sum of the deliveries in all answers, and whether events without an answer may add to it. An event without
+    /// connections is one failed delivery.
     pub(super) fn deliveries(&self) -> (u64, bool) {
         let mut sum = 0;
         let mut open = false;
-        for fact in &self.facts {
-            match &fact.fate {
-                Fate::Told(told) => sum += told.connections.max(1),
-                Fate::Unknown => open |= self.calls.get(fact.call).is_some(),
-                Fate::Refused => {}
+        for event in &self.events {
+            match &event.outcome {
+                Outcome::Answered(counts) => sum += counts.connections.max(1),
+                Outcome::Unknown => open |= self.calls.get(event.call).is_some(),
+                Outcome::Refused => {}
             }
         }
         (sum, open)

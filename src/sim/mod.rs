@@ -3,11 +3,12 @@
 //! ```text
 //!   World ── events by time ──▶ Peer (gateway, platform) ── bytes ──▶ Socket ◀── bytes ── SimIo ◀── Engine, one a core
 //!                                     │                                 │                  │ lanes, store, clock
-//!                                     └── what was asked ──▶ Oracle ◀── what the kernel took ┘
+//!                                     └─── bytes sent ────▶ Oracle ◀──── bytes taken ───────┘
 //! ```
 //!
-//! The engine is the one that the driver runs; each of its calls of `Io` costs simulated time. The oracle knows what the
-//! peers have sent and which bytes the simulated kernels took, and derives from these two what must have happened.
+//! The engine is the one that the driver runs; each of its `Io` calls costs simulated time. The oracle knows which
+//! bytes the peers have sent and which bytes the simulated kernels took, and derives from these two what must have
+//! happened.
 
 mod answers;
 mod behaviour;

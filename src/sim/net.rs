@@ -1,7 +1,8 @@
-//! What the cores and the peers of a world share: time, chance, sockets, lanes, the store, and who watches.
+//! The state that cores and peers of a world share: time, randomness, sockets, lanes, the store, the oracle and the
+//! trace.
 
 use super::{
-    client::{Client, Cue},
+    client::{Client, Reaction},
     lanes::{Lanes, Message, OUTSIDE},
     oracle::Oracle,
     rng::Rng,
@@ -22,60 +23,60 @@ use std::{
     rc::Rc,
 };
 
-/// Something that happens at a moment.
+/// Something that is scheduled to happen at a moment.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum What {
-    /// The peer has its turn; the first one connects it.
+pub(super) enum Step {
+    /// A peer has its turn: it reads, reacts and sends. The first turn connects it.
     Peer(usize),
-    /// Bytes get across, or the socket takes bytes again.
+    /// Bytes of a connection reach the peer's kernel, or its socket becomes writable.
     Move(usize),
-    /// A core's loop goes on; a plan that was made later counts instead.
+    /// A core's loop runs; ignored if its number is not that of the core's latest plan.
     Pass(usize, u64),
-    /// The store has done its next job.
+    /// The store completes its next job.
     Store,
-    /// The wall clock jumps by so many milliseconds.
+    /// The wall clock jumps by this many milliseconds.
     Jump(i64),
-    /// Descriptors run out, or are there again.
+    /// Descriptors run out (`false`), or are available again.
     Descriptors(bool),
-    /// Whoever is still there leaves.
-    LastCall,
-    /// The statistics are asked for.
+    /// Every peer that is still connected leaves.
+    LeaveAll,
+    /// The auditor requests the statistics; the hub must have no other connections.
     Audit,
     /// The drain begins.
     Drain,
-    /// A core does nothing any more.
+    /// A core stops running.
     Die(usize),
-    /// The watchdog notices.
+    /// The watchdog reports that a core is stuck.
     Stuck(usize),
 }
 
-/// One peer's connection: its socket, and what it makes of the hub's bytes.
-pub(super) struct Line {
+/// One peer's connection: its socket and its protocol stack. Connection and peer have the same index.
+pub(super) struct Conn {
     pub(super) socket: Socket,
     pub(super) client: Client,
-    /// What the peer will react to once it has read so many bytes.
-    pub(super) cues: VecDeque<(u64, Cue)>,
-    /// Where the hub holds the socket.
+    /// The peer's reactions, each due once it has read this many bytes of the hub's stream.
+    pub(super) reactions: VecDeque<(u64, Reaction)>,
+    /// The core that holds the socket, and its key there; `None` before `attach` and in a handoff.
     pub(super) owner: Option<(usize, LinkKey)>,
     pub(super) address: SocketAddr,
-    /// Microseconds until the peer looks at what came, at most.
+    /// Longest time in microseconds until the peer reacts to received bytes.
     pub(super) latency: u64,
-    /// When it came to the hub's queue, and when the hub took it from there.
+    /// When it was in the listener's queue, and when the hub accepted it.
     pub(super) connected: Option<Instant>,
     pub(super) accepted: Option<Instant>,
-    /// Flights of a TLS handshake that were read.
+    /// Reads that were charged as flights of the TLS handshake.
     pub(super) handshakes: u32,
-    /// When its peer has its next turn.
+    /// When its peer has its next turn; a scheduled turn at another time is ignored.
     turn_at: Option<Instant>,
     moving: bool,
 }
 
-impl Line {
+impl Conn {
     pub(super) fn new(socket: Socket, client: Client, address: SocketAddr, latency: u64) -> Self {
         Self {
             socket,
             client,
-            cues: VecDeque::new(),
+            reactions: VecDeque::new(),
             owner: None,
             address,
             latency,
@@ -88,23 +89,23 @@ impl Line {
     }
 }
 
-/// What the world knows about one core.
+/// The world's state of one core.
 pub(super) struct Core {
     /// The core's own clock, in nanoseconds: it runs ahead of the world's while the core works.
     pub(super) clock: u64,
-    /// Sockets that the next harvest reports.
+    /// Connections whose sockets the next harvest reports.
     marked: VecDeque<usize>,
     pub(super) acceptable: bool,
-    /// Whether the kernel still has a listener for it.
+    /// Whether its listener is open.
     pub(super) listening: bool,
-    /// Connections that the kernel has for it.
+    /// Connections in its listener's queue.
     pub(super) waiting: VecDeque<usize>,
     pub(super) lanes: Lanes,
     plan: Option<(Instant, u64)>,
     pub(super) dead: bool,
     pub(super) ended: bool,
-    /// When the core last looked at its control lane in this pass.
-    pub(super) looked: Option<Instant>,
+    /// When the core last took from its control lane in this pass.
+    pub(super) control_taken_at: Option<Instant>,
 }
 
 impl Core {
@@ -114,25 +115,24 @@ impl Core {
     }
 }
 
-/// All of it.
 pub(super) struct Net {
     pub(super) now: Instant,
-    /// What the wall clock has jumped by so far, in milliseconds.
+    /// The sum of the wall clock's jumps, in milliseconds.
     wall_offset: i64,
     pub(super) rng: Rng,
     pub(super) scenario: Scenario,
-    pub(super) lines: Vec<Line>,
+    pub(super) conns: Vec<Conn>,
     pub(super) cores: Vec<Core>,
     pub(super) store: Store,
     pub(super) oracle: Oracle,
     pub(super) trace: Trace,
-    /// Since when there are none, or are some again.
+    /// Whether the process has descriptors, and since when.
     pub(super) descriptors: (bool, Instant),
     /// All cores stand still from the first moment to the second.
     pub(super) pause: Option<(Instant, Instant)>,
-    /// Sockets that were dropped without being closed.
+    /// Connections whose sockets were dropped without a call of `close`.
     pub(super) dropped: Rc<RefCell<Vec<usize>>>,
-    heap: BinaryHeap<Reverse<(Instant, u64, What)>>,
+    heap: BinaryHeap<Reverse<(Instant, u64, Step)>>,
     serial: u64,
 }
 
@@ -140,7 +140,7 @@ impl Net {
     pub(super) fn new(
         scenario: Scenario,
         rng: Rng,
-        lines: Vec<Line>,
+        conns: Vec<Conn>,
         store: Store,
         oracle: Oracle,
         trace: Trace,
@@ -157,7 +157,7 @@ impl Net {
             plan: None,
             dead: false,
             ended: false,
-            looked: None,
+            control_taken_at: None,
         };
         Self {
             now: Instant(START),
@@ -165,7 +165,7 @@ impl Net {
             rng,
             cores: (0..count).map(core).collect(),
             scenario,
-            lines,
+            conns,
             store,
             oracle,
             trace,
@@ -177,33 +177,33 @@ impl Net {
         }
     }
 
-    pub(super) fn schedule(&mut self, at: Instant, what: What) {
+    pub(super) fn schedule(&mut self, at: Instant, step: Step) {
         self.serial += 1;
-        self.heap.push(Reverse((at.max(self.now), self.serial, what)));
+        self.heap.push(Reverse((at.max(self.now), self.serial, step)));
     }
 
-    /// Goes to the next moment at which something happens.
-    pub(super) fn next(&mut self) -> Option<What> {
+    /// Advances the time to the next step and returns it; `None` if nothing is scheduled.
+    pub(super) fn next(&mut self) -> Option<Step> {
         loop {
-            let Reverse((at, _, what)) = self.heap.pop()?;
+            let Reverse((at, _, step)) = self.heap.pop()?;
             self.now = at;
-            match what {
-                What::Pass(core, serial) if self.cores[core].plan.is_none_or(|(_, planned)| planned != serial) => {}
-                What::Pass(core, _) => {
+            match step {
+                Step::Pass(core, serial) if self.cores[core].plan.is_none_or(|(_, planned)| planned != serial) => {}
+                Step::Pass(core, _) => {
                     self.cores[core].plan = None;
-                    return Some(what);
+                    return Some(step);
                 }
-                What::Peer(line) if self.lines[line].turn_at != Some(at) => {}
-                What::Peer(line) => {
-                    self.lines[line].turn_at = None;
-                    return Some(what);
+                Step::Peer(conn) if self.conns[conn].turn_at != Some(at) => {}
+                Step::Peer(conn) => {
+                    self.conns[conn].turn_at = None;
+                    return Some(step);
                 }
-                _ => return Some(what),
+                _ => return Some(step),
             }
         }
     }
 
-    /// Both clocks at a moment.
+    /// The monotonic and the wall clock at a moment.
     pub(super) fn clocks(&self, instant: Instant) -> Now {
         let wall = 1_700_000_000_000 + (instant.0 / 1_000) as i64 + self.wall_offset;
         Now::new(instant, Timestamp(wall))
@@ -211,10 +211,11 @@ impl Net {
 
     pub(super) fn jump(&mut self, millis: i64) {
         self.wall_offset += millis;
-        self.oracle.sight("wall clock jumped");
+        self.oracle.cover("wall clock jumped");
     }
 
-    /// The core's loop goes on at `at`, or when it is planned if that is earlier.
+    /// Runs the core's loop at `at`, unless it is planned for earlier. Not before the core's own clock, and not inside
+    /// a pause.
     pub(super) fn wake(&mut self, core: usize, at: Instant) {
         let state = &self.cores[core];
         if state.dead || state.ended {
@@ -232,29 +233,29 @@ impl Net {
         self.serial += 1;
         let serial = self.serial;
         self.cores[core].plan = Some((at, serial));
-        self.heap.push(Reverse((at, serial, What::Pass(core, serial))));
+        self.heap.push(Reverse((at, serial, Step::Pass(core, serial))));
     }
 
-    /// The socket may have something new for the hub.
-    pub(super) fn mark(&mut self, line: usize, at: Instant) {
-        let Some((core, _)) = self.lines[line].owner else { return };
-        if !self.cores[core].marked.contains(&line) {
-            self.cores[core].marked.push_back(line);
+    /// Marks a socket as possibly ready, and wakes its core.
+    pub(super) fn mark(&mut self, conn: usize, at: Instant) {
+        let Some((core, _)) = self.conns[conn].owner else { return };
+        if !self.cores[core].marked.contains(&conn) {
+            self.cores[core].marked.push_back(conn);
         }
         self.wake(core, at);
     }
 
-    pub(super) fn unmark(&mut self, core: usize, line: usize) {
-        self.cores[core].marked.retain(|marked| *marked != line);
+    pub(super) fn unmark(&mut self, core: usize, conn: usize) {
+        self.cores[core].marked.retain(|marked| *marked != conn);
     }
 
-    /// What has become ready for a core, up to the bound of one look.
+    /// Takes what is ready for a core, at most `harvest_max` sockets, as `epoll_wait` does.
     pub(super) fn harvest(&mut self, core: usize) -> Vec<(LinkKey, Ready)> {
         let now = self.cores[core].now();
         let count = self.cores[core].marked.len().min(self.scenario.harvest_max);
         let marked: Vec<_> = self.cores[core].marked.drain(..count).collect();
-        let ready = |line: usize| {
-            let Line { owner, socket, .. } = &self.lines[line];
+        let ready = |conn: usize| {
+            let Conn { owner, socket, .. } = &self.conns[conn];
             owner.map(|(_, key)| (key, socket.readiness(now)))
         };
         marked.into_iter().filter_map(ready).filter(|(_, ready)| *ready != Ready::default()).collect()
@@ -264,85 +265,85 @@ impl Net {
         !self.cores[core].marked.is_empty() || self.cores[core].acceptable
     }
 
-    /// Sockets that the hub has.
+    /// How many accepted sockets the hub holds.
     pub(super) fn open_sockets(&self) -> usize {
-        self.lines.iter().filter(|line| line.accepted.is_some() && !line.socket.hub_closed).count()
+        self.conns.iter().filter(|conn| conn.accepted.is_some() && !conn.socket.hub_closed).count()
     }
 
-    /// Sees to it that the bytes in the line's kernels go on moving.
-    pub(super) fn keep_moving(&mut self, line: usize, now: Instant) {
-        if self.lines[line].moving {
+    /// Schedules the next move of a connection's bytes, unless one is scheduled.
+    pub(super) fn keep_moving(&mut self, conn: usize, now: Instant) {
+        if self.conns[conn].moving {
             return;
         }
-        if let Some(at) = self.lines[line].socket.next_move(now) {
-            self.lines[line].moving = true;
-            self.schedule(at, What::Move(line));
+        if let Some(at) = self.conns[conn].socket.next_move(now) {
+            self.conns[conn].moving = true;
+            self.schedule(at, Step::Move(conn));
         }
     }
 
-    /// Bytes get across: the peer may read, and the hub may write.
-    pub(super) fn handle_move(&mut self, line: usize) {
+    /// Moves bytes to the peer's kernel; the peer may then read, and the hub may write.
+    pub(super) fn handle_move(&mut self, conn: usize) {
         let now = self.now;
-        let state = &mut self.lines[line];
+        let state = &mut self.conns[conn];
         state.moving = false;
         state.socket.advance(now);
-        if state.socket.short_since.is_some() && state.socket.is_writable(now) {
-            state.socket.short_since = None;
-            state.socket.offered_since = Some(now);
-            self.mark(line, now);
+        if state.socket.blocked_since.is_some() && state.socket.is_writable(now) {
+            state.socket.blocked_since = None;
+            state.socket.writable_since = Some(now);
+            self.mark(conn, now);
         }
-        if self.lines[line].socket.arrived > 0 {
-            self.turn_of(line, now);
+        if self.conns[conn].socket.arrived > 0 {
+            self.wake_peer(conn, now);
         }
-        self.keep_moving(line, now);
+        self.keep_moving(conn, now);
     }
 
-    /// The peer looks at its socket after a moment.
-    pub(super) fn turn_of(&mut self, line: usize, now: Instant) {
-        let latency = self.rng.below(self.lines[line].latency + 1);
-        self.schedule_turn(line, Instant(now.0 + latency));
+    /// Gives the peer a turn after its latency.
+    pub(super) fn wake_peer(&mut self, conn: usize, now: Instant) {
+        let latency = self.rng.below(self.conns[conn].latency + 1);
+        self.schedule_turn(conn, Instant(now.0 + latency));
     }
 
-    /// The peer has a turn at `at`, if not earlier: each turn finds out itself when the next one is due.
-    pub(super) fn schedule_turn(&mut self, line: usize, at: Instant) {
+    /// Gives the peer a turn at `at`, unless it has one earlier: each turn schedules the next one itself.
+    pub(super) fn schedule_turn(&mut self, conn: usize, at: Instant) {
         let at = at.max(self.now);
-        if self.lines[line].turn_at.is_none_or(|planned| at < planned) {
-            self.lines[line].turn_at = Some(at);
-            self.schedule(at, What::Peer(line));
+        if self.conns[conn].turn_at.is_none_or(|planned| at < planned) {
+            self.conns[conn].turn_at = Some(at);
+            self.schedule(at, Step::Peer(conn));
         }
     }
 
-    /// Bytes that a kernel took: the oracle looks at them at once, and the peer when it has read so far.
-    pub(super) fn look_at(&mut self, now: Instant, line: usize, bytes: &[u8]) {
+    /// Decodes bytes that the kernel took: the oracle checks them at once, the peer reacts when it has read so far.
+    pub(super) fn observe_sent(&mut self, now: Instant, conn: usize, bytes: &[u8]) {
         let mut seen = Vec::new();
-        let state = &mut self.lines[line];
+        let state = &mut self.conns[conn];
         let answer = state.client.feed(bytes, &mut seen);
         let accepted = state.socket.accepted;
         if answer {
-            state.cues.push_back((accepted, Cue::Handshake));
+            state.reactions.push_back((accepted, Reaction::Handshake));
         }
         for item in seen {
-            self.lines[line].cues.extend(item.cue().map(|cue| (accepted, cue)));
-            self.oracle.took(now, line, &item, &mut self.trace);
+            self.conns[conn].reactions.extend(item.reaction().map(|reaction| (accepted, reaction)));
+            self.oracle.took(now, conn, &item, &mut self.trace);
         }
     }
 
-    /// The hub lets a socket go: what was written still goes out.
-    pub(super) fn close(&mut self, line: usize, now: Instant) {
-        let state = &mut self.lines[line];
+    /// The hub closes a socket; the kernel still sends what was written.
+    pub(super) fn close(&mut self, conn: usize, now: Instant) {
+        let state = &mut self.conns[conn];
         if std::mem::replace(&mut state.socket.hub_closed, true) {
             return;
         }
         if let Some((core, _)) = state.owner.take() {
-            self.unmark(core, line);
+            self.unmark(core, conn);
         }
-        self.oracle.closed(now, line, &self.lines[line].socket);
-        self.trace.add(now, Some(line), || "closed by the hub".to_owned());
-        self.turn_of(line, now);
-        self.keep_moving(line, now);
+        self.oracle.closed(now, conn, &self.conns[conn].socket);
+        self.trace.add(now, Some(conn), || "closed by the hub".to_owned());
+        self.wake_peer(conn, now);
+        self.keep_moving(conn, now);
     }
 
-    /// Sends by a lane; wakes the core when it arrives.
+    /// Sends a message and wakes the core when it arrives.
     pub(super) fn post(
         &mut self,
         from: usize,
@@ -359,7 +360,7 @@ impl Net {
             }
             Err(message) => {
                 if self.cores[core].lanes.is_full(lane) {
-                    self.oracle.sight("a lane is full");
+                    self.oracle.cover("a lane is full");
                 }
                 Err(message)
             }
@@ -370,11 +371,11 @@ impl Net {
     pub(super) fn tell_drain(&mut self) {
         let now = self.now;
         for core in 0..self.cores.len() {
-            // A core that has ended needs to know nothing.
+            // Fails only for a core that has ended.
             let _ = self.post(OUTSIDE, ShardId(core as u16), Lane::Control, Message::Drain, now);
         }
     }
 }
 
-/// The beginning of simulated time; an hour, so that no deadline is near zero.
+/// Start of simulated time in microseconds: an hour, so that subtracting a duration never reaches zero.
 pub(super) const START: u64 = 3_600_000_000;

@@ -1,4 +1,4 @@
-//! What the engine tells by itself, which must agree with the wire and is never taken as proof.
+//! Checks the engine's notices against the wire. No other rule takes a notice as proof that something happened.
 
 use super::oracle::{FIRST_PORT, Oracle};
 use crate::{
@@ -8,72 +8,84 @@ use crate::{
 use std::net::SocketAddr;
 
 impl Oracle {
-    /// The engine tells something; it must agree with the wire.
+    /// The engine has given a notice.
     pub(super) fn noticed(&mut self, notice: &Notice<'_>) {
         match notice {
             Notice::Connected { gateway, connection, address } => self.connected(*gateway, *connection, *address),
             Notice::Disconnected { connection, address, reason, .. } => {
-                self.sight(reason.label());
-                let Some(line) = self.line_of(*address) else { return };
+                self.cover(reason.label());
+                let Some(conn) = self.conn_of(*address) else { return };
                 if *reason == CloseReason::HeartbeatTimeout {
-                    self.check_answered_pings(line);
+                    self.check_answered_pings(conn);
                 }
-                let watched = &mut self.watched[line];
+                let watched = &mut self.watched[conn];
                 let known = watched.connected == Some(*connection);
                 if !known || watched.reason.replace(*reason).is_some() {
-                    self.fail("a connection connects once and disconnects once", Some(line), reason.to_string());
+                    self.fail(
+                        "a connection is reported connected once and disconnected once",
+                        Some(conn),
+                        reason.to_string(),
+                    );
                 }
             }
             Notice::MadeRoom { address } => {
-                self.sight("made room");
-                let Some(line) = self.line_of(*address) else { return };
-                if self.watched[line].connected.is_some() {
-                    self.fail("room is made of nobody's gateway", Some(line), String::new());
+                self.cover("made room");
+                let Some(conn) = self.conn_of(*address) else { return };
+                if self.watched[conn].connected.is_some() {
+                    self.fail("no gateway's connection is closed to free a descriptor", Some(conn), String::new());
                 }
-                self.check_crowd(line);
-                self.watched[line].made_room = true;
+                self.check_crowd(conn);
+                self.watched[conn].made_room = true;
             }
             Notice::DeliveryFailed(_) => self.failed_deliveries += 1,
             Notice::FailuresLeftOut(count) => self.failed_deliveries += count,
             Notice::Panicked { address } => {
-                let line = self.line_of(*address);
-                self.fail("nothing panics", line, String::new());
+                let conn = self.conn_of(*address);
+                self.fail("nothing panics", conn, String::new());
             }
             Notice::ReplyLost if self.drained.is_none() => self.fail("no reply is lost", None, String::new()),
-            Notice::Malformed { .. } => self.sight("malformed message"),
-            Notice::Acknowledged { .. } => self.sight("acknowledged"),
-            Notice::Forced { .. } => self.sight("closed by force"),
+            Notice::Malformed { .. } => self.cover("malformed message"),
+            Notice::Acknowledged { .. } => self.cover("acknowledged"),
+            Notice::Forced { .. } => self.cover("closed by force"),
             _ => {}
         }
     }
 
-    /// Room is made of the address that has most of those that never authenticated, over all cores, or nearly the most: they
-    /// come and go while one core asks another.
-    fn check_crowd(&mut self, line: usize) {
+    /// The closed connection must be of the address with the most unauthenticated connections over all cores. Half as
+    /// many are enough, because connections come and go while one core asks another.
+    fn check_crowd(&mut self, conn: usize) {
         let crowd = |address| {
-            let open = |line: &usize| {
-                let watched = &self.watched[*line];
+            let open = |conn: &usize| {
+                let watched = &self.watched[*conn];
                 watched.accepted.is_some() && watched.closed.is_none() && watched.connected.is_none()
             };
-            (0..self.watched.len()).filter(|line| self.addresses[*line] == address).filter(open).count()
+            (0..self.watched.len()).filter(|conn| self.addresses[*conn] == address).filter(open).count()
         };
         let most = self.addresses.iter().map(|address| crowd(*address)).max().unwrap_or(0);
-        let own = crowd(self.addresses[line]);
+        let own = crowd(self.addresses[conn]);
         if self.scenario.strict && own * 2 < most {
-            self.fail("room is made of the greatest crowd", Some(line), format!("{own} of {most}"));
+            self.fail(
+                "descriptors are taken from the address with the most idle connections",
+                Some(conn),
+                format!("{own} of {most}"),
+            );
         }
     }
 
     fn connected(&mut self, gateway: GatewayId, connection: ConnectionId, address: SocketAddr) {
-        let Some(line) = self.line_of(address) else { return };
-        let own = self.watched[line].key.map(|key| self.roster.gateways[self.roster.keys[key].gateway].id);
-        if own != Some(gateway) || self.watched[line].connected.replace(connection).is_some() {
-            self.fail("a connection connects once and disconnects once", Some(line), connection.to_string());
+        let Some(conn) = self.conn_of(address) else { return };
+        let own = self.watched[conn].key.map(|key| self.roster.gateways[self.roster.keys[key].gateway].id);
+        if own != Some(gateway) || self.watched[conn].connected.replace(connection).is_some() {
+            self.fail(
+                "a connection is reported connected once and disconnected once",
+                Some(conn),
+                connection.to_string(),
+            );
         }
     }
 
-    /// Ports tell lines apart.
-    fn line_of(&self, address: SocketAddr) -> Option<usize> {
-        usize::from(address.port()).checked_sub(usize::from(FIRST_PORT)).filter(|line| *line < self.watched.len())
+    /// The connection with this peer address; each has a port of its own.
+    fn conn_of(&self, address: SocketAddr) -> Option<usize> {
+        usize::from(address.port()).checked_sub(usize::from(FIRST_PORT)).filter(|conn| *conn < self.watched.len())
     }
 }

@@ -1,10 +1,11 @@
-//! The oracle knows what peers sent and every byte that a kernel took; from the first it knows what the second has to be.
-//! What answers must say is in [`super::answers`], what must happen by when in [`super::deadlines`].
+//! The oracle knows what the peers sent and every byte that a simulated kernel took; from the first it derives what the
+//! second must be. Rules about HTTP answers are in [`super::answers`], deadlines in [`super::deadlines`], messages in
+//! [`super::frames`].
 
 use super::{
-    behaviour::{Manner, Misbehaviour, Reading},
+    behaviour::{Misbehaviour, Profile, Reading},
     client::Seen,
-    ledger::{Fate, Ledger},
+    ledger::{Ledger, Outcome},
     roster::Roster,
     scenario::Scenario,
     trace::Trace,
@@ -12,57 +13,57 @@ use super::{
 use crate::model::{Change, CloseReason, ConnectionId, Instant, Side};
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-/// A rule that does not hold.
+/// A broken rule.
 #[derive(Clone, Debug)]
 pub(super) struct Violation {
     pub(super) rule: &'static str,
-    pub(super) line: Option<usize>,
+    pub(super) conn: Option<usize>,
     pub(super) text: String,
 }
 
-/// What a connection's first frame told.
+/// The content of a connection's `connection.ack`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ack {
     pub(super) connection: ConnectionId,
-    /// Its events begin behind this one.
+    /// The offset of its position: the connection's events begin with the next.
     pub(super) offset: u64,
     pub(super) at: Instant,
 }
 
-/// One peer's connection.
+/// What the oracle knows about one connection.
 #[derive(Default, Debug)]
 pub(super) struct Watched {
     pub(super) platform: bool,
-    /// Nothing about the peer gives the hub a reason to end it or to wait for it.
+    /// The peer gives the hub no reason to close it or to wait for it.
     pub(super) good: bool,
-    /// The key that it comes with.
+    /// A gateway's key, as an index into the roster's keys.
     pub(super) key: Option<usize>,
     pub(super) accepted: Option<Instant>,
-    /// When it asked to be let in, and when the hub had read that.
-    pub(super) asked: Option<Instant>,
-    pub(super) asked_end: u64,
-    pub(super) asked_received: Option<Instant>,
+    /// When the peer sent its first request, where that ends in its stream, and when the hub had read it.
+    pub(super) requested_at: Option<Instant>,
+    pub(super) request_end: u64,
+    pub(super) request_received: Option<Instant>,
     pub(super) ack: Option<Ack>,
-    /// Its gateway's events up to this offset went out whole.
+    /// The kernel has taken all of its gateway's events up to this offset.
     pub(super) seen: u64,
     pub(super) last_received: Option<Instant>,
     pub(super) last_ping: Instant,
-    /// Since when its socket has not taken all that it was offered.
-    pub(super) short: Option<Instant>,
-    /// When it last took anything of that.
-    pub(super) blocked: Instant,
-    pub(super) was_short: bool,
-    /// It was closed so that another could be accepted.
+    /// Since when its socket is blocked: its kernel did not take all of a write.
+    pub(super) blocked_since: Option<Instant>,
+    /// When a blocked socket last took any byte.
+    pub(super) last_progress: Instant,
+    pub(super) was_blocked: bool,
+    /// The hub closed it to free a descriptor.
     pub(super) made_room: bool,
-    last_short: Option<Instant>,
-    pub(super) told: Option<(u16, Instant)>,
-    /// When the hub said its last: close frame, FIN, or the end of the socket.
+    last_blocked: Option<Instant>,
+    pub(super) close_sent: Option<(u16, Instant)>,
+    /// When the hub ended its side: by close frame, FIN, or close of the socket.
     pub(super) ended: Option<Instant>,
     pub(super) closed: Option<Instant>,
     /// When its peer began to leave.
     pub(super) leaving: Option<Instant>,
     pub(super) answered_at: Option<Instant>,
-    /// An answer said that it is the last.
+    /// An answer had `Connection: close`.
     pub(super) last_answer: bool,
     pub(super) refused: Option<u16>,
     pub(super) reason: Option<CloseReason>,
@@ -72,55 +73,55 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn was_short_since(&self, since: Instant) -> bool {
-        self.short.is_some() || self.last_short.is_some_and(|at| at >= since)
+    pub(super) fn was_blocked_since(&self, since: Instant) -> bool {
+        self.blocked_since.is_some() || self.last_blocked.is_some_and(|at| at >= since)
     }
 }
 
-/// The oracle.
+/// Checks every rule while a world runs, and keeps the first violation.
 pub(super) struct Oracle {
     pub(super) violation: Option<Violation>,
     pub(super) watched: Vec<Watched>,
-    /// Where each peer comes from.
+    /// The address of each peer.
     pub(super) addresses: Vec<IpAddr>,
     pub(super) ledger: Ledger,
     pub(super) roster: Roster,
     pub(super) seen_events: u64,
     pub(super) failed_deliveries: u64,
-    /// How often things happened that a set of worlds must not lack.
-    pub(super) sights: BTreeMap<&'static str, u64>,
+    /// How often each kind of event happened; the tests require that a thousand worlds have all of them.
+    pub(super) coverage: BTreeMap<&'static str, u64>,
     pub(super) scenario: Scenario,
     pub(super) drained: Option<Instant>,
-    /// Since when a core does nothing any more.
+    /// When a core died.
     pub(super) dead: Option<Instant>,
-    /// Everybody has left but who asks for the statistics.
+    /// All peers have left but the auditor, so the statistics must be exact.
     pub(super) audited: bool,
-    /// The latest that a deadline was kept, by its name.
+    /// The greatest lateness of each deadline, by its rule.
     pub(super) lateness: BTreeMap<&'static str, Duration>,
-    /// Violations of rules that only are counted.
+    /// How often rules were broken that the scenario only counts.
     pub(super) counted: BTreeMap<&'static str, u64>,
 }
 
-/// How late a deadline may be kept (one slot of the timer wheel is in it).
+/// How late a deadline may be met; one slot of the timer wheel is included.
 pub(super) const SLACK: Duration = Duration::from_millis(50);
 
 impl Oracle {
     pub(super) fn new(scenario: Scenario, roster: Roster, addresses: Vec<IpAddr>) -> Self {
-        let watched = |manner: &Manner| Watched {
-            platform: manner.platform,
-            good: manner.is_good(),
-            key: manner.key.filter(|_| !manner.platform),
+        let watched = |profile: &Profile| Watched {
+            platform: profile.platform,
+            good: profile.is_good(),
+            key: profile.key.filter(|_| !profile.platform),
             ..Watched::default()
         };
         Self {
             violation: None,
-            watched: scenario.manners.iter().map(watched).collect(),
+            watched: scenario.profiles.iter().map(watched).collect(),
             addresses,
             ledger: Ledger::default(),
             roster,
             seen_events: 0,
             failed_deliveries: 0,
-            sights: BTreeMap::new(),
+            coverage: BTreeMap::new(),
             drained: None,
             audited: false,
             lateness: BTreeMap::new(),
@@ -130,78 +131,78 @@ impl Oracle {
         }
     }
 
-    /// Deadlines of a world whose turns cost much are kept later by some of these turns.
+    /// The allowed lateness of every deadline.
     pub(super) fn slack(&self) -> Duration {
         SLACK
     }
 
-    /// Counts something that happened.
-    pub(super) fn sight(&mut self, what: &'static str) {
-        *self.sights.entry(what).or_default() += 1;
+    /// Counts an event for the coverage of the worlds.
+    pub(super) fn cover(&mut self, what: &'static str) {
+        *self.coverage.entry(what).or_default() += 1;
     }
 
-    /// Notes the first rule that is broken.
-    pub(super) fn fail(&mut self, rule: &'static str, line: Option<usize>, text: String) {
+    /// Records the first broken rule, or counts it if the scenario says so.
+    pub(super) fn fail(&mut self, rule: &'static str, conn: Option<usize>, text: String) {
         if let Some(count) = self.counted.get_mut(rule) {
             *count += 1;
             return;
         }
-        self.violation.get_or_insert(Violation { rule, line, text });
+        self.violation.get_or_insert(Violation { rule, conn, text });
     }
 
-    pub(super) fn side(&self, line: usize) -> Side {
-        match self.scenario.manners[line].side {
+    pub(super) fn side(&self, conn: usize) -> Side {
+        match self.scenario.profiles[conn].side {
             Some(side) => side,
             None => Side::Both,
         }
     }
 
-    /// The peer has said its opening, which ends here among its bytes.
-    pub(super) fn asked(&mut self, now: Instant, line: usize, end: u64) {
-        self.watched[line].asked = Some(now);
-        self.watched[line].asked_end = end;
+    /// A gateway has sent its upgrade request, which ends at this offset of its stream.
+    pub(super) fn requested(&mut self, now: Instant, conn: usize, end: u64) {
+        self.watched[conn].requested_at = Some(now);
+        self.watched[conn].request_end = end;
     }
 
-    /// What the peer has said before the handshake of TLS was over ends here among its bytes.
-    pub(super) fn early_ends(&mut self, line: usize, end: u64) {
-        let half = self.scenario.manners[line].misbehaviour == Misbehaviour::HalfHead;
-        if self.watched[line].asked_end == u64::MAX && !half {
-            self.watched[line].asked_end = end;
+    /// What a peer wrote before its TLS handshake was over ends at this offset of its stream.
+    pub(super) fn early_ends(&mut self, conn: usize, end: u64) {
+        let half = self.scenario.profiles[conn].misbehaviour == Misbehaviour::HalfHead;
+        if self.watched[conn].request_end == u64::MAX && !half {
+            self.watched[conn].request_end = end;
         }
-        self.ledger.early_ends(line, end);
+        self.ledger.early_ends(conn, end);
     }
 
-    /// The hub has read so many bytes of a peer.
-    pub(super) fn received(&mut self, now: Instant, line: usize, total: u64) {
-        let watched = &mut self.watched[line];
+    /// The hub has read the first `total` bytes of a peer.
+    pub(super) fn received(&mut self, now: Instant, conn: usize, total: u64) {
+        let watched = &mut self.watched[conn];
         watched.last_received = Some(now);
-        if watched.asked.is_some() && watched.asked_received.is_none() && watched.asked_end <= total {
-            watched.asked_received = Some(now);
+        if watched.requested_at.is_some() && watched.request_received.is_none() && watched.request_end <= total {
+            watched.request_received = Some(now);
         }
-        self.ledger.received(now, line, total);
+        self.ledger.received(now, conn, total);
     }
 
-    /// The peer is about to leave.
-    pub(super) fn leaves(&mut self, now: Instant, line: usize) {
-        self.watched[line].leaving.get_or_insert(now);
+    /// The peer begins to leave.
+    pub(super) fn leaves(&mut self, now: Instant, conn: usize) {
+        self.watched[conn].leaving.get_or_insert(now);
     }
 
     /// The kernel did not take all of a write.
-    pub(super) fn short(&mut self, now: Instant, line: usize, progress: bool) {
-        self.sight("short write");
-        let watched = &mut self.watched[line];
-        watched.was_short = true;
-        if progress || watched.short.is_none() {
-            watched.blocked = now;
+    pub(super) fn write_was_short(&mut self, now: Instant, conn: usize, progress: bool) {
+        self.cover("short write");
+        let watched = &mut self.watched[conn];
+        watched.was_blocked = true;
+        if progress || watched.blocked_since.is_none() {
+            watched.last_progress = now;
         }
-        watched.short.get_or_insert(now);
+        watched.blocked_since.get_or_insert(now);
     }
 
     /// The kernel took all of a write.
-    pub(super) fn flows(&mut self, now: Instant, line: usize) {
-        let watched = &mut self.watched[line];
-        if watched.short.take().is_some() {
-            watched.last_short = Some(now);
+    pub(super) fn write_was_whole(&mut self, now: Instant, conn: usize) {
+        let watched = &mut self.watched[conn];
+        if watched.blocked_since.take().is_some() {
+            watched.last_blocked = Some(now);
         }
     }
 
@@ -210,58 +211,58 @@ impl Oracle {
         self.roster.committed(now, change);
     }
 
-    /// Something whole went into a kernel.
-    pub(super) fn took(&mut self, now: Instant, line: usize, item: &Seen, trace: &mut Trace) {
-        trace.add(now, Some(line), || match item {
+    /// The kernel has taken the last byte of an item of the hub's stream.
+    pub(super) fn took(&mut self, now: Instant, conn: usize, item: &Seen, trace: &mut Trace) {
+        trace.add(now, Some(conn), || match item {
             Seen::Text(text) => format!("gets {}", excerpt(text)),
             Seen::Response(status, body, _) => format!("gets {status} {}", excerpt(body)),
             other => format!("gets {other:?}"),
         });
         match item {
-            // What is not TLS is answered with an alert.
-            Seen::Broken(_) if self.scenario.manners[line].misbehaviour == Misbehaviour::Garbage => {}
-            // A handshake that its peer broke off.
-            Seen::Broken(_) if self.watched[line].leaving.is_some() && self.watched[line].ack.is_none() => {}
-            Seen::Broken(what) => self.fail("only whole frames in order", Some(line), what.clone()),
-            Seen::Response(status, body, last) => self.answered(now, line, *status, body, *last),
+            // Bytes that are not TLS are answered with an alert, which the client reports as an error.
+            Seen::Broken(_) if self.scenario.profiles[conn].misbehaviour == Misbehaviour::Garbage => {}
+            // The peer broke off its handshake.
+            Seen::Broken(_) if self.watched[conn].leaving.is_some() && self.watched[conn].ack.is_none() => {}
+            Seen::Broken(what) => self.fail("the hub sends only whole frames in order", Some(conn), what.clone()),
+            Seen::Response(status, body, last) => self.answered(now, conn, *status, body, *last),
             Seen::Upgraded => {}
-            Seen::Text(text) if self.watched[line].ack.is_none() => self.check_ack(now, line, text),
-            _ if self.watched[line].ack.is_none() => {
-                self.fail("the first frame is the ack", Some(line), format!("{item:?}"));
+            Seen::Text(text) if self.watched[conn].ack.is_none() => self.check_ack(now, conn, text),
+            _ if self.watched[conn].ack.is_none() => {
+                self.fail("the first frame is the ack", Some(conn), format!("{item:?}"));
             }
-            Seen::Text(text) => self.check_event(now, line, text),
-            Seen::Ping => self.check_ping(now, line),
+            Seen::Text(text) => self.check_event(now, conn, text),
+            Seen::Ping => self.check_ping(now, conn),
             Seen::Pong => {}
-            Seen::Close(code, reason) => self.check_close(line, *code, reason, now),
+            Seen::Close(code, reason) => self.check_close(conn, *code, reason, now),
         }
     }
 
-    /// An answer to a gateway that is not let in, or to what was not a request.
-    pub(super) fn refused(&mut self, now: Instant, line: usize, status: u16) {
-        let platform = self.watched[line].platform;
+    /// An answer that belongs to no open request: a refused upgrade, or a request that never was whole.
+    pub(super) fn refused(&mut self, now: Instant, conn: usize, status: u16) {
+        let platform = self.watched[conn].platform;
         if !matches!(status, 400 | 401 | 404 | 405 | 408 | 414 | 426 | 429 | 431 | 503)
-            || self.watched[line].refused.is_some()
+            || self.watched[conn].refused.is_some()
         {
-            return self.fail("an answer is to a request", Some(line), status.to_string());
+            return self.fail("every HTTP answer belongs to a request", Some(conn), status.to_string());
         }
-        self.watched[line].refused = Some(status);
+        self.watched[conn].refused = Some(status);
         if platform && status != 408 {
-            self.fail("an answer is to a request", Some(line), status.to_string());
+            self.fail("every HTTP answer belongs to a request", Some(conn), status.to_string());
         }
         if !platform {
-            self.check_refusal(now, line, status);
+            self.check_refusal(now, conn, status);
         }
     }
 
-    /// A rejected gateway: the status must have its cause.
-    fn check_refusal(&mut self, _: Instant, line: usize, status: u16) {
-        let watched = &self.watched[line];
-        let asked = watched.asked.unwrap_or_default();
-        let manner = &self.scenario.manners[line];
-        let plain = manner.misbehaviour.is_suffered();
+    /// The status of a refused upgrade must have a cause.
+    fn check_refusal(&mut self, _: Instant, conn: usize, status: u16) {
+        let watched = &self.watched[conn];
+        let asked = watched.requested_at.unwrap_or_default();
+        let profile = &self.scenario.profiles[conn];
+        let plain = profile.misbehaviour.is_tolerated();
         let good_key = watched.key.is_some_and(|key| self.roster.is_good(key, asked));
         let scenario = &self.scenario;
-        let few = |max: usize| max < scenario.manners.len();
+        let few = |max: usize| max < scenario.profiles.len();
         let per_gateway = scenario.connections_per_gateway_max;
         let cause = match status {
             401 => !good_key,
@@ -269,82 +270,89 @@ impl Oracle {
             503 => {
                 self.drained.is_some() || few(scenario.connections_max) || per_gateway > 0 || few(scenario.requests_max)
             }
-            408 => manner.misbehaviour == Misbehaviour::HalfHead || !watched.good,
+            408 => profile.misbehaviour == Misbehaviour::HalfHead || !watched.good,
             _ => !plain,
         };
         match status {
-            401 => self.sight("unauthorized"),
-            429 => self.sight("rate limited"),
-            503 if few(self.scenario.connections_max) => self.sight("capacity exceeded"),
-            503 => self.sight("not let in"),
-            408 => self.sight("handshake timed out"),
+            401 => self.cover("unauthorized"),
+            429 => self.cover("rate limited"),
+            503 if few(self.scenario.connections_max) => self.cover("capacity exceeded"),
+            503 => self.cover("connection refused with 503"),
+            408 => self.cover("handshake timed out"),
             _ => {}
         }
         if !cause {
-            self.fail("a refusal has its cause", Some(line), status.to_string());
+            self.fail("the status of a refusal has a cause", Some(conn), status.to_string());
         }
     }
 
-    /// Everybody has left: what must be true of each connection now.
+    /// The world has ended: checks each connection and the offsets of all events.
     pub(super) fn check_end(&mut self) {
-        // What a dead core held goes with its process.
+        // A dead core never closes its sockets; in reality the kernel does when the process ends.
         if self.dead.is_some() {
             return;
         }
-        for line in 0..self.watched.len() {
-            let watched = &self.watched[line];
-            let reads = self.scenario.manners[line].reading == Reading::Eager;
+        for conn in 0..self.watched.len() {
+            let watched = &self.watched[conn];
+            let reads = self.scenario.profiles[conn].reading == Reading::Eager;
             let text = format!("accepted {:?}, closed {:?}", watched.accepted, watched.closed);
-            if watched.asked.is_some() && watched.closed.is_none() {
-                self.fail("everybody leaves", Some(line), text);
+            if watched.requested_at.is_some() && watched.closed.is_none() {
+                self.fail("every connection and every core ends", Some(conn), text);
             } else if watched.connected.is_some() != watched.reason.is_some()
                 || watched.ack.is_some_and(|ack| watched.connected != Some(ack.connection))
             {
-                self.fail("a connection connects once and disconnects once", Some(line), format!("{watched:?}"));
-            } else if let (Some((code, _)), Some(reason)) = (watched.told, watched.reason)
+                self.fail(
+                    "a connection is reported connected once and disconnected once",
+                    Some(conn),
+                    format!("{watched:?}"),
+                );
+            } else if let (Some((code, _)), Some(reason)) = (watched.close_sent, watched.reason)
                 && reads
                 && reason.code().is_some_and(|expected| expected != code)
                 && watched.leaving.is_none()
             {
-                self.fail("the close frame has the reason's code", Some(line), format!("{code} for {reason}"));
+                self.fail("the close code matches the close reason", Some(conn), format!("{code} for {reason}"));
             }
         }
         self.check_failures();
         if let Err(text) = self.ledger.check_places() {
-            self.fail("positions are dense", None, text);
+            self.fail("positions have no gaps", None, text);
         }
     }
 
-    /// Once an event has failed on a connection, none behind it counts as delivered there. What was sealed already may still
-    /// go out.
+    /// Once an event has failed on a connection, no later one counts as delivered there. Only answers that list all
+    /// their failures are checked, because bytes that were encrypted before the failure may still go out.
     fn check_failures(&mut self) {
         let mut lost = BTreeMap::new();
-        for entry in &self.ledger.facts {
-            let (Fate::Told(told), Some(offset)) = (&entry.fate, entry.offset) else { continue };
-            for connection in &told.failures {
+        for entry in &self.ledger.events {
+            let (Outcome::Answered(counts), Some(offset)) = (&entry.outcome, entry.offset) else { continue };
+            for connection in &counts.failures {
                 let first = lost.entry(*connection).or_insert(offset);
                 *first = offset.min(*first);
             }
         }
         let mut broken = None;
-        for (fact, entry) in self.ledger.facts.iter().enumerate() {
-            let (Fate::Told(told), Some(offset)) = (&entry.fate, entry.offset) else { continue };
-            let all_listed = told.failures.len() as u64 == told.failed && told.pending == 0;
-            for (line, _) in entry.written.iter().filter(|_| all_listed) {
-                let Some(ack) = self.watched[*line].ack else { continue };
+        for (event, entry) in self.ledger.events.iter().enumerate() {
+            let (Outcome::Answered(counts), Some(offset)) = (&entry.outcome, entry.offset) else { continue };
+            let all_listed = counts.failures.len() as u64 == counts.failed && counts.pending == 0;
+            for (conn, _) in entry.written.iter().filter(|_| all_listed) {
+                let Some(ack) = self.watched[*conn].ack else { continue };
                 let first = lost.get(&ack.connection).filter(|first| **first < offset);
-                if let Some(first) = first.filter(|_| !told.failures.contains(&ack.connection)) {
-                    broken = Some((*line, format!("{first} failed, and event {fact} at {offset} was delivered")));
+                if let Some(first) = first.filter(|_| !counts.failures.contains(&ack.connection)) {
+                    broken = Some((
+                        *conn,
+                        format!("offset {first} failed, and event {event} at offset {offset} was delivered"),
+                    ));
                 }
             }
         }
-        if let Some((line, text)) = broken {
-            self.fail("nothing is delivered behind what failed", Some(line), text);
+        if let Some((conn, text)) = broken {
+            self.fail("no event is delivered after one that failed", Some(conn), text);
         }
     }
 }
 
-/// The port of the first line's peer.
+/// The port of the first peer; each peer has a port of its own.
 pub(super) const FIRST_PORT: u16 = 1_000;
 
 pub(super) fn excerpt(text: &[u8]) -> String {

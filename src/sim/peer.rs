@@ -1,10 +1,10 @@
-//! The other end: a gateway or a platform, with the manners that its seed gave it.
+//! The other end of a connection: a gateway or a platform that behaves as its profile says.
 
 use super::{
-    behaviour::{Ending, Manner, Misbehaviour, Reading},
-    client::{self, Cue},
-    net::{Line, Net},
-    requests::{self, Ask},
+    behaviour::{Ending, Misbehaviour, Profile, Reading},
+    client::{self, Reaction},
+    net::{Conn, Net},
+    requests::{self, Request},
     rng::Rng,
 };
 use crate::model::Instant;
@@ -13,50 +13,50 @@ use std::{collections::VecDeque, time::Duration};
 /// One peer.
 pub(super) struct Peer {
     index: usize,
-    pub(super) manner: Manner,
-    /// A gateway's upgrade.
+    pub(super) profile: Profile,
+    /// A gateway's first bytes: its upgrade request, and frames if it sends any early.
     opening: Vec<u8>,
-    asks: VecDeque<(Instant, Ask)>,
-    /// Requests that are not answered.
+    requests: VecDeque<(Instant, Request)>,
+    /// How many requests are unanswered.
     waiting: usize,
-    /// An answer was the last.
+    /// An answer had `Connection: close`, so it sends no more requests.
     refused: bool,
-    /// Sealed bytes that are to be sent, and how many of them have been.
+    /// Encrypted bytes to send, and how many of them are sent.
     outgoing: Vec<u8>,
     sent: usize,
-    /// All sealed bytes that it ever had to send.
+    /// All encrypted bytes so far, sent or not.
     total: u64,
-    /// Bytes of the hub that it has read.
+    /// How many bytes of the hub it has read.
     read: u64,
     leaves: Instant,
     stage: Stage,
-    /// A FIN follows what is to be sent.
+    /// It sends a FIN after its outgoing bytes.
     fin: bool,
     misbehaved: bool,
-    /// Something was said before the handshake of TLS was over.
+    /// It wrote something before its TLS handshake was over.
     early: bool,
-    /// Pings that it may still send.
+    /// How many pings it may still send.
     pings: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
 enum Stage {
-    /// Nothing is said yet.
+    /// It has sent nothing.
     New,
-    Asked,
+    CallKind,
     Upgraded,
-    /// It says no more.
+    /// It sends no more requests or messages.
     Leaving,
     Gone,
 }
 
 impl Peer {
-    pub(super) fn new(index: usize, manner: Manner, opening: Vec<u8>, start: Instant) -> Self {
+    pub(super) fn new(index: usize, profile: Profile, opening: Vec<u8>, start: Instant) -> Self {
         Self {
             index,
-            leaves: start + manner.leaves,
-            asks: manner.asks.iter().map(|(at, ask)| (start + *at, *ask)).collect(),
-            manner,
+            leaves: start + profile.leaves,
+            requests: profile.requests.iter().map(|(at, request)| (start + *at, *request)).collect(),
+            profile,
             opening,
             waiting: 0,
             refused: false,
@@ -76,11 +76,11 @@ impl Peer {
         self.stage == Stage::New
     }
 
-    /// It leaves at the next turn, whatever its manners.
-    pub(super) fn call_last(&mut self, now: Instant) {
+    /// Makes it leave at its next turn, even if its profile says that it stays.
+    pub(super) fn leave_now(&mut self, now: Instant) {
         self.leaves = now;
-        if matches!(self.manner.ending, Ending::Stay) {
-            self.manner.ending = if self.manner.platform { Ending::Fin } else { Ending::Close(1000) };
+        if matches!(self.profile.ending, Ending::Stay) {
+            self.profile.ending = if self.profile.platform { Ending::Fin } else { Ending::Close(1000) };
         }
     }
 
@@ -92,46 +92,46 @@ impl Peer {
         }
         self.open(net);
         let moved = self.read(net);
-        let line = &mut net.lines[self.index];
-        while line.cues.front().is_some_and(|(offset, _)| *offset <= self.read)
-            && let Some((_, cue)) = line.cues.pop_front()
+        let conn = &mut net.conns[self.index];
+        while conn.reactions.front().is_some_and(|(offset, _)| *offset <= self.read)
+            && let Some((_, reaction)) = conn.reactions.pop_front()
         {
-            self.react(cue, line, &mut net.rng);
+            self.react(reaction, conn, &mut net.rng);
         }
-        if self.early && !line.client.is_handshaking() {
-            // What was said in the handshake has ended with its last flight.
+        if self.early && !conn.client.is_handshaking() {
+            // rustls holds bytes back until the handshake is over and sends them with its last flight, which ends here.
             self.early = false;
             net.oracle.early_ends(self.index, self.total);
         }
-        if line.socket.hub_closed && line.socket.arrived == 0 && line.socket.queued() == 0 {
+        if conn.socket.hub_closed && conn.socket.arrived == 0 && conn.socket.queued() == 0 {
             self.fin = true;
         }
-        if line.socket.hub_shut && line.socket.arrived == 0 && line.socket.queued() == 0 {
+        if conn.socket.hub_shut && conn.socket.arrived == 0 && conn.socket.queued() == 0 {
             self.fin = true;
         }
         if self.stage == Stage::Upgraded && !self.misbehaved {
             self.misbehaved = true;
-            self.misbehave(line, &mut net.rng);
+            self.misbehave(conn, &mut net.rng);
         }
-        let chatty = moved && self.stage == Stage::Upgraded && self.manner.acks && self.pings > 0;
+        let chatty = moved && self.stage == Stage::Upgraded && self.profile.acks && self.pings > 0;
         if chatty && net.rng.chance(200) {
             self.pings -= 1;
-            self.say_frame(0x89, b"there?", line, &mut net.rng);
+            self.write_frame(0x89, b"there?", conn, &mut net.rng);
         }
-        self.ask(net);
-        let mut stirred = false;
+        self.send_requests(net);
+        let mut socket_changed = false;
         if now >= self.leaves && self.stage < Stage::Leaving {
-            stirred |= self.leave(net);
+            socket_changed |= self.leave(net);
         }
-        stirred |= self.send(net);
-        if stirred {
+        socket_changed |= self.send(net);
+        if socket_changed {
             net.mark(self.index, now);
         }
         if moved {
             net.keep_moving(self.index, now);
         }
-        if let Some(again) = self.again(net) {
-            net.schedule_turn(self.index, again);
+        if let Some(next_turn) = self.next_turn(net) {
+            net.schedule_turn(self.index, next_turn);
         }
     }
 
@@ -139,49 +139,49 @@ impl Peer {
         if self.stage != Stage::New {
             return;
         }
-        self.stage = Stage::Asked;
-        if self.manner.platform {
+        self.stage = Stage::CallKind;
+        if self.profile.platform {
             return;
         }
         let opening = std::mem::take(&mut self.opening);
-        if self.manner.misbehaviour == Misbehaviour::Garbage {
+        if self.profile.misbehaviour == Misbehaviour::Garbage {
             self.outgoing = (0..200).map(|_| net.rng.next() as u8).collect();
             self.total = 200;
         } else {
-            self.say(&opening, &mut net.lines[self.index]);
+            self.write(&opening, &mut net.conns[self.index]);
         }
-        let whole = self.manner.misbehaviour != Misbehaviour::HalfHead && !self.early;
-        net.oracle.asked(net.now, self.index, if whole { self.total } else { u64::MAX });
+        let whole = self.profile.misbehaviour != Misbehaviour::HalfHead && !self.early;
+        net.oracle.requested(net.now, self.index, if whole { self.total } else { u64::MAX });
     }
 
-    /// A platform's next requests.
-    fn ask(&mut self, net: &mut Net) {
+    /// Sends the platform's requests that are due.
+    fn send_requests(&mut self, net: &mut Net) {
         let now = net.now;
-        while self.stage == Stage::Asked
+        while self.stage == Stage::CallKind
             && !self.refused
-            && (self.waiting == 0 || self.manner.pipelines)
-            && self.asks.front().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, ask)) = self.asks.pop_front()
+            && (self.waiting == 0 || self.profile.pipelines)
+            && self.requests.front().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, request)) = self.requests.pop_front()
         {
             let oracle = &mut net.oracle;
-            let bytes = requests::write(ask, self.index, now, &mut oracle.roster, &mut oracle.ledger, &mut net.rng);
-            net.trace.add(now, Some(self.index), || format!("asks {ask:?}"));
+            let bytes = requests::write(request, self.index, now, &mut oracle.roster, &mut oracle.ledger, &mut net.rng);
+            net.trace.add(now, Some(self.index), || format!("requests {request:?}"));
             if self.waiting > 0 {
-                net.oracle.sight("pipelined request");
+                net.oracle.cover("pipelined request");
             }
-            self.say(&bytes, &mut net.lines[self.index]);
+            self.write(&bytes, &mut net.conns[self.index]);
             net.oracle.ledger.ends(if self.early { u64::MAX } else { self.total });
-            net.oracle.watched[self.index].asked.get_or_insert(now);
+            net.oracle.watched[self.index].requested_at.get_or_insert(now);
             self.waiting += 1;
         }
     }
 
     fn read(&mut self, net: &mut Net) -> bool {
-        let socket = &mut net.lines[self.index].socket;
+        let socket = &mut net.conns[self.index].socket;
         socket.advance(net.now);
         let unread = socket.arrived;
         let reading =
-            if self.stage < Stage::Upgraded && !self.manner.platform { Reading::Eager } else { self.manner.reading };
+            if self.stage < Stage::Upgraded && !self.profile.platform { Reading::Eager } else { self.profile.reading };
         let take = match reading {
             Reading::Eager => unread,
             Reading::Slow(bytes) => unread.min(bytes),
@@ -193,25 +193,25 @@ impl Peer {
         take > 0
     }
 
-    fn react(&mut self, cue: Cue, line: &mut Line, rng: &mut Rng) {
-        match cue {
-            Cue::Handshake => {
-                let flight = line.client.flight();
+    fn react(&mut self, reaction: Reaction, conn: &mut Conn, rng: &mut Rng) {
+        match reaction {
+            Reaction::Handshake => {
+                let flight = conn.client.flight();
                 self.push(flight);
             }
-            Cue::Upgraded if self.stage < Stage::Leaving => self.stage = Stage::Upgraded,
-            Cue::Ping if self.manner.pongs && self.stage <= Stage::Leaving => {
-                self.say_frame(0x8a, b"", line, rng);
+            Reaction::Upgraded if self.stage < Stage::Leaving => self.stage = Stage::Upgraded,
+            Reaction::Ping if self.profile.pongs && self.stage <= Stage::Leaving => {
+                self.write_frame(0x8a, b"", conn, rng);
             }
-            Cue::Text if self.manner.acks && self.stage == Stage::Upgraded => {
+            Reaction::Text if self.profile.acks && self.stage == Stage::Upgraded => {
                 let ack = br#"{"type":"deployment.ack","payload":{"status":"success","action":"deploy"}}"#;
-                self.say_frame(0x81, ack, line, rng);
+                self.write_frame(0x81, ack, conn, rng);
             }
-            Cue::Close(code) if self.stage == Stage::Upgraded => {
-                self.say_frame(0x88, &code.to_be_bytes(), line, rng);
+            Reaction::Close(code) if self.stage == Stage::Upgraded => {
+                self.write_frame(0x88, &code.to_be_bytes(), conn, rng);
                 self.stage = Stage::Leaving;
             }
-            Cue::Response(last) => {
+            Reaction::Response(last) => {
                 self.waiting = self.waiting.saturating_sub(1);
                 self.refused |= last;
             }
@@ -224,61 +224,61 @@ impl Peer {
         if self.outgoing.is_empty() { self.outgoing = sealed } else { self.outgoing.extend(sealed) }
     }
 
-    fn say(&mut self, plain: &[u8], line: &mut Line) {
-        self.early |= line.client.is_handshaking();
-        let sealed = line.client.seal(plain);
+    fn write(&mut self, plain: &[u8], conn: &mut Conn) {
+        self.early |= conn.client.is_handshaking();
+        let sealed = conn.client.seal(plain);
         self.push(sealed);
     }
 
-    fn say_frame(&mut self, first: u8, payload: &[u8], line: &mut Line, rng: &mut Rng) {
+    fn write_frame(&mut self, first: u8, payload: &[u8], conn: &mut Conn, rng: &mut Rng) {
         let frame = client::frame(first, payload, rng);
-        self.say(&frame, line);
+        self.write(&frame, conn);
     }
 
-    fn misbehave(&mut self, line: &mut Line, rng: &mut Rng) {
-        match self.manner.misbehaviour {
-            Misbehaviour::Unmasked => self.say(&[0x81, 0x01, b'x'], line),
-            Misbehaviour::NotUtf8 => self.say_frame(0x81, b"\xff\xfe", line, rng),
-            Misbehaviour::TooBig => self.say_frame(0x81, &vec![b'x'; 70_000], line, rng),
+    fn misbehave(&mut self, conn: &mut Conn, rng: &mut Rng) {
+        match self.profile.misbehaviour {
+            Misbehaviour::Unmasked => self.write(&[0x81, 0x01, b'x'], conn),
+            Misbehaviour::NotUtf8 => self.write_frame(0x81, b"\xff\xfe", conn, rng),
+            Misbehaviour::TooBig => self.write_frame(0x81, &vec![b'x'; 70_000], conn, rng),
             Misbehaviour::PingFlood => {
                 let flood: Vec<u8> = (0..1_200).flat_map(|_| [0x89, 0x80, 0, 0, 0, 0]).collect();
-                self.say(&flood, line);
+                self.write(&flood, conn);
             }
-            Misbehaviour::Chatter => {
+            Misbehaviour::MessageFlood => {
                 let message = client::frame(0x81, br#"{"type":"x"}"#, rng);
-                self.say(&message.repeat(5_000), line);
+                self.write(&message.repeat(5_000), conn);
             }
-            Misbehaviour::Malformed => self.say_frame(0x81, b"{\"type\":", line, rng),
-            Misbehaviour::Binary => self.say_frame(0x82, &[7; 300], line, rng),
+            Misbehaviour::Malformed => self.write_frame(0x81, b"{\"type\":", conn, rng),
+            Misbehaviour::Binary => self.write_frame(0x82, &[7; 300], conn, rng),
             _ => {}
         }
     }
 
-    /// Leaves in its way; returns whether the socket noticed at once.
+    /// Begins to leave as its profile says; returns whether its kernel tells the hub at once (RST).
     fn leave(&mut self, net: &mut Net) -> bool {
         let now = net.now;
         let upgraded = self.stage == Stage::Upgraded;
-        if self.manner.ending == Ending::Stay {
+        if self.profile.ending == Ending::Stay {
             self.leaves = Instant(u64::MAX);
             return false;
         }
-        // Whoever does everything right hears its answers first.
-        let patient = self.manner.platform && self.manner.is_good() && !self.manner.half_closes;
+        // A well-behaved platform waits for its answers first, so that the oracle can check them.
+        let patient = self.profile.platform && self.profile.is_good() && !self.profile.half_closes;
         if patient && self.waiting > 0 && !self.refused {
             return false;
         }
         net.oracle.leaves(now, self.index);
-        net.trace.add(now, Some(self.index), || format!("leaves by {:?}", self.manner.ending));
+        net.trace.add(now, Some(self.index), || format!("leaves by {:?}", self.profile.ending));
         self.stage = Stage::Leaving;
-        let line = &mut net.lines[self.index];
-        match self.manner.ending {
-            Ending::Close(code) if upgraded => self.say_frame(0x88, &code.to_be_bytes(), line, &mut net.rng),
+        let conn = &mut net.conns[self.index];
+        match self.profile.ending {
+            Ending::Close(code) if upgraded => self.write_frame(0x88, &code.to_be_bytes(), conn, &mut net.rng),
             Ending::Close(_) | Ending::Fin => {
-                if line.client.is_tls() && self.manner.half_closes {
-                    let notify = line.client.goodbye();
+                if conn.client.is_tls() && self.profile.half_closes {
+                    let notify = conn.client.close_notify();
                     self.push(notify);
-                } else if line.client.is_tls() && !line.client.is_handshaking() && net.rng.chance(700) {
-                    let notify = line.client.goodbye();
+                } else if conn.client.is_tls() && !conn.client.is_handshaking() && net.rng.chance(700) {
+                    let notify = conn.client.close_notify();
                     self.push(notify);
                     self.fin = net.rng.chance(500);
                 } else {
@@ -286,23 +286,25 @@ impl Peer {
                 }
             }
             Ending::Reset => {
-                line.socket.reset = Some(now);
+                conn.socket.reset = Some(now);
                 self.stage = Stage::Gone;
             }
             Ending::Vanish | Ending::Stay => {
-                line.socket.vanished = true;
+                conn.socket.vanished = true;
                 self.stage = Stage::Gone;
             }
         }
-        self.stage == Stage::Gone && self.manner.ending == Ending::Reset
+        self.stage == Stage::Gone && self.profile.ending == Ending::Reset
     }
 
     fn send(&mut self, net: &mut Net) -> bool {
         let now = net.now;
-        let socket = &mut net.lines[self.index].socket;
-        let left = self.outgoing.len() - self.sent - usize::from(self.manner.withholds && !self.outgoing.is_empty());
+        let socket = &mut net.conns[self.index].socket;
+        let left = self.outgoing.len()
+            - self.sent
+            - usize::from(self.profile.withholds_last_byte && !self.outgoing.is_empty());
         if left > 0 && self.stage < Stage::Gone {
-            let piece = net.rng.piece(self.manner.piece_max).max(left / 64).min(left).min(socket.inbound_room());
+            let piece = net.rng.piece(self.profile.piece_max).max(left / 64).min(left).min(socket.inbound_room());
             socket.send(&self.outgoing[self.sent..self.sent + piece]);
             let total = self.total - (left - piece) as u64;
             net.oracle.ledger.arrived(now, self.index, total);
@@ -326,23 +328,23 @@ impl Peer {
         false
     }
 
-    fn again(&self, net: &mut Net) -> Option<Instant> {
+    fn next_turn(&self, net: &mut Net) -> Option<Instant> {
         let now = net.now;
-        let socket = &net.lines[self.index].socket;
+        let socket = &net.conns[self.index].socket;
         if self.stage == Stage::Gone || (socket.hub_closed && socket.arrived == 0 && socket.fin.is_some()) {
             return None;
         }
-        let left = self.sent + usize::from(self.manner.withholds) < self.outgoing.len();
+        let left = self.sent + usize::from(self.profile.withholds_last_byte) < self.outgoing.len();
         let sending = (left && socket.inbound_room() > 0) || (!left && self.fin && socket.fin.is_none());
-        let reading = socket.arrived > 0 && !matches!(self.manner.reading, Reading::Never | Reading::Eager);
+        let reading = socket.arrived > 0 && !matches!(self.profile.reading, Reading::Never | Reading::Eager);
         if sending {
-            Some(now + Duration::from_micros(net.rng.below(self.manner.latency_max.min(1_000) + 1)))
+            Some(now + Duration::from_micros(net.rng.below(self.profile.latency_max.min(1_000) + 1)))
         } else if reading {
             Some(now + Duration::from_millis(net.rng.within(10..=400)))
         } else {
-            // The next request of a plan, unless an answer comes first and brings the next turn.
-            let free = self.stage == Stage::Asked && (self.waiting == 0 || self.manner.pipelines) && !self.refused;
-            self.asks.front().filter(|_| free).map(|(at, _)| (*at).max(Instant(now.0 + 1)))
+            // The next planned request. An answer that arrives earlier schedules a turn by itself.
+            let free = self.stage == Stage::CallKind && (self.waiting == 0 || self.profile.pipelines) && !self.refused;
+            self.requests.front().filter(|_| free).map(|(at, _)| (*at).max(Instant(now.0 + 1)))
         }
     }
 }

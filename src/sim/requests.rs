@@ -1,7 +1,7 @@
-//! What platforms ask over HTTP, as bytes, written down in the ledger as it is said.
+//! Writes the HTTP requests of platforms as bytes, and records each in the ledger.
 
 use super::{
-    ledger::{Asked, BatchLine, Fact, Ledger},
+    ledger::{BatchLine, CallKind, Event, Ledger},
     rng::Rng,
     roster::Roster,
 };
@@ -11,55 +11,55 @@ use uuid::Uuid;
 /// The admin token of every simulated hub.
 pub(super) const ADMIN: &str = "the-admin-token-of-this-world";
 
-/// Something that a platform, or a gateway by its key, will ask for.
+/// A planned HTTP request: with the admin token, or a manifest with a gateway's key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Ask {
-    /// One event of at most so many bytes.
+pub(super) enum Request {
+    /// Publishes one event of at most `size` bytes.
     Publish {
         gateway: usize,
         size: usize,
     },
-    /// Many events, of at most so many bytes each; to one gateway, or to all in turn.
+    /// Publishes `count` events of at most `size` bytes each, to one gateway or to gateways drawn at random.
     Batch {
         count: usize,
         size: usize,
         gateway: Option<usize>,
     },
-    /// A revision, to every gateway.
+    /// Deploys a revision to every gateway.
     Deploy,
-    /// Something that only reads.
-    Look(&'static str),
-    /// One gateway's page.
-    Show(usize),
+    /// GET of a path.
+    Get(&'static str),
+    /// GET of one gateway.
+    GetGateway(usize),
     CreateGateway(usize),
     CreateToken(usize),
     Revoke(usize),
     Delete(usize),
-    /// A gateway's manifest of so many bytes, with its key.
+    /// Posts a gateway's manifest of `size` bytes with its key.
     Manifest {
         key: usize,
         size: usize,
     },
 }
 
-/// Writes the request; the ledger knows it from now on.
+/// The bytes of a request, which is recorded in the ledger as sent by `conn`.
 pub(super) fn write(
-    ask: Ask,
-    line: usize,
+    request: Request,
+    conn: usize,
     now: Instant,
     roster: &mut Roster,
     ledger: &mut Ledger,
     rng: &mut Rng,
 ) -> Vec<u8> {
     let admin = format!("Authorization: Bearer {ADMIN}\r\n");
-    match ask {
-        Ask::Publish { gateway, size } => {
-            let fact = draft(gateway, size, roster, ledger, rng);
-            let body = body_of(&ledger.facts[fact], false);
-            ledger.begin(line, now, Asked::Publish(fact));
+    match request {
+        Request::Publish { gateway, size } => {
+            let event = draft(gateway, size, roster, ledger, rng);
+            let body = body_of(&ledger.events[event], false);
+            ledger.begin(conn, now, CallKind::Publish(event));
             post(&format!("/api/v1/gateways/{}/events", roster.gateways[gateway].id), &admin, &body)
         }
-        Ask::Batch { count, size, gateway } => {
+        Request::Batch { count, size, gateway } => {
             let mut lines = Vec::new();
             let mut body = Vec::new();
             for _ in 0..count {
@@ -69,71 +69,71 @@ pub(super) fn write(
                     continue;
                 }
                 let to = gateway.unwrap_or_else(|| rng.below(roster.gateways.len() as u64) as usize);
-                let fact = draft(to, size, roster, ledger, rng);
-                body.extend(body_of(&ledger.facts[fact], true));
+                let event = draft(to, size, roster, ledger, rng);
+                body.extend(body_of(&ledger.events[event], true));
                 body.push(b'\n');
-                lines.push(BatchLine::Event(fact));
+                lines.push(BatchLine::Event(event));
             }
-            ledger.begin(line, now, Asked::Batch(lines));
+            ledger.begin(conn, now, CallKind::Batch(lines));
             post("/api/v1/events", &admin, &body)
         }
-        Ask::Deploy => deploy(line, now, roster, ledger, rng),
-        Ask::Look(path) => {
-            let asked = match path {
-                "/api/internal/v1/stats" => Asked::Stats,
-                "/ready" => Asked::Ready,
-                // This one asks the store.
-                "/api/v1/gateways" => Asked::Show,
-                _ => Asked::Look,
+        Request::Deploy => deploy(conn, now, roster, ledger, rng),
+        Request::Get(path) => {
+            let kind = match path {
+                "/api/internal/v1/stats" => CallKind::Stats,
+                "/ready" => CallKind::Ready,
+                // The list of gateways comes from the store.
+                "/api/v1/gateways" => CallKind::StoreRead,
+                _ => CallKind::Get,
             };
-            ledger.begin(line, now, asked);
+            ledger.begin(conn, now, kind);
             format!("GET {path} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n").into_bytes()
         }
-        Ask::Show(gateway) => {
-            ledger.begin(line, now, Asked::Show);
+        Request::GetGateway(gateway) => {
+            ledger.begin(conn, now, CallKind::StoreRead);
             let id = roster.gateways[gateway].id;
             format!("GET /api/v1/gateways/{id} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n").into_bytes()
         }
-        Ask::Manifest { key, size } => {
-            ledger.begin(line, now, Asked::Manifest(key));
+        Request::Manifest { key, size } => {
+            ledger.begin(conn, now, CallKind::Manifest(key));
             let entry = &roster.keys[key];
             let body = format!("{{\"apis\":\"{}\"}}", "m".repeat(size));
             let path = format!("/api/internal/v1/gateways/{}/manifest", roster.gateways[entry.gateway].id);
             post(&path, &format!("api-key: {}\r\n", entry.secret), body.as_bytes())
         }
-        change => write_change(change, line, now, roster, ledger),
+        change => write_change(change, conn, now, roster, ledger),
     }
 }
 
-fn write_change(ask: Ask, line: usize, now: Instant, roster: &mut Roster, ledger: &mut Ledger) -> Vec<u8> {
+fn write_change(request: Request, conn: usize, now: Instant, roster: &mut Roster, ledger: &mut Ledger) -> Vec<u8> {
     let admin = format!("Authorization: Bearer {ADMIN}\r\n");
-    match ask {
-        Ask::CreateGateway(gateway) => {
-            ledger.begin(line, now, Asked::CreateGateway(gateway));
+    match request {
+        Request::CreateGateway(gateway) => {
+            ledger.begin(conn, now, CallKind::CreateGateway(gateway));
             let body = format!(r#"{{"name":"later {gateway}","id":"{}"}}"#, roster.gateways[gateway].id);
             post("/api/v1/gateways", &admin, body.as_bytes())
         }
-        Ask::CreateToken(key) => {
-            ledger.begin(line, now, Asked::CreateToken(key));
+        Request::CreateToken(key) => {
+            ledger.begin(conn, now, CallKind::CreateToken(key));
             let entry = &roster.keys[key];
             let hash: String = hex(entry.hash);
             let path = format!("/api/v1/gateways/{}/tokens", roster.gateways[entry.gateway].id);
             post(&path, &admin, format!(r#"{{"sha256":"{hash}"}}"#).as_bytes())
         }
-        Ask::Revoke(key) => {
-            ledger.begin(line, now, Asked::Revoke(key));
+        Request::Revoke(key) => {
+            ledger.begin(conn, now, CallKind::Revoke(key));
             let entry = &mut roster.keys[key];
             entry.revocation.begun.get_or_insert(now);
             let path = format!("/api/v1/gateways/{}/tokens/{}", roster.gateways[entry.gateway].id, entry.token);
             format!("DELETE {path} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n").into_bytes()
         }
-        Ask::Delete(gateway) => {
-            ledger.begin(line, now, Asked::Delete(gateway));
+        Request::Delete(gateway) => {
+            ledger.begin(conn, now, CallKind::Delete(gateway));
             let entry = &mut roster.gateways[gateway];
             entry.deletion.begun.get_or_insert(now);
             format!("DELETE /api/v1/gateways/{} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n", entry.id).into_bytes()
         }
-        other => panic!("{other:?} changes nothing"),
+        other => panic!("{other:?} is not a change"),
     }
 }
 
@@ -145,31 +145,31 @@ fn post(path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn deploy(line: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: &mut Rng) -> Vec<u8> {
+fn deploy(conn: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: &mut Rng) -> Vec<u8> {
     let api = rng.uuid();
-    let mut facts = Vec::new();
+    let mut events = Vec::new();
     let mut targets = Vec::new();
     for (gateway, entry) in roster.gateways.iter().enumerate() {
-        let host = format!("v{}.example", ledger.facts.len());
+        let host = format!("v{}.example", ledger.events.len());
         let payload = format!(r#"{{"apiUuid":"{api}","revisionId":"r1","vhost":"{host}","environment":"production"}}"#);
-        let fact = Fact::new(gateway, entry.id, "api.deployed", payload.into_bytes(), None, None);
-        facts.push(ledger.add(fact));
+        let event = Event::new(gateway, entry.id, "api.deployed", payload.into_bytes(), None, None);
+        events.push(ledger.add(event));
         targets.push(format!(r#"{{"gatewayId":"{}","vhost":"{host}"}}"#, entry.id));
     }
-    ledger.begin(line, now, Asked::Deploy(facts));
+    ledger.begin(conn, now, CallKind::Deploy(events));
     let body = format!("[{}]", targets.join(","));
     let admin = format!("Authorization: Bearer {ADMIN}\r\n");
     post(&format!("/api/v1/apis/{api}/deploy-revision?revisionId=r1"), &admin, body.as_bytes())
 }
 
-/// A new event, whose payload is like no other's.
+/// Adds an event with a unique payload, by which the oracle recognizes it on the wire.
 fn draft(gateway: usize, size: usize, roster: &Roster, ledger: &mut Ledger, rng: &mut Rng) -> usize {
     debug_assert!(gateway < roster.gateways.len());
     let most = if rng.chance(300) { size } else { size.min(200) };
     let length = rng.below(most as u64 + 1) as usize;
-    // Each byte depends on its place, so that no two pieces of a payload are the same.
+    // The offset is written into the payload again and again, so that a repeated or misplaced piece is noticed.
     let from = rng.below(36) as usize;
-    let mut payload = format!("\"{}.", ledger.facts.len()).into_bytes();
+    let mut payload = format!("\"{}.", ledger.events.len()).into_bytes();
     payload.reserve(length + 80);
     while payload.len() <= length {
         payload.extend_from_slice(&LETTERS[from..]);
@@ -178,18 +178,18 @@ fn draft(gateway: usize, size: usize, roster: &Roster, ledger: &mut Ledger, rng:
     payload.push(b'"');
     let user = rng.chance(200).then(|| "\u{fc}ser".to_owned());
     let kind = rng.pick(&["api.deployed", "api.undeployed", "x"]);
-    ledger.add(Fact::new(gateway, roster.gateways[gateway].id, kind, payload, Some(rng.uuid()), user))
+    ledger.add(Event::new(gateway, roster.gateways[gateway].id, kind, payload, Some(rng.uuid()), user))
 }
 
-fn body_of(fact: &Fact, names_gateway: bool) -> Vec<u8> {
-    let mut body = format!(r#"{{"type":"{}","payload":"#, fact.kind).into_bytes();
-    body.extend_from_slice(&fact.payload);
-    let correlation = fact.correlation.unwrap_or(Uuid::nil());
+fn body_of(event: &Event, names_gateway: bool) -> Vec<u8> {
+    let mut body = format!(r#"{{"type":"{}","payload":"#, event.kind).into_bytes();
+    body.extend_from_slice(&event.payload);
+    let correlation = event.correlation.unwrap_or(Uuid::nil());
     body.extend(format!(r#","correlationId":"{correlation}""#).bytes());
     if names_gateway {
-        body.extend(format!(r#","gatewayId":"{}""#, fact.id).bytes());
+        body.extend(format!(r#","gatewayId":"{}""#, event.id).bytes());
     }
-    if let Some(user) = &fact.user {
+    if let Some(user) = &event.user {
         body.extend(format!(r#","userId":"{user}""#).bytes());
     }
     body.push(b'}');

@@ -1,4 +1,4 @@
-//! The one source of chance of a simulated world: SplitMix64, so that a seed is a whole world.
+//! The only source of randomness of a simulated world (SplitMix64): the same seed gives the same world.
 
 use std::ops::RangeInclusive;
 use uuid::Uuid;
@@ -20,7 +20,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// From 0 up to `n`, without it; 0 where `n` is 0.
+    /// A number from 0 to `n` - 1; 0 if `n` is 0.
     pub(super) fn below(&mut self, n: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
     }
@@ -34,7 +34,7 @@ impl Rng {
         self.within(1..=max.max(1) as u64) as usize
     }
 
-    /// True so often in a thousand.
+    /// True with this probability per mille.
     pub(super) fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1_000) < per_mille
     }

@@ -1,9 +1,9 @@
-//! The gateways and keys of a world, and what has become of them: when it was asked for, committed and answered.
+//! The gateways and keys of a world, and when each was created and removed: requested, committed and answered.
 
 use super::rng::Rng;
 use crate::model::{Change, GatewayId, Instant, KeyHash, Life, TokenId};
 
-/// When something was asked for, done by the store, and told to who asked.
+/// When a change was requested, committed by the store, and answered.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Stages {
     pub(super) begun: Option<Instant>,
@@ -15,8 +15,8 @@ pub(super) struct Stages {
 #[derive(Clone, Debug)]
 pub(super) struct Gateway {
     pub(super) id: GatewayId,
-    /// It is there from the start.
-    pub(super) made: bool,
+    /// It exists from the start.
+    pub(super) is_initial: bool,
     pub(super) creation: Stages,
     pub(super) deletion: Stages,
 }
@@ -24,18 +24,18 @@ pub(super) struct Gateway {
 /// One key.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
-    /// Whose, as a place in the list of gateways.
+    /// Its gateway, as an index into [`Roster::gateways`].
     pub(super) gateway: usize,
     pub(super) token: TokenId,
     pub(super) secret: String,
     pub(super) hash: KeyHash,
-    /// It is there from the start.
-    pub(super) made: bool,
+    /// It exists from the start.
+    pub(super) is_initial: bool,
     pub(super) creation: Stages,
     pub(super) revocation: Stages,
 }
 
-/// All of them.
+/// All gateways and keys of a world.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Roster {
     pub(super) gateways: Vec<Gateway>,
@@ -43,51 +43,56 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// So many gateways from the start with one or two keys each, and one more that may be made later.
+    /// `count` initial gateways with one or two keys each; if `later`, one more that is created while the world runs.
     pub(super) fn new(count: usize, later: bool, rng: &mut Rng) -> Self {
         let mut roster = Self::default();
         for index in 0..count + usize::from(later) {
-            let made = index < count;
+            let is_initial = index < count;
             let id = GatewayId(rng.uuid());
-            roster.gateways.push(Gateway { id, made, creation: Stages::default(), deletion: Stages::default() });
+            roster.gateways.push(Gateway { id, is_initial, creation: Stages::default(), deletion: Stages::default() });
             for _ in 0..rng.within(1..=2) {
-                roster.add_key(index, made, rng);
+                roster.add_key(index, is_initial, rng);
             }
         }
         roster
     }
 
-    /// So many gateways with one key each.
+    /// `count` initial gateways with one key each.
     pub(super) fn of(count: usize, rng: &mut Rng) -> Self {
         let mut roster = Self::default();
         for index in 0..count {
             let id = GatewayId(rng.uuid());
-            roster.gateways.push(Gateway { id, made: true, creation: Stages::default(), deletion: Stages::default() });
+            roster.gateways.push(Gateway {
+                id,
+                is_initial: true,
+                creation: Stages::default(),
+                deletion: Stages::default(),
+            });
             roster.add_key(index, true, rng);
         }
         roster
     }
 
-    fn add_key(&mut self, gateway: usize, made: bool, rng: &mut Rng) {
+    fn add_key(&mut self, gateway: usize, is_initial: bool, rng: &mut Rng) {
         let secret = rng.uuid().to_string();
         self.keys.push(Key {
             gateway,
             token: TokenId(rng.uuid()),
             hash: KeyHash::of(secret.as_bytes()),
             secret,
-            made,
+            is_initial,
             creation: Stages::default(),
             revocation: Stages::default(),
         });
     }
 
-    /// The gateway's place.
+    /// The index of a gateway.
     pub(super) fn place(&self, id: GatewayId) -> Option<usize> {
         self.gateways.iter().position(|gateway| gateway.id == id)
     }
 
-    /// The stages of a key's end: its own, or its gateway's.
-    pub(super) fn end_of(&self, key: usize) -> Stages {
+    /// The stages of a key's removal: by its own revocation or its gateway's deletion, whichever is earlier.
+    pub(super) fn removal_of(&self, key: usize) -> Stages {
         let (own, all) = (self.keys[key].revocation, self.gateways[self.keys[key].gateway].deletion);
         let first = |one: Option<Instant>, other: Option<Instant>| match (one, other) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -100,17 +105,17 @@ impl Roster {
         }
     }
 
-    /// Whether the key was certainly good all the time from `since` on.
+    /// Whether the key was certainly valid all the time from `since` on.
     pub(super) fn is_good(&self, key: usize, since: Instant) -> bool {
         let entry = &self.keys[key];
-        let known = entry.made || entry.creation.answered.is_some_and(|at| at < since);
-        known && self.end_of(key).begun.is_none()
+        let known = entry.is_initial || entry.creation.answered.is_some_and(|at| at < since);
+        known && self.removal_of(key).begun.is_none()
     }
 
-    /// Whether the gateway was certainly known all the time from `since` on.
+    /// Whether the gateway certainly existed all the time from `since` on.
     pub(super) fn is_known(&self, gateway: usize, since: Instant) -> bool {
         let entry = &self.gateways[gateway];
-        let known = entry.made || entry.creation.answered.is_some_and(|at| at < since);
+        let known = entry.is_initial || entry.creation.answered.is_some_and(|at| at < since);
         known && entry.deletion.begun.is_none()
     }
 

@@ -1,11 +1,11 @@
-//! What a seed stands for: the size of a world, the settings of its hub, its peers and what they ask for.
+//! The scenario that a seed gives: the size of a world, the settings of its hub, its peers and their requests.
 
 use super::{
-    behaviour::{Manner, Weights},
-    requests::Ask,
+    behaviour::{Profile, Weights},
+    requests::Request,
     rng::Rng,
     roster::Roster,
-    store::StoreConduct,
+    store::StoreFaults,
 };
 use crate::{
     limits, session,
@@ -15,18 +15,18 @@ use crate::{
 };
 use std::time::Duration;
 
-/// A world before it begins.
+/// Everything that is decided before a world begins.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) seed: u64,
     pub(super) shards: u16,
     pub(super) tls: bool,
-    /// What everything costs, as a factor.
+    /// The factor by which the costs of all calls are multiplied.
     pub(super) cost: u64,
-    /// How long peers come and platforms ask.
+    /// How long peers connect and platforms send requests.
     pub(super) active: Duration,
-    /// Everybody is told to leave so long after that.
-    pub(super) last_call: Duration,
+    /// This long after the active time every peer leaves.
+    pub(super) leave_after: Duration,
     pub(super) connections_max: usize,
     pub(super) connections_per_gateway_max: usize,
     pub(super) rate_per_window: u32,
@@ -35,43 +35,43 @@ pub(super) struct Scenario {
     pub(super) control_max: usize,
     pub(super) replies_max: usize,
     pub(super) requests_max: usize,
-    /// Microseconds that a message between cores may take.
+    /// Longest delay of a message between cores, in microseconds.
     pub(super) mesh_delay_max: u64,
-    /// Sockets that one look at the set reports.
+    /// How many ready sockets one harvest reports at most.
     pub(super) harvest_max: usize,
-    pub(super) store: StoreConduct,
+    pub(super) store: StoreFaults,
     /// From when to when the kernel has no descriptors.
     pub(super) descriptors: Option<(Duration, Duration)>,
-    /// Sockets that the hub may have.
+    /// How many sockets the hub may hold.
     pub(super) sockets_max: usize,
     /// When the wall clock jumps, and by how many milliseconds.
     pub(super) jumps: Vec<(Duration, i64)>,
-    /// Addresses that the peers share.
+    /// How many addresses the peers share.
     pub(super) addresses: u64,
-    /// When the hub is told to drain; at the end in any case.
+    /// When the hub drains; it drains at the end in any case.
     pub(super) drain: Option<Duration>,
     pub(super) drain_window: Duration,
     /// All cores stand still from the first moment to the second.
     pub(super) pause: Option<(Duration, Duration)>,
-    /// A core that does nothing any more from then on.
+    /// A core that stops running, and when.
     pub(super) death: Option<(usize, Duration)>,
     pub(super) session: session::Settings,
     pub(super) roster: Roster,
-    /// The largest event on the wire, and the largest answer.
+    /// Bounds of one event on the wire and of one answer.
     pub(super) event_bytes_max: usize,
     pub(super) answer_bytes_max: usize,
-    pub(super) manners: Vec<Manner>,
-    /// Rules that are promised and do not hold yet: only worlds that record such a fault ask for them.
+    pub(super) profiles: Vec<Profile>,
+    /// Whether the strict rules are checked, which hold in worlds made by hand but not in every world from a seed.
     pub(super) strict: bool,
-    /// Rules whose violations are counted, and do not end the world.
+    /// Rules whose violations are counted and do not end the world.
     pub(super) counted: Vec<&'static str>,
 }
 
-/// How much longer than a publish its answer may take between two cores.
+/// How much longer than the publish timeout an answer from another core may take.
 pub(super) const ANSWER_GRACE: Duration = Duration::from_secs(3);
 
 impl Scenario {
-    /// A hub with its own settings, nobody around, and nothing that goes wrong.
+    /// A hub with its default settings, no peers and no accidents.
     pub(super) fn calm(seed: u64) -> Self {
         let heartbeat = Heartbeat {
             interval: limits::HEARTBEAT_INTERVAL,
@@ -84,7 +84,7 @@ impl Scenario {
             tls: false,
             cost: 1,
             active: Duration::from_secs(5),
-            last_call: Duration::from_secs(1),
+            leave_after: Duration::from_secs(1),
             connections_max: limits::CONNECTIONS_MAX,
             connections_per_gateway_max: 0,
             rate_per_window: 0,
@@ -95,7 +95,7 @@ impl Scenario {
             requests_max: limits::INBOX_MAX,
             mesh_delay_max: 50,
             harvest_max: 512,
-            store: StoreConduct {
+            store: StoreFaults {
                 late: 0,
                 late_max: Duration::ZERO,
                 fails: 0,
@@ -114,13 +114,13 @@ impl Scenario {
             roster: Roster::default(),
             event_bytes_max: 200_000,
             answer_bytes_max: 100_000,
-            manners: Vec::new(),
+            profiles: Vec::new(),
             strict: false,
             counted: Vec::new(),
         }
     }
 
-    /// What the seed stands for; the generator goes on to be the world's.
+    /// The scenario of a seed, and the generator in the state in which the world goes on with it.
     pub(super) fn of(seed: u64) -> (Self, Rng) {
         let mut rng = Rng::new(seed);
         let rng_ref = &mut rng;
@@ -132,9 +132,9 @@ impl Scenario {
         scenario.roster = Roster::new(gateways, rng_ref.chance(200), rng_ref);
         let keys = scenario.roster.keys.len();
         let peers = rng_ref.within(2..=14) as usize;
-        scenario.manners = (0..peers).map(|_| weights.gateway(rng_ref, &scenario, keys)).collect();
+        scenario.profiles = (0..peers).map(|_| weights.gateway(rng_ref, &scenario, keys)).collect();
         let platforms = rng_ref.within(1..=4) as usize;
-        scenario.manners.extend((0..platforms).map(|_| weights.platform(rng_ref, &scenario)).collect::<Vec<_>>());
+        scenario.profiles.extend((0..platforms).map(|_| weights.platform(rng_ref, &scenario)).collect::<Vec<_>>());
         scenario.plan_publishes(large, platforms, rng_ref);
         scenario.plan_changes(rng_ref);
         (scenario, rng)
@@ -150,7 +150,7 @@ impl Scenario {
             tls: rng.chance(80),
             cost: rng.pick(&[1, 1, 1, 5, 20]),
             active: Duration::from_millis(if long { 70_000 } else { rng.within(500..=6_000) }),
-            last_call: Duration::from_secs(75),
+            leave_after: Duration::from_secs(75),
             connections_max: often(rng, 150, few, 1_000) as usize,
             connections_per_gateway_max: often(rng, 100, 2, 0) as usize,
             rate_per_window: often(rng, 100, few, 0) as u32,
@@ -166,7 +166,7 @@ impl Scenario {
         }
     }
 
-    /// What goes wrong around the hub.
+    /// Draws what goes wrong around the hub.
     fn accidents(&mut self, rng: &mut Rng) {
         let active = self.active.as_micros() as u64;
         if rng.chance(250) {
@@ -182,7 +182,7 @@ impl Scenario {
             self.jumps.push((Duration::from_micros(rng.below(active)), jump));
         }
         if rng.chance(400) {
-            self.store = StoreConduct {
+            self.store = StoreFaults {
                 late: rng.within(0..=500),
                 late_max: Duration::from_millis(rng.pick(&[200, 3_000, 8_000])),
                 fails: rng.within(0..=300),
@@ -195,65 +195,67 @@ impl Scenario {
         }
     }
 
-    /// Gives the platforms, the last of the peers, something to publish.
+    /// Gives the platforms, which are the last peers, their requests.
     fn plan_publishes(&mut self, large: bool, platforms: usize, rng: &mut Rng) {
         let size = if large { rng.within(40_000..=120_000) } else { rng.within(10..=3_000) } as usize;
         let publishes = rng.within(5..=if large { 40 } else { 120 });
         let batch_max = rng.pick(&[2, 6, 6, if large { 6 } else { 200 }]);
-        let first = self.manners.len() - platforms;
+        let first = self.profiles.len() - platforms;
         let active = self.active.as_micros() as u64;
         let gateways = self.roster.gateways.len();
         let mut at = 0;
         for _ in 0..publishes {
-            // Some come together.
+            // Some requests come at the same moment.
             at = if rng.chance(400) { at } else { rng.below(active) };
             let gateway = rng.below(gateways as u64) as usize;
-            let ask = match rng.below(100) {
-                0..14 => Ask::Batch { count: rng.piece(batch_max), size, gateway: None },
-                14..17 => Ask::Deploy,
-                17..21 => Ask::Look(rng.pick(&["/health", "/ready", "/metrics", "/nowhere", "/api/v1/gateways"])),
-                21..24 => Ask::Look("/api/internal/v1/stats"),
-                24..26 => Ask::Show(gateway),
-                26..28 => Ask::Manifest { key: rng.below(self.roster.keys.len() as u64) as usize, size: 300 },
-                _ => Ask::Publish { gateway, size },
+            let request = match rng.below(100) {
+                0..14 => Request::Batch { count: rng.piece(batch_max), size, gateway: None },
+                14..17 => Request::Deploy,
+                17..21 => Request::Get(rng.pick(&["/health", "/ready", "/metrics", "/nowhere", "/api/v1/gateways"])),
+                21..24 => Request::Get("/api/internal/v1/stats"),
+                24..26 => Request::GetGateway(gateway),
+                26..28 => Request::Manifest { key: rng.below(self.roster.keys.len() as u64) as usize, size: 300 },
+                _ => Request::Publish { gateway, size },
             };
             let platform = first + rng.below(platforms as u64) as usize;
-            self.manners[platform].asks.push((Duration::from_micros(at), ask));
+            self.profiles[platform].requests.push((Duration::from_micros(at), request));
         }
     }
 
-    /// Gateways and keys that are made, revoked and deleted while the world runs.
+    /// Plans the gateways and keys that are created, revoked and deleted while the world runs.
     fn plan_changes(&mut self, rng: &mut Rng) {
-        let platform = self.manners.len() - 1;
+        let platform = self.profiles.len() - 1;
         let active = self.active.as_micros() as u64;
-        let mut asks = Vec::new();
-        let later = self.roster.gateways.iter().position(|gateway| !gateway.made);
+        let mut requests = Vec::new();
+        let later = self.roster.gateways.iter().position(|gateway| !gateway.is_initial);
         if let Some(later) = later {
             let at = rng.below(active / 2);
-            asks.push((at, Ask::CreateGateway(later)));
+            requests.push((at, Request::CreateGateway(later)));
             let keys = (0..self.roster.keys.len()).filter(|key| self.roster.keys[*key].gateway == later);
-            asks.extend(keys.map(|key| (at + 1, Ask::CreateToken(key))));
+            requests.extend(keys.map(|key| (at + 1, Request::CreateToken(key))));
         }
         let changes = if rng.chance(400) { rng.within(1..=3) } else { 0 };
         for _ in 0..changes {
-            // Half of them meet somebody who is about to be let in.
+            // Half of them race with the admission of a gateway that has just connected.
             let at = if rng.chance(500) {
-                let arrival = rng.below(self.manners.len() as u64) as usize;
-                self.manners[arrival].arrives.as_micros() as u64 + rng.below(20_000)
+                let arrival = rng.below(self.profiles.len() as u64) as usize;
+                self.profiles[arrival].arrives.as_micros() as u64 + rng.below(20_000)
             } else {
                 rng.below(active)
             };
             let key = rng.below(self.roster.keys.len() as u64) as usize;
             let gateway = self.roster.keys[key].gateway;
             if rng.chance(250) {
-                asks.push((at, Ask::Delete(gateway)));
-            } else if self.roster.keys[key].made {
-                asks.push((at, Ask::Revoke(key)));
+                requests.push((at, Request::Delete(gateway)));
+            } else if self.roster.keys[key].is_initial {
+                requests.push((at, Request::Revoke(key)));
             }
         }
-        self.manners[platform].asks.extend(asks.into_iter().map(|(at, ask)| (Duration::from_micros(at), ask)));
-        for manner in &mut self.manners {
-            manner.asks.sort_by_key(|(at, _)| *at);
+        self.profiles[platform]
+            .requests
+            .extend(requests.into_iter().map(|(at, request)| (Duration::from_micros(at), request)));
+        for profile in &mut self.profiles {
+            profile.requests.sort_by_key(|(at, _)| *at);
         }
     }
 
@@ -272,7 +274,8 @@ impl Scenario {
     }
 }
 
-/// Half of the worlds have the hub's own heartbeat, half a fast one, which ends silent peers while others are busy.
+/// The default heartbeat in half of the worlds; in the others a fast one, so that silent peers time out within the
+/// active time.
 fn heartbeat(rng: &mut Rng) -> Heartbeat {
     let fast = rng.chance(500);
     let [interval, timeout] =

@@ -1,103 +1,103 @@
-//! One TCP connection in memory: the buffers of both kernels, how fast they drain, and how they fail.
+//! One TCP connection in memory: the buffers of both kernels, how fast bytes cross, and how it fails.
 
 use super::rng::Rng;
 use crate::{engine, limits, model::Instant};
 use std::time::Duration;
 
-/// More than a world ever sends.
-pub(super) const AMPLE: usize = 1 << 40;
+/// No limit: more bytes than a world ever sends.
+pub(super) const UNLIMITED: usize = 1 << 40;
 
-/// How the two kernels and the way between them behave.
+/// How the two kernels and the network between them behave.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Conduct {
-    /// Bytes that the hub's kernel keeps until the peer's has acknowledged them.
+pub(super) struct Conditions {
+    /// Send buffer of the hub's kernel in bytes: unsent and unacknowledged bytes.
     pub(super) capacity: usize,
-    /// Bytes a second that get across; `None` where all do at once.
+    /// Bytes a second that cross the network; `None` without a limit.
     pub(super) rate: Option<u64>,
-    /// Bytes that the peer's kernel keeps until the peer reads them.
+    /// Receive window of the peer's kernel in bytes.
     pub(super) window: usize,
-    /// Bytes of one write, at most; a write that is cut short blocks the socket for a moment.
+    /// How many bytes one write takes at most; a write that is cut short blocks the socket for a moment.
     pub(super) write_max: usize,
-    /// So often in a thousand a write is the last for a while.
+    /// How likely a write is followed by a stall, per mille.
     pub(super) stall: u64,
-    /// How long such a while is, at most.
+    /// Longest stall.
     pub(super) stall_max: Duration,
-    /// The peer's kernel acknowledges this much after bytes have arrived.
+    /// How long after the arrival of bytes the peer's kernel acknowledges them.
     pub(super) ack_delay: Duration,
 }
 
-impl Conduct {
-    /// Takes everything at once.
+impl Conditions {
+    /// Every byte crosses at once.
     pub(super) const PERFECT: Self = Self {
-        capacity: AMPLE,
+        capacity: UNLIMITED,
         rate: None,
-        window: AMPLE,
-        write_max: AMPLE,
+        window: UNLIMITED,
+        write_max: UNLIMITED,
         stall: 0,
         stall_max: Duration::ZERO,
         ack_delay: Duration::ZERO,
     };
 
-    /// Whether it never holds a byte up.
+    /// Whether no byte is ever delayed; a late acknowledgement delays none.
     pub(super) fn is_perfect(&self) -> bool {
-        self.capacity == AMPLE
+        self.capacity == UNLIMITED
             && self.rate.is_none()
-            && self.window == AMPLE
-            && self.write_max == AMPLE
+            && self.window == UNLIMITED
+            && self.write_max == UNLIMITED
             && self.stall == 0
     }
 }
 
 /// Both directions between the hub and one peer.
 pub(super) struct Socket {
-    conduct: Conduct,
-    /// Taken from the hub, not in the peer's kernel yet.
+    conditions: Conditions,
+    /// Bytes in the hub's kernel.
     queued: usize,
-    /// In the peer's kernel, not read yet.
+    /// Bytes in the peer's kernel that the peer has not read.
     pub(super) arrived: usize,
-    /// All bytes that were ever taken from the hub.
+    /// All bytes that the hub's kernel has taken.
     pub(super) accepted: u64,
     acknowledged: u64,
-    /// Until when bytes have been moved.
+    /// The time up to which bytes have been moved.
     moved_at: Instant,
-    /// When the last byte arrived at the peer's kernel.
+    /// When the last bytes arrived in the peer's kernel.
     pub(super) arrived_at: Instant,
-    /// When the first of the bytes arrived that the next acknowledgement is for.
+    /// When the first byte arrived that the next acknowledgement covers.
     arrives_from: Instant,
-    /// When the peer's kernel acknowledged something for the last time.
+    /// When the peer's kernel last acknowledged something.
     acked_at: Instant,
     stalled_until: Instant,
-    /// Since when the hub has not been told that the socket takes bytes, after a write that was cut short.
-    pub(super) short_since: Option<Instant>,
-    /// Since when the hub has been told that the socket takes bytes again, and has not written.
-    pub(super) offered_since: Option<Instant>,
+    /// Since when the socket is blocked: a write was short, and the hub has not been told that it is writable again.
+    pub(super) blocked_since: Option<Instant>,
+    /// Since when the hub has been told that the socket is writable again, and has not written.
+    pub(super) writable_since: Option<Instant>,
     inbound: Vec<u8>,
     read_at: usize,
     /// All bytes that the hub has read.
     pub(super) received: u64,
-    /// Since when the peer sends no more.
+    /// When the peer's FIN came.
     pub(super) fin: Option<Instant>,
-    /// Since when it is broken: reads and writes fail.
+    /// When the connection was reset; reads and writes fail from then on.
     pub(super) reset: Option<Instant>,
-    /// The peer's kernel is gone, and nobody says so.
+    /// The peer's host has disappeared: nothing crosses any more, and the hub is not told.
     pub(super) vanished: bool,
-    /// The hub sends no more.
+    /// The hub has sent its FIN.
     pub(super) hub_shut: bool,
-    /// The hub has let the socket go.
+    /// The hub has closed the socket.
     pub(super) hub_closed: bool,
 }
 
-/// The hub's kernel keeps this much that the hub has not read; the rest waits with the peer.
+/// Receive window of the hub's kernel in bytes.
 const INBOUND_WINDOW: usize = 256 * 1024;
-/// How long a write that was cut short by chance blocks.
-const HICCUP: u64 = 300;
-/// So long a peer counts as alive after its kernel's last acknowledgement, as in the driver.
+/// How long a write that was cut short by chance blocks the socket, in microseconds.
+const SHORT_WRITE_PAUSE: u64 = 300;
+/// How long a peer counts as alive after its kernel's last acknowledgement, as in the driver.
 const ALIVE: Duration = Duration::from_secs(5);
 
 impl Socket {
-    pub(super) fn new(conduct: Conduct) -> Self {
+    pub(super) fn new(conditions: Conditions) -> Self {
         Self {
-            conduct,
+            conditions,
             queued: 0,
             arrived: 0,
             accepted: 0,
@@ -107,8 +107,8 @@ impl Socket {
             arrives_from: Instant(0),
             acked_at: Instant(0),
             stalled_until: Instant(0),
-            short_since: None,
-            offered_since: None,
+            blocked_since: None,
+            writable_since: None,
             inbound: Vec::new(),
             read_at: 0,
             received: 0,
@@ -120,17 +120,19 @@ impl Socket {
         }
     }
 
-    /// Lets bytes get across that had the time to.
+    /// Moves the bytes to the peer's kernel that have had time to cross by now.
     pub(super) fn advance(&mut self, now: Instant) {
         let from = self.moved_at.max(self.stalled_until);
         if self.vanished || now < from {
             return;
         }
-        let able =
-            self.conduct.rate.map_or(AMPLE, |rate| (now.since(from).as_micros() as u64 * rate / 1_000_000) as usize);
-        let moved = self.queued.min(self.conduct.window - self.arrived.min(self.conduct.window)).min(able);
-        // Where the rate was the bound, the rest of a byte's time counts for the next.
-        self.moved_at = match self.conduct.rate {
+        let able = self
+            .conditions
+            .rate
+            .map_or(UNLIMITED, |rate| (now.since(from).as_micros() as u64 * rate / 1_000_000) as usize);
+        let moved = self.queued.min(self.conditions.window - self.arrived.min(self.conditions.window)).min(able);
+        // Keep the fraction of a byte: with `now` instead, frequent calls would slow the rate down.
+        self.moved_at = match self.conditions.rate {
             Some(rate) if moved == able => Instant(from.0 + moved as u64 * 1_000_000 / rate),
             _ => now,
         };
@@ -138,38 +140,38 @@ impl Socket {
             self.queued -= moved;
             self.arrived += moved;
             self.acknowledged += moved as u64;
-            if now >= self.arrives_from + self.conduct.ack_delay {
-                self.acked_at = self.arrives_from + self.conduct.ack_delay;
+            if now >= self.arrives_from + self.conditions.ack_delay {
+                self.acked_at = self.arrives_from + self.conditions.ack_delay;
                 self.arrives_from = now;
             }
             self.arrived_at = now;
         }
     }
 
-    /// The hub tears it down: what its kernel still holds is thrown away.
+    /// The hub aborts the connection (RST): its kernel discards what it still holds.
     pub(super) fn abort(&mut self) {
         self.queued = 0;
     }
 
-    /// When it is worth while to call [`Socket::advance`] again.
+    /// When to call [`Socket::advance`] next; `None` if nothing can move until something else happens.
     pub(super) fn next_move(&self, now: Instant) -> Option<Instant> {
-        let blocked = self.short_since.is_some() && now < self.stalled_until;
+        let blocked = self.blocked_since.is_some() && now < self.stalled_until;
         if self.vanished || (self.queued == 0 && !blocked) {
             return None;
         }
-        if self.arrived >= self.conduct.window && !blocked {
+        if self.arrived >= self.conditions.window && !blocked {
             return None;
         }
         let piece = self.queued.min((self.capacity() / 8).max(1_448)) as u64;
-        let time = self.conduct.rate.map_or(1, |rate| piece * 1_000_000 / rate + 1);
+        let time = self.conditions.rate.map_or(1, |rate| piece * 1_000_000 / rate + 1);
         let base = now.max(self.stalled_until).max(self.moved_at);
         Some(Instant(base.0 + if blocked { 0 } else { time }))
     }
 
-    /// Whether the kernel would report that the socket takes bytes.
+    /// Whether the kernel would report the socket as writable: Linux does so when a third of the send buffer is free.
     pub(super) fn is_writable(&self, now: Instant) -> bool {
         self.reset.is_some()
-            || (now >= self.stalled_until && self.room().saturating_mul(3) >= self.capacity().min(AMPLE / 4))
+            || (now >= self.stalled_until && self.room().saturating_mul(3) >= self.capacity().min(UNLIMITED / 4))
     }
 
     fn room(&self) -> usize {
@@ -177,9 +179,9 @@ impl Socket {
     }
 
     fn capacity(&self) -> usize {
-        // What is under way to the peer fits into its window; behind it a kernel keeps no more than the hub's mark allows.
-        let most = self.conduct.window.saturating_add(limits::UNSENT_BYTES_MARK as usize);
-        self.conduct.capacity.min(most)
+        // Bytes in flight fit into the peer's window, and TCP_NOTSENT_LOWAT bounds the unsent bytes beyond them.
+        let most = self.conditions.window.saturating_add(limits::UNSENT_BYTES_MARK as usize);
+        self.conditions.capacity.min(most)
     }
 
     /// The hub writes.
@@ -188,28 +190,31 @@ impl Socket {
             return engine::Sent::Broken;
         }
         self.advance(now);
-        self.offered_since = None;
+        self.writable_since = None;
         let room = if now < self.stalled_until { 0 } else { self.room() };
-        let piece =
-            if self.conduct.write_max == AMPLE { AMPLE } else { rng.piece(self.conduct.write_max).max(length / 64) };
+        let piece = if self.conditions.write_max == UNLIMITED {
+            UNLIMITED
+        } else {
+            rng.piece(self.conditions.write_max).max(length / 64)
+        };
         let took = length.min(room).min(piece);
         if self.queued == 0 {
             self.moved_at = self.moved_at.max(now);
         }
         self.queued += took;
         self.accepted += took as u64;
-        if took > 0 && self.conduct.stall > 0 && rng.chance(self.conduct.stall) {
-            self.stalled_until = now + Duration::from_micros(rng.below(self.conduct.stall_max.as_micros() as u64));
+        if took > 0 && self.conditions.stall > 0 && rng.chance(self.conditions.stall) {
+            self.stalled_until = now + Duration::from_micros(rng.below(self.conditions.stall_max.as_micros() as u64));
         }
         if took < length {
             if took < room {
-                self.stalled_until = self.stalled_until.max(Instant(now.0 + HICCUP));
+                self.stalled_until = self.stalled_until.max(Instant(now.0 + SHORT_WRITE_PAUSE));
             }
-            if took > 0 || self.short_since.is_none() {
-                self.short_since = Some(now);
+            if took > 0 || self.blocked_since.is_none() {
+                self.blocked_since = Some(now);
             }
         } else {
-            self.short_since = None;
+            self.blocked_since = None;
         }
         engine::Sent::Took(took)
     }
@@ -234,12 +239,12 @@ impl Socket {
         engine::Received::Bytes(piece)
     }
 
-    /// How much the peer could send now.
+    /// How many bytes the peer could send now.
     pub(super) fn inbound_room(&self) -> usize {
         INBOUND_WINDOW.saturating_sub(self.unread())
     }
 
-    /// What the hub has not read.
+    /// How many received bytes the hub has not read.
     pub(super) fn unread(&self) -> usize {
         self.inbound.len() - self.read_at
     }
@@ -251,7 +256,7 @@ impl Socket {
         }
     }
 
-    /// What is ready about it, as an epoll set would say.
+    /// The socket's readiness, as epoll would report it.
     pub(super) fn readiness(&self, now: Instant) -> engine::Ready {
         let broken = self.reset.is_some();
         engine::Ready {
@@ -265,7 +270,7 @@ impl Socket {
     /// What the hub's kernel knows about the peer.
     pub(super) fn state(&mut self, now: Instant) -> engine::PeerState {
         self.advance(now);
-        let late = self.arrived_at.0 > 0 && now < self.arrived_at + self.conduct.ack_delay;
+        let late = self.arrived_at.0 > 0 && now < self.arrived_at + self.conditions.ack_delay;
         engine::PeerState {
             alive: self.reset.is_none() && ((self.queued == 0 && !late) || now < self.acked_at + ALIVE),
             acknowledged_bytes: self.acknowledged,

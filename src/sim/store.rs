@@ -1,8 +1,8 @@
-//! The simulated store: jobs one after the other, late at times, failing at times; a change is told to every core.
+//! The simulated store: one job at a time, sometimes late or failing. It sends each change to every core.
 
 use super::{
     lanes::OUTSIDE,
-    net::{Net, What},
+    net::{Net, Step},
     rng::Rng,
     roster::Roster,
 };
@@ -28,7 +28,8 @@ pub(super) struct Job {
     pub(super) key: RequestKey,
 }
 
-/// An answer that is sent when every core has dropped its receipt.
+/// Holds back the answer to a change until every core has applied it: the last clone that is dropped releases the
+/// answer.
 pub(super) struct Receipt {
     answer: Option<(ShardId, RequestKey, StoreOutcome)>,
     settled: Rc<RefCell<VecDeque<(ShardId, RequestKey, StoreOutcome)>>>,
@@ -40,17 +41,17 @@ impl Drop for Receipt {
     }
 }
 
-/// How the store behaves.
+/// How late the store is, and how often it fails.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StoreConduct {
-    /// So often in a thousand a job takes up to [`StoreConduct::late_max`].
+pub(super) struct StoreFaults {
+    /// How likely a job takes up to [`StoreFaults::late_max`], per mille.
     pub(super) late: u64,
     pub(super) late_max: Duration,
-    /// So often in a thousand a job fails.
+    /// How likely a job fails, per mille.
     pub(super) fails: u64,
-    /// So often in a thousand a job that failed was done all the same.
+    /// How likely a failed job was carried out all the same, per mille.
     pub(super) in_doubt: u64,
-    /// Jobs that may wait.
+    /// How many jobs may wait.
     pub(super) queue_max: usize,
 }
 
@@ -60,19 +61,19 @@ struct Gateway {
     manifest: Option<String>,
 }
 
-/// All that it keeps.
+/// The store's content, and the jobs that wait.
 pub(super) struct Store {
-    conduct: StoreConduct,
+    faults: StoreFaults,
     jobs: VecDeque<Job>,
     gateways: BTreeMap<GatewayId, Gateway>,
-    /// Changes that found a control lane full: the store waits with all else until they are told.
+    /// Answers whose receipts are all dropped; they are sent at the end of the core's pass or of the job.
     pub(super) settled: Rc<RefCell<VecDeque<(ShardId, RequestKey, StoreOutcome)>>>,
 }
 
 impl Store {
-    pub(super) fn new(conduct: StoreConduct, roster: &Roster) -> Self {
+    pub(super) fn new(faults: StoreFaults, roster: &Roster) -> Self {
         let mut gateways = BTreeMap::new();
-        for (index, gateway) in roster.gateways.iter().enumerate().filter(|(_, gateway)| gateway.made) {
+        for (index, gateway) in roster.gateways.iter().enumerate().filter(|(_, gateway)| gateway.is_initial) {
             let record = GatewayRecord {
                 id: gateway.id,
                 name: format!("gateway {index}"),
@@ -80,16 +81,16 @@ impl Store {
                 organization_id: None,
                 created_at: crate::model::Timestamp(0),
             };
-            let tokens = roster.keys.iter().filter(|key| key.gateway == index && key.made);
+            let tokens = roster.keys.iter().filter(|key| key.gateway == index && key.is_initial);
             let tokens = tokens.map(|key| (key.token, key.hash, crate::model::Timestamp(0))).collect();
             gateways.insert(gateway.id, Gateway { record, tokens, manifest: None });
         }
-        Self { conduct, jobs: VecDeque::new(), gateways, settled: Rc::default() }
+        Self { faults, jobs: VecDeque::new(), gateways, settled: Rc::default() }
     }
 
-    /// Takes a job; says when the store will have done it where it was idle. `None` where the queue is full.
+    /// Queues a job, or returns `None` if the queue is full. If the store was idle, returns when the job is done.
     pub(super) fn submit(&mut self, now: Instant, job: Job, rng: &mut Rng) -> Option<Option<Instant>> {
-        if self.jobs.len() >= self.conduct.queue_max {
+        if self.jobs.len() >= self.faults.queue_max {
             return None;
         }
         self.jobs.push_back(job);
@@ -98,12 +99,12 @@ impl Store {
     }
 
     fn due(&self, now: Instant, rng: &mut Rng) -> Instant {
-        let late = rng.chance(self.conduct.late);
-        let most = if late { self.conduct.late_max.as_micros() as u64 } else { 2_000 };
+        let late = rng.chance(self.faults.late);
+        let most = if late { self.faults.late_max.as_micros() as u64 } else { 2_000 };
         Instant(now.0 + 100 + rng.below(most))
     }
 
-    /// Everything as the changes that would make it.
+    /// The initial content, as the changes that create it.
     pub(super) fn snapshot(&self) -> Vec<Change> {
         let mut changes = Vec::new();
         for (id, gateway) in &self.gateways {
@@ -181,17 +182,17 @@ impl Store {
 }
 
 impl Net {
-    /// The store has done its next job, and tells all cores of a change; it waits for none.
+    /// Completes the next job and sends a change to all cores, without waiting for any of them.
     pub(super) fn handle_store(&mut self) {
         let Some(job) = self.store.jobs.pop_front() else { return };
         let now = self.now;
-        let fails = self.rng.chance(self.store.conduct.fails);
-        let in_doubt = fails && self.rng.chance(self.store.conduct.in_doubt);
+        let fails = self.rng.chance(self.store.faults.fails);
+        let in_doubt = fails && self.rng.chance(self.store.faults.in_doubt);
         let kept = if in_doubt { Kept::Unknown } else { Kept::No };
         let unavailable = || StoreOutcome::Unavailable("the store fails".to_owned(), kept);
         let (outcome, change) = if fails && !in_doubt { (unavailable(), None) } else { self.store.execute(job.op) };
         if fails {
-            self.oracle.sight("store failed");
+            self.oracle.cover("store failed");
         }
         let outcome = if fails { unavailable() } else { outcome };
         self.trace.add(now, None, || format!("the store: {outcome:?}, {change:?}"));
@@ -200,13 +201,13 @@ impl Net {
         if let Some(change) = change {
             self.oracle.committed(now, change);
             if in_doubt {
-                // The asker is told at once that it failed; the change comes all the same.
+                // Answer with the failure at once, although the change reaches the cores.
                 let late = Receipt { answer: receipt.answer.take(), settled: Rc::clone(&self.store.settled) };
                 drop(late);
             }
             let receipt = Rc::new(receipt);
             for core in 0..self.cores.len() {
-                // A core that has ended needs to know nothing.
+                // Fails only for a core that has ended.
                 let change = Incoming::Change(change, Rc::clone(&receipt));
                 let _ = self.post(OUTSIDE, ShardId(core as u16), Lane::Control, change, now);
             }
@@ -215,15 +216,15 @@ impl Net {
         self.go_on();
     }
 
-    /// The store's next step, if it has one.
+    /// Schedules the end of the next job, if there is one.
     fn go_on(&mut self) {
         let now = self.now;
         if !self.store.jobs.is_empty() {
             let due = self.store.due(now, &mut self.rng);
             if due.since(now) > Duration::from_millis(100) {
-                self.oracle.sight("store late");
+                self.oracle.cover("store late");
             }
-            self.schedule(due, What::Store);
+            self.schedule(due, Step::Store);
         }
     }
 
@@ -232,13 +233,13 @@ impl Net {
         let now = self.now;
         let settled = std::mem::take(&mut *self.store.settled.borrow_mut());
         for (core, key, outcome) in settled {
-            // Only a core that has ended takes no answers.
+            // Fails only for a core that has ended.
             let _ = self.post(OUTSIDE, core, Lane::Replies, Incoming::Stored(key, outcome), now);
         }
     }
 }
 
-/// A gateway is made once in a world, so its id says which life it is.
+/// The life of a gateway: each id is created once in a world, so its incarnation follows from the id.
 pub(super) fn life_of(gateway: GatewayId) -> Life {
     Life { gateway, incarnation: gateway.0.as_u128() as u64 }
 }

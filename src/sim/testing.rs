@@ -1,8 +1,8 @@
-//! Worlds made by hand: what a test of one subject needs of them.
+//! Helpers for worlds that a test builds by hand.
 
 use super::{
-    behaviour::Manner,
-    requests::Ask,
+    behaviour::Profile,
+    requests::Request,
     rng::Rng,
     roster::Roster,
     scenario::Scenario,
@@ -10,7 +10,7 @@ use super::{
 };
 use std::time::Duration;
 
-/// A calm world of so many gateways with a key each.
+/// A calm world with this number of gateways and one key for each.
 pub(super) fn world(gateways: usize) -> (Scenario, Rng) {
     let mut rng = Rng::new(1);
     let mut scenario = Scenario::calm(1);
@@ -18,21 +18,21 @@ pub(super) fn world(gateways: usize) -> (Scenario, Rng) {
     (scenario, rng)
 }
 
-/// One event of so many bytes, at most, every so often.
-pub(super) fn stream(gateway: usize, size: usize, count: u64, every: Duration) -> Vec<(Duration, Ask)> {
-    (1..=count).map(|number| (every * number as u32, Ask::Publish { gateway, size })).collect()
+/// `count` publishes of at most `size` bytes, one every `every`.
+pub(super) fn stream(gateway: usize, size: usize, count: u64, every: Duration) -> Vec<(Duration, Request)> {
+    (1..=count).map(|number| (every * number as u32, Request::Publish { gateway, size })).collect()
 }
 
-/// The same peer so many times.
-pub(super) fn several(count: usize, manner: &Manner) -> impl Iterator<Item = Manner> + use<> {
-    std::iter::repeat_n(manner.clone(), count)
+/// `count` peers with the same profile.
+pub(super) fn several(count: usize, profile: &Profile) -> impl Iterator<Item = Profile> + use<> {
+    std::iter::repeat_n(profile.clone(), count)
 }
 
-/// Runs the world; it must hold all rules.
+/// Runs the world, and panics with the trace if a rule is broken.
 pub(super) fn holds(scenario: Scenario, rng: Rng) -> Report {
     let report = World::new(scenario, rng, true).run();
     if let Some(violation) = &report.violation {
-        panic!("{violation:?}\n{}", report.trace.excerpt(violation.line, 40));
+        panic!("{violation:?}\n{}", report.trace.excerpt(violation.conn, 40));
     }
     report
 }

@@ -1,4 +1,5 @@
-//! Many worlds, each from its seed. `GATECAST_SIM_SEED=n` replays one with its whole trace, `GATECAST_SIM_SEEDS=n` runs more.
+//! Runs 1,000 worlds, each from its seed. `GATECAST_SIM_SEED=n` runs one and prints its whole trace,
+//! `GATECAST_SIM_SEEDS=n` runs more.
 
 use super::{
     oracle::Violation,
@@ -14,12 +15,12 @@ use std::{
 };
 
 const SEEDS: u64 = 1_000;
-/// Broken worlds after which a thread looks for no more.
+/// A thread stops after this many worlds with a broken rule.
 const BROKEN_MAX: usize = 10;
 const LINES_SHOWN: usize = 60;
 
-/// What happens in a thousand worlds, or they prove nothing.
-const SIGHTS: &[&str] = &[
+/// What must happen at least once in a thousand worlds; otherwise the rules about it were never tested.
+const COVERAGE: &[&str] = &[
     "a lane is full",
     "acknowledged",
     "answer timed out",
@@ -43,10 +44,10 @@ const SIGHTS: &[&str] = &[
     "line of a batch refused",
     "made room",
     "malformed message",
-    "manifest kept",
+    "manifest stored",
     "message too big",
     "no descriptor",
-    "not let in",
+    "connection refused with 503",
     "pending at the publish timeout",
     "ping",
     "pipelined request",
@@ -58,37 +59,37 @@ const SIGHTS: &[&str] = &[
     "server shutdown",
     "short write",
     "slow consumer",
-    "statistics asked",
+    "statistics requested",
     "store failed",
     "store late",
     "the store's queue is full",
-    "token made",
+    "token created",
     "unauthorized",
     "wall clock jumped",
     "write deadline",
 ];
 
-/// Runs a world; a panic in it is a violation of its own.
+/// Runs a world; a panic is reported as a violation.
 fn run(seed: u64, traced: bool) -> Result<Report, Violation> {
     let report = catch_unwind(AssertUnwindSafe(|| World::of(seed, traced).run()));
-    let panicked = |_| Violation { rule: "nothing panics", line: None, text: "see above".to_owned() };
+    let panicked = |_| Violation { rule: "nothing panics", conn: None, text: "the panic message is above".to_owned() };
     let report = report.map_err(panicked)?;
     report.violation.clone().map_or(Ok(report), Err)
 }
 
-/// Runs a broken world once more, and shows what led to the broken rule.
+/// Runs a broken world again with its trace, and shows the lines about the broken rule's connection.
 fn explain(seed: u64, violation: &Violation) -> String {
-    let Violation { rule, line, text } = violation;
-    let who = line.map_or_else(|| "the hub".to_owned(), |line| format!("connection #{line}"));
-    let trace = catch_unwind(|| World::of(seed, true).run().trace.excerpt(*line, LINES_SHOWN)).unwrap_or_default();
+    let Violation { rule, conn, text } = violation;
+    let who = conn.map_or_else(|| "the hub".to_owned(), |conn| format!("connection #{conn}"));
+    let trace = catch_unwind(|| World::of(seed, true).run().trace.excerpt(*conn, LINES_SHOWN)).unwrap_or_default();
     format!("seed {seed}, {who}: {rule}\n  {text}\n{trace}")
 }
 
-/// What one thread has run.
+/// The results of one thread's worlds.
 #[derive(Default)]
 struct Tally {
     broken: Vec<(u64, Violation)>,
-    sights: BTreeMap<&'static str, u64>,
+    coverage: BTreeMap<&'static str, u64>,
     lateness: BTreeMap<&'static str, Duration>,
 }
 
@@ -98,10 +99,10 @@ impl Tally {
             Err(violation) => self.broken.push((seed, violation)),
             Ok(report) => {
                 let counts = [("connections", report.joined), ("events", report.events_seen), ("steps", report.steps)];
-                let most = self.sights.entry("most steps of a world").or_default();
+                let most = self.coverage.entry("most steps of a world").or_default();
                 *most = (*most).max(report.steps);
-                for (what, count) in report.sights.into_iter().chain(counts) {
-                    *self.sights.entry(what).or_default() += count;
+                for (what, count) in report.coverage.into_iter().chain(counts) {
+                    *self.coverage.entry(what).or_default() += count;
                 }
                 self.keep_latest(report.lateness);
             }
@@ -117,8 +118,8 @@ impl Tally {
 
     fn merge(mut self, other: Self) -> Self {
         self.broken.extend(other.broken);
-        for (what, count) in other.sights {
-            *self.sights.entry(what).or_default() += count;
+        for (what, count) in other.coverage {
+            *self.coverage.entry(what).or_default() += count;
         }
         self.keep_latest(other.lateness);
         self
@@ -160,16 +161,18 @@ fn a_thousand_seeds_hold_the_invariants() {
     }
     let seeds = number("GATECAST_SIM_SEEDS").unwrap_or(SEEDS);
     let tally = run_all(seeds);
-    println!("{seeds} seeds: {:#?}\nlateness {:#?}", tally.sights, tally.lateness);
+    println!("{seeds} seeds: {:#?}\nlateness {:#?}", tally.coverage, tally.lateness);
     if let Some((seed, violation)) = tally.broken.first() {
         let mut rules = BTreeMap::<_, Vec<u64>>::new();
         tally.broken.iter().for_each(|(seed, violation)| rules.entry(violation.rule).or_default().push(*seed));
         let (count, trace) = (tally.broken.len(), explain(*seed, violation));
-        panic!("{count} of {seeds} seeds break a rule: {rules:?}\n{trace}\nGATECAST_SIM_SEED={seed} shows all of it");
+        panic!(
+            "{count} of {seeds} seeds break a rule: {rules:?}\n{trace}\nGATECAST_SIM_SEED={seed} prints the whole trace"
+        );
     }
     if seeds >= SEEDS {
-        let missing: Vec<_> = SIGHTS.iter().filter(|what| !tally.sights.contains_key(*what)).collect();
-        assert!(missing.is_empty(), "no world has {missing:?}");
+        let missing: Vec<_> = COVERAGE.iter().filter(|what| !tally.coverage.contains_key(*what)).collect();
+        assert!(missing.is_empty(), "in no world happened: {missing:?}");
     }
 }
 
@@ -179,19 +182,19 @@ fn a_seed_is_the_same_world_every_time() {
         let traces = [(); 2].map(|()| World::of(seed, true).run().trace.excerpt(None, usize::MAX));
         assert!(!traces[0].is_empty());
         let differ = traces[0].lines().zip(traces[1].lines()).find(|(one, other)| one != other);
-        assert!(traces[0] == traces[1], "seed {seed} has two traces: {differ:#?}");
+        assert!(traces[0] == traces[1], "two runs of seed {seed} differ: {differ:#?}");
     }
 }
 
 #[test]
-fn what_follows_broken_tls_is_not_opened() {
+fn bytes_after_a_tls_error_are_ignored() {
     let mut security = Security::tls(super::tls::server()).unwrap();
     let (mut plain, mut wire) = (Vec::new(), Vec::new());
     assert!(security.open(&mut [0x5a; 200], &mut plain, &mut wire).is_err());
-    assert!(!wire.is_empty(), "an alert for the peer");
+    assert!(!wire.is_empty(), "the peer gets an alert");
     wire.clear();
     for _ in 0..3 {
         assert!(security.open(&mut [0x5a; 200], &mut plain, &mut wire).is_ok());
     }
-    assert!(wire.is_empty() && plain.is_empty(), "one alert is enough");
+    assert!(wire.is_empty() && plain.is_empty(), "after the alert nothing is sent or decrypted");
 }

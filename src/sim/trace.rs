@@ -1,11 +1,11 @@
-//! What happened in a world, kept only while a seed is replayed.
+//! The trace of a world: one line for each thing that happened. Kept only when it may be printed.
 
 use crate::model::Instant;
 
-/// A line of it: when, about which connection, what.
+/// One line; `conn` is `None` for the hub as a whole.
 pub(super) struct Entry {
     at: Instant,
-    line: Option<usize>,
+    conn: Option<usize>,
     text: String,
     /// Left out of the excerpt about one connection.
     minor: bool,
@@ -23,28 +23,28 @@ impl Trace {
         Self { kept, entries: Vec::new() }
     }
 
-    /// Adds a line; the text is made only where the trace is kept.
-    pub(super) fn add(&mut self, at: Instant, line: Option<usize>, text: impl FnOnce() -> String) {
+    /// Adds a line; `text` is called only if the trace is kept.
+    pub(super) fn add(&mut self, at: Instant, conn: Option<usize>, text: impl FnOnce() -> String) {
         if self.kept {
-            self.entries.push(Entry { at, line, text: text(), minor: false });
+            self.entries.push(Entry { at, conn, text: text(), minor: false });
         }
     }
 
     /// Adds a line that stays out of the excerpt about one connection.
     pub(super) fn add_minor(&mut self, at: Instant, text: impl FnOnce() -> String) {
         if self.kept {
-            self.entries.push(Entry { at, line: None, text: text(), minor: true });
+            self.entries.push(Entry { at, conn: None, text: text(), minor: true });
         }
     }
 
-    /// The last lines about a connection and about the hub as a whole; all of them without a bound.
-    pub(super) fn excerpt(&self, line: Option<usize>, last: usize) -> String {
-        let about = |entry: &&Entry| line.is_none() || entry.line == line || (entry.line.is_none() && !entry.minor);
+    /// The last lines about one connection and about the hub as a whole; without a connection, about all.
+    pub(super) fn excerpt(&self, conn: Option<usize>, last: usize) -> String {
+        let about = |entry: &&Entry| conn.is_none() || entry.conn == conn || (entry.conn.is_none() && !entry.minor);
         let mut entries: Vec<_> = self.entries.iter().filter(about).rev().take(last).collect();
         entries.reverse();
         let show = |entry: &Entry| {
             let at = (entry.at.0 as f64 - super::net::START as f64) / 1_000_000.0;
-            let who = entry.line.map_or_else(|| "hub".to_owned(), |line| format!("#{line}"));
+            let who = entry.conn.map_or_else(|| "hub".to_owned(), |conn| format!("#{conn}"));
             format!("{at:>10.6} s {who:>4}  {}\n", entry.text)
         };
         entries.into_iter().map(show).collect()

@@ -1,13 +1,13 @@
-//! A hub of some cores with its peers, run from a scenario to its end without sockets or real time.
+//! Runs a scenario to its end: the cores of a hub and its peers, without sockets or real time.
 
 use super::{
-    behaviour::{Manner, Misbehaviour},
+    behaviour::{Misbehaviour, Profile},
     client::{self, Client},
     io::SimIo,
-    net::{Line, Net, START, What},
+    net::{Conn, Net, START, Step},
     oracle::{FIRST_PORT, Oracle, Violation},
     peer::Peer,
-    requests::{ADMIN, Ask},
+    requests::{ADMIN, Request},
     rng::Rng,
     roster::Roster,
     scenario::{ANSWER_GRACE, Scenario},
@@ -25,61 +25,61 @@ use crate::{
 };
 use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-/// The world.
+/// A running world.
 pub(super) struct World {
     pub(super) net: Rc<RefCell<Net>>,
     pub(super) hub: Arc<HubState>,
     engines: Vec<Option<Engine<SimIo>>>,
     peers: Vec<Peer>,
     end: Instant,
-    /// The platform that asks for the statistics at last.
+    /// The platform that requests the statistics after all other peers have left.
     auditor: usize,
 }
 
-/// What a run came to.
+/// The result of a run.
 pub(super) struct Report {
     pub(super) violation: Option<Violation>,
     pub(super) trace: Trace,
     pub(super) joined: u64,
     pub(super) events_seen: u64,
     pub(super) steps: u64,
-    pub(super) sights: BTreeMap<&'static str, u64>,
+    pub(super) coverage: BTreeMap<&'static str, u64>,
     pub(super) lateness: BTreeMap<&'static str, Duration>,
     pub(super) counted: BTreeMap<&'static str, u64>,
 }
 
 impl World {
-    /// The world that the seed stands for.
+    /// The world of a seed.
     pub(super) fn of(seed: u64, traced: bool) -> Self {
         let (scenario, rng) = Scenario::of(seed);
         Self::new(scenario, rng, traced)
     }
 
-    /// The world of a scenario; one more peer comes at the end and asks for the statistics.
+    /// The world of a scenario, with one more peer, the auditor.
     pub(super) fn new(mut scenario: Scenario, mut rng: Rng, traced: bool) -> Self {
         let end = Instant(START) + scenario.active;
-        let audit = scenario.active + scenario.last_call + AUDIT;
-        let mut auditor = Manner::platform(vec![(audit, Ask::Look("/api/internal/v1/stats"))]);
+        let audit = scenario.active + scenario.leave_after + AUDIT;
+        let mut auditor = Profile::platform(vec![(audit, Request::Get("/api/internal/v1/stats"))]);
         (auditor.arrives, auditor.leaves) = (audit, audit);
-        scenario.manners.push(auditor);
+        scenario.profiles.push(auditor);
         let mut peers = Vec::new();
-        let mut lines: Vec<Line> = Vec::new();
-        for (index, manner) in scenario.manners.iter().enumerate() {
-            let opening = opening(manner, &scenario.roster, &mut rng);
-            peers.push(Peer::new(index, manner.clone(), opening, Instant(START)));
+        let mut conns: Vec<Conn> = Vec::new();
+        for (index, profile) in scenario.profiles.iter().enumerate() {
+            let opening = opening(profile, &scenario.roster, &mut rng);
+            peers.push(Peer::new(index, profile.clone(), opening, Instant(START)));
             let tls = scenario.tls.then(|| tls::client(rng.chance(300)));
             let drawn = rng.below(scenario.addresses) as u8;
-            let host = manner.host.unwrap_or(drawn);
+            let host = profile.host.unwrap_or(drawn);
             let address = SocketAddr::from(([10, 0, 0, host], FIRST_PORT + index as u16));
-            lines.push(Line::new(Socket::new(manner.conduct), Client::new(tls), address, manner.latency_max));
+            conns.push(Conn::new(Socket::new(profile.conditions), Client::new(tls), address, profile.latency_max));
         }
         let store = Store::new(scenario.store, &scenario.roster);
         let directory = store.snapshot();
         let hub = Arc::new(HubState::new(hub_settings(&scenario)));
         hub.advance(Phase::Ready);
-        let addresses = lines.iter().map(|line| line.address.ip()).collect();
+        let addresses = conns.iter().map(|conn| conn.address.ip()).collect();
         let oracle = Oracle::new(scenario.clone(), scenario.roster.clone(), addresses);
-        let mut net = Net::new(scenario, rng, lines, store, oracle, Trace::new(traced));
+        let mut net = Net::new(scenario, rng, conns, store, oracle, Trace::new(traced));
         let engine = |core: u16| {
             let settings = EngineSettings {
                 id: ShardId(core),
@@ -96,20 +96,20 @@ impl World {
         Self { net: Rc::new(RefCell::new(net)), hub, engines, peers, end, auditor }
     }
 
-    /// Runs to the end: everybody has left, a rule is broken, or it takes too long.
+    /// Runs until every core has ended, a rule is broken, or it takes too long.
     pub(super) fn run(mut self) -> Report {
         let mut steps = 0;
         loop {
-            let what = {
+            let step = {
                 let mut net = self.net.borrow_mut();
                 if net.oracle.violation.is_some() {
                     break;
                 }
-                let Some(what) = net.next() else { break };
-                what
+                let Some(step) = net.next() else { break };
+                step
             };
             steps += 1;
-            self.step(what);
+            self.step(step);
             if self.engines.iter().all(Option::is_none) {
                 break;
             }
@@ -117,7 +117,7 @@ impl World {
             if now > self.end + PATIENCE || steps > STEPS_MAX {
                 let left: Vec<_> = self.engines.iter().flatten().map(Engine::leftovers).collect();
                 let text = format!("{steps} steps, {left:?}");
-                self.net.borrow_mut().oracle.fail("everybody leaves", None, text);
+                self.net.borrow_mut().oracle.fail("every connection and every core ends", None, text);
                 break;
             }
         }
@@ -129,7 +129,7 @@ impl World {
 
     fn report(self, steps: u64) -> Report {
         self.engines.into_iter().for_each(drop);
-        let net = Rc::into_inner(self.net).expect("nobody else has it").into_inner();
+        let net = Rc::into_inner(self.net).expect("the engines, which shared it, are dropped").into_inner();
         let oracle = net.oracle;
         Report {
             violation: oracle.violation,
@@ -137,38 +137,38 @@ impl World {
             joined: oracle.watched.iter().filter(|watched| watched.ack.is_some()).count() as u64,
             events_seen: oracle.seen_events,
             steps,
-            sights: oracle.sights,
+            coverage: oracle.coverage,
             lateness: oracle.lateness,
             counted: oracle.counted,
         }
     }
 
-    fn step(&mut self, what: What) {
-        match what {
-            What::Peer(index) => self.turn_peer(index),
-            What::Move(line) => self.net.borrow_mut().handle_move(line),
-            What::Pass(core, _) => self.pass(core),
-            What::Store => self.net.borrow_mut().handle_store(),
-            What::Jump(millis) => self.net.borrow_mut().jump(millis),
-            What::Descriptors(there) => {
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Peer(index) => self.turn_peer(index),
+            Step::Move(conn) => self.net.borrow_mut().handle_move(conn),
+            Step::Pass(core, _) => self.pass(core),
+            Step::Store => self.net.borrow_mut().handle_store(),
+            Step::Jump(millis) => self.net.borrow_mut().jump(millis),
+            Step::Descriptors(there) => {
                 let net = &mut *self.net.borrow_mut();
                 net.descriptors = (there, net.now);
             }
-            What::LastCall => self.call_last(),
-            What::Audit => self.audit(),
-            What::Drain => self.drain(),
-            What::Die(core) => {
+            Step::LeaveAll => self.tell_all_to_leave(),
+            Step::Audit => self.audit(),
+            Step::Drain => self.drain(),
+            Step::Die(core) => {
                 let net = &mut *self.net.borrow_mut();
                 net.cores[core].dead = true;
                 net.oracle.dead = Some(net.now);
                 net.trace.add(net.now, None, || format!("core {core} dies"));
-                net.schedule(net.now + NOTICED, What::Stuck(core));
+                net.schedule(net.now + NOTICED, Step::Stuck(core));
             }
-            What::Stuck(core) => self.hub.set_stuck(Some(ShardId(core as u16))),
+            Step::Stuck(core) => self.hub.set_stuck(Some(ShardId(core as u16))),
         }
     }
 
-    /// One turn of a core's loop, as `driver::core_loop` does it: harvest, pass, and when to go on.
+    /// One turn of a core's loop, as in `driver::core_loop`: harvest, pass, and when to run again.
     fn pass(&mut self, core: usize) {
         if self.net.borrow().cores[core].dead {
             return;
@@ -179,7 +179,7 @@ impl World {
             let now = net.now;
             let state = &mut net.cores[core];
             state.clock = state.clock.max(now.0 * 1_000);
-            state.looked = None;
+            state.control_taken_at = None;
             if std::mem::take(&mut state.acceptable) {
                 engine.handle_acceptable();
             }
@@ -197,7 +197,7 @@ impl World {
         }
         let waiting = self.net.borrow_mut().after_pass(core, rest);
         drop(waiting);
-        // What was on its way to the core is dropped with its lanes.
+        // Messages to a core that has ended may hold sockets of a handoff; dropping them closes these.
         self.net.borrow_mut().close_dropped();
     }
 
@@ -205,14 +205,14 @@ impl World {
         let Some(engine) = &self.engines[core] else { return };
         let net = &mut *self.net.borrow_mut();
         let now = net.cores[core].now();
-        engine.inspect(|socket, held| net.oracle.check_memory(now, socket.line(), &held));
+        engine.inspect(|socket, held| net.oracle.check_memory(now, socket.conn(), &held));
     }
 
     fn turn_peer(&mut self, index: usize) {
         let net = &mut *self.net.borrow_mut();
         let peer = &mut self.peers[index];
         if peer.is_new() {
-            if net.now < Instant(START) + peer.manner.arrives {
+            if net.now < Instant(START) + peer.profile.arrives {
                 return;
             }
             net.connect(index);
@@ -220,16 +220,16 @@ impl World {
         peer.turn(net);
     }
 
-    fn call_last(&mut self) {
+    fn tell_all_to_leave(&mut self) {
         let net = &mut *self.net.borrow_mut();
         let now = net.now;
         for (index, peer) in self.peers.iter_mut().enumerate().filter(|(index, _)| *index != self.auditor) {
-            peer.call_last(now);
+            peer.leave_now(now);
             net.schedule_turn(index, now);
         }
     }
 
-    /// All but the auditor have left: nothing of them may be there.
+    /// All peers but the auditor have left: the engines must hold no state of them.
     fn audit(&mut self) {
         let net = &mut *self.net.borrow_mut();
         if net.oracle.drained.is_some() || net.scenario.death.is_some() {
@@ -239,7 +239,7 @@ impl World {
         for engine in self.engines.iter().flatten() {
             let left = engine.leftovers();
             if !left.is_empty() {
-                net.oracle.fail("nothing is left when all have left", None, format!("{left:?}"));
+                net.oracle.fail("no state is left at the end", None, format!("{left:?}"));
             }
         }
     }
@@ -248,7 +248,7 @@ impl World {
         let net = &mut *self.net.borrow_mut();
         if self.hub.advance(Phase::Draining) {
             net.oracle.drained = Some(net.now);
-            net.trace.add(net.now, None, || "drains".to_owned());
+            net.trace.add(net.now, None, || "the hub drains".to_owned());
         }
         net.tell_drain();
     }
@@ -260,20 +260,20 @@ impl World {
         let running =
             (0..self.engines.len()).filter(|core| !net.cores[*core].dead && self.engines[*core].is_some()).count();
         if net.scenario.death.is_none() && (slots > 0 || running > 0) {
-            net.oracle.fail("nothing is left when all have left", None, format!("{slots} slots, {left:?}"));
+            net.oracle.fail("no state is left at the end", None, format!("{slots} slots, {left:?}"));
         }
         net.oracle.check_end();
     }
 }
 
 impl Net {
-    /// The loop has been through a pass: when it goes on. Gives what waited for a core that has ended.
+    /// Schedules the core's next pass. If the core has ended, returns the messages that it did not take.
     fn after_pass(&mut self, core: usize, rest: Rest) -> Vec<super::lanes::Message> {
         self.close_dropped();
         self.send_settled();
         let now = self.cores[core].now();
-        if let Some(looked) = self.cores[core].looked.take() {
-            self.oracle.check_round(now, looked);
+        if let Some(control_taken_at) = self.cores[core].control_taken_at.take() {
+            self.oracle.check_round(now, control_taken_at);
         }
         match rest {
             Rest::Ended => {
@@ -294,29 +294,29 @@ impl Net {
         Vec::new()
     }
 
-    /// Sockets that nobody holds any more are closed.
+    /// Closes sockets that were dropped, as the kernel does with a dropped descriptor.
     fn close_dropped(&mut self) {
         let dropped = std::mem::take(&mut *self.dropped.borrow_mut());
-        for line in dropped {
+        for conn in dropped {
             let now = self.now;
-            self.close(line, now);
+            self.close(conn, now);
         }
     }
 
-    /// A peer connects: one of the listeners gets it.
-    fn connect(&mut self, line: usize) {
+    /// A peer connects: one of the open listeners gets the connection.
+    fn connect(&mut self, conn: usize) {
         let now = self.now;
         let listening: Vec<_> = (0..self.cores.len()).filter(|core| self.cores[*core].listening).collect();
-        self.lines[line].connected = Some(now);
+        self.conns[conn].connected = Some(now);
         if listening.is_empty() {
-            self.lines[line].socket.reset = Some(now);
-            self.oracle.watched[line].asked = None;
-            return self.close(line, now);
+            self.conns[conn].socket.reset = Some(now);
+            self.oracle.watched[conn].requested_at = None;
+            return self.close(conn, now);
         }
         let drawn = self.rng.pick(&listening);
-        let core = self.scenario.manners[line].core.unwrap_or(drawn);
-        self.trace.add(now, Some(line), || format!("connects to core {core}: {:?}", self.scenario.manners[line]));
-        self.cores[core].waiting.push_back(line);
+        let core = self.scenario.profiles[conn].core.unwrap_or(drawn);
+        self.trace.add(now, Some(conn), || format!("connects to core {core}: {:?}", self.scenario.profiles[conn]));
+        self.cores[core].waiting.push_back(conn);
         self.cores[core].acceptable = true;
         self.wake(core, now);
     }
@@ -334,65 +334,65 @@ fn hub_settings(scenario: &Scenario) -> HubSettings {
     }
 }
 
-/// Puts what will happen by itself into the calendar.
+/// Schedules the steps that the scenario fixes in advance.
 fn plan(net: &mut Net, end: Instant) {
     let start = Instant(START);
-    for index in 0..net.scenario.manners.len() {
-        let manner = net.scenario.manners[index].clone();
-        net.schedule_turn(index, start + manner.arrives);
+    for index in 0..net.scenario.profiles.len() {
+        let profile = net.scenario.profiles[index].clone();
+        net.schedule_turn(index, start + profile.arrives);
     }
     for (at, millis) in net.scenario.jumps.clone() {
-        net.schedule(start + at, What::Jump(millis));
+        net.schedule(start + at, Step::Jump(millis));
     }
     if let Some((from, until)) = net.scenario.descriptors {
-        net.schedule(start + from, What::Descriptors(false));
-        net.schedule(start + until, What::Descriptors(true));
+        net.schedule(start + from, Step::Descriptors(false));
+        net.schedule(start + until, Step::Descriptors(true));
     }
     if let Some(at) = net.scenario.drain {
-        net.schedule(start + at, What::Drain);
+        net.schedule(start + at, Step::Drain);
     }
     if let Some((core, at)) = net.scenario.death {
-        net.schedule(start + at, What::Die(core));
+        net.schedule(start + at, Step::Die(core));
     }
     net.pause = net.scenario.pause.map(|(from, until)| (start + from, start + until));
-    let call = end + net.scenario.last_call;
-    net.schedule(call, What::LastCall);
-    net.schedule(call + AUDIT, What::Audit);
-    // Who stays is sent away at last.
-    net.schedule(call + AUDIT + Duration::from_secs(5), What::Drain);
+    let call = end + net.scenario.leave_after;
+    net.schedule(call, Step::LeaveAll);
+    net.schedule(call + AUDIT, Step::Audit);
+    // Connections that are still there, such as the auditor's, are closed by the last drain.
+    net.schedule(call + AUDIT + Duration::from_secs(5), Step::Drain);
     for core in 0..net.cores.len() {
         net.wake(core, start);
     }
 }
 
-/// What a gateway says first.
-fn opening(manner: &Manner, roster: &Roster, rng: &mut Rng) -> Vec<u8> {
-    if manner.platform {
+/// A gateway's first bytes.
+fn opening(profile: &Profile, roster: &Roster, rng: &mut Rng) -> Vec<u8> {
+    if profile.platform {
         return Vec::new();
     }
-    let key = manner.key.map(|key| roster.keys[key].secret.as_str());
-    let mut bytes = match manner.misbehaviour {
+    let key = profile.key.map(|key| roster.keys[key].secret.as_str());
+    let mut bytes = match profile.misbehaviour {
         Misbehaviour::WrongKey => client::upgrade(Some("nobody's")).into_bytes(),
         _ => client::upgrade(key).into_bytes(),
     };
-    if manner.misbehaviour == Misbehaviour::HalfHead {
+    if profile.misbehaviour == Misbehaviour::HalfHead {
         bytes.truncate(60);
-    } else if manner.early {
+    } else if profile.early {
         bytes.extend(client::frame(0x81, br#"{"type":"hello"}"#, rng));
         bytes.extend(client::frame(0x89, b"", rng));
     }
     bytes
 }
 
-/// The silent have been found, and what was left has been closed, so long after everybody was told to leave.
+/// How long after all peers left the audit comes: heartbeat and close deadlines have then closed what remained.
 const AUDIT: Duration = Duration::from_secs(45);
-/// Everything has ended so long after the active time.
+/// A world must have ended this long after its active time.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// A world that makes more steps than this turns in a circle.
+/// A world with more steps than this is in an endless loop.
 const STEPS_MAX: u64 = 300_000;
 
-/// Bytes of a session that may wait: one write, and what a reading of pings was answered with.
+/// Bound of a session's buffers in bytes: one write, and the pongs to one batch of pings.
 pub(super) const SESSION_BYTES_MAX: usize = 4 * limits::READ_BATCH_BYTES;
 
-/// So long after its last turn the driver's watchdog says that a core is stuck, at the latest.
+/// The driver's watchdog reports a core as stuck this long after its last turn, at the latest.
 const NOTICED: Duration = Duration::from_millis(1_200);

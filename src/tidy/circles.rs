@@ -32,8 +32,8 @@ impl<'a> Modules<'a> {
         Self { files, given_out }
     }
 
-    /// The files that a file's code names, itself left out. What a module only gives out again is not named by it, but by
-    /// whoever takes it there.
+    /// The files that a file's code names, itself left out. What a module only gives out again is not named by it, but
+    /// by whoever takes it there.
     pub(super) fn edges(&self) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
         let mut edges = BTreeMap::new();
         for (module, (file, code)) in &self.files {

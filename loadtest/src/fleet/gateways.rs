@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     frames,
     marker::Marker,
-    peer::Came,
-    verify::{Sight, Wrong},
+    peer::Received,
+    verify::{Progress, Wrong},
 };
 use std::{io, ops::Range};
 
@@ -41,7 +41,7 @@ impl Fleet {
     }
 
     /// Those that did not read begin to, so that they are judged and learn that they were closed.
-    pub fn open_eyes(&mut self) {
+    pub fn start_late_reading(&mut self) {
         for place in 0..self.places.len() {
             if self.places[place].reading != Reading::All {
                 self.places[place].reading = Reading::Late;
@@ -54,9 +54,9 @@ impl Fleet {
     }
 
     /// Whether each of those has ended or has all that it must.
-    pub fn are_late_ones_done(&self) -> bool {
+    pub fn are_late_readers_done(&self) -> bool {
         let done = |place: &Place| match place.slot.and_then(|slot| self.peers.get(slot)) {
-            Some(peer) => self.verifier.is_complete(&peer.sight),
+            Some(peer) => self.verifier.is_complete(&peer.progress),
             None => true,
         };
         self.places.iter().filter(|place| place.reading == Reading::Late).all(done)
@@ -65,15 +65,15 @@ impl Fleet {
     /// Whether every connection that reads has seen all that it must.
     pub fn is_complete(&self) -> bool {
         let judged = |peer: &Peer| peer.stage == Stage::Live && self.places[peer.place].reading == Reading::All;
-        self.peers.iter().all(|(_, peer)| !judged(peer) || self.verifier.is_complete(&peer.sight))
+        self.peers.iter().all(|(_, peer)| !judged(peer) || self.verifier.is_complete(&peer.progress))
     }
 
     /// Ends the run: what has not come now is lost.
     pub fn judge(&mut self) {
         for peer in self.peers.drain().filter(|peer| peer.stage == Stage::Live) {
             match self.places[peer.place].reading {
-                Reading::All => self.verifier.close(peer.sight),
-                Reading::Never | Reading::Trickle | Reading::Late => self.verifier.end(peer.sight),
+                Reading::All => self.verifier.close(peer.progress),
+                Reading::Never | Reading::Trickle | Reading::Late => self.verifier.end(peer.progress),
             }
         }
         self.live = 0;
@@ -96,13 +96,13 @@ impl Fleet {
         let place = &self.places[index];
         let tls = place.tls.as_ref().or(self.shared_tls.as_ref());
         let narrow = place.reading != Reading::All;
-        let manner = Manner { from: place.from, narrow, ..Self::manner(&self.endpoint, tls) };
+        let options = ConnectOptions { from: place.from, narrow, ..Self::connect_options(&self.endpoint, tls) };
         let begun = self.clock.now();
-        let link = Link::open(&manner).map_err(|error| error.to_string())?;
-        let sight = self.verifier.begin(place.gateway);
+        let link = Link::open(&options).map_err(|error| error.to_string())?;
+        let progress = self.verifier.begin(place.gateway);
         let key = &self.keys[place.gateway];
         let peer =
-            Peer::begin(link, index, sight, begun, &self.endpoint.host, key).map_err(|error| error.to_string())?;
+            Peer::begin(link, index, progress, begun, &self.endpoint.host, key).map_err(|error| error.to_string())?;
         let slot = self.peers.vacant_key();
         watch(&self.handshakes, &peer.link, slot as u64)?;
         self.peers.insert(peer);
@@ -134,38 +134,51 @@ impl Fleet {
     }
 
     fn read_peer(&mut self, slot: usize, most: usize) {
-        let Self { peers, places, scratch, plain, verifier, tally, clock, form, live, opening, gates, eager, .. } =
-            self;
+        let Self {
+            peers,
+            places,
+            scratch,
+            plain,
+            verifier,
+            tally,
+            clock,
+            template,
+            live,
+            opening,
+            gateway_queues,
+            sendable,
+            ..
+        } = self;
         let Some(peer) = peers.get_mut(slot) else { return };
         let place = &places[peer.place];
         let (begun, gateway, is_measured) = (peer.begun, place.gateway, place.is_measured);
         let (mut end, mut acked, mut events) = (None, false, 0);
-        let more = peer.read(scratch, plain, most, |sight, came| match came {
-            Came::Ack => {
+        let more = peer.read(scratch, plain, most, |progress, received| match received {
+            Received::Ack => {
                 acked = true;
                 *live += 1;
                 *opening -= 1;
                 tally.opened += 1;
                 tally.connecting.saturating_record(clock.now() - begun);
-                verifier.acknowledge(sight);
+                verifier.acknowledge(progress);
             }
-            Came::Event(message) => {
+            Received::Event(message) => {
                 events += 1;
                 let now = clock.now();
-                if let Some(marker) = see(verifier, sight, gateway, message, form.size) {
+                if let Some(marker) = see(verifier, progress, gateway, message, template.size) {
                     tally.deliveries += 1;
                     if is_measured {
                         tally.deliver(now.saturating_sub(marker.intended));
                     }
-                    if gates[gateway].pass(marker.sequence) {
-                        eager.push_back(gateway);
+                    if gateway_queues[gateway].confirm(marker.sequence) {
+                        sendable.push_back(gateway);
                     }
                 }
             }
-            Came::Ping => tally.pings += 1,
-            Came::Close(code) => end = Some(End::Closed(code)),
-            Came::Refused(status) => end = Some(End::Refused(status)),
-            Came::Wrong(detail) => {
+            Received::Ping => tally.pings += 1,
+            Received::Close(code) => end = Some(End::Closed(code)),
+            Received::Refused(status) => end = Some(End::Refused(status)),
+            Received::Wrong(detail) => {
                 verifier.find(Wrong::Protocol, gateway, 0, detail.clone());
                 end = Some(End::Broken(detail));
             }
@@ -219,7 +232,7 @@ impl Fleet {
         self.places[peer.place].slot = None;
         if peer.stage == Stage::Live {
             self.live -= 1;
-            self.verifier.end(peer.sight);
+            self.verifier.end(peer.progress);
         } else {
             self.opening -= 1;
         }
@@ -227,7 +240,13 @@ impl Fleet {
 }
 
 /// Judges one event; what it carries, if it is one of this gateway's.
-fn see(verifier: &mut Verifier, sight: &mut Sight, gateway: usize, message: &[u8], size: usize) -> Option<Marker> {
+fn see(
+    verifier: &mut Verifier,
+    progress: &mut Progress,
+    gateway: usize,
+    message: &[u8],
+    size: usize,
+) -> Option<Marker> {
     let Some(marker) = Marker::find(message, size) else {
         verifier.find(
             Wrong::Garbled,
@@ -238,7 +257,7 @@ fn see(verifier: &mut Verifier, sight: &mut Sight, gateway: usize, message: &[u8
         return None;
     };
     if marker.gateway == gateway {
-        verifier.see(sight, marker.sequence);
+        verifier.see(progress, marker.sequence);
         Some(marker)
     } else {
         verifier.find(Wrong::Foreign, gateway, marker.sequence, format!("it is of gateway {}", marker.gateway));

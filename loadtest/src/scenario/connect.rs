@@ -25,16 +25,16 @@ pub fn connect(args: Connect) -> Scenario {
 fn act_connect(run: &mut Run) -> Result<(), String> {
     let all = run.fleet.places.len();
     let warm = WARM.min(all / 2);
-    run.say("warming");
+    run.set_phase("warming");
     run.connect(0..warm)?;
-    run.seconds(REST_SECONDS)?;
+    run.run_for(REST_SECONDS)?;
     let before = run.meter.read().hub_memory;
     run.fleet.tally.restart();
     let count = all - warm;
     let phase = run.measure("connecting", |run| run.connect(warm..all))?;
     run.figure("connections a second", count as f64 / phase.seconds, "/s");
     run.cost("hub's processor time for a connection", phase, count as u64);
-    run.seconds(REST_SECONDS)?;
+    run.run_for(REST_SECONDS)?;
     let after = run.meter.read().hub_memory;
     match before.zip(after).filter(|_| run.meter.sees_memory()) {
         Some((before, after)) => {
@@ -60,10 +60,10 @@ pub fn idle(args: Idle) -> Scenario {
 
 fn act_idle(run: &mut Run, seconds: f64) -> Result<(), String> {
     let all = run.fleet.places.len();
-    run.say("connecting");
+    run.set_phase("connecting");
     run.connect(0..all)?;
     let pings = run.fleet.tally.pings;
-    let phase = run.measure("idle", |run| run.seconds(seconds))?;
+    let phase = run.measure("idle", |run| run.run_for(seconds))?;
     let pings = run.fleet.tally.pings - pings;
     run.figure("pings a second", pings as f64 / phase.seconds, "/s");
     run.cost("hub's processor time for a ping and its pong", phase, pings);

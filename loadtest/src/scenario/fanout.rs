@@ -18,7 +18,7 @@ pub fn fanout(args: Fanout) -> Scenario {
     let layout = connections.clone();
     let list = connections.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let act = move |run: &mut Run| {
-        run.say("connecting");
+        run.set_phase("connecting");
         run.connect(0..connections.iter().sum())?;
         connections.iter().enumerate().try_for_each(|(gateway, count)| series(run, gateway, *count, rounds))
     };
@@ -55,7 +55,7 @@ fn round(run: &mut Run, gateway: usize, count: usize) -> Result<(), String> {
     run.fleet.tally.round = tally::Round::default();
     run.fleet.publish(gateway);
     let deadline = run.fleet.clock.now() + PATIENCE;
-    let done = run.until(deadline, |fleet| fleet.tally.round.count >= count && fleet.is_answered())?;
+    let done = run.run_until(deadline, |fleet| fleet.tally.round.count >= count && fleet.is_answered())?;
     if done {
         return Ok(());
     }

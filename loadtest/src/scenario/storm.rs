@@ -21,7 +21,7 @@ pub fn storm(args: Storm) -> Scenario {
 
 fn act(run: &mut Run, rate: f64, seconds: f64, stay: u8) -> Result<(), String> {
     let (all, gateways) = (run.fleet.places.len(), run.fleet.ids().len());
-    run.say("connecting");
+    run.set_phase("connecting");
     run.connect(0..all)?;
     let staying = (gateways * usize::from(stay) / 100).max(1);
     run.fleet.publish_at(rate, (0..staying).collect());
@@ -33,7 +33,7 @@ fn act(run: &mut Run, rate: f64, seconds: f64, stay: u8) -> Result<(), String> {
     let phase = run.measure("storm", |run| {
         let mut leaving = leaving.into_iter();
         // A few at a time: the moment is long enough for those that stay to be served.
-        run.until(u64::MAX, |fleet| {
+        run.run_until(u64::MAX, |fleet| {
             leaving.by_ref().take(CUT_BATCH).for_each(|place| fleet.cut(place, false));
             leaving.len() == 0
         })?;

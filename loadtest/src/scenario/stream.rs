@@ -33,7 +33,7 @@ pub fn throughput(args: Throughput) -> Scenario {
 
 fn act(run: &mut Run, stream: Stream, closed: bool) -> Result<(), String> {
     let all = run.fleet.places.len();
-    run.say("connecting");
+    run.set_phase("connecting");
     run.connect(0..all)?;
     let gateways: Vec<usize> = (0..run.fleet.ids().len()).collect();
     if closed {
@@ -41,8 +41,8 @@ fn act(run: &mut Run, stream: Stream, closed: bool) -> Result<(), String> {
     } else {
         run.fleet.publish_at(stream.rate, gateways);
     }
-    run.say("warming");
-    run.seconds(WARM_SECONDS)?;
+    run.set_phase("warming");
+    run.run_for(WARM_SECONDS)?;
     let phase = measure_stream(run, "stream", stream.seconds)?;
     let achieved = run.figures.iter().find(|figure| figure.name == "stream: events").map_or(0.0, |figure| figure.value);
     if !closed && achieved < stream.rate * KEPT_UP {
@@ -59,7 +59,7 @@ fn act(run: &mut Run, stream: Stream, closed: bool) -> Result<(), String> {
 pub fn measure_stream(run: &mut Run, what: &'static str, seconds: f64) -> Result<Phase, String> {
     run.fleet.tally.restart();
     let (published, deliveries) = (run.fleet.tally.published, run.fleet.tally.deliveries);
-    let phase = run.measure(what, |run| run.seconds(seconds))?;
+    let phase = run.measure(what, |run| run.run_for(seconds))?;
     let tally = &run.fleet.tally;
     let (published, deliveries) = (tally.published - published, tally.deliveries - deliveries);
     let (delivery, publishing) = (tally.delivery.clone(), tally.publishing.clone());

@@ -1,6 +1,6 @@
 //! `slow`, `churn` and `mixed`: what goes on beside the events, and what it costs them.
 
-use super::{Scenario, slow_ones, stream::measure_stream};
+use super::{Scenario, slow_connections, stream::measure_stream};
 use crate::{
     args::{Churn, Mixed, Slow, Stream},
     clock::{Clock, Nanos, SECOND},
@@ -27,7 +27,7 @@ pub fn slow(args: Slow) -> Scenario {
     let question = format!(
         "What do {never_read} connections that never read and {trickle} that read a trickle cost the others of their gateways?"
     );
-    let slow = slow_ones(common.fleet.gateways, never_read, trickle);
+    let slow = slow_connections(common.fleet.gateways, never_read, trickle);
     let act = move |run: &mut Run| act_slow(run, stream, never_read + trickle);
     let scenario = Scenario::new("slow", question, common, Box::new(act)).with(&stream_parameters(&stream));
     Scenario { slow, ..scenario }.with(&[("never-read", &never_read), ("trickle", &trickle)])
@@ -35,7 +35,7 @@ pub fn slow(args: Slow) -> Scenario {
 
 fn act_slow(run: &mut Run, stream: Stream, slow: usize) -> Result<(), String> {
     let (all, gateways) = (run.fleet.places.len(), run.fleet.ids().len());
-    run.say("connecting");
+    run.set_phase("connecting");
     run.connect(0..all - slow)?;
     run.fleet.publish_at(stream.rate, (0..gateways).collect());
     measure_stream(run, "alone", stream.seconds)?;
@@ -44,15 +44,15 @@ fn act_slow(run: &mut Run, stream: Stream, slow: usize) -> Result<(), String> {
     measure_stream(run, "with slow ones", stream.seconds)?;
     memory(run, before);
     run.settle()?;
-    wake_slow_ones(run)?;
+    read_slow_connections(run)?;
     Ok(())
 }
 
 /// Lets the slow ones read what is there for them; counts those that the hub has closed.
-fn wake_slow_ones(run: &mut Run) -> Result<(), String> {
-    run.fleet.open_eyes();
+fn read_slow_connections(run: &mut Run) -> Result<(), String> {
+    run.fleet.start_late_reading();
     let deadline = run.fleet.clock.now() + WAKING;
-    run.until(deadline, |fleet| fleet.are_late_ones_done())?;
+    run.run_until(deadline, |fleet| fleet.are_late_readers_done())?;
     let ended: u64 = run.fleet.tally.ended.values().sum();
     run.figure("slow connections that the hub has ended", ended as f64, "");
     if ended == 0 {
@@ -78,7 +78,7 @@ pub fn churn(args: Churn) -> Scenario {
     let question = format!("Does anything go missing while {cuts} connections a second are cut and come back?");
     let act = move |run: &mut Run| {
         let all = run.fleet.places.len();
-        run.say("connecting");
+        run.set_phase("connecting");
         run.connect(0..all)?;
         act_churn(run, stream, cuts, all)
     };
@@ -94,7 +94,7 @@ fn act_churn(run: &mut Run, stream: Stream, cuts: f64, places: usize) -> Result<
     let phase = run.measure("churn", |run| {
         let mut next = Cuts { due: run.fleet.clock.now(), interval: span(1.0 / cuts), turn: 0 };
         let deadline = next.due + span(stream.seconds);
-        run.until(deadline, |fleet| {
+        run.run_until(deadline, |fleet| {
             while let Some(turn) = next.take(fleet.clock.now()) {
                 // A step that shares no factor with most fleets, so that neighbours are not cut in a row.
                 fleet.cut(turn * 7_919 % places, turn % 2 == 0);
@@ -141,7 +141,7 @@ pub fn mixed(args: Mixed) -> Scenario {
     let Mixed { common, stream, cuts, never_read, trickle } = args;
     let question =
         "Does everything hold at once: events, churn, slow connections, and statistics every second?".to_owned();
-    let slow = slow_ones(common.fleet.gateways, never_read, trickle);
+    let slow = slow_connections(common.fleet.gateways, never_read, trickle);
     let act = move |run: &mut Run| act_mixed(run, stream, cuts, never_read + trickle);
     let scenario = Scenario::new("mixed", question, common, Box::new(act)).with(&stream_parameters(&stream));
     Scenario { slow, ..scenario }.with(&[("cuts", &cuts), ("never-read", &never_read), ("trickle", &trickle)])
@@ -149,7 +149,7 @@ pub fn mixed(args: Mixed) -> Scenario {
 
 fn act_mixed(run: &mut Run, stream: Stream, cuts: f64, slow: usize) -> Result<(), String> {
     let all = run.fleet.places.len();
-    run.say("connecting");
+    run.set_phase("connecting");
     run.connect(0..all)?;
     let stop = Arc::new(AtomicBool::new(false));
     let asking = {
@@ -160,7 +160,7 @@ fn act_mixed(run: &mut Run, stream: Stream, cuts: f64, slow: usize) -> Result<()
     stop.store(true, Ordering::Relaxed);
     let statistics = asking.join().map_err(|_| "the statistics' thread has failed".to_owned())?;
     done?;
-    wake_slow_ones(run)?;
+    read_slow_connections(run)?;
     run.distribution("statistics answered", &statistics?);
     Ok(())
 }
