@@ -13,4 +13,4 @@ mod tests;
 
 pub use error::{ConfigError, Origin};
 pub use settings::{Config, LogFormat, Tls};
-pub use source::{Given, Sources};
+pub use source::{FlagSetting, Sources};

@@ -1,7 +1,7 @@
 //! Where the configuration comes from: the flags of the commands that need one.
 
 use super::{Failure, endpoint};
-use crate::config::{Config, Given, Sources};
+use crate::config::{Config, FlagSetting, Sources};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -59,7 +59,7 @@ impl ConfigArgs {
         Config::load(&sources).map_err(|error| Failure::Usage(error.to_string()))
     }
 
-    fn flags(&self) -> Vec<Given> {
+    fn flags(&self) -> Vec<FlagSetting> {
         let set = self.set.iter().map(|(key, value)| ("--set", key.as_str(), Some(value)));
         let own = [
             ("--data", "data", &self.data),
@@ -74,7 +74,7 @@ impl ConfigArgs {
         ];
         let all = set.chain(own.into_iter().map(|(flag, key, value)| (flag, key, value.as_ref())));
         let given = |(flag, key, value): (&str, &str, Option<&String>)| {
-            Some(Given { flag: flag.to_owned(), key: key.to_owned(), value: value?.clone() })
+            Some(FlagSetting { flag: flag.to_owned(), key: key.to_owned(), value: value?.clone() })
         };
         all.filter_map(given).collect()
     }

@@ -54,7 +54,7 @@ pub enum ConfigError {
         nearest: Option<&'static str>,
     },
     /// The value is not one of those that are allowed.
-    Refused {
+    InvalidValue {
         /// The key.
         key: &'static str,
         /// The value, as it was written.
@@ -62,9 +62,9 @@ pub enum ConfigError {
         /// Where.
         origin: Origin,
         /// What would do.
-        allowed: String,
+        expected: String,
     },
-    /// Each value is allowed, but not together; the sentence names the keys and where they were set.
+    /// Each value is expected, but not together; the sentence names the keys and where they were set.
     Conflict(String),
 }
 
@@ -79,8 +79,8 @@ impl fmt::Display for ConfigError {
                 write!(f, "unknown key {key} ({origin})")?;
                 nearest.map_or(Ok(()), |nearest| write!(f, ": did you mean {nearest}?"))
             }
-            Self::Refused { key, value, origin, allowed } => {
-                write!(f, "{key} = {value} ({origin}) is not possible: allowed is {allowed}")
+            Self::InvalidValue { key, value, origin, expected } => {
+                write!(f, "{key} = {value} ({origin}) is not possible: allowed is {expected}")
             }
             Self::Conflict(sentence) => f.write_str(sentence),
         }

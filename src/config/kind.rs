@@ -7,7 +7,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Raw {
     /// From an environment variable or a flag, where everything is text.
-    Word(String),
+    Untyped(String),
     /// Text in a file.
     Text(String),
     /// A whole number in a file.
@@ -21,15 +21,15 @@ pub(super) enum Raw {
 impl Raw {
     fn text(&self) -> Option<&str> {
         match self {
-            Self::Word(text) | Self::Text(text) => Some(text),
+            Self::Untyped(text) | Self::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    fn whole(&self) -> Option<u64> {
+    fn integer(&self) -> Option<u64> {
         match self {
             Self::Integer(number) => Some(*number),
-            Self::Word(text) => digits(text),
+            Self::Untyped(text) => digits(text),
             _ => None,
         }
     }
@@ -37,7 +37,7 @@ impl Raw {
     fn list(&self) -> Option<Vec<String>> {
         match self {
             Self::List(items) => Some(items.clone()),
-            Self::Word(text) => {
+            Self::Untyped(text) => {
                 Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
             }
             _ => None,
@@ -48,7 +48,7 @@ impl Raw {
 impl fmt::Display for Raw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Word(text) | Self::Text(text) => write!(f, "{text:?}"),
+            Self::Untyped(text) | Self::Text(text) => write!(f, "{text:?}"),
             Self::Integer(number) => number.fmt(f),
             Self::List(items) => write!(f, "{items:?}"),
             Self::Other(shown) => f.write_str(shown),
@@ -96,10 +96,10 @@ impl Kind {
             Self::Path(slot) => *slot(draft) = path(raw)?,
             Self::OptionalPath(slot) => *slot(draft) = Some(path(raw)?),
             Self::Count(min, max, slot) => {
-                *slot(draft) = raw.whole().filter(|count| (min..=max).contains(count))?;
+                *slot(draft) = raw.integer().filter(|count| (min..=max).contains(count))?;
             }
             Self::Bytes(min, max, slot) => {
-                let bytes = raw.whole().or_else(|| raw.text().and_then(parse_bytes));
+                let bytes = raw.integer().or_else(|| raw.text().and_then(parse_bytes));
                 *slot(draft) = bytes.filter(|bytes| (min..=max).contains(bytes))?;
             }
             Self::Duration(min, max, slot) => {
@@ -118,7 +118,7 @@ impl Kind {
     }
 
     /// What is allowed, to stand after "allowed is".
-    pub(super) fn allowed(self) -> String {
+    pub(super) fn expected(self) -> String {
         match self {
             Self::Address(_) => "an IP address with a port, as \"0.0.0.0:9243\" or \"[::]:9243\"".to_owned(),
             Self::OptionalAddress(_) => "an IP address with a port, as \"127.0.0.1:9244\", or \"\" for none".to_owned(),
@@ -174,8 +174,8 @@ const SIZES: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 /// Splits `20s` into the number and the unit's worth.
 fn parse_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
-    let (_, worth) = units.iter().find(|(name, _)| *name == &text[end..])?;
-    digits(&text[..end])?.checked_mul(*worth)
+    let (_, factor) = units.iter().find(|(name, _)| *name == &text[end..])?;
+    digits(&text[..end])?.checked_mul(*factor)
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
@@ -188,8 +188,8 @@ fn parse_bytes(text: &str) -> Option<u64> {
 
 /// The largest unit that divides it; zero has the unit that reads best.
 fn show_unit(value: u64, units: &[(&str, u64)]) -> Option<String> {
-    let (name, worth) = units.iter().find(|(_, worth)| value != 0 && value.is_multiple_of(*worth))?;
-    Some(format!("{}{name}", value / worth))
+    let (name, factor) = units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor))?;
+    Some(format!("{}{name}", value / factor))
 }
 
 /// A duration as the configuration writes it.

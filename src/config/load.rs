@@ -31,11 +31,11 @@ impl Config {
         let mut draft = Draft::new();
         let mut origins = HashMap::new();
         for Setting { key, raw, origin } in settings {
-            key.kind.set(raw, &mut draft).ok_or_else(|| ConfigError::Refused {
+            key.kind.set(raw, &mut draft).ok_or_else(|| ConfigError::InvalidValue {
                 key: key.name,
                 value: raw.to_string(),
                 origin: origin.clone(),
-                allowed: key.kind.allowed(),
+                expected: key.kind.expected(),
             })?;
             origins.insert(key.name, origin);
         }

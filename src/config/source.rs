@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 /// A value given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given {
+pub struct FlagSetting {
     /// The flag as the operator knows it, for messages.
     pub flag: String,
     /// The dotted name of the key.
@@ -27,12 +27,12 @@ pub struct Sources {
     /// Environment variables; those that are not ours are passed over.
     pub environment: Vec<(String, String)>,
     /// Flags, in order: a later one wins.
-    pub flags: Vec<Given>,
+    pub flags: Vec<FlagSetting>,
 }
 
 impl Sources {
     /// With the environment of this process.
-    pub fn of_process(file: Option<PathBuf>, flags: Vec<Given>) -> Self {
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<FlagSetting>) -> Self {
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let environment = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect();
         Self { file, environment, flags }
@@ -125,24 +125,24 @@ pub(super) fn from_environment(variables: &[(String, String)]) -> Result<Vec<Set
         if let Some((key, unit)) = legacy {
             let bare = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
             let value = if bare { format!("{value}{unit}") } else { value.clone() };
-            settings.push(Setting { key, raw: Raw::Word(value), origin: Origin::Environment(name.clone()) });
+            settings.push(Setting { key, raw: Raw::Untyped(value), origin: Origin::Environment(name.clone()) });
         }
     }
     let ours = variables.iter().filter(|(name, _)| name.starts_with("GATECAST_"));
     for (name, value) in ours.filter(|(name, _)| !OTHER_VARIABLES.contains(&name.as_str()) && !is_service_link(name)) {
         let origin = Origin::Environment(name.clone());
         let key = Key::find_variable(name).ok_or_else(|| unknown_variable(name, origin.clone()))?;
-        settings.push(Setting { key, raw: Raw::Word(value.clone()), origin });
+        settings.push(Setting { key, raw: Raw::Untyped(value.clone()), origin });
     }
     Ok(settings)
 }
 
 /// What flags set.
-pub(super) fn from_flags(flags: &[Given]) -> Result<Vec<Setting>, ConfigError> {
-    let setting = |given: &Given| {
+pub(super) fn from_flags(flags: &[FlagSetting]) -> Result<Vec<Setting>, ConfigError> {
+    let setting = |given: &FlagSetting| {
         let origin = Origin::Flag(given.flag.clone());
         let key = Key::find(&given.key).ok_or_else(|| unknown(given.key.clone(), origin.clone()))?;
-        Ok(Setting { key, raw: Raw::Word(given.value.clone()), origin })
+        Ok(Setting { key, raw: Raw::Untyped(given.value.clone()), origin })
     };
     flags.iter().map(setting).collect()
 }

@@ -14,7 +14,7 @@ pub(super) struct Key {
     /// What it takes and where it goes.
     pub kind: Kind,
     /// Another name for it in files and flags.
-    pub also: Option<&'static str>,
+    pub alias: Option<&'static str>,
     /// An environment variable of the platform that came before, and the unit that its bare number means.
     pub legacy: Option<(&'static str, &'static str)>,
     /// What it is for; one line each in the example.
@@ -23,7 +23,7 @@ pub(super) struct Key {
 
 impl Key {
     const fn new(name: &'static str, kind: Kind, help: &'static [&'static str]) -> Self {
-        Self { name, kind, also: None, legacy: None, help }
+        Self { name, kind, alias: None, legacy: None, help }
     }
 
     const fn legacy(mut self, variable: &'static str, unit: &'static str) -> Self {
@@ -31,8 +31,8 @@ impl Key {
         self
     }
 
-    const fn also(mut self, name: &'static str) -> Self {
-        self.also = Some(name);
+    const fn alias(mut self, name: &'static str) -> Self {
+        self.alias = Some(name);
         self
     }
 
@@ -43,24 +43,24 @@ impl Key {
 
     /// The key that this environment variable sets.
     pub(super) fn find_variable(name: &str) -> Option<&'static Key> {
-        KEYS.iter().find(|key| key.variable() == name || key.also.is_some_and(|also| variable(also) == name))
+        KEYS.iter().find(|key| key.variable() == name || key.alias.is_some_and(|alias| variable(alias) == name))
     }
 
     /// The key of that name.
     pub(super) fn find(name: &str) -> Option<&'static Key> {
-        KEYS.iter().find(|key| key.name == name || key.also == Some(name))
+        KEYS.iter().find(|key| key.name == name || key.alias == Some(name))
     }
 
     /// The key whose name looks most like it, if any does.
     pub(super) fn nearest(name: &str) -> Option<&'static str> {
         let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
-        let likeness = |key: &Key| {
+        let similarity = |key: &Key| {
             strsim::jaro_winkler(name, key.name)
                 .max(strsim::jaro_winkler(name, last(key.name)))
                 .max(name.rsplit_once('.').map_or(0.0, |(_, end)| strsim::jaro_winkler(end, last(key.name)) - 0.05))
         };
-        let best = KEYS.iter().map(|key| (likeness(key), key.name)).max_by(|a, b| a.0.total_cmp(&b.0));
-        best.filter(|(likeness, _)| *likeness > 0.8).map(|(_, name)| name)
+        let best = KEYS.iter().map(|key| (similarity(key), key.name)).max_by(|a, b| a.0.total_cmp(&b.0));
+        best.filter(|(similarity, _)| *similarity > 0.8).map(|(_, name)| name)
     }
 }
 
@@ -115,7 +115,7 @@ pub(super) static KEYS: &[Key] = &[
             "\"self-signed\" or \"files\" ask for one of the two. \"off\" is for a hub behind a proxy that terminates TLS.",
         ],
     )
-    .also("tls"),
+    .alias("tls"),
     Key::new(
         "tls.cert",
         Kind::OptionalPath(|draft| &mut draft.tls_cert),

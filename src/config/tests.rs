@@ -10,7 +10,7 @@ const FILE: &str = "gatecast.toml";
 fn load(file: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let variables: Vec<_> = variables.iter().map(owned).collect();
-    let given = |(key, value): &(&str, &str)| Given {
+    let given = |(key, value): &(&str, &str)| FlagSetting {
         flag: "--set".to_owned(),
         key: (*key).to_owned(),
         value: (*value).to_owned(),
