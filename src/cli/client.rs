@@ -80,14 +80,14 @@ impl Client {
     fn call(&self, method: &str, path: &str, body: Option<&str>) -> Result<Answer, Failure> {
         let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         let request = request.header("authorization", &self.authorization);
-        let unbuildable =
+        let invalid_request =
             |_| Failure::Usage("the admin token or the address holds characters that it cannot".to_owned());
         let response = match body {
             Some(body) => {
                 let request = request.header("content-type", "application/json").body(body);
-                self.agent.run(request.map_err(unbuildable)?)
+                self.agent.run(request.map_err(invalid_request)?)
             }
-            None => self.agent.run(request.body(()).map_err(unbuildable)?),
+            None => self.agent.run(request.body(()).map_err(invalid_request)?),
         };
         answer(response.map_err(|error| self.unreachable(&error))?)
     }

@@ -87,7 +87,7 @@ impl AdminArgs {
     /// The admin token that is meant.
     fn token(&self, variables: Variables<'_>) -> Result<String, Failure> {
         if let Some(token) = self.admin_token.clone().or_else(|| variables("GATECAST_ADMIN_TOKEN")) {
-            return secret(&token);
+            return read_secret(&token);
         }
         let another = self.hub.server.is_some() || variables("GATECAST_SERVER").is_some();
         if another && self.hub.data.is_none() {
@@ -127,7 +127,7 @@ fn check_url(url: &str) -> Result<String, Failure> {
 }
 
 /// A secret as it is given to a flag: itself, or `@FILE`.
-pub fn secret(given: &str) -> Result<String, Failure> {
+pub fn read_secret(given: &str) -> Result<String, Failure> {
     match given.strip_prefix('@') {
         Some(file) => {
             read_line(Path::new(file)).map_err(|error| Failure::Usage(format!("{file} cannot be read: {error}")))

@@ -96,11 +96,11 @@ impl Link {
             .map_err(|error| LinkError::Usage(format!("{} is no address of a hub: {error}", endpoint.base)))?;
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let tcp = connect_tcp(&host, uri.port_u16().unwrap_or(if secure { 443 } else { 80 }))?;
-        let kept = tcp.try_clone().map_err(lost)?;
-        let stream: Box<dyn Stream> = if secure { Box::new(secured(endpoint, &host, tcp)?) } else { Box::new(tcp) };
+        let tcp_handle = tcp.try_clone().map_err(lost)?;
+        let stream: Box<dyn Stream> = if secure { Box::new(connect_tls(endpoint, &host, tcp)?) } else { Box::new(tcp) };
         let socket = upgrade(uri, token, stream)?;
-        kept.set_read_timeout(Some(SILENCE_MAX)).map_err(lost)?;
-        Ok(Self { socket, tcp: kept })
+        tcp_handle.set_read_timeout(Some(SILENCE_MAX)).map_err(lost)?;
+        Ok(Self { socket, tcp: tcp_handle })
     }
 
     /// Waits for the next text; it blocks until there is one, or the connection ends.
@@ -173,7 +173,7 @@ fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, LinkError> {
     Err(last)
 }
 
-fn secured(
+fn connect_tls(
     endpoint: &Endpoint,
     host: &str,
     tcp: TcpStream,

@@ -2,7 +2,7 @@
 
 use super::{
     Failure,
-    endpoint::{HubArgs, process_variable, secret},
+    endpoint::{HubArgs, process_variable, read_secret},
     link::{Link, LinkError},
     output,
 };
@@ -42,14 +42,15 @@ impl Listen {
         let endpoint = self.hub.endpoint(&process_variable)?;
         let no_token =
             || Failure::Usage("give --token or GATECAST_TOKEN; `gatecast token create` makes one".to_owned());
-        let token = secret(&self.token.clone().or_else(|| process_variable("GATECAST_TOKEN")).ok_or_else(no_token)?)?;
+        let token =
+            read_secret(&self.token.clone().or_else(|| process_variable("GATECAST_TOKEN")).ok_or_else(no_token)?)?;
         let mut backoff = Backoff::default();
         let mut events = 0;
         loop {
             let error = match Link::connect(&endpoint, &token) {
                 Ok(mut link) => {
                     backoff = Backoff::default();
-                    match self.follow(&mut link, &mut events)? {
+                    match self.print_events(&mut link, &mut events)? {
                         None => {
                             link.close();
                             return Ok(());
@@ -71,7 +72,7 @@ impl Listen {
     }
 
     /// Prints what arrives; `None` when the count is reached, else how the connection ended.
-    fn follow(&self, link: &mut Link, events: &mut u64) -> Result<Option<LinkError>, Failure> {
+    fn print_events(&self, link: &mut Link, events: &mut u64) -> Result<Option<LinkError>, Failure> {
         while self.count.is_none_or(|count| *events < count) {
             let text = match link.receive() {
                 Ok(text) => text,
@@ -115,11 +116,11 @@ impl Backoff {
         self.tries += 1;
         // Between half and the whole of it; where there is no randomness, the whole.
         let share = getrandom::u32().map_or(1.0, |random| 0.5 + 0.5 * (f64::from(random) / f64::from(u32::MAX)));
-        let asked = match error {
+        let requested = match error {
             LinkError::Refused { retry_after, .. } => retry_after.unwrap_or_default().min(Duration::from_secs(300)),
             _ => Duration::ZERO,
         };
-        asked + pause.mul_f64(share)
+        requested + pause.mul_f64(share)
     }
 }
 
@@ -247,8 +248,8 @@ mod tests {
             let whole = BACKOFF.0.saturating_mul(1 << tries.min(16)).min(BACKOFF.1);
             assert!(pause >= whole / 2 && pause <= whole, "{pause:?} of {whole:?}");
         }
-        let asked = Duration::from_secs(7);
-        let busy = LinkError::Refused { status: 503, why: String::new(), retry_after: Some(asked) };
-        assert!(Backoff::default().next(&busy) >= asked);
+        let requested = Duration::from_secs(7);
+        let busy = LinkError::Refused { status: 503, why: String::new(), retry_after: Some(requested) };
+        assert!(Backoff::default().next(&busy) >= requested);
     }
 }

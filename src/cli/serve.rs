@@ -16,10 +16,10 @@ impl Serve {
     pub fn run(self) -> Result<(), Failure> {
         let config = self.config.load()?;
         let _log = log::start(&config).map_err(Failure::Failed)?;
-        let untaken = |error| Failure::Failed(format!("signals cannot be taken: {error}"));
-        let signals = signals::prepare().map_err(untaken)?;
+        let signal_error = |error| Failure::Failed(format!("signals cannot be taken: {error}"));
+        let signals = signals::prepare().map_err(signal_error)?;
         let hub = start(&config)?;
-        signals::steer(signals, hub.handle()).map_err(untaken)?;
+        signals::watch(signals, hub.handle()).map_err(signal_error)?;
         // Whoever started it may not listen any more; the hub serves all the same.
         if output::line(&ready_line(&config, &hub)).is_err() {
             tracing::warn!(url = config.url(hub.addr()), "listening; standard output does not take the line about it");

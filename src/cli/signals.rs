@@ -16,7 +16,7 @@ pub fn prepare() -> io::Result<Signals> {
 }
 
 /// Listens on a thread of its own for as long as the process lives.
-pub fn steer(mut signals: Signals, hub: HubHandle) -> io::Result<()> {
+pub fn watch(mut signals: Signals, hub: HubHandle) -> io::Result<()> {
     signals.add_signal(SIGTERM)?;
     signals.add_signal(SIGINT)?;
     let listen = move || {

@@ -8,9 +8,9 @@ use std::{
 };
 
 /// How long after the drain window everything has ended, the store included.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// The part of it that is the store's alone. Cores give up 3 s after the window by themselves, unless they are stuck.
-const STORE_PATIENCE: Duration = Duration::from_millis(500);
+const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Waits until all cores have ended and the store is closed.
 ///
@@ -23,20 +23,20 @@ pub(super) fn join(executors: Executors, hub: &HubHandle) -> Result<(), RunError
     let mut deadline = None;
     let mut died = None;
     while !running.is_empty() {
-        let cores_deadline = deadline.map(|deadline: Instant| deadline - STORE_PATIENCE);
+        let cores_deadline = deadline.map(|deadline: Instant| deadline - STORE_TIMEOUT);
         match Milestone::next(&milestones, cores_deadline) {
             Some(Milestone::DrainBegan(at)) => {
-                deadline = at.checked_add(hub.state.drain_window().saturating_add(END_PATIENCE));
+                deadline = at.checked_add(hub.state.drain_window().saturating_add(END_TIMEOUT));
             }
-            Some(Milestone::CoreEnded(shard, how)) => {
+            Some(Milestone::CoreEnded(shard, outcome)) => {
                 let thread = running.remove(&shard);
                 hub.state.stop_beating(shard);
                 let draining = hub.state.phase() == Phase::Draining;
-                match (how, thread) {
+                match (outcome, thread) {
                     // It has sent this as its last, so that joining it takes no time.
                     (Ok(()), Some(thread)) if draining => drop(thread.join()),
-                    (how, _) => {
-                        report_death(shard, how);
+                    (outcome, _) => {
+                        log_core_death(shard, outcome);
                         died.get_or_insert(RunError::CoreDied { shard });
                     }
                 }
@@ -52,7 +52,7 @@ pub(super) fn join(executors: Executors, hub: &HubHandle) -> Result<(), RunError
                 tracing::error!(?shards, "cores did not end in time");
                 hub.store.join(deadline);
                 hub.state.end();
-                return Err(RunError::CoresLate { shards });
+                return Err(RunError::CoresTimedOut { shards });
             }
         }
     }
@@ -60,12 +60,12 @@ pub(super) fn join(executors: Executors, hub: &HubHandle) -> Result<(), RunError
     hub.state.end();
     match died {
         Some(died) => Err(died),
-        None if !closed => Err(RunError::StoreLate),
+        None if !closed => Err(RunError::StoreTimedOut),
         None => Ok(()),
     }
 }
 
-fn report_death(shard: ShardId, how: Result<(), String>) {
-    let why = how.err().unwrap_or_else(|| "it ended although nobody had told it to".to_owned());
+fn log_core_death(shard: ShardId, outcome: Result<(), String>) {
+    let why = outcome.err().unwrap_or_else(|| "it ended although nobody had told it to".to_owned());
     tracing::error!(%shard, why, "core died");
 }

@@ -62,7 +62,7 @@ pub enum StartError {
         why: String,
     },
     /// A shard was not up in time.
-    Late,
+    TimedOut,
     /// The system gives no thread.
     Thread {
         /// What it says.
@@ -101,7 +101,7 @@ impl fmt::Display for StartError {
             Self::Shard { why } => {
                 write!(f, "a shard cannot begin ({why}): `gatecast doctor` says what this machine lacks")
             }
-            Self::Late => f.write_str("a shard did not begin in time"),
+            Self::TimedOut => f.write_str("a shard did not begin in time"),
             Self::Thread { why } => write!(f, "the system gives no thread: {why}"),
             Self::AddressFile { path, why } => write!(f, "{} cannot be written: {why}", path.display()),
         }
@@ -138,23 +138,23 @@ pub enum RunError {
         shard: ShardId,
     },
     /// These cores had not ended 5 s after the drain window; they are still running.
-    CoresLate {
+    CoresTimedOut {
         /// Which.
         shards: Vec<ShardId>,
     },
     /// The store was not closed 5 s after the drain window. What it has acknowledged is kept.
-    StoreLate,
+    StoreTimedOut,
 }
 
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CoreDied { shard } => write!(f, "core {shard} died: the log says why"),
-            Self::CoresLate { shards } => {
+            Self::CoresTimedOut { shards } => {
                 let shards: Vec<_> = shards.iter().map(ToString::to_string).collect();
                 write!(f, "the hub did not end in time: core {} does not turn", shards.join(", "))
             }
-            Self::StoreLate => f.write_str("the store was not closed in time; what it acknowledged is kept"),
+            Self::StoreTimedOut => f.write_str("the store was not closed in time; what it acknowledged is kept"),
         }
     }
 }

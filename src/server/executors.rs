@@ -31,9 +31,9 @@ pub(super) struct Executors {
 /// How long a core may take to begin.
 const START_DEADLINE: Duration = Duration::from_secs(10);
 /// How soon it is noticed that one cannot.
-const START_LOOK_INTERVAL: Duration = Duration::from_millis(50);
+const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long cores that have begun may take to end where another cannot begin, beyond the drain window.
-const GIVE_UP_PATIENCE: Duration = Duration::from_secs(5);
+const ABORTED_START_TIMEOUT: Duration = Duration::from_secs(5);
 /// Registered memory for file I/O, of which there is none: the least that is allowed.
 const IO_MEMORY: usize = 64 << 10;
 /// Long: the preempt timer costs a system call a pass, and fairness comes from short turns.
@@ -71,23 +71,24 @@ impl Executors {
         let (ready, ready_in) = flume::bounded(shards);
         let mut this = Self { threads: Vec::with_capacity(shards), milestones };
         let deadline = Instant::now() + START_DEADLINE;
-        let give_up = |this: Self, why| Err(this.give_up(&cores, drain_window.saturating_add(GIVE_UP_PATIENCE), why));
+        let give_up =
+            |this: Self, why| Err(this.abort_start(&cores, drain_window.saturating_add(ABORTED_START_TIMEOUT), why));
         for (seat, cpu) in seats.into_iter().zip(cpus.iter().cycle()) {
             let shard = seat.engine.id;
-            let mut end = End { shard, milestones: Some(ends.clone()) };
+            let mut report = EndReport { shard, milestones: Some(ends.clone()) };
             let (cpu, ready) = (*cpu, ready.clone());
             let thread = thread::Builder::new()
                 .name(format!("shard-{shard}"))
-                .spawn(move || run_core(seat, cpu, ready, &mut end));
+                .spawn(move || run_core(seat, cpu, ready, &mut report));
             match thread {
                 Ok(thread) => this.threads.push((shard, thread)),
                 Err(error) => return give_up(this, Some(StartError::Thread { why: error.to_string() })),
             }
         }
-        let mut missing = shards;
-        while missing > 0 {
-            match ready_in.recv_timeout(START_LOOK_INTERVAL) {
-                Ok(_) => missing -= 1,
+        let mut pending = shards;
+        while pending > 0 {
+            match ready_in.recv_timeout(START_POLL_INTERVAL) {
+                Ok(_) => pending -= 1,
                 Err(_) if this.milestones.is_empty() && Instant::now() < deadline => {}
                 Err(_) => return give_up(this, None),
             }
@@ -97,31 +98,31 @@ impl Executors {
 
     /// Ends a start that cannot succeed, and says why: `why`, or the first reason that a core gives. Cores that have begun
     /// are told to end, because each holds the others' addresses and would wait for ever.
-    fn give_up(self, cores: &[Address], patience: Duration, mut why: Option<StartError>) -> StartError {
+    fn abort_start(self, cores: &[Address], timeout: Duration, mut why: Option<StartError>) -> StartError {
         for core in cores {
             // One that did not begin takes no message.
             core.tell(Incoming::Drain);
         }
-        let deadline = Instant::now().checked_add(patience);
+        let deadline = Instant::now().checked_add(timeout);
         let mut running: Vec<_> = self.threads.iter().map(|(shard, _)| *shard).collect();
         while !running.is_empty()
             && let Some(milestone) = Milestone::next(&self.milestones, deadline)
         {
-            let Milestone::CoreEnded(shard, how) = milestone else { continue };
+            let Milestone::CoreEnded(shard, outcome) = milestone else { continue };
             running.retain(|running| *running != shard);
-            if let (None, Err(error)) = (&why, how) {
+            if let (None, Err(error)) = (&why, outcome) {
                 let locked_memory = error.contains(OUT_OF_LOCKED_MEMORY);
                 why = Some(if locked_memory { StartError::LockedMemory } else { StartError::Shard { why: error } });
             }
         }
-        why.unwrap_or(StartError::Late)
+        why.unwrap_or(StartError::TimedOut)
     }
 }
 
 /// The whole life of a core's thread.
-fn run_core(seat: Seat, cpu: usize, ready: Sender<ShardId>, end: &mut End) {
+fn run_core(seat: Seat, cpu: usize, ready: Sender<ShardId>, report: &mut EndReport) {
     let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .name(&format!("shard-{}", end.shard))
+        .name(&format!("shard-{}", report.shard))
         .io_memory(IO_MEMORY)
         .ring_depth(RING_DEPTH)
         .preempt_timer(PREEMPT_TIMER)
@@ -129,7 +130,7 @@ fn run_core(seat: Seat, cpu: usize, ready: Sender<ShardId>, end: &mut End) {
         .make();
     let executor = match executor {
         Ok(executor) => executor,
-        Err(error) => return end.tell(Err(error.to_string())),
+        Err(error) => return report.send(Err(error.to_string())),
     };
     let ended = catch_unwind(AssertUnwindSafe(|| executor.run(core_loop::run(seat, ready))));
     let ended = ended.unwrap_or_else(|_| Err(std::io::Error::other(core_loop::PANICKED)));
@@ -137,30 +138,30 @@ fn run_core(seat: Seat, cpu: usize, ready: Sender<ShardId>, end: &mut End) {
         Ok(()) => {
             // Whoever starts another hub after this one finds the executor's memory free.
             drop(executor);
-            end.tell(Ok(()));
+            report.send(Ok(()));
         }
         // Told first: nobody knows whether what is left of the executor can be taken apart.
-        Err(error) => end.tell(Err(error.to_string())),
+        Err(error) => report.send(Err(error.to_string())),
     }
 }
 
 /// Tells once that a core's thread ends; on drop, if not before, so that no way out of the thread goes unnoticed.
-struct End {
+struct EndReport {
     shard: ShardId,
     milestones: Option<Sender<Milestone>>,
 }
 
-impl End {
-    fn tell(&mut self, how: Result<(), String>) {
+impl EndReport {
+    fn send(&mut self, outcome: Result<(), String>) {
         if let Some(milestones) = self.milestones.take() {
             // Nobody waits for a hub that was not joined.
-            let _ = milestones.send(Milestone::CoreEnded(self.shard, how));
+            let _ = milestones.send(Milestone::CoreEnded(self.shard, outcome));
         }
     }
 }
 
-impl Drop for End {
+impl Drop for EndReport {
     fn drop(&mut self) {
-        self.tell(Err(core_loop::PANICKED.to_owned()));
+        self.send(Err(core_loop::PANICKED.to_owned()));
     }
 }

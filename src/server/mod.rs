@@ -68,7 +68,7 @@ impl Hub {
         let cores: Arc<[Address]> = cores.into();
         let store = start_store(store, &cores)?;
         let state = Arc::new(HubState::new(hub_settings(&config, shards, &admin_token, &store)?));
-        let epoch = random()?;
+        let epoch = random_u64()?;
         let seats = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             let id = ShardId(u16::try_from(index).expect("there are at most 2^16 shards"));
             let mut sockets: Vec<(OwnedFd, Side)> = listening.pop().map(|socket| (socket, side)).into_iter().collect();
@@ -83,10 +83,10 @@ impl Hub {
             Seat { engine, inbox, peers: cores.to_vec(), store: store.clone(), listening: sockets }
         });
         // Unbounded in form alone: each core sends one, and the drain another.
-        let (milestones, happened) = flume::unbounded();
-        let ways = (milestones.clone(), happened);
+        let (milestones, milestones_in) = flume::unbounded();
+        let channel = (milestones.clone(), milestones_in);
         let executors =
-            Executors::start(seats.collect(), &cpus, ways, config.drain_window).inspect_err(|_| store.stop())?;
+            Executors::start(seats.collect(), &cpus, channel, config.drain_window).inspect_err(|_| store.stop())?;
         let handle = HubHandle {
             state,
             admin_token: admin_token.into(),
@@ -145,7 +145,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`RunError::CoreDied`] at once when a core dies: the others begin to drain, and go on until they have. Whoever embeds
-    /// the hub ends the process, or leaves what is left of this hub alone. [`RunError::CoresLate`] names cores that are stuck.
+    /// the hub ends the process, or leaves what is left of this hub alone. [`RunError::CoresTimedOut`] names cores that are stuck.
     pub fn join(self) -> Result<(), RunError> {
         let ended = ending::join(self.executors, &self.handle);
         // Whoever removed it before has done what was to be done.
@@ -183,7 +183,7 @@ fn hub_settings(
 ) -> Result<HubSettings, StartError> {
     Ok(HubSettings {
         session: session_settings(config),
-        placement: Placement::new(shards, random()?),
+        placement: Placement::new(shards, random_u64()?),
         connections_max: config.connections_max,
         admin_token: KeyHash::of(admin_token.as_bytes()),
         answer_timeout: config.publish_timeout + ANSWER_GRACE,
@@ -220,7 +220,7 @@ fn shard_settings(config: &Config, id: ShardId, epoch: u64, shards: u16) -> shar
     }
 }
 
-fn random() -> Result<u64, StartError> {
+fn random_u64() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::Random { why: error.to_string() })
 }
 

@@ -105,7 +105,7 @@ impl Drop for TestHub {
 
 /// Sends a hub the beginning of a request that a fault is armed for, and waits until it has struck; the socket, and the shard
 /// that was struck.
-pub(crate) fn strike(hub: SocketAddr, fault: Fault) -> (TcpStream, ShardId) {
+pub(crate) fn inject_fault(hub: SocketAddr, fault: Fault) -> (TcpStream, ShardId) {
     let mut peer = TcpStream::connect(hub).expect("a connection");
     let address = peer.local_addr().expect("an address");
     faults::arm(address, fault);

@@ -2,7 +2,7 @@
 
 use super::{
     RunError,
-    testing::{TestHub, strike},
+    testing::{TestHub, inject_fault},
 };
 use crate::engine::faults::Fault;
 use std::{
@@ -22,7 +22,7 @@ fn two_cores(drain_window: Duration) -> TestHub {
 }
 
 /// One call without a token; `None` where a core that is stuck has taken the connection.
-fn ask(hub: SocketAddr, path: &str) -> Option<String> {
+fn try_get(hub: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(hub).expect("the kernel takes it");
     stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
@@ -32,8 +32,8 @@ fn ask(hub: SocketAddr, path: &str) -> Option<String> {
 }
 
 /// Asks until somebody answers.
-fn answer(hub: SocketAddr, path: &str) -> String {
-    (0..100).find_map(|_| ask(hub, path)).expect("a core that turns answers")
+fn get(hub: SocketAddr, path: &str) -> String {
+    (0..100).find_map(|_| try_get(hub, path)).expect("a core that turns answers")
 }
 
 /// Whether the hub ends the connection within a second, orderly or not.
@@ -50,7 +50,7 @@ fn check_death(fault: Fault) {
     let mut hub = two_cores(Duration::ZERO);
     let running = hub.take();
     let began = Instant::now();
-    let (peer, shard) = strike(running.addr(), fault);
+    let (peer, shard) = inject_fault(running.addr(), fault);
     assert_eq!(running.join(), Err(RunError::CoreDied { shard }));
     let took = began.elapsed();
     println!("a dead core ended the hub after {took:?}");
@@ -73,7 +73,7 @@ fn the_other_cores_of_a_dead_one_close_their_connections() {
     let mut hub = two_cores(Duration::ZERO);
     let gateway = hub.connect();
     let running = hub.take();
-    strike(running.addr(), Fault::CorePanic);
+    inject_fault(running.addr(), Fault::CorePanic);
     assert!(matches!(running.join(), Err(RunError::CoreDied { .. })));
     let began = Instant::now();
     assert!((0..10).any(|_| is_ended(&gateway)), "it is closed by the drain, or with the core that died");
@@ -88,7 +88,7 @@ fn a_core_that_dies_in_the_drain_is_named_once_the_others_have_ended() {
     let running = hub.take();
     let began = Instant::now();
     running.drain();
-    let (_peer, shard) = strike(running.addr(), Fault::CorePanic);
+    let (_peer, shard) = inject_fault(running.addr(), Fault::CorePanic);
     assert_eq!(running.join(), Err(RunError::CoreDied { shard }));
     let took = began.elapsed();
     println!("the drain took {took:?}");
@@ -99,10 +99,10 @@ fn a_core_that_dies_in_the_drain_is_named_once_the_others_have_ended() {
 fn a_stuck_core_is_named_by_the_others_until_it_turns_again() {
     let hub = two_cores(Duration::ZERO);
     let address = hub.hub().addr();
-    let (_peer, shard) = strike(address, Fault::Stall(4 * SECOND));
+    let (_peer, shard) = inject_fault(address, Fault::Stall(4 * SECOND));
     let struck = Instant::now();
     let ready = loop {
-        let ready = answer(address, "/ready");
+        let ready = get(address, "/ready");
         if ready.contains(&format!("core {shard} is stuck")) {
             break ready;
         }
@@ -111,9 +111,9 @@ fn a_stuck_core_is_named_by_the_others_until_it_turns_again() {
     };
     println!("not ready {:?} after it stopped to turn", struck.elapsed());
     assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("Retry-After: 1\r\n"), "{ready}");
-    assert!(answer(address, "/health").starts_with("HTTP/1.1 200 "), "the process lives");
+    assert!(get(address, "/health").starts_with("HTTP/1.1 200 "), "the process lives");
     assert!(hub.hub().handle().stalls() >= 1);
-    while !answer(address, "/ready").starts_with("HTTP/1.1 200 ") {
+    while !get(address, "/ready").starts_with("HTTP/1.1 200 ") {
         assert!(struck.elapsed() < 10 * SECOND, "it does not heal");
         thread::sleep(Duration::from_millis(10));
     }
@@ -124,10 +124,10 @@ fn a_stuck_core_is_named_by_the_others_until_it_turns_again() {
 fn a_stuck_core_does_not_hold_up_the_end_and_is_named() {
     let mut hub = two_cores(SECOND);
     let running = hub.take();
-    let (_peer, shard) = strike(running.addr(), Fault::Stall(20 * SECOND));
+    let (_peer, shard) = inject_fault(running.addr(), Fault::Stall(20 * SECOND));
     let began = Instant::now();
     running.drain();
-    assert_eq!(running.join(), Err(RunError::CoresLate { shards: vec![shard] }));
+    assert_eq!(running.join(), Err(RunError::CoresTimedOut { shards: vec![shard] }));
     let took = began.elapsed();
     println!("a drain of 1 s with a stuck core took {took:?}");
     assert!(took < 6 * SECOND + Duration::from_millis(250), "it took {took:?}");
@@ -136,7 +136,7 @@ fn a_stuck_core_does_not_hold_up_the_end_and_is_named() {
 #[test]
 fn a_drain_that_is_told_to_a_stuck_core_does_not_wait_for_it() {
     let hub = TestHub::start();
-    let (_peer, _) = strike(hub.hub().addr(), Fault::Stall(2 * SECOND));
+    let (_peer, _) = inject_fault(hub.hub().addr(), Fault::Stall(2 * SECOND));
     let began = Instant::now();
     hub.hub().drain();
     assert!(began.elapsed() < SECOND);
