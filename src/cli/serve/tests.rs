@@ -147,6 +147,6 @@ fn the_first_sigterm_ends_a_program_with_a_stuck_core() {
     assert_eq!(ended.status.code(), Some(1), "{}", ended.log);
     assert!(ended.after < 6 * SECOND + SECOND / 4, "the window is 1 s, and it took {:?}", ended.after);
     assert_eq!(ended.lines(&["ERROR", "cores did not end in time"]), 1, "{}", ended.log);
-    let last = format!("gatecast: the hub did not end in time: core {} does not turn", ended.shard);
+    let last = format!("gatecast: the hub did not end in time: core {} is stuck", ended.shard);
     assert_eq!(ended.lines(&[&last]), 1, "{}", ended.log);
 }
