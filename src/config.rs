@@ -1,4 +1,4 @@
-//! What an operator may set: text in, checked values out.
+//! The configuration: text from a file, the environment and flags in, checked values out.
 
 mod draft;
 mod error;
@@ -13,4 +13,4 @@ mod tests;
 
 pub use error::{ConfigError, Origin};
 pub use settings::{Config, LogFormat, Tls};
-pub use source::{Given, Sources};
+pub use source::{FlagSetting, Sources};

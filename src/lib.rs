@@ -4,15 +4,19 @@
 //! limits, model ← config ∥ wire ∥ shard ← transport ← session ∥ api ∥ store ∥ tls ← engine ← driver ← server ← cli
 //! ```
 //!
-//! Every core runs one executor and one engine, which owns one shard; protocols and policy are pure state machines; only
-//! `driver` does I/O for connections, and only `config`, `store`, `tls`, `server` and `cli` touch files.
+//! Each core runs one executor with one engine, and the engine owns one shard. Protocols and policy are pure state machines.
+//! Only `driver` does I/O for connections, and only `config`, `store`, `tls`, `server` and `cli` touch files.
 //!
-//! A program that embeds a hub needs [`Config`], [`Hub`] and [`HubHandle`]. The feature `internals` opens the rooms of the
-//! crate to its own tests and benches; nothing in there is stable.
+//! A program that embeds a hub needs [`Config`], [`Hub`] and [`HubHandle`]. The feature `internals` makes the other modules
+//! public for the crate's own tests and benches; they have no stable interface.
 
 #![cfg_attr(
     not(feature = "internals"),
-    allow(dead_code, unused_imports, reason = "the crate's own tests and benches use more than the program does")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "without the feature, nothing uses what is there for tests and benches alone"
+    )
 )]
 
 mod cli;
@@ -22,7 +26,7 @@ mod server;
 #[cfg(test)]
 #[allow(
     clippy::result_large_err,
-    reason = "a message that found no room goes back to its sender, as in the engine's `Io`"
+    reason = "a message that does not fit a full queue is returned to its sender as the error, as in the engine's `Io`"
 )]
 mod sim;
 #[cfg(test)]
@@ -39,6 +43,7 @@ pub use store::{AdminTokenError, StoreError};
 #[doc(hidden)]
 pub use cli::run as run_program;
 
+// A visibility cannot depend on a feature, so each of these modules is declared twice.
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod api;

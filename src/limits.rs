@@ -1,178 +1,182 @@
-//! Every bound in the program, what happens when it is reached, and how the bounds relate.
+//! Every bound of the program: its value, what happens beyond it, and how the bounds relate.
 //!
-//! What an operator may change is in [`crate::config`], with these as defaults; the rest is fixed.
+//! An operator can change those that have a key in [`crate::config`], where they are the defaults. The others are fixed.
 
 use std::time::Duration;
 
-// ---- A peer that has not been let in yet -----------------------------------------------------------------------------
+// ---- Before a connection is admitted ---------------------------------------------------------------------------------
 
-/// Request head, request line included. Over it: 431, or 414 when the target alone is too long.
+/// Bytes of a request head, including the request line. Over it: 431, or 414 if the target alone is too long.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// One line of the head.
+/// Bytes of the request target, and of each field value in the head. Over it: 414 or 431.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 /// Header fields in one head. Over it: 431.
 pub const HEAD_FIELDS_MAX: usize = 64;
-/// TLS handshake and first request head together, from accept. Over it: 408 where HTTP is spoken, then closed.
+/// Time from accept for the TLS handshake and the first request head together. Over it: 408 if HTTP has begun, then closed.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Answers that wait for one socket. Over it: the next request of the connection waits.
+/// Bytes of HTTP answers that wait for one socket. Over it: the connection's next request waits.
 pub const ANSWERS_BYTES_MAX: usize = 64 * 1024;
-/// A request's body, from its head. Over it: 408.
+/// Time from a request's head to the end of its body. Over it: 408.
 pub const BODY_DEADLINE: Duration = Duration::from_secs(10);
-/// An HTTP connection between two requests. Over it: closed.
+/// Time between two requests on an HTTP connection. Over it: closed.
 pub const HTTP_IDLE_DEADLINE: Duration = Duration::from_secs(60);
-/// TLS records of a handshake that wait to be complete. Over it: closed.
+/// Bytes of incomplete handshake records that TLS keeps for one connection. Over it: closed.
 pub const TLS_PENDING_BYTES_MAX: usize = 64 * 1024;
-/// One chunk-size line with its extensions, and one trailer section. Over it: 400.
+/// Bytes of a chunk-size line with its extensions, and bytes of a trailer section. Over it: 400.
 pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
-/// Chunk extensions of one body. Over it: 400.
+/// Bytes of all chunk extensions in one body. Over it: 400.
 pub const CHUNK_EXTENSIONS_BYTES_MAX: usize = 16 * 1024;
 
 // ---- Requests --------------------------------------------------------------------------------------------------------
 
-/// An event's payload: exactly this passes, one byte more is 413 (contract section 2).
+/// Bytes of an event's payload: exactly this many pass, one more is 413 (contract section 2).
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
-/// What may stand around the payload in a publish request.
+/// Bytes around the payload in a publish request.
 pub const ENVELOPE_BYTES_MAX: usize = 16 * 1024;
-/// The body of a publish.
+/// Bytes of the body of a publish request. Over it: 413.
 pub const PUBLISH_BODY_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + ENVELOPE_BYTES_MAX;
-/// The body of a batch. Over it: 413.
+/// Bytes of the body of a batch. Over it: 413.
 pub const BATCH_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Lines in one batch. Over it: 413.
 pub const BATCH_LINES_MAX: usize = 10_000;
-/// A gateway's manifest. Over it: 413.
+/// Bytes of a gateway's manifest. Over it: 413.
 pub const MANIFEST_BYTES_MAX: usize = 1024 * 1024;
-/// Any other body. Over it: 413.
+/// Bytes of any other body. Over it: 413.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// An event's type.
+/// Bytes of an event's type. Over it: 400.
 pub const EVENT_TYPE_BYTES_MAX: usize = 128;
-/// A publisher's `userId`.
+/// Bytes of a publisher's `userId`. Over it: 400.
 pub const USER_ID_BYTES_MAX: usize = 256;
-/// A gateway's name, display name or organization id.
+/// Bytes of a gateway's name, display name or organization id, of a revision or of an environment. Over it: 400.
 pub const NAME_BYTES_MAX: usize = 128;
-/// Lines of a batch that are read, published or answered before others have their turn.
+/// Lines of a batch that a core reads, publishes or answers before it attends to other connections.
 pub const BATCH_SLICE_LINES: usize = 64;
-/// The same in bytes; one line always fits.
+/// The same in bytes. A longer line is still handled in one go.
 pub const BATCH_SLICE_BYTES: usize = 256 * 1024;
 /// Gateways named in one call of the deployment hook. Over it: 400.
 pub const DEPLOY_TARGETS_MAX: usize = 1_000;
-/// The body of a call of the deployment hook. Over it: 413.
+/// Bytes of the body of one call of the deployment hook. Over it: 413.
 pub const DEPLOY_BODY_BYTES_MAX: usize = 512 * 1024;
-/// A virtual host in the deployment hook: a DNS name in text form (RFC 1035 section 2.3.4). Over it: 400.
+/// Bytes of a virtual host in the deployment hook: the longest DNS name as text (RFC 1035 section 2.3.4). Over it: 400.
 pub const VHOST_BYTES_MAX: usize = 253;
-/// Failures listed in one publish answer; the count is always exact.
+/// Failures listed in the answer to one publish. Over it: not listed; the count is always exact.
 pub const FAILURES_LISTED_MAX: usize = 100;
-/// Failures listed in one batch answer, over all of its lines; the counts are always exact.
+/// Failures listed in the answer to one batch, over all its lines. Over it: not listed; the counts are always exact.
 pub const BATCH_FAILURES_LISTED_MAX: usize = BATCH_LINES_MAX;
-/// Failed deliveries of one shard that wait to be logged. Over it: counted, and the count is logged.
+/// Failed deliveries of one shard that wait to be logged. Over it: only their number is logged.
 pub const FAILURES_QUEUED_MAX: usize = 65_536;
-/// Rows in one page of a list.
+/// Rows in one page of a list. Over it: 400.
 pub const PAGE_ROWS_MAX: usize = 1_000;
-/// Rows in a page where none is asked for.
+/// Rows in a page if the request gives no `limit`.
 pub const PAGE_ROWS_DEFAULT: usize = 100;
-/// Live tokens of one gateway: two make a rotation without downtime. A third is 409.
+/// Live tokens of one gateway: two allow a rotation without downtime. Over it: 409.
 pub const TOKENS_PER_GATEWAY_MAX: usize = 2;
 
 // ---- A gateway's connection ------------------------------------------------------------------------------------------
 
-/// One inbound message. Over it: close 1009.
+/// Bytes of one message from a gateway. Over it: close 1009.
 pub const INBOUND_MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Fragments of one inbound message, empty ones included. Over it: close 1009.
+/// Fragments of one message from a gateway, including empty ones. Over it: close 1009.
 pub const INBOUND_FRAGMENTS_MAX: u32 = 1_024;
-/// Control frames that a gateway may send in one second, on average over ten. Over it: close 1008.
+/// Control frames from a gateway in a second, averaged over ten seconds. Over it: close 1008.
 pub const INBOUND_CONTROL_PER_SECOND_MAX: u32 = 100;
-/// Messages that a gateway may send in one second. Over it: its reading pauses, and they wait in its kernel.
+/// Messages from a gateway in a second. Over it: the hub pauses reading, so that they wait in the kernel.
 pub const INBOUND_MESSAGES_PER_SECOND_MAX: u32 = 2_000;
-/// A text of a gateway's acknowledgement. Over it: cut.
+/// Bytes of a text in a gateway's acknowledgement. Over it: truncated.
 pub const ACK_TEXT_BYTES_MAX: usize = 256;
-/// An origin that may not connect, as the log shows it. Over it: cut.
+/// Bytes of a refused origin that the log shows. Over it: truncated.
 pub const ORIGIN_SHOWN_BYTES_MAX: usize = 128;
-/// Bytes read from a gateway at once: few of its messages are longer, and thousands would fit into more.
+/// Bytes read from a gateway at once. Few messages are longer, and a larger read would hold thousands of small ones.
 pub const INBOUND_READ_BYTES: usize = 16 * 1024;
-/// Bytes that wait for one socket above the event in flight. Over it: close 1013.
+/// Bytes that may wait for a blocked socket, besides the event that is being written. Over it: close 1013.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
-/// The same for a socket that takes bytes, or was offered none yet: a whole batch fits, so that it closes nobody who reads.
+/// The same for a socket that takes bytes or has not been offered any yet. A whole batch fits, so that publishing one never
+/// closes a gateway that reads.
 pub const MOVING_OUTBOX_BYTES_MAX: usize = OUTBOX_BYTES_MAX + 2 * BATCH_BODY_BYTES_MAX;
-/// A socket that has taken nothing for this long has to keep within [`OUTBOX_BYTES_MAX`].
+/// Time without a byte taken after which a socket counts as blocked, so that [`OUTBOX_BYTES_MAX`] applies to it.
 pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(1);
-/// More than [`OUTBOX_BYTES_MAX`] may wait for this long for a socket that takes bytes: a batch of the largest size to hundreds of
-/// connections is written within it. Over it: close 1013.
+/// Time for which more than [`OUTBOX_BYTES_MAX`] may wait for a socket that takes bytes. The largest batch is written to hundreds
+/// of connections within it. Over it: close 1013.
 pub const OVER_PATIENCE: Duration = Duration::from_secs(5);
-/// Bytes that a kernel keeps of ours and has not sent: at this mark a socket takes no more. With one buffer and one record above
-/// it, a ping is never behind more than 128 KiB.
+/// Unsent bytes in the kernel at which a socket stops taking more (`TCP_NOTSENT_LOWAT`). With one buffer and one TLS record on
+/// top, a ping waits behind 128 KiB at most.
 pub const UNSENT_BYTES_MARK: u32 = 32 * 1024;
-/// A socket that has taken nothing for so long while bytes wait. Over it: close 1013.
+/// Time in which a socket takes no bytes and the peer acknowledges none, while bytes wait. Over it: close 1013.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// From the close frame of a revoked key or a deleted gateway until the socket is torn down whatever the peer does.
+/// Time from the close frame for a revoked token or a deleted gateway until the socket is closed, whatever the peer does.
 pub const REVOKED_PATIENCE: Duration = Duration::from_millis(500);
-/// Raw bytes that are read and thrown away behind our FIN, so that a reset does not destroy the answer of a peer that is still
-/// sending its body. Over it: closed.
+/// Bytes read and discarded after our FIN. A socket that is closed with unread bytes sends a reset, which can destroy the answer
+/// before a peer that is still sending its body has read it. Over it: closed.
 pub const DISCARDED_BYTES_MAX: usize = BATCH_BODY_BYTES_MAX + 64 * 1024;
-/// A gateway whose reading had to be paused again and again for this long. Over it: close 1008.
+/// Time for which a gateway may keep exceeding [`INBOUND_MESSAGES_PER_SECOND_MAX`]. Over it: close 1008.
 pub const FLOOD_PATIENCE: Duration = Duration::from_secs(10);
-/// From our close frame until the socket is closed whatever the peer does.
+/// Time from our close frame until the socket is closed, whatever the peer does.
 pub const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
-/// The ack is the first frame, and it is there within this (contract section 1).
+/// Time within which a new connection gets its ack, which is its first frame (contract section 1).
 pub const ACK_DEADLINE: Duration = Duration::from_secs(5);
-/// Pings go out this often (contract section 1).
+/// Time between two pings on a connection (contract section 1).
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(20);
-/// A connection that gave no sign of life for so long is closed at that moment.
+/// Time without a byte from a gateway. Over it: closed at once.
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Events are cut into frames of this payload, so that a ping finds a frame boundary within it.
+/// Bytes of payload in one frame of an event. A ping can be sent at each frame boundary (RFC 6455 section 5.4).
 pub const FRAGMENT_BYTES: usize = 32 * 1024;
-/// Plain bytes that are taken for one write; one TLS record holds it (RFC 8446 section 5.1).
+/// Plaintext bytes of one write, which one TLS record can hold (RFC 8446 section 5.1).
 pub const WRITE_BATCH_BYTES: usize = 16 * 1024;
 
 // ---- The hub ---------------------------------------------------------------------------------------------------------
 
-/// Shards for each processor: more would only take turns. Over it: the hub does not start.
+/// Shards for each processor. Over it: the hub does not start.
 pub const SHARDS_PER_CPU_MAX: usize = 16;
-/// Connections that gateways may hold. Over it: 503.
+/// Gateway connections, over all shards. Over it: 503.
 pub const CONNECTIONS_MAX: usize = 1_000;
 /// Connection attempts of one address in [`RATE_WINDOW`]. Over it: 429.
 pub const RATE_PER_MINUTE: u32 = 10;
-/// The sliding window of the rate limit.
+/// Length of the rate limit's sliding window.
 pub const RATE_WINDOW: Duration = Duration::from_secs(60);
-/// Addresses remembered by the rate limit, over all shards. Over it the one longest idle is forgotten.
+/// Addresses that the rate limit remembers, over all shards. Over it: the address that was idle the longest is forgotten.
 pub const RATE_ADDRESSES_MAX: usize = 262_144;
-/// Sockets that are not gateways' connections: handshakes and HTTP. Over it: closed at accept.
+/// Sockets in a handshake or used for HTTP calls, that is, all but gateways' connections. Over it: closed at accept.
 pub const TRANSIENT_SOCKETS_MAX: usize = 8_192;
-/// Bytes of bodies that the platform may have under way, over all cores; a core has its share, and never less than the largest body.
-/// Over it: 503.
+/// Bytes of request bodies that are being received from the platform, over all cores. Each core has an equal share, but at least
+/// the size of the largest body. Over it: 503.
 pub const PLATFORM_BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// The same for all gateways. Of one gateway a core takes one body at a time that is not whole: the newest.
+/// The same for bodies from gateways. A core receives one body at a time for each gateway: a newer one replaces it.
 pub const GATEWAYS_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Changes that a core has been told of and has not heard. Over it: 503 for whoever asks for another, on every core; with those that
-/// wait in the store's queue there are no more than twice as many.
+/// Changes of the store that wait in a core's inbox. Over it: 503 for a call that would cause another change, on every core. With
+/// those that wait in the store's queue there are at most twice as many.
 pub const CONTROL_BACKLOG_MAX: usize = 1_024;
-/// A publisher waits no longer for its answer.
+/// Time within which a publisher gets its answer. Over it: undecided deliveries are counted as pending.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
-/// Requests that wait in one shard's inbox. Over it: 503.
+/// Requests from other shards that wait in one shard's inbox. Over it: 503.
 pub const INBOX_MAX: usize = 4_096;
 /// Requests of one shard to others that are not answered yet. Over it: 503.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 16_384;
-/// Jobs that wait for the store. Over it: 503.
+/// Jobs that wait in the store's queue. Over it: 503.
 pub const STORE_QUEUE_MAX: usize = 1_024;
-/// How long a job waits for a store file that somebody else has locked. Over it: 503.
+/// Time that a job waits for the store's file if another process has locked it. Over it: 503.
 pub const STORE_LOCK_WAIT: Duration = Duration::from_millis(250);
-/// The same at the start of the hub. Over it: the hub does not start.
+/// The same while the hub starts. Over it: the hub does not start.
 pub const STORE_OPEN_LOCK_WAIT: Duration = Duration::from_secs(3);
-/// How often a store in trouble is tried again while no job does so.
+/// Interval at which a store that cannot write is tried again if no job does so.
 pub const STORE_PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// An admin token: shorter is too weak for a plain hash and for the network, longer is not a token.
+/// Bytes of an admin token. A shorter one is too weak: it could be guessed over the network or from its plain
+/// hash. Outside of the range: the hub does not start.
 pub const ADMIN_TOKEN_BYTES: std::ops::RangeInclusive<usize> = 22..=512;
-/// Over how long a drain spreads its closes.
+/// Time over which a drain spreads its closes.
 pub const DRAIN_WINDOW: Duration = Duration::from_secs(5);
-/// A core that does not turn for this long. Over it: the process is aborted.
+/// Time for which a core may be stuck. Over it: the process is aborted.
 pub const ABORT_AFTER: Duration = Duration::from_secs(30);
-/// The least that may be configured for it.
+/// The shortest [`ABORT_AFTER`] that can be configured.
 pub const ABORT_AFTER_MIN: Duration = Duration::from_secs(2);
-/// Bytes read from one socket before others have their turn.
+/// Bytes read from one socket before a core attends to other connections.
 pub const READ_BATCH_BYTES: usize = 64 * 1024;
 
+// Otherwise an idle but healthy connection could be closed before a ping asks the gateway to answer.
 const _: () = assert!(HEARTBEAT_TIMEOUT.as_millis() > HEARTBEAT_INTERVAL.as_millis());
 const _: () = assert!(LINE_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(PUBLISH_BODY_BYTES_MAX < BATCH_BODY_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX < MANIFEST_BYTES_MAX);
+// 128 bytes are what JSON needs around one target, its gateway's id included: the largest list of targets fits the body.
 const _: () = assert!(DEPLOY_TARGETS_MAX * (VHOST_BYTES_MAX + 128) < DEPLOY_BODY_BYTES_MAX);
 const _: () = assert!(FRAGMENT_BYTES < 65_536, "a fragment's length fits the 16-bit form of RFC 6455 section 5.2");
 const _: () = assert!(WRITE_BATCH_BYTES <= 16_384, "one TLS record holds one batch");

@@ -1,4 +1,4 @@
-//! A client of the hub's HTTP API: calls and answers, and whom to trust.
+//! A client of the hub's HTTP API, with the TLS trust that the commands share.
 
 use super::Failure;
 use rustls::pki_types::CertificateDer;
@@ -10,26 +10,26 @@ use ureq::{
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
-/// How long an answer may take; the hub's own deadlines are far shorter.
+/// Time for a call and its answer. The hub's own deadlines are far shorter.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// A page of statistics stays far below this.
+/// Bytes of an answer. A page of statistics is far smaller.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// What the hub answered.
+/// A successful answer of the hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The body as it came.
+    /// The body, unchanged.
     pub text: String,
 }
 
 impl Answer {
-    /// The body as JSON; `null` where there is none.
+    /// The body as JSON; `null` if it is empty or not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
 }
 
-/// Calls the platform side of one hub.
+/// Makes the platform's calls to one hub.
 pub struct Client {
     agent: Agent,
     base: String,
@@ -37,13 +37,15 @@ pub struct Client {
 }
 
 impl Client {
-    /// For the hub at `base`; `trusted` are the certificates to trust, `None` the public authorities.
+    /// Creates a client of the hub at `base`. `trusted` are the only certificates to trust; `None` trusts the public authorities.
     pub fn new(base: &str, trusted: Option<&[CertificateDer<'static>]>, admin_token: &str) -> Self {
         let roots = trusted.map_or(RootCerts::WebPki, |trusted| {
             RootCerts::from(trusted.iter().map(|certificate| Certificate::from_der(certificate).to_owned()))
         });
         let config = Agent::config_builder()
+            // A refusal has a body that says why, which ureq's own error would drop.
             .http_status_as_error(false)
+            // Neither a redirect nor a proxy from the environment may carry the admin token elsewhere.
             .max_redirects(0)
             .proxy(None)
             .timeout_global(Some(TIMEOUT))
@@ -53,15 +55,15 @@ impl Client {
         Self { agent: config.new_agent(), base: base.to_owned(), authorization }
     }
 
-    /// `GET`; the path begins with a slash.
+    /// Makes a `GET` call; the path begins with a slash.
     ///
     /// # Errors
-    /// What the hub says against it, or why it cannot be reached.
+    /// The hub's reason to refuse the call, or why the hub cannot be reached.
     pub fn get(&self, path: &str) -> Result<Answer, Failure> {
         self.call("GET", path, None)
     }
 
-    /// `POST` of a JSON text.
+    /// Makes a `POST` call with a JSON body.
     ///
     /// # Errors
     /// As for [`Client::get`].
@@ -69,7 +71,7 @@ impl Client {
         self.call("POST", path, Some(body))
     }
 
-    /// `DELETE`.
+    /// Makes a `DELETE` call.
     ///
     /// # Errors
     /// As for [`Client::get`].
@@ -80,14 +82,14 @@ impl Client {
     fn call(&self, method: &str, path: &str, body: Option<&str>) -> Result<Answer, Failure> {
         let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         let request = request.header("authorization", &self.authorization);
-        let unbuildable =
-            |_| Failure::Usage("the admin token or the address holds characters that it cannot".to_owned());
+        let invalid_request =
+            |_| Failure::Usage("invalid admin token or hub address: expected visible ASCII characters".to_owned());
         let response = match body {
             Some(body) => {
                 let request = request.header("content-type", "application/json").body(body);
-                self.agent.run(request.map_err(unbuildable)?)
+                self.agent.run(request.map_err(invalid_request)?)
             }
-            None => self.agent.run(request.body(()).map_err(unbuildable)?),
+            None => self.agent.run(request.body(()).map_err(invalid_request)?),
         };
         answer(response.map_err(|error| self.unreachable(&error))?)
     }
@@ -96,12 +98,15 @@ impl Client {
         let base = &self.base;
         Failure::Failed(match error {
             ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                format!("nothing listens at {base}: start a hub with `gatecast serve`, or give --server")
+                format!("nothing listens at {base}: start a hub with `gatecast serve`, or name another with --server")
             }
+            // ureq wraps the error of rustls as text only.
             error if error.to_string().contains("certificate") => {
-                format!("{base} shows a certificate that is not trusted ({error}): give --ca FILE")
+                format!(
+                    "the certificate of {base} is not trusted ({error}): name the certificate to trust with --ca FILE"
+                )
             }
-            error => format!("{base} cannot be reached: {error}"),
+            error => format!("cannot reach {base}: {error}"),
         })
     }
 }
@@ -109,27 +114,32 @@ impl Client {
 fn answer(mut response: Response<ureq::Body>) -> Result<Answer, Failure> {
     let status = response.status();
     let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
-    let text = text.map_err(|error| Failure::Failed(format!("the hub's answer broke off: {error}")))?;
+    let text = text.map_err(|error| Failure::Failed(format!("cannot read the hub's answer: {error}")))?;
     if status.is_success() {
         return Ok(Answer { text });
     }
     let body = Answer { text }.json();
     let why = ["description", "message"].iter().find_map(|member| body[member].as_str().filter(|it| !it.is_empty()));
-    let hint = if status.as_u16() == 401 { " (is this its admin token?)" } else { "" };
+    let hint = if status.as_u16() == 401 {
+        " (check the admin token: --admin-token, GATECAST_ADMIN_TOKEN or the data directory)"
+    } else {
+        ""
+    };
     let why = why.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given"));
     Err(Failure::Failed(format!("the hub refused: {} {why}{hint}", status.as_u16())))
 }
 
-/// The TLS client side for the same trust, for connections that are not HTTP calls.
+/// The TLS configuration with the same trust, for connections that are not HTTP calls.
 pub(super) fn tls_config(trusted: Option<&[CertificateDer<'static>]>) -> Result<Arc<rustls::ClientConfig>, Failure> {
     let mut roots = rustls::RootCertStore::empty();
     match trusted {
         Some(certificates) => {
-            let refused = |error| Failure::Usage(format!("a certificate to trust cannot be used: {error}"));
+            let refused = |error| Failure::Usage(format!("cannot use a certificate to trust: {error}"));
             certificates.iter().try_for_each(|it| roots.add(it.clone()).map_err(refused))?;
         }
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
     }
+    // Named explicitly: rustls would panic if a dependency enabled a second provider.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let config = config.map_err(|error| Failure::Failed(error.to_string()))?;
@@ -144,7 +154,7 @@ mod tests {
     };
 
     #[test]
-    fn a_hub_that_does_not_listen_is_named() {
+    fn the_address_of_a_hub_that_does_not_listen_is_named() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let base = format!("https://{}", socket.local_addr().expect("it is bound"));
         drop(socket);
@@ -154,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hubs_own_certificate_is_trusted_and_no_other() {
+    fn only_the_given_certificate_is_trusted() {
         let answer = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\n{\"a\": 1}";
         let hub = TlsHub::start(move |stream| drop(answer_http(stream, answer)));
         let client = Client::new(&hub.endpoint.base, hub.endpoint.trusted.as_deref(), "t0ken");
@@ -165,11 +175,11 @@ mod tests {
             .get("/x")
             .expect_err("it is not trusted")
             .to_string();
-        assert!(error.contains("give --ca FILE"), "{error}");
+        assert!(error.contains("with --ca FILE"), "{error}");
     }
 
     #[test]
-    fn a_refusal_is_the_hubs_own_words() {
+    fn a_refusal_shows_the_hubs_description() {
         let check = |answer: &'static str, expected: &str| {
             let hub = TlsHub::start(move |stream| drop(answer_http(stream, answer)));
             let error = Client::new(&hub.endpoint.base, hub.endpoint.trusted.as_deref(), "t")
@@ -185,7 +195,8 @@ mod tests {
         );
         check(
             "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-            "the hub refused: 401 Unauthorized (is this its admin token?)",
+            "the hub refused: 401 Unauthorized \
+             (check the admin token: --admin-token, GATECAST_ADMIN_TOKEN or the data directory)",
         );
     }
 }

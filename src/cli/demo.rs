@@ -1,9 +1,9 @@
 //! `gatecast demo`: a hub, its gateways and a deployment on this machine, told step by step and checked at each.
 
+mod demo_dir;
 mod deployment;
 mod instance;
-mod narrator;
-mod place;
+mod step_printer;
 
 use super::{
     Failure,
@@ -13,20 +13,20 @@ use super::{
 };
 use crate::{Config, Hub};
 use clap::Args;
-use instance::{Heard, Instance, Name, Received};
-use narrator::{Narrator, expect};
-use place::Place;
+use demo_dir::DemoDir;
+use instance::{Arrival, Instance, InstanceName, Received};
 use serde_json::{Value, json};
 use std::{
     fs,
     sync::mpsc::{self, Receiver},
     time::Duration,
 };
+use step_printer::{StepPrinter, expect};
 
 /// The gateways of the demo, and how many instances of each connect.
-const GATEWAYS: [(&str, u32); 3] = [("edge-eu", 2), ("edge-us", 1), (ABSENT, 0)];
+const GATEWAYS: [(&str, u32); 3] = [("edge-eu", 2), ("edge-us", 1), (OFFLINE_GATEWAY, 0)];
 /// The gateway that is registered and does not connect.
-const ABSENT: &str = "edge-lab";
+const OFFLINE_GATEWAY: &str = "edge-lab";
 
 /// See it work.
 #[derive(Args)]
@@ -45,8 +45,8 @@ struct Gateway {
 }
 
 /// What the steps share.
-struct Story {
-    narrator: Narrator,
+struct DemoRun {
+    printer: StepPrinter,
     client: Client,
     endpoint: Endpoint,
     gateways: Vec<Gateway>,
@@ -56,26 +56,26 @@ struct Story {
 impl Demo {
     /// Tells the story; fails at the first step that does not go as it should.
     pub fn run(self) -> Result<(), Failure> {
-        let place = Place::new()?;
-        let (config, port_free) = place.config();
-        let mut narrator = Narrator::new();
-        narrator.title("Gatecast: one hub, three gateways, one deployment")?;
-        narrator.step("Start a hub on this machine")?;
+        let demo_dir = DemoDir::new()?;
+        let (config, port_free) = demo_dir.config();
+        let mut printer = StepPrinter::new();
+        printer.title("Gatecast: one hub, three gateways, one deployment")?;
+        printer.step("Start a hub on this machine")?;
         let hub = serve::start(&config)?;
         signals::prepare()
-            .and_then(|signals| signals::steer(signals, hub.handle()))
+            .and_then(|signals| signals::watch(signals, hub.handle()))
             .map_err(|error| Failure::Failed(format!("signals cannot be taken: {error}")))?;
 
-        let (heard, hears) = mpsc::channel();
-        let told = started(&narrator, &config, &hub, port_free)
-            .and_then(|()| Story::new(narrator, &config, &hub))
-            .and_then(|mut story| story.tell(heard, &hears).map(|()| story));
-        let (done, _log) = match told {
-            Ok(story) if !self.once => {
+        let (arrivals_out, arrivals) = mpsc::channel();
+        let result = print_started(&printer, &config, &hub, port_free)
+            .and_then(|()| DemoRun::new(printer, &config, &hub))
+            .and_then(|mut run| run.run_steps(arrivals_out, &arrivals).map(|()| run));
+        let (done, _log) = match result {
+            Ok(run) if !self.once => {
                 let log = log::start(&config).map_err(Failure::Failed)?;
-                (story.serve_on(&place, &hears), Some(log))
+                (run.serve_on(&demo_dir, &arrivals), Some(log))
             }
-            Ok(story) => (story.narrator.title("All of it was as expected."), None),
+            Ok(run) => (run.printer.title("All of it was as expected."), None),
             Err(failure) => (Err(failure), None),
         };
         if self.once || done.is_err() {
@@ -86,75 +86,77 @@ impl Demo {
     }
 }
 
-fn started(narrator: &Narrator, config: &Config, hub: &Hub, port_free: bool) -> Result<(), Failure> {
-    narrator.good(&format!("{} takes gateways and the platform's calls", config.url(hub.addr())))?;
+fn print_started(printer: &StepPrinter, config: &Config, hub: &Hub, port_free: bool) -> Result<(), Failure> {
+    printer.success(&format!("{} takes gateways and the platform's calls", config.url(hub.addr())))?;
     if !port_free {
         let port = Config::default().listen.port();
-        narrator.note(&format!("Port {port}, the default, is taken by another program: the hub took a free one."))?;
+        printer.note(&format!("Port {port}, the default, is taken by another program: the hub took a free one."))?;
     }
     let data = config.data.display();
-    narrator.note(&format!("Its certificate, its admin token and its store are in {data}; they go with the demo."))
+    printer.note(&format!("Its certificate, its admin token and its store are in {data}; they go with the demo."))
 }
 
-impl Story {
-    fn new(narrator: Narrator, config: &Config, hub: &Hub) -> Result<Self, Failure> {
+impl DemoRun {
+    fn new(printer: StepPrinter, config: &Config, hub: &Hub) -> Result<Self, Failure> {
         let endpoint = HubArgs { data: Some(config.data.clone()), ..HubArgs::default() }.endpoint(&|_| None)?;
         let client = Client::new(&endpoint.base, endpoint.trusted.as_deref(), hub.admin_token());
-        Ok(Self { narrator, client, endpoint, gateways: Vec::new(), instances: Vec::new() })
+        Ok(Self { printer, client, endpoint, gateways: Vec::new(), instances: Vec::new() })
     }
 
     /// The steps, each with its expectations.
-    fn tell(&mut self, heard: mpsc::Sender<Heard>, hears: &Receiver<Heard>) -> Result<(), Failure> {
+    fn run_steps(&mut self, arrivals_out: mpsc::Sender<Arrival>, arrivals: &Receiver<Arrival>) -> Result<(), Failure> {
         self.register()?;
-        self.connect(&heard)?;
+        self.connect(&arrivals_out)?;
         // The instances have copies: when the last of them has ended, there is nothing more to hear.
-        drop(heard);
-        let announced = self.deploy()?;
-        self.check_received(hears, &announced)?;
-        self.publish_to_nobody()?;
+        drop(arrivals_out);
+        let deploy_answer = self.deploy()?;
+        self.check_received(arrivals, &deploy_answer)?;
+        self.publish_to_offline_gateway()?;
         self.statistics()
     }
 
     fn register(&mut self) -> Result<(), Failure> {
-        self.narrator.step("Register three gateways over HTTP, each with a token to connect with")?;
+        self.printer.step("Register three gateways over HTTP, each with a token to connect with")?;
         for (name, instances) in GATEWAYS {
             let body = json!({ "name": name, "organizationId": "demo" }).to_string();
             let id = text(&self.client.post("/api/v1/gateways", &body)?.json(), "id")?;
             let token = text(&self.client.post(&format!("/api/v1/gateways/{id}/tokens"), "{}")?.json(), "token")?;
-            self.narrator.good(&format!("{name:<10}  {id}"))?;
+            self.printer.success(&format!("{name:<10}  {id}"))?;
             self.gateways.push(Gateway { name, instances, id, token });
         }
-        self.narrator.note("A token is shown once; the store keeps only its SHA-256.")
+        self.printer.note("A token is shown once; the store keeps only its SHA-256.")
     }
 
-    fn connect(&mut self, heard: &mpsc::Sender<Heard>) -> Result<(), Failure> {
-        self.narrator.step("Connect two instances of edge-eu and one of edge-us over wss")?;
+    fn connect(&mut self, arrivals_out: &mpsc::Sender<Arrival>) -> Result<(), Failure> {
+        self.printer.step("Connect two instances of edge-eu and one of edge-us over wss")?;
         for gateway in &self.gateways {
             for number in 1..=gateway.instances {
-                let name = Name(gateway.name, number);
-                let instance = Instance::connect(&self.endpoint, name, &gateway.id, &gateway.token, heard.clone())?;
+                let name = InstanceName(gateway.name, number);
+                let instance =
+                    Instance::connect(&self.endpoint, name, &gateway.id, &gateway.token, arrivals_out.clone())?;
                 let Instance { connection, took, .. } = &instance;
-                self.narrator.good(&format!("{name:<10}  ack after {:>7}, connection {connection}", millis(*took)))?;
+                self.printer
+                    .success(&format!("{name:<10}  ack after {:>7}, connection {connection}", millis(*took)))?;
                 self.instances.push(instance);
             }
         }
-        self.narrator.note("The first frame of every connection is its connection.ack.")
+        self.printer.note("The first frame of every connection is its connection.ack.")
     }
 
-    fn publish_to_nobody(&mut self) -> Result<(), Failure> {
-        self.narrator.step(&format!("Publish to {ABSENT}, which is not connected"))?;
-        let path = format!("/api/v1/gateways/{}/events", self.absent()?.id);
+    fn publish_to_offline_gateway(&mut self) -> Result<(), Failure> {
+        self.printer.step(&format!("Publish to {OFFLINE_GATEWAY}, which is not connected"))?;
+        let path = format!("/api/v1/gateways/{}/events", self.offline_gateway()?.id);
         let outcome = self.client.post(&path, &hello().to_string())?.json();
         let reason = text(&outcome["failures"][0], "reason")?;
         expect("connections of the answer", count(&outcome, "connections"), 0)?;
         expect("failed deliveries of the answer", count(&outcome, "failed"), 1)?;
         expect("reason of the failure", reason.as_str(), "gateway not connected")?;
-        self.narrator.good(&format!("200: connections 0, failed 1, \"{reason}\""))?;
-        self.narrator.note("The publisher knows at once, and the hub logs it as an error.")
+        self.printer.success(&format!("200: connections 0, failed 1, \"{reason}\""))?;
+        self.printer.note("The publisher knows at once, and the hub logs it as an error.")
     }
 
     fn statistics(&mut self) -> Result<(), Failure> {
-        self.narrator.step("Ask for the statistics, which cover all shards")?;
+        self.printer.step("Ask for the statistics, which cover all shards")?;
         let stats = self.client.get("/api/internal/v1/stats")?.json();
         let (connections, delivery) = (&stats["gatewayConnections"], &stats["eventDelivery"]);
         let live = self.instances.len() as u64;
@@ -163,7 +165,7 @@ impl Story {
         expect("events sent", sent, live)?;
         expect("failed deliveries", failed, 1)?;
         let most = count(connections, "maxConnections");
-        self.narrator.good(&format!("{live} of {most} connections, {sent} events sent, {failed} delivery failed"))?;
+        self.printer.success(&format!("{live} of {most} connections, {sent} events sent, {failed} delivery failed"))?;
         let rows = connections["connections"].as_array();
         for instance in &self.instances {
             let row = rows.into_iter().flatten().find(|row| row["connectionId"] == instance.connection.as_str());
@@ -172,45 +174,49 @@ impl Story {
             };
             expect("events sent to one instance", count(&row["deliveryStats"], "totalEventsSent"), 1)?;
             let (status, address, shard) = (text(row, "status")?, text(row, "remoteAddress")?, count(row, "shard"));
-            self.narrator
-                .line(&format!("  {:<10}  {status} from {address} on shard {shard}, sent 1", instance.name))?;
+            self.printer.line(&format!("  {:<10}  {status} from {address} on shard {shard}, sent 1", instance.name))?;
         }
         Ok(())
     }
 
     /// Goes on until the instances have gone, which they do when the hub ends.
-    fn serve_on(&self, place: &Place, hears: &Receiver<Heard>) -> Result<(), Failure> {
-        self.invite(place)?;
-        for Heard { who, what, .. } in hears {
+    fn serve_on(&self, demo_dir: &DemoDir, arrivals: &Receiver<Arrival>) -> Result<(), Failure> {
+        self.print_next_commands(demo_dir)?;
+        for Arrival { who, what, .. } in arrivals {
             match what.as_deref().map(Received::parse) {
-                Ok(Ok(event)) => self.narrator.good(&format!("{who:<10}  {}  {}", event.kind, event.payload.get()))?,
-                Ok(Err(failure)) => self.narrator.line(&failure.to_string())?,
-                Err(ended) => self.narrator.line(&format!("  {who:<10}  {ended}"))?,
+                Ok(Ok(event)) => {
+                    self.printer.success(&format!("{who:<10}  {}  {}", event.kind, event.payload.get()))?
+                }
+                Ok(Err(failure)) => self.printer.line(&failure.to_string())?,
+                Err(ended) => self.printer.line(&format!("  {who:<10}  {ended}"))?,
             }
         }
         Ok(())
     }
 
     /// What the reader may do next.
-    fn invite(&self, place: &Place) -> Result<(), Failure> {
-        let absent = self.absent()?;
+    fn print_next_commands(&self, demo_dir: &DemoDir) -> Result<(), Failure> {
+        let offline = self.offline_gateway()?;
         let write = |name: &str, content: &str| {
-            let file = place.path().join(name);
+            let file = demo_dir.path().join(name);
             fs::write(&file, content)
                 .map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", file.display())))
         };
-        write(&format!("{ABSENT}.token"), &absent.token)?;
+        write(&format!("{OFFLINE_GATEWAY}.token"), &offline.token)?;
         let program = std::env::current_exe().map_or_else(|_| "gatecast".to_owned(), |it| it.display().to_string());
-        let (dir, base) = (place.path().display(), &self.endpoint.base);
+        let (dir, base) = (demo_dir.path().display(), &self.endpoint.base);
         let eu = self.gateways.first().map_or("", |gateway| gateway.id.as_str());
         let curl = |rest: &str| {
             format!("curl -s --cacert {dir}/cert.pem -H \"Authorization: Bearer $(cat {dir}/admin-token)\" {rest}")
         };
-        let (hello, lab) = (hello(), &absent.id);
+        let (hello, lab) = (hello(), &offline.id);
         let payload = &hello["payload"];
-        self.narrator.title("All of it was as expected. Now it is yours, until Ctrl-C. In a second terminal:")?;
+        self.printer.title("All of it was as expected. Now it is yours, until Ctrl-C. In a second terminal:")?;
         let parts = [
-            ("be the gateway that is missing,", format!("{program} listen --data {dir} --token @{dir}/{ABSENT}.token")),
+            (
+                "be the gateway that is missing,",
+                format!("{program} listen --data {dir} --token @{dir}/{OFFLINE_GATEWAY}.token"),
+            ),
             (
                 "and publish to it from a third;",
                 format!("{program} publish --data {dir} {lab} --type demo.hello --payload '{payload}'"),
@@ -223,15 +229,15 @@ impl Story {
             ("or at all that is counted.", curl(&format!("{base}/api/internal/v1/stats"))),
         ];
         for (what, command) in parts {
-            self.narrator.note(what)?;
-            self.narrator.line(&format!("  {command}"))?;
+            self.printer.note(what)?;
+            self.printer.line(&format!("  {command}"))?;
         }
-        self.narrator.title("What happens from here on:")
+        self.printer.title("What happens from here on:")
     }
 
-    fn absent(&self) -> Result<&Gateway, Failure> {
-        let found = self.gateways.iter().find(|gateway| gateway.name == ABSENT);
-        found.ok_or_else(|| Failure::Failed(format!("{ABSENT} is not registered")))
+    fn offline_gateway(&self) -> Result<&Gateway, Failure> {
+        let found = self.gateways.iter().find(|gateway| gateway.name == OFFLINE_GATEWAY);
+        found.ok_or_else(|| Failure::Failed(format!("{OFFLINE_GATEWAY} is not registered")))
     }
 }
 

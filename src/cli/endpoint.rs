@@ -1,51 +1,52 @@
-//! Which hub a command means: the one of this machine, found by its data directory, or another one by flags.
+//! Finds the hub that a command calls: one on this machine by its data directory, or another by flags and variables.
 
 use super::{Failure, client::Client};
 use clap::Args;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::path::{Path, PathBuf};
 
-/// The file in the data directory with the hub's address in one line; the hub writes it at start.
+/// The file in the data directory with the hub's URL. The hub writes it when it starts.
 pub const ADDRESS_FILE: &str = "address";
 /// The file in the data directory with the admin token.
 pub const ADMIN_TOKEN_FILE: &str = "admin-token";
 /// The file in the data directory with the hub's own certificate.
 const CERTIFICATE_FILE: &str = crate::tls::CERT_FILE;
 
-/// Which hub, and how to be let in.
+/// The flags that name a hub and the certificates to trust.
 #[derive(Args, Clone, Default)]
 pub struct HubArgs {
-    /// The data directory of a hub on this machine [default: $GATECAST_DATA, or gatecast-data]
+    /// Data directory of a hub on this machine [default: $GATECAST_DATA, or gatecast-data]
     #[arg(long, value_name = "DIR", global = true)]
     pub data: Option<PathBuf>,
-    /// Another hub, as https://hub.example.com:9243 [default: $GATECAST_SERVER]
+    /// URL of another hub, such as https://hub.example.com:9243 [default: $GATECAST_SERVER]
     #[arg(long, value_name = "URL", global = true)]
     pub server: Option<String>,
-    /// PEM file with the certificates to trust [default: $GATECAST_CA, or the hub's own, or the public authorities]
+    /// PEM file with the certificates to trust [default: $GATECAST_CA, the certificate in the data directory, or the public
+    /// authorities]
     #[arg(long, value_name = "FILE", global = true)]
     pub ca: Option<PathBuf>,
 }
 
-/// The same with the admin token.
+/// The flags that name a hub and its admin token.
 #[derive(Args, Clone, Default)]
 pub struct AdminArgs {
-    /// Which hub.
+    /// The hub.
     #[command(flatten)]
     pub hub: HubArgs,
-    /// The admin token, or @FILE to read it from [default: $GATECAST_ADMIN_TOKEN, or the one in the data directory]
+    /// The admin token, or @FILE to read it from a file [default: $GATECAST_ADMIN_TOKEN, or the one in the data directory]
     #[arg(long, value_name = "TOKEN", global = true)]
     pub admin_token: Option<String>,
 }
 
-/// Looks a variable up; empty counts as unset.
+/// Looks up an environment variable. Tests pass their own, because the environment of a process is shared by all tests.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The environment of this process.
+/// Looks up a variable in the environment of this process. An empty one counts as unset.
 pub fn process_variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Where a hub is and whom to trust there.
+/// The URL of a hub and the certificates to trust.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     /// `https://host:port`, without a slash at the end.
@@ -55,10 +56,10 @@ pub struct Endpoint {
 }
 
 impl HubArgs {
-    /// Finds the hub that is meant.
+    /// Finds the hub to call.
     ///
     /// # Errors
-    /// What was looked for, where, and what to do.
+    /// No hub was found or a value is invalid: what was looked for, where, and what to do.
     pub fn endpoint(&self, variables: Variables<'_>) -> Result<Endpoint, Failure> {
         let data = self.data(variables);
         let given = self.server.clone().or_else(|| variables("GATECAST_SERVER"));
@@ -70,7 +71,8 @@ impl HubArgs {
         let own = data.join(CERTIFICATE_FILE);
         let trusted = match ca {
             Some(file) => Some(certificates(&file)?),
-            // Of another hub the data directory knows nothing, unless it was named together with that hub.
+            // With --server, the local data directory belongs to a different hub, unless --data was given as well. Its
+            // certificate must not replace the public authorities there.
             None if (given.is_none() || self.data.is_some()) && own.exists() => Some(certificates(&own)?),
             None => None,
         };
@@ -84,27 +86,30 @@ impl HubArgs {
 }
 
 impl AdminArgs {
-    /// The admin token that is meant.
+    /// Finds the admin token.
     fn token(&self, variables: Variables<'_>) -> Result<String, Failure> {
         if let Some(token) = self.admin_token.clone().or_else(|| variables("GATECAST_ADMIN_TOKEN")) {
-            return secret(&token);
+            return read_secret(&token);
         }
         let another = self.hub.server.is_some() || variables("GATECAST_SERVER").is_some();
         if another && self.hub.data.is_none() {
-            // The token of the hub on this machine is nobody else's to see.
-            let sentence = "another hub was named, but not its admin token: give --admin-token or GATECAST_ADMIN_TOKEN";
+            // The local hub's token must not be sent to another hub.
+            let sentence = "missing admin token: with --server, give it with --admin-token or GATECAST_ADMIN_TOKEN";
             return Err(Failure::Usage(sentence.to_owned()));
         }
         let file = self.hub.data(variables).join(ADMIN_TOKEN_FILE);
         read_line(&file).map_err(|error| {
-            Failure::Failed(format!("{} cannot be read ({error}): give --admin-token", file.display()))
+            Failure::Failed(format!(
+                "cannot read {} ({error}): give the admin token with --admin-token",
+                file.display()
+            ))
         })
     }
 
-    /// A client of the hub that is meant.
+    /// Creates a client of the hub to call.
     ///
     /// # Errors
-    /// What was looked for, where, and what to do.
+    /// As for [`HubArgs::endpoint`]; or the admin token was not found.
     pub fn client(&self) -> Result<Client, Failure> {
         let endpoint = self.hub.endpoint(&process_variable)?;
         Ok(Client::new(&endpoint.base, endpoint.trusted.as_deref(), &self.token(&process_variable)?))
@@ -113,25 +118,27 @@ impl AdminArgs {
 
 fn no_hub(data: &Path) -> Failure {
     let data = data.display();
-    Failure::Failed(format!("no hub found in {data}: start one with `gatecast serve`, or give --server or --data"))
+    Failure::Failed(format!(
+        "found no hub in {data}: start one with `gatecast serve`, or name one with --data or --server"
+    ))
 }
 
 fn check_url(url: &str) -> Result<String, Failure> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    // Request paths are appended to this URL, so that it must have none of its own.
     match rest.map(|rest| rest.trim_end_matches('/')) {
         Some(host) if !host.is_empty() && !host.contains(['/', '?', '#', ' ', '@']) => {
             Ok(url.trim_end_matches('/').to_owned())
         }
-        _ => Err(Failure::Usage(format!("{url:?} is no address of a hub: it looks like https://hub.example.com:9243"))),
+        _ => Err(Failure::Usage(format!("invalid hub URL {url:?}: expected the form https://hub.example.com:9243"))),
     }
 }
 
-/// A secret as it is given to a flag: itself, or `@FILE`.
-pub fn secret(given: &str) -> Result<String, Failure> {
+/// Resolves the value of a flag for a secret: the secret itself, or `@FILE` to keep it out of the process list.
+pub fn read_secret(given: &str) -> Result<String, Failure> {
     match given.strip_prefix('@') {
-        Some(file) => {
-            read_line(Path::new(file)).map_err(|error| Failure::Usage(format!("{file} cannot be read: {error}")))
-        }
+        Some(file) => read_line(Path::new(file))
+            .map_err(|error| Failure::Usage(format!("cannot read the token from {file}: {error}"))),
         None => Ok(given.to_owned()),
     }
 }
@@ -142,10 +149,10 @@ fn read_line(file: &Path) -> std::io::Result<String> {
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let refused = |why: String| Failure::Usage(format!("{} holds no certificates to trust: {why}", file.display()));
+    let refused = |why: String| Failure::Usage(format!("cannot read certificates from {}: {why}", file.display()));
     let certificates = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = certificates.map_err(|error| refused(error.to_string()))?;
-    if certificates.is_empty() { Err(refused("none is in it".to_owned())) } else { Ok(certificates) }
+    if certificates.is_empty() { Err(refused("expected PEM, found none".to_owned())) } else { Ok(certificates) }
 }
 
 #[cfg(test)]
@@ -171,7 +178,7 @@ mod tests {
     const NONE: Variables<'static> = &|_| None;
 
     #[test]
-    fn a_hub_of_this_machine_is_found_by_its_directory() {
+    fn a_hub_on_this_machine_is_found_by_its_data_directory() {
         let dir = data(Some("https://127.0.0.1:9243"), Some("t0ken"), true);
         let check = |arguments: AdminArgs, variables: Variables<'_>| {
             let endpoint = arguments.hub.endpoint(variables).expect("it is found");
@@ -185,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_wins_over_the_environment_and_that_over_the_directory() {
+    fn flags_override_the_environment_and_the_environment_overrides_the_data_directory() {
         let dir = data(Some("https://127.0.0.1:9243"), Some("t0ken"), false);
         let variables: Variables<'_> = &|name| match name {
             "GATECAST_SERVER" => Some("https://variable:1".to_owned()),
@@ -214,20 +221,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_with_the_remedy() {
+    fn errors_name_what_is_missing_and_say_what_to_do() {
         let check = |arguments: AdminArgs, expected: &str| {
             let error = arguments.hub.endpoint(NONE).err().or_else(|| arguments.token(NONE).err());
             let error = error.expect("something is missing").to_string();
             assert!(error.contains(expected), "{error}");
         };
         let empty = data(None, None, false);
-        check(admin(Some(empty.path()), None, None), "start one with `gatecast serve`, or give --server");
+        check(
+            admin(Some(empty.path()), None, None),
+            "start one with `gatecast serve`, or name one with --data or --server",
+        );
         let half = data(Some("https://127.0.0.1:1"), None, false);
-        check(admin(Some(half.path()), None, None), "admin-token cannot be read");
-        check(admin(None, Some("hub:9243"), None), "it looks like https://hub.example.com:9243");
-        check(admin(None, Some("https://user@hub"), None), "it looks like https://hub.example.com:9243");
-        check(admin(None, Some("https://hub/path"), None), "it looks like https://hub.example.com:9243");
+        check(admin(Some(half.path()), None, None), "give the admin token with --admin-token");
+        check(admin(None, Some("hub:9243"), None), "expected the form https://hub.example.com:9243");
+        check(admin(None, Some("https://user@hub"), None), "expected the form https://hub.example.com:9243");
+        check(admin(None, Some("https://hub/path"), None), "expected the form https://hub.example.com:9243");
         fs::write(half.path().join(CERTIFICATE_FILE), "nonsense").expect("it can be written");
-        check(admin(Some(half.path()), None, None), "holds no certificates to trust");
+        check(admin(Some(half.path()), None, None), "cannot read certificates from");
     }
 }

@@ -1,15 +1,15 @@
-//! Why a command did not do what was asked, and its exit code.
+//! Why a command failed, and its exit code.
 
 use std::fmt;
 
-/// Why a command did not do what was asked.
+/// Why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// It was asked wrongly, or is configured wrongly: exit code 2.
+    /// The arguments or the configuration are wrong: exit code 2, as for errors that clap finds.
     Usage(String),
-    /// The hub refused it, or it did not work: exit code 1.
+    /// The command could not do its work, or the hub refused it: exit code 1.
     Failed(String),
-    /// Whoever read the output has gone: exit code 1, and nobody is told.
+    /// The reader of standard output has closed it: exit code 1, without a message.
     OutputClosed,
 }
 

@@ -1,27 +1,27 @@
-//! `gatecast gateway`: register, list and delete gateways.
+//! `gatecast gateway`: registers, lists and deletes gateways.
 
 use super::{Failure, client::Client, endpoint::AdminArgs, output};
 use crate::{limits::PAGE_ROWS_MAX, model::GatewayId};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-/// What to do with gateways.
+/// The subcommands.
 #[derive(Subcommand)]
 pub enum Gateway {
     /// Register a gateway and print its id
     Create {
-        /// Its name, unique in its organization
+        /// The gateway's name, unique in its organization
         name: String,
-        /// A name for people
+        /// A name to show to people
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
-        /// The organization that it belongs to
+        /// The organization to which the gateway belongs
         #[arg(long, value_name = "ID")]
         organization: Option<String>,
-        /// Its UUID, to bring a gateway over from elsewhere
+        /// Use this UUID, for a gateway that already has one [default: a new one]
         #[arg(long, value_name = "UUID", value_parser = gateway_id)]
         id: Option<GatewayId>,
-        /// Print the hub's answer
+        /// Print the hub's answer as JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -29,15 +29,15 @@ pub enum Gateway {
     },
     /// List all gateways
     List {
-        /// Print JSON, one gateway a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Delete a gateway: its tokens die and its connections close
+    /// Delete a gateway, revoke its tokens and close its connections
     Delete {
-        /// Its UUID
+        /// The gateway's UUID
         #[arg(value_parser = gateway_id)]
         id: GatewayId,
         #[command(flatten)]
@@ -45,14 +45,13 @@ pub enum Gateway {
     },
 }
 
-/// Reads a gateway's id.
+/// Parses the id of a gateway.
 pub fn gateway_id(text: &str) -> Result<GatewayId, String> {
-    GatewayId::parse(text)
-        .ok_or_else(|| "a gateway is named by its UUID; `gatecast gateway list` shows them".to_owned())
+    GatewayId::parse(text).ok_or_else(|| "expected the gateway's UUID; `gatecast gateway list` shows it".to_owned())
 }
 
 impl Gateway {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self) -> Result<(), Failure> {
         match self {
             Self::Create { name, display_name, organization, id, json, admin } => {
@@ -83,7 +82,7 @@ fn list(client: &Client, json: bool) -> Result<(), Failure> {
     output::table(["ID", "NAME", "ORGANIZATION", "CREATED"], &gateways.iter().map(row).collect::<Vec<_>>())
 }
 
-/// Every page.
+/// Fetches the gateways of all pages.
 fn all(client: &Client) -> Result<Vec<Value>, Failure> {
     let mut gateways = Vec::new();
     loop {
@@ -91,6 +90,7 @@ fn all(client: &Client) -> Result<Vec<Value>, Failure> {
         let page = client.get(&path)?.json();
         let rows = page["list"].as_array().map(Vec::as_slice).unwrap_or_default();
         gateways.extend_from_slice(rows);
+        // An empty page ends the loop, too: the total may change while the pages are fetched.
         let total = page["pagination"]["total"].as_u64().unwrap_or(0);
         if rows.is_empty() || gateways.len() as u64 >= total {
             return Ok(gateways);

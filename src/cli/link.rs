@@ -1,4 +1,5 @@
-//! A gateway's side of one connection, on blocking sockets: what a gateway in the field does, with nothing of the hub in it.
+//! The gateway's side of one connection, on blocking sockets. It shares no code with the hub, so that it behaves like any other
+//! WebSocket client.
 
 use super::{Failure, client::tls_config, endpoint::Endpoint};
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
@@ -15,44 +16,44 @@ use tungstenite::{
     protocol::{CloseFrame, WebSocketConfig},
 };
 
-/// Where gateways connect.
+/// The path of the endpoint to which gateways connect.
 pub const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
-/// TCP, TLS and upgrade each.
+/// Time for each of TCP connect, TLS handshake and upgrade.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// The hub pings every 20 s, and a gateway that has heard nothing for this long takes it for gone.
+/// Time without a byte from the hub after which the connection counts as lost. The hub pings every 20 s by default.
 const SILENCE_MAX: Duration = Duration::from_secs(35);
 
-/// Why there is no connection.
+/// Why a connection could not be opened, or how it ended.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// The hub answered with something else than 101.
+    /// The hub answered the upgrade with a status other than 101.
     Refused {
         /// The status.
         status: u16,
-        /// The answer's description.
+        /// The description in the answer's body.
         why: String,
         /// The answer's `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// It could not be reached, or was lost without a close frame.
+    /// The hub could not be reached, or the connection ended without a close frame.
     Lost(String),
-    /// The hub closed it.
+    /// The hub closed the connection.
     Closed {
-        /// The close frame's code; 1005 where it had none.
+        /// The close frame's code; 1005 if it had none (RFC 6455 section 7.1.5).
         code: u16,
         /// The close frame's reason.
         reason: String,
     },
-    /// What was asked for cannot work: it is not worth another try.
+    /// The URL or the token is invalid: another attempt would fail in the same way.
     Usage(String),
 }
 
 impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused { status, why, .. } => write!(f, "refused: {status} {why}"),
-            Self::Lost(why) => write!(f, "lost: {why}"),
+            Self::Refused { status, why, .. } => write!(f, "the hub refused the connection: {status} {why}"),
+            Self::Lost(why) => write!(f, "connection failed: {why}"),
             Self::Closed { code, reason } if reason.is_empty() => write!(f, "closed by the hub: {code}"),
             Self::Closed { code, reason } => write!(f, "closed by the hub: {code} {reason}"),
             Self::Usage(why) => f.write_str(why),
@@ -69,13 +70,14 @@ impl From<LinkError> for Failure {
     }
 }
 
-/// TLS over TCP, or TCP alone.
+/// TCP with or without TLS.
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
-/// One open connection. Pings are answered while [`Link::receive`] waits.
+/// An open connection. Pings are answered only while [`Link::receive`] runs.
 pub struct Link {
     socket: WebSocket<Box<dyn Stream>>,
+    /// A second handle of the socket inside `socket`, because a boxed stream has no way to set a timeout.
     tcp: TcpStream,
 }
 
@@ -83,36 +85,44 @@ impl Link {
     /// Connects with a gateway's token.
     ///
     /// # Errors
-    /// Why there is no connection.
+    /// Why the connection could not be opened.
     pub fn connect(endpoint: &Endpoint, token: &str) -> Result<Self, LinkError> {
         let (secure, rest) = match endpoint.base.split_once("://") {
             Some(("https", rest)) => (true, rest),
             Some(("http", rest)) => (false, rest),
-            _ => return Err(LinkError::Usage(format!("{} is no address of a hub", endpoint.base))),
+            _ => {
+                return Err(LinkError::Usage(format!(
+                    "invalid hub URL {}: expected https:// or http://",
+                    endpoint.base
+                )));
+            }
         };
         let scheme = if secure { "wss" } else { "ws" };
         let uri: Uri = format!("{scheme}://{rest}{CONNECT_PATH}")
             .parse()
-            .map_err(|error| LinkError::Usage(format!("{} is no address of a hub: {error}", endpoint.base)))?;
+            .map_err(|error| LinkError::Usage(format!("invalid hub URL {}: {error}", endpoint.base)))?;
+        // `http::Uri` keeps the brackets of an IPv6 address, which neither the resolver nor rustls accepts.
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let tcp = connect_tcp(&host, uri.port_u16().unwrap_or(if secure { 443 } else { 80 }))?;
-        let kept = tcp.try_clone().map_err(lost)?;
-        let stream: Box<dyn Stream> = if secure { Box::new(secured(endpoint, &host, tcp)?) } else { Box::new(tcp) };
+        let tcp_handle = tcp.try_clone().map_err(lost)?;
+        let stream: Box<dyn Stream> = if secure { Box::new(connect_tls(endpoint, &host, tcp)?) } else { Box::new(tcp) };
         let socket = upgrade(uri, token, stream)?;
-        kept.set_read_timeout(Some(SILENCE_MAX)).map_err(lost)?;
-        Ok(Self { socket, tcp: kept })
+        // The short timeout of the handshake would end a connection between two pings.
+        tcp_handle.set_read_timeout(Some(SILENCE_MAX)).map_err(lost)?;
+        Ok(Self { socket, tcp: tcp_handle })
     }
 
-    /// Waits for the next text; it blocks until there is one, or the connection ends.
+    /// Blocks until the next text message arrives or the connection ends.
     ///
     /// # Errors
-    /// How the connection ended; it is of no more use then.
+    /// How the connection ended. It cannot be used any more.
     pub fn receive(&mut self) -> Result<String, LinkError> {
         loop {
             match self.socket.read().map_err(read_error)? {
                 Message::Text(text) => return Ok(text.as_str().to_owned()),
                 Message::Close(frame) => {
-                    // The answer to the close frame goes out with the next read, which ends when the hub hangs up.
+                    // tungstenite sends the answering close frame with the next read. Reading on until the hub closes the
+                    // socket makes sure that it has been sent.
                     while self.socket.read().is_ok() {}
                     return Err(closed(frame));
                 }
@@ -121,7 +131,7 @@ impl Link {
         }
     }
 
-    /// Sends a text.
+    /// Sends a text message.
     ///
     /// # Errors
     /// As for [`Link::receive`].
@@ -129,7 +139,7 @@ impl Link {
         self.socket.send(Message::text(text)).map_err(read_error)
     }
 
-    /// Says goodbye and waits for the hub to say it, too.
+    /// Sends a close frame and waits for the hub's (RFC 6455 section 7.1.2), for 10 s at most between two reads.
     pub fn close(mut self) {
         let _ = self.tcp.set_read_timeout(Some(CONNECT_DEADLINE));
         if self.socket.close(None).is_ok() {
@@ -149,8 +159,9 @@ fn closed(frame: Option<CloseFrame>) -> LinkError {
 
 fn read_error(error: Error) -> LinkError {
     match error {
+        // A read timeout of a blocking socket is EAGAIN on Linux, which Rust calls `WouldBlock`.
         Error::Io(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            LinkError::Lost(format!("nothing was heard for {} s", SILENCE_MAX.as_secs()))
+            LinkError::Lost(format!("nothing arrived for {} s", SILENCE_MAX.as_secs()))
         }
         error => lost(error),
     }
@@ -159,6 +170,7 @@ fn read_error(error: Error) -> LinkError {
 fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, LinkError> {
     let addresses = (host, port).to_socket_addrs().map_err(|error| lost(format!("{host}:{port}: {error}")))?;
     let mut last = lost(format!("{host} has no address"));
+    // A name may have an address of a family that this machine cannot reach, so all are tried; the last error is reported.
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT_DEADLINE) {
             Ok(tcp) => {
@@ -173,7 +185,7 @@ fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, LinkError> {
     Err(last)
 }
 
-fn secured(
+fn connect_tls(
     endpoint: &Endpoint,
     host: &str,
     tcp: TcpStream,
@@ -183,9 +195,11 @@ fn secured(
     let name = ServerName::try_from(host.to_owned()).map_err(|error| usage(&error))?;
     let tls = ClientConnection::new(config, name).map_err(|error| usage(&error))?;
     let mut stream = StreamOwned::new(tls, tcp);
+    // The handshake is completed here, so that its errors are not reported as errors of the upgrade.
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock).map_err(|error| {
-            let hint = if error.to_string().contains("certificate") { ": give --ca FILE" } else { "" };
+            let untrusted = error.to_string().contains("certificate");
+            let hint = if untrusted { "; name the certificate to trust with --ca FILE" } else { "" };
             lost(format!("TLS: {error}{hint}"))
         })?;
     }
@@ -194,13 +208,13 @@ fn secured(
 
 fn upgrade(uri: Uri, token: &str, stream: Box<dyn Stream>) -> Result<WebSocket<Box<dyn Stream>>, LinkError> {
     let request = ClientRequestBuilder::new(uri).with_header("api-key", token);
-    // An event is at most 1 MiB of payload; four times that leaves room for any envelope.
+    // A payload has at most 1 MiB. Four times that leaves room for the envelope, whatever the hub adds to it.
     let config = WebSocketConfig::default().max_message_size(Some(4 << 20)).max_frame_size(Some(4 << 20));
     match client_with_config(request, stream, Some(config)) {
         Ok((socket, _)) => Ok(socket),
         Err(HandshakeError::Failure(Error::Http(response))) => Err(refused(&response)),
         Err(HandshakeError::Failure(Error::HttpFormat(_))) => {
-            Err(LinkError::Usage("the token holds characters that a header cannot".to_owned()))
+            Err(LinkError::Usage("invalid token: expected characters that an HTTP header can hold".to_owned()))
         }
         Err(HandshakeError::Failure(error)) => Err(read_error(error)),
         Err(HandshakeError::Interrupted(_)) => {
@@ -229,7 +243,7 @@ mod tests {
     };
     use std::{net::TcpListener, thread};
 
-    /// Answers one connection with these bytes after its request has come, and gives back what it sent.
+    /// Accepts one connection, reads its request, answers with these bytes and returns the request.
     fn answering(bytes: &'static str) -> (Endpoint, thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("it is bound"));
@@ -241,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_carries_status_reason_and_when_to_come_back() {
+    fn a_refusal_has_status_description_and_retry_after() {
         let (endpoint, server) = answering(
             "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 43\r\n\r\n\
              {\"code\":503,\"description\":\"hub is draining\"}",
@@ -256,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_told_from_what_may_work_later() {
+    fn invalid_urls_and_tokens_are_told_from_temporary_errors() {
         let check = |base: &str, token: &str, usage: bool| {
             let endpoint = Endpoint { base: base.to_owned(), trusted: None };
             let error = Link::connect(&endpoint, token).err().expect("there is no hub");
@@ -272,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_go_both_ways_over_tls_until_the_hub_closes() {
+    fn messages_go_both_ways_over_tls_until_the_hub_closes() {
         let hub = TlsHub::start(|stream| {
             let mut socket = tungstenite::accept(stream).expect("it upgrades");
             socket.send(Message::Ping(Vec::new().into())).expect("it is there");

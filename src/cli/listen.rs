@@ -1,8 +1,8 @@
-//! `gatecast listen`: be a gateway, and print the events that arrive.
+//! `gatecast listen`: connects as a gateway and prints the events that arrive.
 
 use super::{
     Failure,
-    endpoint::{HubArgs, process_variable, secret},
+    endpoint::{HubArgs, process_variable, read_secret},
     link::{Link, LinkError},
     output,
 };
@@ -11,25 +11,25 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use std::{borrow::Cow, collections::HashMap, thread, time::Duration};
 
-/// The first pause before another try, and the longest.
+/// The first and the longest pause before another attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
-/// Be a gateway.
+/// Connect as a gateway.
 #[derive(Args)]
 pub struct Listen {
-    /// The gateway's token, or @FILE to read it from [default: $GATECAST_TOKEN]
+    /// The gateway's token, or @FILE to read it from a file [default: $GATECAST_TOKEN]
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// Answer deployments with deployment.ack
+    /// Answer each deployment with a deployment.ack
     #[arg(long)]
     ack: bool,
-    /// End with the connection instead of coming back
+    /// Exit when the connection ends instead of reconnecting
     #[arg(long)]
     once: bool,
-    /// End after that many events
+    /// Exit after this many events
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// Print what arrives as it is, one JSON text a line
+    /// Print each message unchanged, as one line of JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -37,24 +37,29 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Listens until the count is reached, or the hub refuses for good.
+    /// Listens until the count is reached or the hub refuses in a way that another attempt cannot change.
     pub fn run(self) -> Result<(), Failure> {
         let endpoint = self.hub.endpoint(&process_variable)?;
-        let no_token =
-            || Failure::Usage("give --token or GATECAST_TOKEN; `gatecast token create` makes one".to_owned());
-        let token = secret(&self.token.clone().or_else(|| process_variable("GATECAST_TOKEN")).ok_or_else(no_token)?)?;
+        let no_token = || {
+            Failure::Usage(
+                "missing gateway token: give --token or GATECAST_TOKEN; `gatecast token create` creates one".to_owned(),
+            )
+        };
+        let token =
+            read_secret(&self.token.clone().or_else(|| process_variable("GATECAST_TOKEN")).ok_or_else(no_token)?)?;
         let mut backoff = Backoff::default();
         let mut events = 0;
         loop {
             let error = match Link::connect(&endpoint, &token) {
                 Ok(mut link) => {
+                    // Only an open connection resets the pause: a hub that accepts TCP and then refuses must not be flooded.
                     backoff = Backoff::default();
-                    match self.follow(&mut link, &mut events)? {
+                    match self.print_events(&mut link, &mut events)? {
                         None => {
                             link.close();
                             return Ok(());
                         }
-                        // A hub that says goodbye has not failed whoever came for one connection.
+                        // With --once, an orderly close by the hub (RFC 6455 section 7.4.1) is the expected end.
                         Some(LinkError::Closed { code: 1000 | 1001, .. }) if self.once => return Ok(()),
                         Some(error) => error,
                     }
@@ -65,19 +70,20 @@ impl Listen {
                 return Err(error.into());
             }
             let pause = backoff.next(&error);
-            eprintln!("gatecast: {error}; trying again in {:.1} s", pause.as_secs_f32());
+            eprintln!("gatecast: {error}; reconnecting in {:.1} s", pause.as_secs_f32());
             thread::sleep(pause);
         }
     }
 
-    /// Prints what arrives; `None` when the count is reached, else how the connection ended.
-    fn follow(&self, link: &mut Link, events: &mut u64) -> Result<Option<LinkError>, Failure> {
+    /// Prints what arrives. Returns how the connection ended, or `None` when the count was reached.
+    fn print_events(&self, link: &mut Link, events: &mut u64) -> Result<Option<LinkError>, Failure> {
         while self.count.is_none_or(|count| *events < count) {
             let text = match link.receive() {
                 Ok(text) => text,
                 Err(error) => return Ok(Some(error)),
             };
             let event = Event::parse(&text);
+            // Printed before it is acknowledged, so that no event is acknowledged that the user has not seen.
             output::line(&if self.json { one_line(&text) } else { event.describe(&text) })?;
             if !event.is_event() {
                 continue;
@@ -93,16 +99,17 @@ impl Listen {
     }
 }
 
-/// Whether coming back would only be refused again.
+/// Whether another attempt would be refused in the same way.
 fn is_final(error: &LinkError) -> bool {
     match error {
         LinkError::Usage(_) => true,
+        // Too many attempts and errors of the server pass by themselves; a wrong token does not.
         LinkError::Refused { status, .. } => !matches!(status, 429 | 500..=599),
         _ => false,
     }
 }
 
-/// Doubles from one try to the next, and spreads so that many do not come back in one wave.
+/// The pause before the next attempt. It doubles each time and is randomized, so that many clients do not reconnect at once.
 #[derive(Default)]
 struct Backoff {
     tries: u32,
@@ -113,22 +120,22 @@ impl Backoff {
         let (first, longest) = BACKOFF;
         let pause = first.saturating_mul(1 << self.tries.min(16)).min(longest);
         self.tries += 1;
-        // Between half and the whole of it; where there is no randomness, the whole.
+        // Between half of the pause and all of it; all of it if the system provides no random numbers.
         let share = getrandom::u32().map_or(1.0, |random| 0.5 + 0.5 * (f64::from(random) / f64::from(u32::MAX)));
-        let asked = match error {
+        let requested = match error {
             LinkError::Refused { retry_after, .. } => retry_after.unwrap_or_default().min(Duration::from_secs(300)),
             _ => Duration::ZERO,
         };
-        asked + pause.mul_f64(share)
+        requested + pause.mul_f64(share)
     }
 }
 
-/// JSON text has line breaks only between its tokens, where a blank means the same.
+/// Puts a JSON text on one line. Line breaks in it are only between tokens, where a space means the same (RFC 8259 section 2).
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
 
-/// What arrived, as far as it is understood.
+/// The members of a message that this command uses. Missing ones are empty.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Event<'a> {
@@ -160,7 +167,8 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// The answer to a deployment (contract section 1): ids and `performedAt` go back as they came.
+    /// The `deployment.ack` for a deployment (contract section 1); `None` for other events. Ids and `performedAt` are returned
+    /// byte for byte.
     fn deployment_ack(&self) -> Option<String> {
         let (resource, verb) = self.event_type.rsplit_once('.')?;
         let action = match verb {
@@ -169,10 +177,12 @@ impl<'a> Event<'a> {
             _ => return None,
         };
         let members: HashMap<String, &RawValue> = serde_json::from_str(self.payload?.get()).ok()?;
+        // The types of the platform's events differ in what they call an id; the first name that is there is taken.
         let first = |names: &[&str]| names.iter().find_map(|name| members.get(*name).copied());
         let performed_at =
             first(&["performedAt"]).map_or_else(|| json!(self.timestamp).to_string(), |it| it.get().to_owned());
         let id = |names: &[&str]| first(names).map_or("null", RawValue::get).to_owned();
+        // Formatted by hand because ids may be numbers that no Rust integer holds.
         Some(format!(
             "{{\"type\":\"deployment.ack\",\"payload\":{{\"deploymentId\":{},\"artifactId\":{},\"resourceType\":{},\
              \"action\":\"{action}\",\"status\":\"success\",\"performedAt\":{performed_at}}}}}",
@@ -188,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deployment_is_answered_with_its_own_ids_and_time() {
+    fn a_deployment_ack_repeats_the_deployments_ids_and_time() {
         let check = |text: &str, expected: Option<&str>| {
             assert_eq!(Event::parse(text).deployment_ack().as_deref(), expected, "{text}");
         };
@@ -212,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrives_is_one_line() {
+    fn each_message_is_printed_on_one_line() {
         let check = |text: &str, expected: &str| assert_eq!(Event::parse(text).describe(text), expected);
         check(
             "{\"type\":\"api.deployed\",\"payload\":{\n\"a\":1},\"timestamp\":\"T\",\"correlationId\":\"C\"}",
@@ -226,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_pass_is_tried_again() {
+    fn only_temporary_errors_are_retried() {
         let refused = |status| LinkError::Refused { status, why: String::new(), retry_after: None };
         for status in [429, 500, 503] {
             assert!(!is_final(&refused(status)), "{status}");
@@ -239,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_to_a_bound_and_heed_the_hub() {
+    fn pauses_grow_to_a_bound_and_respect_retry_after() {
         let mut backoff = Backoff::default();
         let lost = LinkError::Lost(String::new());
         for tries in 0..40 {
@@ -247,8 +257,8 @@ mod tests {
             let whole = BACKOFF.0.saturating_mul(1 << tries.min(16)).min(BACKOFF.1);
             assert!(pause >= whole / 2 && pause <= whole, "{pause:?} of {whole:?}");
         }
-        let asked = Duration::from_secs(7);
-        let busy = LinkError::Refused { status: 503, why: String::new(), retry_after: Some(asked) };
-        assert!(Backoff::default().next(&busy) >= asked);
+        let requested = Duration::from_secs(7);
+        let busy = LinkError::Refused { status: 503, why: String::new(), retry_after: Some(requested) };
+        assert!(Backoff::default().next(&busy) >= requested);
     }
 }

@@ -1,4 +1,4 @@
-//! The log: one line an event to standard error, written by a thread of its own so that no core ever waits for it.
+//! The log on standard error. A separate thread writes it, so that no core ever waits for a slow terminal or pipe.
 
 use crate::config::{Config, LogFormat};
 use std::{
@@ -9,16 +9,18 @@ use std::{
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
-/// Lines that wait for the writer; over it they are dropped rather than waited for.
+/// Lines that may wait for the writer. Further ones are dropped.
 const LINES_MAX: usize = 16_384;
 
-/// Starts the log; it is flushed when the guard is dropped.
+/// Starts the log. Dropping the guard flushes it.
 ///
 /// # Errors
-/// A sentence where the filter cannot be read, or where there is a log already.
+/// The filter is invalid, or this process has a log already.
 pub fn start(config: &Config) -> Result<WorkerGuard, String> {
-    let filter = EnvFilter::try_new(&config.log_filter).map_err(|error| format!("log.filter: {error}"))?;
+    let filter = EnvFilter::try_new(&config.log_filter)
+        .map_err(|error| format!("invalid `log.filter` = {:?}: {error}", config.log_filter))?;
     let (writer, guard) = NonBlockingBuilder::default()
+        // Blocking would let whoever reads standard error stop the cores by not reading.
         .lossy(true)
         .buffered_lines_limit(LINES_MAX)
         .thread_name("gatecast-log")
@@ -28,13 +30,13 @@ pub fn start(config: &Config) -> Result<WorkerGuard, String> {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
     };
-    started.map_err(|error| format!("the log cannot be started: {error}"))?;
+    started.map_err(|error| format!("cannot start the log: {error}"))?;
     panic::set_hook(Box::new(log_panic));
     Ok(guard)
 }
 
-/// A panic is a line of the log like any other. Its message is left out unless it is a literal: one that was put
-/// together may hold what a peer sent.
+/// Logs a panic as a line like any other. The message is left out unless it is a literal, because a formatted one may contain
+/// data of a peer.
 fn log_panic(info: &PanicHookInfo<'_>) {
     let location = info.location().map(ToString::to_string).unwrap_or_default();
     let message = info.payload().downcast_ref::<&'static str>().copied().unwrap_or("(message withheld)");

@@ -1,4 +1,4 @@
-//! The commands of the `gatecast` program: one file each.
+//! The commands of the `gatecast` program, one file for each.
 
 pub mod client;
 mod config_args;
@@ -24,9 +24,9 @@ pub use failure::Failure;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// The event hub between an API platform and its fleet of gateways.
+/// The event hub between an API platform and its fleet of API gateways.
 #[derive(Parser)]
-#[command(name = "gatecast", version, about, max_term_width = 110)]
+#[command(name = "gatecast", version, max_term_width = 110)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -34,27 +34,27 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a hub until it is told to stop.
+    /// Run a hub until SIGTERM or Ctrl-C.
     Serve(serve::Serve),
-    /// See it work: a hub, three gateways and a deployment on this machine.
+    /// Show a hub at work: start one on this machine, connect gateways and deploy an API.
     Demo(demo::Demo),
-    /// Say whether a hub can run here, and what to do where it cannot.
+    /// Check whether a hub can run on this machine, and say what to change if it cannot.
     Doctor(doctor::Doctor),
     /// Register, list and delete gateways.
     #[command(subcommand)]
     Gateway(gateway::Gateway),
-    /// Make, list and revoke the tokens that gateways connect with.
+    /// Create, list and revoke the tokens with which gateways connect.
     #[command(subcommand)]
     Token(token::Token),
     /// Publish one event to a gateway.
     Publish(publish::Publish),
-    /// Show connections and what was delivered to them.
+    /// Show the gateway connections and their delivery counters.
     Stats(stats::Stats),
-    /// Be a gateway: connect with a token and print the events that arrive.
+    /// Connect as a gateway and print the events that arrive.
     Listen(listen::Listen),
 }
 
-/// Reads the arguments of this process, does what they say and returns its exit code.
+/// Runs the command that the arguments of this process name, and returns the exit code.
 pub fn run() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Serve(command) => command.run(),
@@ -69,6 +69,7 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            // `gatecast gateway list | head -1` ends with a closed pipe, which is not worth a message.
             if failure != Failure::OutputClosed {
                 eprintln!("gatecast: {failure}");
             }
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_asked_rightly_is_refused() {
+    fn invalid_arguments_are_refused() {
         let check = |line: &str, expected: bool| {
             assert_eq!(Arguments::try_parse_from(line.split(' ')).is_ok(), expected, "{line}");
         };

@@ -1,16 +1,17 @@
-//! What commands write to standard output.
+//! Writing to standard output.
 
 use super::Failure;
 use serde_json::Value;
 use std::io::Write;
 
-/// Writes one line and sends it off, so that a reader behind a pipe has it at once.
+/// Writes one line and flushes it, so that a reader behind a pipe gets it at once.
 pub fn line(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
+    // Not `println!`, which panics if the reader of a pipe has gone.
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|_| Failure::OutputClosed)
 }
 
-/// Writes rows with their columns under each other.
+/// Writes a table with aligned columns.
 pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Result<(), Failure> {
     let width = |column: usize| {
         rows.iter().map(|row| row[column].chars().count()).chain([head[column].len()]).max().unwrap_or(0)
@@ -24,9 +25,9 @@ pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Result<()
     rows.iter().try_for_each(|row| write(std::array::from_fn(|column| row[column].as_str())))
 }
 
-/// A member of an answer as a cell: text without its quotes, `-` for what is absent.
+/// Formats a member of an answer for a table: strings without quotes, `-` for null or an absent member.
 ///
-/// Names come from whoever registered a gateway; a control character in one must not reach the terminal.
+/// Control characters are replaced: a name that a caller of the API chose must not send commands to the operator's terminal.
 pub fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),

@@ -1,4 +1,4 @@
-//! `gatecast publish`: send one event to a gateway.
+//! `gatecast publish`: publishes one event to a gateway.
 
 use super::{Failure, endpoint::AdminArgs, gateway::gateway_id, output};
 use crate::model::{CorrelationId, GatewayId};
@@ -13,31 +13,32 @@ pub struct Publish {
     /// The gateway's UUID
     #[arg(value_parser = gateway_id)]
     gateway: GatewayId,
-    /// The event's type, as api.deployed
+    /// The event's type, such as api.deployed
     #[arg(long = "type", value_name = "TYPE")]
     event_type: String,
-    /// The payload: JSON, @FILE, or - for standard input; it arrives byte for byte
+    /// The payload as JSON, @FILE to read it from a file, or - for standard input; it is delivered byte for byte
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     payload: String,
-    /// The UUID that ties log lines and answers together; one is made where none is given
+    /// The UUID under which the hub logs and answers this event [default: a new one]
     #[arg(long, value_name = "UUID", value_parser = correlation_id)]
     correlation_id: Option<CorrelationId>,
-    /// Who caused it; passed through to the gateway
+    /// The user who caused the event; passed on to the gateway
     #[arg(long, value_name = "ID")]
     user_id: Option<String>,
-    /// Print the hub's answer
+    /// Print the hub's answer as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     admin: AdminArgs,
 }
 
-/// The body of the call.
+/// The body of the HTTP call.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
     #[serde(rename = "type")]
     event_type: &'a str,
+    // Raw, because parsing into a `Value` would reorder members and lose digits of long numbers.
     payload: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     correlation_id: Option<CorrelationId>,
@@ -46,11 +47,11 @@ struct Body<'a> {
 }
 
 fn correlation_id(text: &str) -> Result<CorrelationId, String> {
-    CorrelationId::parse(text).ok_or_else(|| "a correlation id is a UUID".to_owned())
+    CorrelationId::parse(text).ok_or_else(|| "expected a UUID".to_owned())
 }
 
 impl Publish {
-    /// Does it; that some connections did not take the event is the answer's to tell and fails the command.
+    /// Publishes the event. The command fails if a connection did not get it, although the call itself succeeded.
     pub fn run(self) -> Result<(), Failure> {
         let body = self.body(&read_payload(&self.payload)?)?;
         let path = format!("/api/v1/gateways/{}/events", self.gateway);
@@ -69,12 +70,13 @@ impl Publish {
         if failed == 0 {
             return Ok(());
         }
+        // The first reason is enough for one line; `--json` shows all of them.
         let reason = output::cell(&outcome["failures"][0]["reason"]);
-        Err(Failure::Failed(format!("{failed} deliveries failed: {reason}")))
+        Err(Failure::Failed(format!("deliveries failed: {failed}, the first because: {reason}")))
     }
 
     fn body(&self, payload: &str) -> Result<String, Failure> {
-        let not_json = |error| Failure::Usage(format!("the payload is not JSON: {error}"));
+        let not_json = |error| Failure::Usage(format!("invalid `--payload`: expected JSON, @FILE or -: {error}"));
         let payload: &RawValue = serde_json::from_str(payload).map_err(not_json)?;
         let body = Body {
             event_type: &self.event_type,
@@ -95,7 +97,7 @@ fn read_payload(given: &str) -> Result<String, Failure> {
         }
         None => return Ok(given.to_owned()),
     };
-    read.map_err(|error| Failure::Usage(format!("{what} cannot be read: {error}")))
+    read.map_err(|error| Failure::Usage(format!("cannot read the payload from {what}: {error}")))
 }
 
 #[cfg(test)]
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_payload_goes_out_byte_for_byte() {
+    fn the_payload_is_sent_byte_for_byte() {
         let check = |payload: &str, user_id, expected: &str| {
             assert_eq!(publish(user_id).body(payload).expect("it is JSON"), expected);
         };

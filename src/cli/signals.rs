@@ -1,4 +1,4 @@
-//! Signals: the first SIGTERM or SIGINT drains, a second ends at once, SIGHUP reads the certificate again.
+//! Signals: the first SIGTERM or SIGINT drains the hub, a second ends the process at once, SIGHUP reloads the certificate.
 
 use crate::server::HubHandle;
 use signal_hook::{
@@ -7,16 +7,17 @@ use signal_hook::{
 };
 use std::{io, thread};
 
-/// The exit code of a process that was told twice to end: 128 and the number of SIGINT.
+/// The exit code after a second signal: 128 + 2, as a shell reports for SIGINT.
 const EXIT_AT_ONCE: i32 = 130;
 
-/// Takes SIGHUP, which must not end a hub that is still starting. SIGTERM and SIGINT go on to end it.
+/// Installs a handler for SIGHUP, which must not end a hub that is still starting. SIGTERM and SIGINT keep
+/// their default action until [`watch`], so that a start that hangs can be stopped.
 pub fn prepare() -> io::Result<Signals> {
     Signals::new([SIGHUP])
 }
 
-/// Listens on a thread of its own for as long as the process lives.
-pub fn steer(mut signals: Signals, hub: HubHandle) -> io::Result<()> {
+/// Handles signals on a separate thread until the process ends.
+pub fn watch(mut signals: Signals, hub: HubHandle) -> io::Result<()> {
     signals.add_signal(SIGTERM)?;
     signals.add_signal(SIGINT)?;
     let listen = move || {
@@ -24,12 +25,13 @@ pub fn steer(mut signals: Signals, hub: HubHandle) -> io::Result<()> {
         for signal in signals.forever() {
             match signal {
                 SIGHUP => {
-                    tracing::info!("SIGHUP: reading the certificate again");
+                    tracing::info!("SIGHUP: reloading the certificate");
                     hub.reload();
                 }
+                // `exit` runs no drain: an operator who signals twice does not want to wait for it.
                 _ if draining => std::process::exit(EXIT_AT_ONCE),
                 _ => {
-                    tracing::info!("draining; a second signal ends at once");
+                    tracing::info!("signal received: draining; a second signal ends the process at once");
                     draining = true;
                     hub.drain();
                 }

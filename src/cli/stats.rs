@@ -1,4 +1,4 @@
-//! `gatecast stats`: connections and what was delivered to them.
+//! `gatecast stats`: shows the gateway connections and their delivery counters.
 
 use super::{Failure, endpoint::AdminArgs, gateway::gateway_id, output};
 use crate::model::GatewayId;
@@ -8,16 +8,16 @@ use serde_json::Value;
 /// Show statistics.
 #[derive(Args)]
 pub struct Stats {
-    /// Only this gateway's connections
+    /// Show only this gateway's connections
     #[arg(long, value_name = "UUID", value_parser = gateway_id)]
     gateway: Option<GatewayId>,
-    /// Connections to show
+    /// Most connections to show, up to 1000
     #[arg(long, value_name = "N", default_value_t = crate::limits::PAGE_ROWS_DEFAULT)]
     limit: usize,
-    /// Connections to leave out at the front
+    /// Number of connections to skip
     #[arg(long, value_name = "N", default_value_t = 0)]
     offset: usize,
-    /// Print the hub's answer
+    /// Print the hub's answer as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -25,7 +25,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self) -> Result<(), Failure> {
         let gateway = self.gateway.map_or_else(String::new, |id| format!("&gatewayId={id}"));
         let path = format!("/api/internal/v1/stats?limit={}&offset={}{gateway}", self.limit, self.offset);
@@ -37,7 +37,7 @@ impl Stats {
     }
 }
 
-/// Prints totals and one row a connection.
+/// Prints the totals and one row for each connection.
 pub fn show(stats: &Value) -> Result<(), Failure> {
     let (connections, delivery) = (&stats["gatewayConnections"], &stats["eventDelivery"]);
     output::line(&format!(

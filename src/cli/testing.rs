@@ -1,4 +1,4 @@
-//! A stand-in for a hub, for tests of the client's side: TLS with a certificate of its own on a free port.
+//! Test build only: a TLS server on a free port that takes the place of a hub in tests of the client commands.
 
 use super::endpoint::Endpoint;
 use crate::tls::self_signed;
@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-/// Every connection is given to the same function, on a thread of its own.
+/// A TLS server that calls the same function for every connection, each on its own thread.
 pub struct TlsHub {
     pub endpoint: Endpoint,
 }
@@ -40,14 +40,14 @@ impl TlsHub {
     }
 }
 
-/// Reads one request's head, answers with these bytes and gives back the head.
+/// Reads the head of one request, answers with these bytes and returns the head.
 pub fn answer_http(mut stream: impl Read + Write, answer: &str) -> String {
     let mut request = Vec::new();
     let mut byte = [0];
     while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
         request.push(byte[0]);
     }
-    // Who does not trust us has gone by now, and that is the test's to see.
+    // A client that does not trust the certificate has closed the connection by now; its test checks the client's error.
     let _ = stream.write_all(answer.as_bytes()).and_then(|()| stream.flush());
     String::from_utf8_lossy(&request).into_owned()
 }

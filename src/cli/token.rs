@@ -1,22 +1,22 @@
-//! `gatecast token`: make, list and revoke the tokens that gateways connect with.
+//! `gatecast token`: creates, lists and revokes the tokens with which gateways connect.
 
 use super::{Failure, endpoint::AdminArgs, gateway::gateway_id, output};
 use crate::model::{GatewayId, TokenId};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-/// What to do with tokens.
+/// The subcommands.
 #[derive(Subcommand)]
 pub enum Token {
-    /// Make a token and print it; it is shown this once
+    /// Create a token and print it; it cannot be shown again
     Create {
         /// The gateway's UUID
         #[arg(value_parser = gateway_id)]
         gateway: GatewayId,
-        /// Bring an existing token over by its SHA-256, in hex; prints the token's id
+        /// Register an existing token by its SHA-256 in hex, and print the token's id
         #[arg(long, value_name = "HEX", value_parser = sha256)]
         sha256: Option<String>,
-        /// Print the hub's answer
+        /// Print the hub's answer as JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
@@ -27,13 +27,13 @@ pub enum Token {
         /// The gateway's UUID
         #[arg(value_parser = gateway_id)]
         gateway: GatewayId,
-        /// Print the hub's answer
+        /// Print the hub's answer as JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Revoke a token: its connections close within a second
+    /// Revoke a token and close its connections within a second
     Revoke {
         /// The gateway's UUID
         #[arg(value_parser = gateway_id)]
@@ -47,16 +47,16 @@ pub enum Token {
 }
 
 fn token_id(text: &str) -> Result<TokenId, String> {
-    TokenId::parse(text).ok_or_else(|| "a token is named by its UUID; `gatecast token list` shows them".to_owned())
+    TokenId::parse(text).ok_or_else(|| "expected the token's UUID; `gatecast token list` shows it".to_owned())
 }
 
 fn sha256(text: &str) -> Result<String, String> {
     let hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if hex { Ok(text.to_ascii_lowercase()) } else { Err("a SHA-256 is 64 hexadecimal digits".to_owned()) }
+    if hex { Ok(text.to_ascii_lowercase()) } else { Err("expected 64 hexadecimal digits".to_owned()) }
 }
 
 impl Token {
-    /// Does it.
+    /// Runs the command.
     pub fn run(self) -> Result<(), Failure> {
         match self {
             Self::Create { gateway, sha256, json, admin } => {
@@ -65,6 +65,7 @@ impl Token {
                 if json {
                     return output::line(answer.text.trim_end());
                 }
+                // The hub never sees an existing token, so there is no token to print, only its id.
                 let shown = if sha256.is_some() { "id" } else { "token" };
                 output::line(&output::cell(&answer.json()[shown]))
             }

@@ -1,19 +1,19 @@
-//! A configuration while its sources are laid over each other, before the checks that look at several keys.
+//! A configuration that is being put together: each key's value is checked, combinations of keys are not yet.
 
 use super::settings::{Config, LogFormat, Tls};
 use std::path::PathBuf;
 
-/// The words of `tls.mode`, in the order of [`Draft::tls_mode`].
+/// The values of `tls.mode`; [`Draft::tls_mode`] is an index into them.
 pub(super) const TLS_MODES: &[&str] = &["auto", "self-signed", "files", "off"];
-/// The words of `log.format`, in the order of [`Draft::log_format`].
+/// The values of `log.format`; [`Draft::log_format`] is an index into them.
 pub(super) const LOG_FORMATS: &[&str] = &["text", "json"];
 
-/// Every value of [`Config`] in the form in which a key can set it.
+/// Every value of [`Config`], in the type that its kind of key writes.
 #[derive(Clone)]
 pub(super) struct Draft {
-    /// What needs no other form.
+    /// The values that have the same type here and in the configuration; the fields below replace the others.
     pub config: Config,
-    /// 0 is all.
+    /// Number of shards; 0 means one for each available core.
     pub cores: u64,
     /// An index into [`TLS_MODES`].
     pub tls_mode: usize,
@@ -29,7 +29,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// The defaults.
+    /// Every key at its default.
     pub(super) fn new() -> Self {
         let config = Config::default();
         Self {
@@ -47,32 +47,37 @@ impl Draft {
         }
     }
 
-    /// The configuration, or what is wrong with its certificate.
+    /// Converts the draft into a configuration.
+    ///
+    /// # Errors
+    /// `tls.mode`, `tls.cert` and `tls.key` contradict each other: a sentence about these keys.
     pub(super) fn finish(self) -> Result<Config, &'static str> {
         let tls = self.tls()?;
-        // The table's ranges keep every number within its type; saturating says the same without a way to fail.
-        let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        // The table's ranges already keep every number within its type. Saturating is only there because `as` would
+        // truncate silently if a range in the table were ever widened past the type.
+        let to_usize = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         Ok(Config {
             cores: u16::try_from(self.cores).ok().filter(|cores| *cores > 0),
             tls,
-            connections_max: size(self.connections_max),
-            connections_per_gateway_max: size(self.connections_per_gateway_max),
+            connections_max: to_usize(self.connections_max),
+            connections_per_gateway_max: to_usize(self.connections_per_gateway_max),
             rate_per_minute: u32::try_from(self.rate_per_minute).unwrap_or(u32::MAX),
-            outbox_bytes_max: size(self.outbox_bytes_max),
-            inbound_message_bytes_max: size(self.inbound_message_bytes_max),
+            outbox_bytes_max: to_usize(self.outbox_bytes_max),
+            inbound_message_bytes_max: to_usize(self.inbound_message_bytes_max),
             log_format: if LOG_FORMATS[self.log_format] == "json" { LogFormat::Json } else { LogFormat::Text },
             ..self.config
         })
     }
 
     fn tls(&self) -> Result<Tls, &'static str> {
+        // "off" and "self-signed" come first so that a flag can override a file that names a certificate.
         match (TLS_MODES[self.tls_mode], &self.tls_cert, &self.tls_key) {
             ("off", ..) => Ok(Tls::Off),
             ("self-signed", ..) | ("auto", None, None) => Ok(Tls::SelfSigned),
             (_, Some(cert), Some(key)) => Ok(Tls::Files { cert: cert.clone(), key: key.clone() }),
-            (_, Some(_), None) => Err("tls.cert is set but tls.key is not: set both, or neither"),
-            (_, None, Some(_)) => Err("tls.key is set but tls.cert is not: set both, or neither"),
-            (_, None, None) => Err("tls.mode is \"files\" but tls.cert and tls.key are not set"),
+            (_, Some(_), None) => Err("missing `tls.key`: set both `tls.cert` and `tls.key`, or neither"),
+            (_, None, Some(_)) => Err("missing `tls.cert`: set both `tls.cert` and `tls.key`, or neither"),
+            (_, None, None) => Err("missing `tls.cert` and `tls.key`: `tls.mode` = \"files\" needs both"),
         }
     }
 }

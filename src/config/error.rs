@@ -1,17 +1,17 @@
-//! Why a configuration was refused, in words that let the operator mend it.
+//! Why a configuration was rejected: the key, the value, where it was set and what was expected.
 
 use std::{fmt, path::PathBuf};
 
 /// Where a value was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nowhere: it is the default.
+    /// Not set anywhere: the default applies.
     Default,
-    /// In a file, on this line (counted from 1).
+    /// In this file, on this line (the first is 1).
     File(PathBuf, usize),
-    /// By an environment variable of this name.
+    /// By the environment variable with this name.
     Environment(String),
-    /// By this command-line flag.
+    /// By this command-line flag, with its dashes.
     Flag(String),
 }
 
@@ -26,45 +26,45 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A configuration that the hub will not start with.
+/// Why a configuration was rejected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error message.
         why: String,
     },
     /// The file is not TOML.
     NotToml {
-        /// Where.
+        /// The file and line of the error.
         origin: Origin,
-        /// What the parser says.
+        /// The parser's error message.
         why: String,
     },
-    /// There is no such key.
+    /// No key has this name.
     UnknownKey {
-        /// What was written.
+        /// The unknown name.
         key: String,
-        /// Where.
+        /// Where it was set.
         origin: Origin,
-        /// A key that was probably meant.
+        /// The key with the most similar name, if one is similar enough to suggest.
         nearest: Option<&'static str>,
     },
-    /// The value is not one of those that are allowed.
-    Refused {
+    /// The key does not take this value.
+    InvalidValue {
         /// The key.
         key: &'static str,
-        /// The value, as it was written.
+        /// The value as it was written.
         value: String,
-        /// Where.
+        /// Where it was set.
         origin: Origin,
-        /// What would do.
-        allowed: String,
+        /// The values that the key takes, in words.
+        expected: String,
     },
-    /// Each value is allowed, but not together; the sentence names the keys and where they were set.
+    /// Each value is valid, but not together with the others. The sentence names the keys and where they were set.
     Conflict(String),
 }
 
@@ -72,15 +72,17 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { path, why } => {
-                write!(f, "the configuration file {} cannot be read: {why}", path.display())
+                write!(f, "cannot read the configuration file {}: {why}", path.display())
             }
-            Self::NotToml { origin, why } => write!(f, "{origin}: this is not TOML: {why}"),
+            Self::NotToml { origin, why } => write!(f, "invalid TOML ({origin}): {why}"),
             Self::UnknownKey { key, origin, nearest } => {
-                write!(f, "unknown key {key} ({origin})")?;
-                nearest.map_or(Ok(()), |nearest| write!(f, ": did you mean {nearest}?"))
+                write!(f, "unknown key `{key}` ({origin})")?;
+                nearest.map_or(Ok(()), |nearest| write!(f, ": did you mean `{nearest}`?"))
             }
-            Self::Refused { key, value, origin, allowed } => {
-                write!(f, "{key} = {value} ({origin}) is not possible: allowed is {allowed}")
+            // The origin is part of every message: with three sources, the value that the operator sees in one of them
+            // is often not the one in force.
+            Self::InvalidValue { key, value, origin, expected } => {
+                write!(f, "invalid `{key}` = {value} ({origin}): expected {expected}")
             }
             Self::Conflict(sentence) => f.write_str(sentence),
         }

@@ -1,35 +1,36 @@
-//! The kinds of value that a key can have: how each is read, bounded, described and shown.
+//! The kinds of value that a key can take: how each is parsed, checked, described in errors and printed.
 
 use super::draft::Draft;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-/// A value as it was written, before a key has looked at it.
+/// A value as it was written, before its key has parsed it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Raw {
-    /// From an environment variable or a flag, where everything is text.
-    Word(String),
-    /// Text in a file.
+    /// From an environment variable or a flag: text that stands for a value of any type.
+    Untyped(String),
+    /// A string in a file.
     Text(String),
-    /// A whole number in a file.
+    /// An integer in a file.
     Integer(u64),
-    /// A list of texts in a file.
+    /// A list of strings in a file.
     List(Vec<String>),
-    /// Something in a file that no key takes.
+    /// A value in a file of a type that no key takes, as it is shown in the error.
     Other(String),
 }
 
 impl Raw {
     fn text(&self) -> Option<&str> {
         match self {
-            Self::Word(text) | Self::Text(text) => Some(text),
+            Self::Untyped(text) | Self::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    fn whole(&self) -> Option<u64> {
+    fn integer(&self) -> Option<u64> {
         match self {
             Self::Integer(number) => Some(*number),
-            Self::Word(text) => digits(text),
+            // A quoted number in a file is a type error, as TOML users expect; only untyped text is converted.
+            Self::Untyped(text) => digits(text),
             _ => None,
         }
     }
@@ -37,7 +38,7 @@ impl Raw {
     fn list(&self) -> Option<Vec<String>> {
         match self {
             Self::List(items) => Some(items.clone()),
-            Self::Word(text) => {
+            Self::Untyped(text) => {
                 Some(text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
             }
             _ => None,
@@ -48,7 +49,7 @@ impl Raw {
 impl fmt::Display for Raw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Word(text) | Self::Text(text) => write!(f, "{text:?}"),
+            Self::Untyped(text) | Self::Text(text) => write!(f, "{text:?}"),
             Self::Integer(number) => number.fmt(f),
             Self::List(items) => write!(f, "{items:?}"),
             Self::Other(shown) => f.write_str(shown),
@@ -56,50 +57,51 @@ impl fmt::Display for Raw {
     }
 }
 
-/// Where a value goes, and comes from when it is shown.
+/// Points to the field of a draft that holds a key's value, to write it and to print it.
 type Slot<T> = fn(&mut Draft) -> &mut T;
 
-/// What a key takes.
+/// The type of a key's value, with its bounds and its field in the draft.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     /// `ADDRESS:PORT`.
     Address(Slot<SocketAddr>),
-    /// The same, or empty text for none.
+    /// `ADDRESS:PORT`, or an empty string for none.
     OptionalAddress(Slot<Option<SocketAddr>>),
     /// A path.
     Path(Slot<PathBuf>),
-    /// A path that has no default.
+    /// A path without a default.
     OptionalPath(Slot<Option<PathBuf>>),
-    /// A whole number within bounds.
+    /// An integer from the first number to the second.
     Count(u64, u64, Slot<u64>),
-    /// Bytes within bounds.
+    /// A number of bytes from the first number to the second.
     Bytes(u64, u64, Slot<u64>),
-    /// Time within bounds.
+    /// A duration from the first to the second.
     Duration(Duration, Duration, Slot<Duration>),
-    /// One of these words.
+    /// One of these words; the field holds its index.
     Choice(&'static [&'static str], Slot<usize>),
-    /// Text that the check accepts, and what that is in words.
+    /// A string that the function accepts, and a description of such strings.
     Text(fn(&str) -> bool, &'static str, Slot<String>),
-    /// A list of texts, each of which the check accepts, and what that is in words.
+    /// A list of strings that the function accepts one by one, and a description of such strings.
     List(fn(&str) -> bool, &'static str, Slot<Vec<String>>),
 }
 
 impl Kind {
-    /// Puts the value in its place, or says with `None` that it is not allowed.
+    /// Parses the value and writes it to the draft; `None` if the key does not take it.
     pub(super) fn set(self, raw: &Raw, draft: &mut Draft) -> Option<()> {
         match self {
             Self::Address(slot) => *slot(draft) = raw.text()?.parse().ok()?,
             Self::OptionalAddress(slot) => {
+                // A later source can only override a value, not remove it, so the empty string has to mean "none".
                 let text = raw.text()?;
                 *slot(draft) = if text.is_empty() { None } else { Some(text.parse().ok()?) };
             }
             Self::Path(slot) => *slot(draft) = path(raw)?,
             Self::OptionalPath(slot) => *slot(draft) = Some(path(raw)?),
             Self::Count(min, max, slot) => {
-                *slot(draft) = raw.whole().filter(|count| (min..=max).contains(count))?;
+                *slot(draft) = raw.integer().filter(|count| (min..=max).contains(count))?;
             }
             Self::Bytes(min, max, slot) => {
-                let bytes = raw.whole().or_else(|| raw.text().and_then(parse_bytes));
+                let bytes = raw.integer().or_else(|| raw.text().and_then(parse_bytes));
                 *slot(draft) = bytes.filter(|bytes| (min..=max).contains(bytes))?;
             }
             Self::Duration(min, max, slot) => {
@@ -117,18 +119,20 @@ impl Kind {
         Some(())
     }
 
-    /// What is allowed, to stand after "allowed is".
-    pub(super) fn allowed(self) -> String {
+    /// The values that the key takes, in words that complete "expected ...".
+    pub(super) fn expected(self) -> String {
         match self {
-            Self::Address(_) => "an IP address with a port, as \"0.0.0.0:9243\" or \"[::]:9243\"".to_owned(),
-            Self::OptionalAddress(_) => "an IP address with a port, as \"127.0.0.1:9244\", or \"\" for none".to_owned(),
-            Self::Path(_) | Self::OptionalPath(_) => "a path".to_owned(),
-            Self::Count(min, max, _) => format!("a whole number from {min} to {max}"),
+            Self::Address(_) => "an IP address and port such as \"0.0.0.0:9243\" or \"[::]:9243\"".to_owned(),
+            Self::OptionalAddress(_) => {
+                "an IP address and port such as \"127.0.0.1:9244\", or \"\" for none".to_owned()
+            }
+            Self::Path(_) | Self::OptionalPath(_) => "a path that is not empty".to_owned(),
+            Self::Count(min, max, _) => format!("an integer from {min} to {max}"),
             Self::Bytes(min, max, _) => {
-                format!("a size from {} to {}, as 65536 or \"64KiB\"", show_bytes(min), show_bytes(max))
+                format!("a size from {} to {} such as 65536 or \"64KiB\"", show_bytes(min), show_bytes(max))
             }
             Self::Duration(min, max, _) => format!(
-                "a duration from {} to {}, as \"250ms\", \"20s\" or \"5m\"",
+                "a duration from {} to {} such as \"250ms\", \"20s\" or \"5m\"",
                 show_duration(min),
                 show_duration(max)
             ),
@@ -140,7 +144,7 @@ impl Kind {
         }
     }
 
-    /// The value in a draft as it would stand in a file; `None` where it has none.
+    /// The draft's value in TOML; `None` if the key is not set.
     pub(super) fn show(self, draft: &mut Draft) -> Option<String> {
         Some(match self {
             Self::Address(slot) => quoted(slot(draft)),
@@ -165,19 +169,20 @@ fn path(raw: &Raw) -> Option<PathBuf> {
     raw.text().filter(|text| !text.is_empty()).map(PathBuf::from)
 }
 
-/// A number of digits alone: no sign, no blank.
+/// Parses ASCII digits only: `str::parse` would also take a leading `+`.
 fn digits(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
+// Largest unit first: `show_unit` takes the first that divides the value.
 const TIMES: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 const SIZES: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-/// Splits `20s` into the number and the unit's worth.
+/// Multiplies the number of `20s` with the value of its unit; `None` if the unit is unknown or the product overflows.
 fn parse_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
-    let (_, worth) = units.iter().find(|(name, _)| *name == &text[end..])?;
-    digits(&text[..end])?.checked_mul(*worth)
+    let (_, factor) = units.iter().find(|(name, _)| *name == &text[end..])?;
+    digits(&text[..end])?.checked_mul(*factor)
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
@@ -188,13 +193,13 @@ fn parse_bytes(text: &str) -> Option<u64> {
     digits(text).or_else(|| parse_unit(text, &SIZES))
 }
 
-/// The largest unit that divides it; zero has the unit that reads best.
+/// Prints a value in the largest unit that divides it; `None` for zero, for which the caller picks a unit.
 fn show_unit(value: u64, units: &[(&str, u64)]) -> Option<String> {
-    let (name, worth) = units.iter().find(|(_, worth)| value != 0 && value.is_multiple_of(*worth))?;
-    Some(format!("{}{name}", value / worth))
+    let (name, factor) = units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor))?;
+    Some(format!("{}{name}", value / factor))
 }
 
-/// A duration as the configuration writes it.
+/// Prints a duration in the form that the configuration takes.
 pub(super) fn show_duration(time: Duration) -> String {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     show_unit(millis, &TIMES).unwrap_or_else(|| "0s".to_owned())
@@ -209,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_need_a_unit_and_nothing_else() {
+    fn a_duration_is_digits_and_a_unit() {
         let check = |text: &str, expected: Option<u64>| {
             assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text:?}");
         };
@@ -238,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_binary() {
+    fn size_units_are_powers_of_1024() {
         let check = |text: &str, expected: Option<u64>| assert_eq!(parse_bytes(text), expected, "{text:?}");
         check("65536", Some(65_536));
         check("64KiB", Some(65_536));
@@ -250,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_read_again_as_the_same() {
+    fn a_printed_value_parses_to_the_same_value() {
         for millis in [1, 250, 1_000, 1_500, 60_000, 90_000, 3_600_000] {
             let time = Duration::from_millis(millis);
             assert_eq!(parse_duration(&show_duration(time)), Some(time));

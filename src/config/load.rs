@@ -1,4 +1,4 @@
-//! The sources laid over each other, and the checks that look at several keys.
+//! Merges the sources into a configuration and checks keys that depend on each other.
 
 use super::{
     draft::Draft,
@@ -11,10 +11,10 @@ use crate::limits;
 use std::collections::HashMap;
 
 impl Config {
-    /// Lays the environment over the file and the flags over both.
+    /// Loads the file, then the environment, then the flags. A later source overrides an earlier one.
     ///
     /// # Errors
-    /// The first thing that is wrong: its key, its value, where it was set and what is allowed.
+    /// The first mistake found: its key, its value, where it was set and what was expected.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut settings = sources.file.as_deref().map_or(Ok(Vec::new()), source::from_file)?;
         settings.extend(source::from_environment(&sources.environment)?);
@@ -22,7 +22,7 @@ impl Config {
         Self::from_settings(&settings)
     }
 
-    /// The text of a file that has every key at its default, with what it is for: `docs/gatecast.example.toml`.
+    /// The text of `docs/gatecast.example.toml`: every key with its default and a description.
     pub fn example() -> String {
         example::example()
     }
@@ -30,21 +30,24 @@ impl Config {
     pub(super) fn from_settings(settings: &[Setting]) -> Result<Self, ConfigError> {
         let mut draft = Draft::new();
         let mut origins = HashMap::new();
+        // Every setting is parsed, also one that a later source overrides: a mistake in the file does not stay hidden
+        // until somebody removes the flag.
         for Setting { key, raw, origin } in settings {
-            key.kind.set(raw, &mut draft).ok_or_else(|| ConfigError::Refused {
+            key.kind.set(raw, &mut draft).ok_or_else(|| ConfigError::InvalidValue {
                 key: key.name,
                 value: raw.to_string(),
                 origin: origin.clone(),
-                allowed: key.kind.allowed(),
+                expected: key.kind.expected(),
             })?;
             origins.insert(key.name, origin);
         }
         let origin = |key| origins.get(key).map_or(&Origin::Default, |origin| *origin);
-        let certificate = |problem| {
+        let tls_conflict = |problem| {
+            // The conflict is between up to three keys; the first one that was set is the most useful place to name.
             let place = ["tls.cert", "tls.key", "tls.mode"].map(origin).into_iter().find(|it| **it != Origin::Default);
             ConfigError::Conflict(format!("{problem} ({})", place.unwrap_or(&Origin::Default)))
         };
-        let config = draft.finish().map_err(certificate)?;
+        let config = draft.finish().map_err(tls_conflict)?;
         config.check_heartbeat(origin)?;
         config.check_addresses(origin)?;
         config.check_watchdog(origin)?;
@@ -56,7 +59,7 @@ impl Config {
             return Ok(());
         }
         Err(ConfigError::Conflict(format!(
-            "heartbeat.timeout = {:?} ({}) must be longer than heartbeat.interval = {:?} ({})",
+            "invalid `heartbeat.timeout` = {:?} ({}): expected a duration longer than `heartbeat.interval` = {:?} ({})",
             kind::show_duration(self.heartbeat_timeout),
             origin("heartbeat.timeout"),
             kind::show_duration(self.heartbeat_interval),
@@ -64,29 +67,33 @@ impl Config {
         )))
     }
 
-    /// An idle core turns every 280 ms: with less than this, healthy ones would be aborted.
+    /// An idle core runs its loop only every 280 ms, so that a shorter limit would abort healthy processes.
     fn check_watchdog<'a>(&self, origin: impl Fn(&'static str) -> &'a Origin) -> Result<(), ConfigError> {
         let abort_after = self.watchdog_abort_after;
         if abort_after.is_zero() || abort_after >= limits::ABORT_AFTER_MIN {
             return Ok(());
         }
         Err(ConfigError::Conflict(format!(
-            "watchdog.abort_after = {:?} ({}) is too short: it is at least {:?}, or \"0s\" to switch it off",
+            "invalid `watchdog.abort_after` = {:?} ({}): expected {:?} or more, or \"0s\" to disable the watchdog",
             kind::show_duration(abort_after),
             origin("watchdog.abort_after"),
             kind::show_duration(limits::ABORT_AFTER_MIN),
         )))
     }
 
-    /// Two sockets on one address would be refused as taken by another program, which is not true.
+    /// Rejects two listeners on one address here, where the message can name both keys. Binding the second would fail as if
+    /// another program had the port.
     fn check_addresses<'a>(&self, origin: impl Fn(&'static str) -> &'a Origin) -> Result<(), ConfigError> {
         let (listen, Some(admin)) = (self.listen, self.admin_listen) else { return Ok(()) };
+        // An unspecified address covers every other of the same port. Port 0 takes a free port each time, so two of them
+        // never clash.
         let any_ip = listen.ip().is_unspecified() || admin.ip().is_unspecified();
         if listen.port() != admin.port() || listen.port() == 0 || !(any_ip || listen.ip() == admin.ip()) {
             return Ok(());
         }
         Err(ConfigError::Conflict(format!(
-            "admin.listen = \"{admin}\" ({}) meets listen = \"{listen}\" ({}): give it another port, or leave it out",
+            "invalid `admin.listen` = \"{admin}\" ({}): expected an address that does not overlap `listen` = \"{listen}\" \
+             ({}): choose another port, or leave it out",
             origin("admin.listen"),
             origin("listen"),
         )))

@@ -1,4 +1,4 @@
-//! Every setting as a checked value, with its default.
+//! The checked configuration of a hub, with its defaults.
 
 use crate::limits;
 use std::{
@@ -7,75 +7,75 @@ use std::{
     time::Duration,
 };
 
-/// Where the certificate comes from.
+/// Where the TLS certificate comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tls {
     /// PEM files: the certificate chain and its key.
     Files {
-        /// The chain, leaf first.
+        /// The certificate chain, leaf first.
         cert: PathBuf,
         /// The private key.
         key: PathBuf,
     },
-    /// Made by the hub and kept in its data directory.
+    /// A self-signed certificate that the hub creates in its data directory.
     SelfSigned,
-    /// None: for a hub behind a proxy that terminates TLS.
+    /// No TLS, for a hub behind a proxy that terminates it.
     Off,
 }
 
-/// The form of the log on standard error.
+/// The format of the log on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Lines of text for people to read.
     Text,
 }
 
-/// Everything that can be set, checked.
+/// The configuration of a hub. Each value is within the bounds that [`Config::load`] checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where gateways connect, and the platform too where `admin_listen` is not set. Port 0 takes a free one.
+    /// The address that gateways connect to, and the platform too unless `admin_listen` is set. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// An address of its own for the platform's calls; gateways are not served there.
+    /// A separate address for the platform's calls; gateways cannot connect there.
     pub admin_listen: Option<SocketAddr>,
-    /// Where the store, the admin token and a self-made certificate are kept.
+    /// The directory of the store, the admin token and a self-signed certificate.
     pub data: PathBuf,
-    /// Shards, each on a core; `None` is all cores that the process may run on.
+    /// Number of shards, each on its own core; `None` means one for each core that the process may use.
     pub cores: Option<u16>,
-    /// The certificate.
+    /// The source of the TLS certificate.
     pub tls: Tls,
-    /// [`limits::CONNECTIONS_MAX`].
+    /// Gateway connections allowed at the same time; see [`limits::CONNECTIONS_MAX`].
     pub connections_max: usize,
-    /// Connections of one gateway; 0 sets no bound beside the one above.
+    /// Connections allowed for one gateway; 0 means that only `connections_max` applies.
     pub connections_per_gateway_max: usize,
-    /// [`limits::RATE_PER_MINUTE`]; 0 switches the limit off.
+    /// Connection attempts allowed for one address in a minute; 0 disables the limit. See [`limits::RATE_PER_MINUTE`].
     pub rate_per_minute: u32,
-    /// [`limits::HANDSHAKE_DEADLINE`].
+    /// Time for the TLS handshake and the first request head; see [`limits::HANDSHAKE_DEADLINE`].
     pub handshake_deadline: Duration,
-    /// [`limits::HEARTBEAT_INTERVAL`].
+    /// Time between two pings on a connection; see [`limits::HEARTBEAT_INTERVAL`].
     pub heartbeat_interval: Duration,
-    /// [`limits::HEARTBEAT_TIMEOUT`].
+    /// Time without a byte from a gateway after which its connection is closed; see [`limits::HEARTBEAT_TIMEOUT`].
     pub heartbeat_timeout: Duration,
-    /// How much longer a peer may be silent whose kernel still acknowledges (contract section 1).
+    /// Time added to `heartbeat_timeout` while the peer's kernel still acknowledges our bytes (contract section 1).
     pub heartbeat_busy_grace: Duration,
-    /// [`limits::OUTBOX_BYTES_MAX`].
+    /// Bytes that may wait for one slow connection; see [`limits::OUTBOX_BYTES_MAX`].
     pub outbox_bytes_max: usize,
-    /// [`limits::WRITE_DEADLINE`].
+    /// Time without progress after which a blocked connection is closed; see [`limits::WRITE_DEADLINE`].
     pub write_deadline: Duration,
-    /// [`limits::INBOUND_MESSAGE_BYTES_MAX`].
+    /// Size of the largest message that a gateway may send; see [`limits::INBOUND_MESSAGE_BYTES_MAX`].
     pub inbound_message_bytes_max: usize,
-    /// [`limits::PUBLISH_TIMEOUT`].
+    /// Time after which a publisher gets its answer in any case; see [`limits::PUBLISH_TIMEOUT`].
     pub publish_timeout: Duration,
-    /// [`limits::DRAIN_WINDOW`].
+    /// Time over which a shutdown spreads its closes; see [`limits::DRAIN_WINDOW`].
     pub drain_window: Duration,
-    /// [`limits::ABORT_AFTER`]; zero switches it off.
+    /// Time after which a stuck core aborts the process; zero disables this. See [`limits::ABORT_AFTER`].
     pub watchdog_abort_after: Duration,
-    /// Origins that a browser may connect from; gateways send none.
+    /// Values of the `Origin` header that may connect. Browsers send this header; gateways do not.
     pub origins: Vec<String>,
-    /// The form of the log.
+    /// The format of the log.
     pub log_format: LogFormat,
-    /// Which lines are logged, as `tracing` directives.
+    /// Which lines are logged, as directives of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
 }
 
@@ -108,8 +108,9 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How somebody on this machine reaches a hub that is bound to `addr`: `https://127.0.0.1:9243`.
+    /// The URL by which a client on this machine reaches a hub bound to `addr`, such as `https://127.0.0.1:9243`.
     pub fn url(&self, addr: SocketAddr) -> String {
+        // An unspecified address can be bound but is not one to connect to everywhere; loopback always reaches it.
         let ip = match addr.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

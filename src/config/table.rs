@@ -1,4 +1,4 @@
-//! Every key: its name, what it takes, where the value goes and what it is for.
+//! The table of keys: name, type and bounds of the value, its field in the draft, and its description.
 
 use super::{
     draft::{LOG_FORMATS, TLS_MODES},
@@ -7,23 +7,23 @@ use super::{
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
-/// One thing that can be set.
+/// One key of the configuration.
 pub(super) struct Key {
-    /// Its dotted name: section and key.
+    /// The dotted name: section and key.
     pub name: &'static str,
-    /// What it takes and where it goes.
+    /// The type and bounds of the value, and its field in the draft.
     pub kind: Kind,
-    /// Another name for it in files and flags.
-    pub also: Option<&'static str>,
-    /// An environment variable of the platform that came before, and the unit that its bare number means.
+    /// A second name of the key.
+    pub alias: Option<&'static str>,
+    /// An environment variable of the older platform, and the unit of a number without one.
     pub legacy: Option<(&'static str, &'static str)>,
-    /// What it is for; one line each in the example.
+    /// The description, as lines of the example file.
     pub help: &'static [&'static str],
 }
 
 impl Key {
     const fn new(name: &'static str, kind: Kind, help: &'static [&'static str]) -> Self {
-        Self { name, kind, also: None, legacy: None, help }
+        Self { name, kind, alias: None, legacy: None, help }
     }
 
     const fn legacy(mut self, variable: &'static str, unit: &'static str) -> Self {
@@ -31,36 +31,39 @@ impl Key {
         self
     }
 
-    const fn also(mut self, name: &'static str) -> Self {
-        self.also = Some(name);
+    const fn alias(mut self, name: &'static str) -> Self {
+        self.alias = Some(name);
         self
     }
 
-    /// The environment variable that sets it.
+    /// The name of the environment variable that sets this key.
     pub(super) fn variable(&self) -> String {
         variable(self.name)
     }
 
-    /// The key that this environment variable sets.
+    /// Finds the key that this environment variable sets.
     pub(super) fn find_variable(name: &str) -> Option<&'static Key> {
-        KEYS.iter().find(|key| key.variable() == name || key.also.is_some_and(|also| variable(also) == name))
+        KEYS.iter().find(|key| key.variable() == name || key.alias.is_some_and(|alias| variable(alias) == name))
     }
 
-    /// The key of that name.
+    /// Finds the key with this name.
     pub(super) fn find(name: &str) -> Option<&'static Key> {
-        KEYS.iter().find(|key| key.name == name || key.also == Some(name))
+        KEYS.iter().find(|key| key.name == name || key.alias == Some(name))
     }
 
-    /// The key whose name looks most like it, if any does.
+    /// Finds the key with the most similar name, if one is similar enough to suggest.
     pub(super) fn nearest(name: &str) -> Option<&'static str> {
         let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
-        let likeness = |key: &Key| {
+        // A key is often remembered without its section, or looked for in the wrong one. So its last part is compared too,
+        // with a small penalty when the section differs, which lets the right section win a tie.
+        let similarity = |key: &Key| {
             strsim::jaro_winkler(name, key.name)
                 .max(strsim::jaro_winkler(name, last(key.name)))
                 .max(name.rsplit_once('.').map_or(0.0, |(_, end)| strsim::jaro_winkler(end, last(key.name)) - 0.05))
         };
-        let best = KEYS.iter().map(|key| (likeness(key), key.name)).max_by(|a, b| a.0.total_cmp(&b.0));
-        best.filter(|(likeness, _)| *likeness > 0.8).map(|(_, name)| name)
+        let best = KEYS.iter().map(|key| (similarity(key), key.name)).max_by(|a, b| a.0.total_cmp(&b.0));
+        // Below this a suggestion misleads more often than it helps.
+        best.filter(|(similarity, _)| *similarity > 0.8).map(|(_, name)| name)
     }
 }
 
@@ -77,22 +80,22 @@ const DAY: Duration = Duration::from_secs(86_400);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// In the order of the example file: keys of one section stand together.
+/// All keys in the order of the example file. Keys of one section must stand together.
 pub(super) static KEYS: &[Key] = &[
     Key::new(
         "listen",
         Kind::Address(|draft| &mut draft.config.listen),
-        &["Where gateways connect, and the platform too unless admin.listen is set. Port 0 takes a free one."],
+        &["Address that gateways connect to, and the platform too unless admin.listen is set. Port 0 takes a free port."],
     ),
     Key::new(
         "data",
         Kind::Path(|draft| &mut draft.config.data),
-        &["The directory of the store, the admin token and a certificate that the hub made itself."],
+        &["Directory of the store, the admin token and the self-signed certificate."],
     ),
     Key::new(
         "cores",
         Kind::Count(0, 1_024, |draft| &mut draft.cores),
-        &["Shards, each on a core of its own; 0 takes all cores that the process may run on."],
+        &["Number of shards, each on its own core; 0 uses all cores that the process may run on."],
     ),
     Key::new(
         "origins",
@@ -102,120 +105,121 @@ pub(super) static KEYS: &[Key] = &[
             |draft| &mut draft.config.origins,
         ),
         &[
-            "Origins that a WebSocket may be opened from, beside the hub's own (the request's Host). Browsers send one; gateways do not.",
-            "In an environment variable: separated by commas.",
+            "Origins from which a browser may connect, besides the hub's own (the request's Host). Gateways send no Origin, or that of the hub.",
+            "In an environment variable or a flag, separate them with commas.",
         ],
     ),
     Key::new(
         "admin.listen",
         Kind::OptionalAddress(|draft| &mut draft.config.admin_listen),
-        &["An address of its own for the platform's calls; \"\" serves them where gateways connect."],
+        &["Separate address for the platform's calls; \"\" serves them at the address that gateways connect to."],
     ),
     Key::new(
         "tls.mode",
         Kind::Choice(TLS_MODES, |draft| &mut draft.tls_mode),
         &[
-            "\"auto\": the files below where they are set, else a certificate that the hub makes in its data directory.",
-            "\"self-signed\" or \"files\" ask for one of the two. \"off\" is for a hub behind a proxy that terminates TLS.",
+            "\"auto\" uses the files below if they are set, otherwise a certificate that the hub creates in its data directory.",
+            "\"files\" and \"self-signed\" select one of these. \"off\" is for a hub behind a proxy that terminates TLS.",
         ],
     )
-    .also("tls"),
+    .alias("tls"),
     Key::new(
         "tls.cert",
         Kind::OptionalPath(|draft| &mut draft.tls_cert),
-        &["PEM file with the certificate chain, leaf first. Read again on SIGHUP and when it changes."],
+        &["PEM file with the certificate chain, leaf first. Reloaded on SIGHUP and when it changes."],
     ),
     Key::new("tls.key", Kind::OptionalPath(|draft| &mut draft.tls_key), &["PEM file with the private key."]),
     Key::new(
         "limits.max_connections",
         Kind::Count(1, 10_000_000, |draft| &mut draft.connections_max),
-        &["Connections that gateways may hold; over it they are refused with 503."],
+        &["Most gateway connections at the same time; further ones are refused with 503."],
     )
     .legacy("WEBSOCKET_WS_MAX_CONNECTIONS", ""),
     Key::new(
         "limits.max_connections_per_gateway",
         Kind::Count(0, 10_000_000, |draft| &mut draft.connections_per_gateway_max),
-        &["Connections of one gateway; 0 sets no bound beside the one above."],
+        &["Most connections of one gateway; 0 sets no limit besides max_connections."],
     ),
     Key::new(
         "limits.rate_per_minute",
         Kind::Count(0, 1_000_000, |draft| &mut draft.rate_per_minute),
-        &["Connection attempts of one address in a minute; over it they are refused with 429. 0 switches it off."],
+        &["Most connection attempts of one address in a minute; further ones are refused with 429. 0 disables the limit."],
     )
     .legacy("WEBSOCKET_WS_RATE_LIMIT_PER_MINUTE", ""),
     Key::new(
         "limits.handshake_deadline",
         Kind::Duration(ms(10), ms(300_000), |draft| &mut draft.config.handshake_deadline),
-        &["TLS handshake and first request head together."],
+        &["Time for the TLS handshake and the first request head together."],
     ),
     Key::new(
         "limits.outbox_bytes",
         Kind::Bytes(16 * KIB, 1_024 * MIB, |draft| &mut draft.outbox_bytes_max),
         &[
-            "Bytes that wait for one slow connection above the event in flight; over it: closed with 1013.",
-            "Slow is a socket that has taken nothing for a second, or has been over this for five.",
+            "Most bytes that may wait for one slow connection, besides the event in flight; beyond it the close code is 1013.",
+            "A connection is slow if its socket has taken nothing for 1s, or if it has been over this limit for 5s.",
         ],
     ),
     Key::new(
         "limits.write_deadline",
         Kind::Duration(ms(10), HOUR, |draft| &mut draft.config.write_deadline),
-        &["A connection that has taken and acknowledged nothing for this long while bytes wait is closed with 1013."],
+        &["A connection is closed with 1013 if bytes wait and it has taken and acknowledged none for this long."],
     ),
     Key::new(
         "limits.inbound_message_bytes",
         Kind::Bytes(KIB, 64 * MIB, |draft| &mut draft.inbound_message_bytes_max),
-        &["The largest message that a gateway may send; over it: closed with 1009."],
+        &["Largest message that a gateway may send; a larger one closes the connection with 1009."],
     ),
     Key::new(
         "heartbeat.interval",
         Kind::Duration(ms(10), ms(30_000), |draft| &mut draft.config.heartbeat_interval),
-        &["How often each connection is pinged. Gateways hang up after 35s without a ping, so 30s is the most."],
+        &["Time between two pings on a connection. Gateways disconnect after 35s without a ping, so 30s is the maximum."],
     ),
     Key::new(
         "heartbeat.timeout",
         Kind::Duration(ms(20), DAY, |draft| &mut draft.config.heartbeat_timeout),
-        &["A connection that gave no sign of life for so long is closed. Longer than the interval."],
+        &["A connection is closed if nothing arrives from the gateway for this long. It must be longer than the interval."],
     )
     .legacy("WEBSOCKET_WS_CONNECTION_TIMEOUT", "s"),
     Key::new(
         "heartbeat.busy_grace",
         Kind::Duration(ms(0), HOUR, |draft| &mut draft.config.heartbeat_busy_grace),
-        &["How much longer a gateway may be silent while its kernel still acknowledges our bytes."],
+        &["Time added to the timeout while the gateway's kernel still acknowledges the bytes that the hub sends."],
     ),
     Key::new(
         "publish.timeout",
         Kind::Duration(ms(10), ms(60_000), |draft| &mut draft.config.publish_timeout),
-        &["A publisher has its answer within this; what is undecided then is counted as pending."],
+        &["A publisher is answered within this time; deliveries that are still undecided are counted as pending."],
     ),
     Key::new(
         "drain.window",
         Kind::Duration(ms(0), HOUR, |draft| &mut draft.config.drain_window),
-        &["Over how long a shutdown spreads its closes, so that a fleet does not come back in one wave."],
+        &["Time over which a shutdown spreads its closes, so that the gateways do not all reconnect at once."],
     ),
     Key::new(
         "watchdog.abort_after",
         Kind::Duration(ms(0), DAY, |draft| &mut draft.config.watchdog_abort_after),
         &[
-            "The process is aborted when a core has not turned for this long, so that it is started again. 0s switches it off,",
-            "and the least otherwise is 2s. Time in which the whole process was stopped does not count.",
+            "The process is aborted if a core is stuck for this long, so that the service manager can restart it: at least 2s,",
+            "or 0s to disable it. Time in which the whole process was stopped does not count.",
         ],
     ),
     Key::new(
         "log.format",
         Kind::Choice(LOG_FORMATS, |draft| &mut draft.log_format),
-        &["\"text\" for people or \"json\", one object a line; on standard error."],
+        &["Format of the log on standard error: \"text\", or \"json\" with one object per line."],
     ),
     Key::new(
         "log.filter",
-        Kind::Text(is_filter, "a level or tracing directives, as \"info\" or \"info,gatecast::shard=debug\"", |draft| {
+        Kind::Text(is_filter, "a level or directives such as \"info\" or \"info,gatecast::shard=debug\"", |draft| {
             &mut draft.config.log_filter
         }),
-        &["Which lines are logged: a level, or directives by module, as \"info,gatecast::shard=debug\"."],
+        &["Which lines are logged: a level, or directives by module such as \"info,gatecast::shard=debug\"."],
     ),
 ];
 
-/// RFC 6454 section 6.2: scheme, host, perhaps a port, and no more.
+/// Whether the text has the form of an origin (RFC 6454 section 6.2): scheme, host and optional port, without a path.
 fn is_origin(text: &str) -> bool {
+    // A trailing slash is refused too: browsers send none, so that such an entry would never match.
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     host.is_some_and(|host| {
         !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
@@ -223,5 +227,6 @@ fn is_origin(text: &str) -> bool {
 }
 
 fn is_filter(text: &str) -> bool {
+    // `EnvFilter` takes an empty text and then logs errors only, which nobody means by it.
     !text.trim().is_empty() && EnvFilter::try_new(text).is_ok()
 }

@@ -1,4 +1,4 @@
-//! What is taken, from where, and what is refused with which words.
+//! Claims about which values each source accepts, which source wins, and the messages for invalid values.
 
 use super::{example::example, table::KEYS, *};
 use crate::limits;
@@ -6,16 +6,16 @@ use std::{fs, path::Path, time::Duration};
 
 const FILE: &str = "gatecast.toml";
 
-/// The configuration of a file's text, variables and flags.
+/// Loads a configuration from a file's text, variables and flags.
 fn load(file: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let variables: Vec<_> = variables.iter().map(owned).collect();
-    let given = |(key, value): &(&str, &str)| Given {
+    let flag = |(key, value): &(&str, &str)| FlagSetting {
         flag: "--set".to_owned(),
         key: (*key).to_owned(),
         value: (*value).to_owned(),
     };
-    let flags: Vec<_> = flags.iter().map(given).collect();
+    let flags: Vec<_> = flags.iter().map(flag).collect();
     let mut settings = source::from_text(file, Path::new(FILE))?;
     settings.extend(source::from_environment(&variables)?);
     settings.extend(source::from_flags(&flags)?);
@@ -23,7 +23,7 @@ fn load(file: &str, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Resul
 }
 
 #[test]
-fn flags_win_over_the_environment_and_that_over_the_file() {
+fn flags_override_the_environment_and_the_environment_overrides_the_file() {
     let file = "[limits]\nmax_connections = 1";
     let legacy = ("WEBSOCKET_WS_MAX_CONNECTIONS", "2");
     let variable = ("GATECAST_LIMITS_MAX_CONNECTIONS", "3");
@@ -41,7 +41,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
-fn the_names_that_operators_have_set_work() {
+fn variables_of_the_older_platform_still_work() {
     let config = load(
         "",
         &[
@@ -58,7 +58,7 @@ fn the_names_that_operators_have_set_work() {
 }
 
 #[test]
-fn every_form_of_value_is_read() {
+fn every_kind_of_value_is_parsed() {
     let config = load(
         r#"
 listen = "[::]:1"
@@ -97,7 +97,7 @@ filter = "warn,gatecast=debug"
 }
 
 #[test]
-fn whole_numbers_are_read_in_every_notation_of_toml() {
+fn integers_are_parsed_in_every_notation_of_toml() {
     let check = |file: &str, expected| {
         assert_eq!(load(file, &[], &[]).expect(file).cores, Some(expected), "{file}");
     };
@@ -108,7 +108,7 @@ fn whole_numbers_are_read_in_every_notation_of_toml() {
 }
 
 #[test]
-fn tls_is_off_only_by_name() {
+fn tls_is_off_only_if_its_mode_says_so() {
     let check = |file, flags: &[_], expected| assert_eq!(load(file, &[], flags).expect("it is valid").tls, expected);
     let files = "[tls]\ncert = \"c\"\nkey = \"k\"";
     check("", &[], Tls::SelfSigned);
@@ -120,107 +120,112 @@ fn tls_is_off_only_by_name() {
 }
 
 #[test]
-fn nonsense_in_a_file_is_refused_with_key_value_place_and_remedy() {
+fn an_invalid_file_is_refused_with_key_value_line_and_what_was_expected() {
     let check = |file: &str, expected: &str| {
         assert_eq!(load(file, &[], &[]).expect_err(file).to_string(), expected);
     };
     check(
         "\n[limits]\nmax_connections = 0",
-        "limits.max_connections = 0 (gatecast.toml:3) is not possible: allowed is a whole number from 1 to 10000000",
+        "invalid `limits.max_connections` = 0 (gatecast.toml:3): expected an integer from 1 to 10000000",
     );
     check(
         "[limits]\nmax_connections = \"many\"",
-        "limits.max_connections = \"many\" (gatecast.toml:2) is not possible: allowed is a whole number from 1 to 10000000",
+        "invalid `limits.max_connections` = \"many\" (gatecast.toml:2): expected an integer from 1 to 10000000",
     );
     check(
         "[limits]\nmax_connections = \"1000\"",
-        "limits.max_connections = \"1000\" (gatecast.toml:2) is not possible: allowed is a whole number from 1 to 10000000",
+        "invalid `limits.max_connections` = \"1000\" (gatecast.toml:2): expected an integer from 1 to 10000000",
     );
-    check("cores = -1", "cores = -1 (gatecast.toml:1) is not possible: allowed is a whole number from 0 to 1024");
-    check("cores = 1.5", "cores = 1.5 (gatecast.toml:1) is not possible: allowed is a whole number from 0 to 1024");
+    check("cores = -1", "invalid `cores` = -1 (gatecast.toml:1): expected an integer from 0 to 1024");
+    check("cores = 1.5", "invalid `cores` = 1.5 (gatecast.toml:1): expected an integer from 0 to 1024");
     check(
         "[heartbeat]\ninterval = 20",
-        "heartbeat.interval = 20 (gatecast.toml:2) is not possible: \
-         allowed is a duration from 10ms to 30s, as \"250ms\", \"20s\" or \"5m\"",
+        "invalid `heartbeat.interval` = 20 (gatecast.toml:2): \
+         expected a duration from 10ms to 30s such as \"250ms\", \"20s\" or \"5m\"",
     );
     check(
         "listen = \"9243\"",
-        "listen = \"9243\" (gatecast.toml:1) is not possible: \
-         allowed is an IP address with a port, as \"0.0.0.0:9243\" or \"[::]:9243\"",
+        "invalid `listen` = \"9243\" (gatecast.toml:1): \
+         expected an IP address and port such as \"0.0.0.0:9243\" or \"[::]:9243\"",
     );
-    check(
-        "[log]\nformat = \"xml\"",
-        "log.format = \"xml\" (gatecast.toml:2) is not possible: allowed is \"text\" or \"json\"",
-    );
+    check("[log]\nformat = \"xml\"", "invalid `log.format` = \"xml\" (gatecast.toml:2): expected \"text\" or \"json\"");
     check(
         "[limits]\nmax_conections = 5",
-        "unknown key limits.max_conections (gatecast.toml:2): did you mean limits.max_connections?",
+        "unknown key `limits.max_conections` (gatecast.toml:2): did you mean `limits.max_connections`?",
     );
-    check("max_connections = 5", "unknown key max_connections (gatecast.toml:1): did you mean limits.max_connections?");
-    check("[zzz]\nq = 1", "unknown key zzz (gatecast.toml:1)");
+    check(
+        "max_connections = 5",
+        "unknown key `max_connections` (gatecast.toml:1): did you mean `limits.max_connections`?",
+    );
+    check("[zzz]\nq = 1", "unknown key `zzz` (gatecast.toml:1)");
     check(
         "[heartbeat]\ntimeout = \"20s\"",
-        "heartbeat.timeout = \"20s\" (gatecast.toml:2) must be longer than heartbeat.interval = \"20s\" (the default)",
+        "invalid `heartbeat.timeout` = \"20s\" (gatecast.toml:2): \
+         expected a duration longer than `heartbeat.interval` = \"20s\" (the default)",
     );
     check(
         "[watchdog]\nabort_after = \"500ms\"",
-        "watchdog.abort_after = \"500ms\" (gatecast.toml:2) is too short: it is at least \"2s\", or \"0s\" to switch it off",
+        "invalid `watchdog.abort_after` = \"500ms\" (gatecast.toml:2): \
+         expected \"2s\" or more, or \"0s\" to disable the watchdog",
     );
     for (listen, admin) in [("127.0.0.1:9", "127.0.0.1:9"), ("0.0.0.0:9", "127.0.0.1:9"), ("127.0.0.1:9", "0.0.0.0:9")]
     {
         check(
             &format!("listen = \"{listen}\"\n[admin]\nlisten = \"{admin}\""),
             &format!(
-                "admin.listen = \"{admin}\" (gatecast.toml:3) meets listen = \"{listen}\" (gatecast.toml:1): \
-                 give it another port, or leave it out"
+                "invalid `admin.listen` = \"{admin}\" (gatecast.toml:3): expected an address that does not overlap \
+                 `listen` = \"{listen}\" (gatecast.toml:1): choose another port, or leave it out"
             ),
         );
     }
-    check("[tls]\ncert = \"c\"", "tls.cert is set but tls.key is not: set both, or neither (gatecast.toml:2)");
-    check("[tls]\nmode = \"files\"", "tls.mode is \"files\" but tls.cert and tls.key are not set (gatecast.toml:2)");
+    check("[tls]\ncert = \"c\"", "missing `tls.key`: set both `tls.cert` and `tls.key`, or neither (gatecast.toml:2)");
+    check(
+        "[tls]\nmode = \"files\"",
+        "missing `tls.cert` and `tls.key`: `tls.mode` = \"files\" needs both (gatecast.toml:2)",
+    );
     assert!(matches!(load("listen = ", &[], &[]), Err(ConfigError::NotToml { .. })));
     assert!(matches!(load("cores = 1\ncores = 2", &[], &[]), Err(ConfigError::NotToml { .. })));
 }
 
 #[test]
-fn nonsense_in_the_environment_and_in_flags_names_the_variable_or_the_flag() {
+fn an_invalid_variable_or_flag_is_named() {
     let check = |variables: &[_], flags: &[_], expected: &str| {
         assert_eq!(load("", variables, flags).expect_err(expected).to_string(), expected);
     };
     check(
         &[("GATECAST_CORES", "two")],
         &[],
-        "cores = \"two\" (environment variable GATECAST_CORES) is not possible: allowed is a whole number from 0 to 1024",
+        "invalid `cores` = \"two\" (environment variable GATECAST_CORES): expected an integer from 0 to 1024",
     );
     check(
         &[("GATECAST_HEARTBEAT_TIMEUOT", "1s")],
         &[],
-        "unknown key heartbeat.timeuot (environment variable GATECAST_HEARTBEAT_TIMEUOT): \
-         did you mean heartbeat.timeout?",
+        "unknown key `heartbeat.timeuot` (environment variable GATECAST_HEARTBEAT_TIMEUOT): \
+         did you mean `heartbeat.timeout`?",
     );
     check(
         &[("WEBSOCKET_WS_CONNECTION_TIMEOUT", "15")],
         &[],
-        "heartbeat.timeout = \"15s\" (environment variable WEBSOCKET_WS_CONNECTION_TIMEOUT) \
-         must be longer than heartbeat.interval = \"20s\" (the default)",
+        "invalid `heartbeat.timeout` = \"15s\" (environment variable WEBSOCKET_WS_CONNECTION_TIMEOUT): \
+         expected a duration longer than `heartbeat.interval` = \"20s\" (the default)",
     );
     check(
         &[],
         &[("limits.rate_per_minute", "-1")],
-        "limits.rate_per_minute = \"-1\" (flag --set) is not possible: allowed is a whole number from 0 to 1000000",
+        "invalid `limits.rate_per_minute` = \"-1\" (flag --set): expected an integer from 0 to 1000000",
     );
     check(
         &[],
         &[("origins", "[\"https://console.example.com\"]")],
-        "origins = \"[\\\"https://console.example.com\\\"]\" (flag --set) is not possible: allowed is a list of origins, each http:// or \
+        "invalid `origins` = \"[\\\"https://console.example.com\\\"]\" (flag --set): expected a list of origins, each http:// or \
          https:// with a host, perhaps a port, and no path, as \"https://console.example.com\"; \
          separated by commas in a flag or a variable, as [\"…\", \"…\"] in a file",
     );
-    check(&[], &[("drain.windw", "1s")], "unknown key drain.windw (flag --set): did you mean drain.window?");
+    check(&[], &[("drain.windw", "1s")], "unknown key `drain.windw` (flag --set): did you mean `drain.window`?");
 }
 
 #[test]
-fn variables_of_others_are_passed_over() {
+fn variables_of_other_programs_are_ignored() {
     let others = [
         ("PATH", "/bin"),
         ("GATECAST_ADMIN_TOKEN", "secret"),
@@ -233,10 +238,10 @@ fn variables_of_others_are_passed_over() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let sources = Sources { file: Some("/nowhere/at/all.toml".into()), ..Sources::default() };
     let error = Config::load(&sources).expect_err("there is no such file").to_string();
-    assert!(error.starts_with("the configuration file /nowhere/at/all.toml cannot be read: "), "{error}");
+    assert!(error.starts_with("cannot read the configuration file /nowhere/at/all.toml: "), "{error}");
 }
 
 #[test]
@@ -264,7 +269,7 @@ fn the_example_file_has_every_key_at_its_default() {
 }
 
 #[test]
-fn an_address_that_is_everywhere_is_reached_on_this_machine() {
+fn the_url_of_an_unspecified_address_is_loopback() {
     let check = |addr: &str, tls, expected: &str| {
         let config = Config { tls, ..Config::default() };
         assert_eq!(config.url(addr.parse().expect("an address")), expected);

@@ -1,4 +1,4 @@
-//! Why a hub does not start, and how a running one failed: one sentence each, with the remedy where there is one.
+//! Errors of starting and running a hub. Each message is one sentence that says what is wrong and, if known, what to do.
 
 use crate::{
     limits::SHARDS_PER_CPU_MAX,
@@ -8,71 +8,71 @@ use crate::{
 };
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
-/// Why a hub did not start. Nothing is left running then.
+/// Why a hub did not start. Nothing of it keeps running.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StartError {
     /// The processors that this process may run on cannot be listed.
     Processors {
-        /// What the system says.
+        /// The system's error message.
         why: String,
     },
-    /// More cores are configured than make sense on this machine.
+    /// More shards are configured than [`SHARDS_PER_CPU_MAX`] for each processor.
     TooManyCores {
-        /// What is configured.
+        /// The configured number of shards.
         cores: u16,
-        /// What is there.
+        /// The number of processors that this process may run on.
         processors: usize,
     },
-    /// The store cannot be used.
+    /// The store cannot be opened.
     Store(StoreError),
-    /// The admin token cannot be read or made.
+    /// The admin token cannot be read or created.
     AdminToken(AdminTokenError),
-    /// The certificate cannot be used.
+    /// The TLS certificate cannot be used.
     Certificate(TlsError),
-    /// Another program listens on the address.
+    /// Another program already listens on the address.
     AddressTaken(SocketAddr),
-    /// The system does not let the hub listen there.
+    /// The system refuses to let the hub listen on the address.
     Bind {
-        /// On which address.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error message.
         why: String,
     },
-    /// The system gives no file descriptors for the cores' doorbells.
+    /// The file descriptors with which cores wake each other cannot be created.
     Descriptors {
-        /// What it says.
+        /// The system's error message.
         why: String,
     },
-    /// The system gives no random numbers.
+    /// The system provides no random numbers.
     Random {
-        /// What it says.
+        /// The system's error message.
         why: String,
     },
-    /// A core's executor cannot be started.
+    /// The executor of a core cannot be created.
     Executor {
-        /// What the runtime says.
+        /// The runtime's error message.
         why: String,
     },
-    /// This user's locked memory is used up.
+    /// The io_uring rings of a core exceed this user's limit of locked memory.
     LockedMemory,
-    /// A shard ended before it was up.
+    /// A core ended before it was ready.
     Shard {
-        /// What the runtime says.
+        /// The runtime's error message.
         why: String,
     },
-    /// A shard was not up in time.
-    Late,
-    /// The system gives no thread.
+    /// A core was not ready within 10 s.
+    TimedOut,
+    /// A thread cannot be created.
     Thread {
-        /// What it says.
+        /// The system's error message.
         why: String,
     },
-    /// The file that tells client commands where the hub is cannot be written.
+    /// The file in which client commands find the hub's address cannot be written.
     AddressFile {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error message.
         why: String,
     },
 }
@@ -80,30 +80,34 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Processors { why } => write!(f, "the processors cannot be listed: {why}"),
+            Self::Processors { why } => write!(f, "cannot list the processors of this machine: {why}"),
             Self::TooManyCores { cores, processors } => {
-                write!(f, "cores = {cores} on {processors} processors: {SHARDS_PER_CPU_MAX} for each are the most")
+                let most = processors.saturating_mul(SHARDS_PER_CPU_MAX);
+                write!(
+                    f,
+                    "invalid `cores` = {cores}: expected at most {most}, {SHARDS_PER_CPU_MAX} for each of {processors} processors"
+                )
             }
             Self::Store(error) => error.fmt(f),
             Self::AdminToken(error) => error.fmt(f),
             Self::Certificate(error) => error.fmt(f),
             Self::AddressTaken(address) => {
-                write!(f, "{address} is taken by another program: stop that, or listen elsewhere")
+                write!(f, "{address} is in use by another program: stop it, or choose another address with --listen")
             }
             Self::Bind { address, why } => write!(f, "cannot listen on {address}: {why}"),
-            Self::Descriptors { why } => write!(f, "the system gives no file descriptors: {why}"),
-            Self::Random { why } => write!(f, "the system gives no random numbers: {why}"),
-            Self::Executor { why } => write!(f, "an executor cannot be started: {why}"),
+            Self::Descriptors { why } => write!(f, "cannot create file descriptors: {why}"),
+            Self::Random { why } => write!(f, "the system provides no random numbers: {why}"),
+            Self::Executor { why } => write!(f, "cannot start the executor of a core: {why}"),
             Self::LockedMemory => f.write_str(
-                "a shard cannot begin: this user's locked memory is used up, perhaps by another hub; raise it \
-                 (`ulimit -l`, LimitMEMLOCK=) or use fewer cores",
+                "cannot start a core: this user's limit of locked memory is reached, perhaps because of another hub; raise \
+                 it (`ulimit -l`, LimitMEMLOCK=) or use fewer cores",
             ),
             Self::Shard { why } => {
-                write!(f, "a shard cannot begin ({why}): `gatecast doctor` says what this machine lacks")
+                write!(f, "cannot start a core: {why}; run `gatecast doctor` to see what this machine lacks")
             }
-            Self::Late => f.write_str("a shard did not begin in time"),
-            Self::Thread { why } => write!(f, "the system gives no thread: {why}"),
-            Self::AddressFile { path, why } => write!(f, "{} cannot be written: {why}", path.display()),
+            Self::TimedOut => f.write_str("a core was not ready within 10 s; check whether the machine is overloaded"),
+            Self::Thread { why } => write!(f, "cannot create a thread: {why}"),
+            Self::AddressFile { path, why } => write!(f, "cannot write {}: {why}", path.display()),
         }
     }
 }
@@ -128,33 +132,33 @@ impl From<TlsError> for StartError {
     }
 }
 
-/// How a running hub failed.
+/// Why a running hub failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum RunError {
-    /// A core ended although nobody had told it to, or panicked in the drain. The log says why.
+    /// A core ended without being told to, or panicked during the drain. The log has the reason.
     CoreDied {
-        /// Which.
+        /// The shard of the core.
         shard: ShardId,
     },
     /// These cores had not ended 5 s after the drain window; they are still running.
-    CoresLate {
-        /// Which.
+    CoresTimedOut {
+        /// The shards of these cores.
         shards: Vec<ShardId>,
     },
-    /// The store was not closed 5 s after the drain window. What it has acknowledged is kept.
-    StoreLate,
+    /// The store was not closed 5 s after the drain window. Acknowledged changes are kept.
+    StoreTimedOut,
 }
 
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CoreDied { shard } => write!(f, "core {shard} died: the log says why"),
-            Self::CoresLate { shards } => {
+            Self::CoreDied { shard } => write!(f, "core {shard} died; the log has the reason"),
+            Self::CoresTimedOut { shards } => {
                 let shards: Vec<_> = shards.iter().map(ToString::to_string).collect();
-                write!(f, "the hub did not end in time: core {} does not turn", shards.join(", "))
+                write!(f, "the hub did not end in time: core {} is stuck", shards.join(", "))
             }
-            Self::StoreLate => f.write_str("the store was not closed in time; what it acknowledged is kept"),
+            Self::StoreTimedOut => f.write_str("the store was not closed in time; acknowledged changes are kept"),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! One executor a shard, each in a thread of ours: how it is set up for this work, and how it begins.
+//! Starts one executor per shard, each on a thread that this file creates and watches.
 //!
-//! What the runtime needs from us: no `Latency::Matters` and a large preempt timer, because it can park with work to do
-//! otherwise; a handshake when it is up, because errors come only with its end. Its rings stay small: sockets are in an
-//! epoll set of ours, and all that the runtime polls for us is the set.
+//! The runtime is configured around two of its traps. With `Latency::Matters` or a short preempt timer it can park with work
+//! left to do. And it reports errors only when an executor ends, so that each core has to say when it is ready. The rings are
+//! small because sockets are in an epoll set of the driver: the runtime polls nothing but that set.
 
 use super::{StartError, milestone::Milestone};
 use crate::{
@@ -22,43 +22,44 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The executors of a hub that runs.
+/// The threads of a running hub's cores, and the channel on which they report their end.
 pub(super) struct Executors {
     pub(super) threads: Vec<(ShardId, JoinHandle<()>)>,
     pub(super) milestones: Receiver<Milestone>,
 }
 
-/// How long a core may take to begin.
+/// Time for all cores to become ready.
 const START_DEADLINE: Duration = Duration::from_secs(10);
-/// How soon it is noticed that one cannot.
-const START_LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// How long cores that have begun may take to end where another cannot begin, beyond the drain window.
-const GIVE_UP_PATIENCE: Duration = Duration::from_secs(5);
-/// Registered memory for file I/O, of which there is none: the least that is allowed.
+/// Interval at which the start looks for a core that has failed instead.
+const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Time after the drain window for ready cores to end if the start is aborted because of another core.
+const ABORTED_START_TIMEOUT: Duration = Duration::from_secs(5);
+/// Memory that the runtime registers for file I/O, in bytes. Cores do no file I/O, so this is the least that it accepts.
 const IO_MEMORY: usize = 64 << 10;
-/// Long: the preempt timer costs a system call a pass, and fairness comes from short turns.
+/// Long, because the preempt timer costs a system call for each pass. The engine bounds each kind of work by itself.
 const PREEMPT_TIMER: Duration = Duration::from_secs(1);
-/// Entries of each ring. The runtime has a poll of the epoll set and two timers at a time; each entry locks memory, of which
-/// a user has only so much for all hubs together.
+/// Entries of each ring. The runtime needs three at a time: the poll of the epoll set and two timers. Each entry locks memory,
+/// and the limit counts all processes of a user together.
 const RING_DEPTH: usize = 128;
-/// What the kernel says where the rings of an executor find no room (ENOMEM); the runtime gives it as text only.
+/// ENOMEM, which the kernel returns if the rings exceed the limit of locked memory. The runtime passes it on as text only.
 const OUT_OF_LOCKED_MEMORY: &str = "os error 12";
 
-/// Registers with the kernel what the first park of every executor would do otherwise, slowly.
+/// Registers this process for expedited memory barriers, which takes the kernel a while if several threads already run. The
+/// runtime would otherwise do it when an executor parks for the first time.
 pub(super) fn prepare() {
-    // A kernel without it only parks more slowly once.
+    // If the kernel refuses, the only cost is that first slow park.
     let _ = membarrier(MembarrierCommand::RegisterPrivateExpedited);
 }
 
-/// The processors that this process may run on.
+/// Lists the processors that this process may run on.
 pub(super) fn cpus() -> Result<Vec<usize>, StartError> {
     let set = sched_getaffinity(None).map_err(|error| StartError::Processors { why: error.to_string() })?;
     Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
 }
 
 impl Executors {
-    /// Starts a core on each seat, and waits until all are up. Their ends go to the sender of `milestones`, and where one
-    /// cannot begin, those that did have `drain_window` to end.
+    /// Starts a core for each seat and waits until all are ready. Cores report their end to the sender of `milestones`. If one
+    /// fails to start, the others get `drain_window` to end.
     pub(super) fn start(
         seats: Vec<Seat>,
         cpus: &[usize],
@@ -71,23 +72,26 @@ impl Executors {
         let (ready, ready_in) = flume::bounded(shards);
         let mut this = Self { threads: Vec::with_capacity(shards), milestones };
         let deadline = Instant::now() + START_DEADLINE;
-        let give_up = |this: Self, why| Err(this.give_up(&cores, drain_window.saturating_add(GIVE_UP_PATIENCE), why));
+        let give_up =
+            |this: Self, why| Err(this.abort_start(&cores, drain_window.saturating_add(ABORTED_START_TIMEOUT), why));
+        // With more shards than processors, several executors are pinned to the same one.
         for (seat, cpu) in seats.into_iter().zip(cpus.iter().cycle()) {
             let shard = seat.engine.id;
-            let mut end = End { shard, milestones: Some(ends.clone()) };
+            let mut report = EndReport { shard, milestones: Some(ends.clone()) };
             let (cpu, ready) = (*cpu, ready.clone());
             let thread = thread::Builder::new()
                 .name(format!("shard-{shard}"))
-                .spawn(move || run_core(seat, cpu, ready, &mut end));
+                .spawn(move || run_core(seat, cpu, ready, &mut report));
             match thread {
                 Ok(thread) => this.threads.push((shard, thread)),
                 Err(error) => return give_up(this, Some(StartError::Thread { why: error.to_string() })),
             }
         }
-        let mut missing = shards;
-        while missing > 0 {
-            match ready_in.recv_timeout(START_LOOK_INTERVAL) {
-                Ok(_) => missing -= 1,
+        let mut pending = shards;
+        while pending > 0 {
+            match ready_in.recv_timeout(START_POLL_INTERVAL) {
+                Ok(_) => pending -= 1,
+                // A milestone this early can only be the end of a core that failed.
                 Err(_) if this.milestones.is_empty() && Instant::now() < deadline => {}
                 Err(_) => return give_up(this, None),
             }
@@ -95,33 +99,33 @@ impl Executors {
         Ok(this)
     }
 
-    /// Ends a start that cannot succeed, and says why: `why`, or the first reason that a core gives. Cores that have begun
-    /// are told to end, because each holds the others' addresses and would wait for ever.
-    fn give_up(self, cores: &[Address], patience: Duration, mut why: Option<StartError>) -> StartError {
+    /// Ends the cores of a start that failed and returns the reason: `why`, or the first reason that a core reports. Ready
+    /// cores must be told to end: each holds the others' addresses, so that no channel ever closes by itself.
+    fn abort_start(self, cores: &[Address], timeout: Duration, mut why: Option<StartError>) -> StartError {
         for core in cores {
-            // One that did not begin takes no message.
+            // This does nothing for a core that failed: its inbox is gone.
             core.tell(Incoming::Drain);
         }
-        let deadline = Instant::now().checked_add(patience);
+        let deadline = Instant::now().checked_add(timeout);
         let mut running: Vec<_> = self.threads.iter().map(|(shard, _)| *shard).collect();
         while !running.is_empty()
             && let Some(milestone) = Milestone::next(&self.milestones, deadline)
         {
-            let Milestone::CoreEnded(shard, how) = milestone else { continue };
+            let Milestone::CoreEnded(shard, outcome) = milestone else { continue };
             running.retain(|running| *running != shard);
-            if let (None, Err(error)) = (&why, how) {
+            if let (None, Err(error)) = (&why, outcome) {
                 let locked_memory = error.contains(OUT_OF_LOCKED_MEMORY);
                 why = Some(if locked_memory { StartError::LockedMemory } else { StartError::Shard { why: error } });
             }
         }
-        why.unwrap_or(StartError::Late)
+        why.unwrap_or(StartError::TimedOut)
     }
 }
 
-/// The whole life of a core's thread.
-fn run_core(seat: Seat, cpu: usize, ready: Sender<ShardId>, end: &mut End) {
+/// The body of a core's thread: creates the executor, runs the core's loop on it and reports how it ended.
+fn run_core(seat: Seat, cpu: usize, ready: Sender<ShardId>, report: &mut EndReport) {
     let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-        .name(&format!("shard-{}", end.shard))
+        .name(&format!("shard-{}", report.shard))
         .io_memory(IO_MEMORY)
         .ring_depth(RING_DEPTH)
         .preempt_timer(PREEMPT_TIMER)
@@ -129,38 +133,39 @@ fn run_core(seat: Seat, cpu: usize, ready: Sender<ShardId>, end: &mut End) {
         .make();
     let executor = match executor {
         Ok(executor) => executor,
-        Err(error) => return end.tell(Err(error.to_string())),
+        Err(error) => return report.send(Err(error.to_string())),
     };
+    // Caught so that the report below is sent before the executor is dropped: unwinding would drop it first.
     let ended = catch_unwind(AssertUnwindSafe(|| executor.run(core_loop::run(seat, ready))));
     let ended = ended.unwrap_or_else(|_| Err(std::io::Error::other(core_loop::PANICKED)));
     match ended {
         Ok(()) => {
-            // Whoever starts another hub after this one finds the executor's memory free.
+            // Dropped before the report, so that its locked memory is free if another hub is started right after this one.
             drop(executor);
-            end.tell(Ok(()));
+            report.send(Ok(()));
         }
-        // Told first: nobody knows whether what is left of the executor can be taken apart.
-        Err(error) => end.tell(Err(error.to_string())),
+        // Reported before the drop: after a panic, dropping the executor may itself panic or hang.
+        Err(error) => report.send(Err(error.to_string())),
     }
 }
 
-/// Tells once that a core's thread ends; on drop, if not before, so that no way out of the thread goes unnoticed.
-struct End {
+/// Reports once that a core's thread ends. It does so on drop if not before, so that every way out of the thread is reported.
+struct EndReport {
     shard: ShardId,
     milestones: Option<Sender<Milestone>>,
 }
 
-impl End {
-    fn tell(&mut self, how: Result<(), String>) {
+impl EndReport {
+    fn send(&mut self, outcome: Result<(), String>) {
         if let Some(milestones) = self.milestones.take() {
-            // Nobody waits for a hub that was not joined.
-            let _ = milestones.send(Milestone::CoreEnded(self.shard, how));
+            // The receiver is gone if the hub was dropped without `Hub::join`.
+            let _ = milestones.send(Milestone::CoreEnded(self.shard, outcome));
         }
     }
 }
 
-impl Drop for End {
+impl Drop for EndReport {
     fn drop(&mut self) {
-        self.tell(Err(core_loop::PANICKED.to_owned()));
+        self.send(Err(core_loop::PANICKED.to_owned()));
     }
 }

@@ -1,4 +1,4 @@
-//! What steers a running hub from any thread.
+//! A handle that controls a running hub from any thread.
 
 use super::{error::StartError, milestone::Milestone};
 use crate::{
@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Steers a running hub from another thread.
+/// Controls a running hub from any thread.
 #[derive(Clone)]
 pub struct HubHandle {
     pub(super) state: Arc<HubState>,
@@ -30,6 +30,7 @@ pub struct HubHandle {
 impl HubHandle {
     /// See [`super::Hub::reload`].
     pub fn reload(&self) {
+        // Without TLS there is nothing to reload, and SIGHUP does nothing.
         let Some(certificate) = &self.certificate else { return };
         if let Some(config) = certificate.reload() {
             self.cores.iter().for_each(|core| core.tell(Incoming::Tls(Arc::clone(&config))));
@@ -40,22 +41,24 @@ impl HubHandle {
     pub fn drain(&self) {
         if self.state.advance(Phase::Draining) {
             tracing::info!("draining");
+            // Sent before the cores are told: whoever joins the hub must have the deadline before the first core ends.
             let _ = self.milestones.send(Milestone::DrainBegan(Instant::now()));
             self.cores.iter().for_each(|core| core.tell(Incoming::Drain));
         }
     }
 
-    /// Connections whose code panicked; each has cost that connection only.
+    /// Number of panics in the code of a connection. Each ended only that connection.
     pub fn panics(&self) -> u64 {
         self.state.panics()
     }
 
-    /// How often a shard was found to be stalled.
+    /// Number of times that a shard was found stuck.
     pub fn stalls(&self) -> u64 {
         self.state.stalls()
     }
 
-    /// Lets gateways in; a core that then does not turn for `abort_after` ends the process, unless that is zero.
+    /// Starts the watchdog and the certificate's watcher, writes the address file and marks the hub ready. A core that is stuck
+    /// for `abort_after` then aborts the process, unless that is zero.
     pub(super) fn open(&self, address_file: &Path, url: &str, abort_after: Duration) -> Result<(), StartError> {
         let thread = |error: std::io::Error| StartError::Thread { why: error.to_string() };
         let shards = u16::try_from(self.cores.len()).unwrap_or(u16::MAX);
@@ -64,6 +67,7 @@ impl HubHandle {
             let (state, hub) = (Arc::clone(&self.state), self.clone());
             tls::watch(Arc::clone(certificate), move || state.has_ended(), move || hub.reload()).map_err(thread)?;
         }
+        // Written only when everything else has succeeded: a client command that finds this file calls the hub.
         fs::write(address_file, format!("{url}\n"))
             .map_err(|error| StartError::AddressFile { path: address_file.to_owned(), why: error.to_string() })?;
         self.state.advance(Phase::Ready);

@@ -1,4 +1,4 @@
-//! Starts one worker per core and stops them all.
+//! Starts a hub with one core per shard, and stops it.
 
 mod ending;
 mod error;
@@ -31,7 +31,7 @@ use crate::{
 use executors::Executors;
 use std::{fs, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
-/// A running hub. It runs until [`Hub::drain`], whether or not this value is kept.
+/// A running hub. Dropping this value does not stop it: it runs until [`Hub::drain`].
 pub struct Hub {
     addr: SocketAddr,
     admin_addr: SocketAddr,
@@ -41,10 +41,10 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts a hub; when this returns it takes connections.
+    /// Starts a hub. It accepts connections when this returns.
     ///
     /// # Errors
-    /// What stands in the way, with the remedy. Nothing is left running then.
+    /// The reason why it cannot start, and what to do about it. Nothing keeps running.
     pub fn start(config: Config) -> Result<Hub, StartError> {
         executors::prepare();
         let cpus = executors::cpus()?;
@@ -52,9 +52,12 @@ impl Hub {
         if usize::from(shards) > cpus.len() * limits::SHARDS_PER_CPU_MAX {
             return Err(StartError::TooManyCores { cores: shards, processors: cpus.len() });
         }
+        // The store comes first. It locks the data directory, so that a second hub on the same directory fails here, before it
+        // touches the first one's admin token, certificate and address file.
         let mut store = Sqlite::open(&config.data.join(STORE_FILE))?;
         let directory = store::Store::snapshot(&mut store)?;
         let admin_token = store::admin_token(&config.data)?;
+        // Before the sockets: gateways must not connect to a hub that then fails for want of a certificate.
         let certificate = Certificate::of(&config)?;
         let (addr, mut listening) = bind(config.listen, shards)?;
         let (admin_addr, admin_listening) = match config.admin_listen {
@@ -68,7 +71,8 @@ impl Hub {
         let cores: Arc<[Address]> = cores.into();
         let store = start_store(store, &cores)?;
         let state = Arc::new(HubState::new(hub_settings(&config, shards, &admin_token, &store)?));
-        let epoch = random()?;
+        // Events are not kept, so every start is a new epoch: positions of an earlier one must not look comparable.
+        let epoch = random_u64()?;
         let seats = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             let id = ShardId(u16::try_from(index).expect("there are at most 2^16 shards"));
             let mut sockets: Vec<(OwnedFd, Side)> = listening.pop().map(|socket| (socket, side)).into_iter().collect();
@@ -82,11 +86,11 @@ impl Hub {
             };
             Seat { engine, inbox, peers: cores.to_vec(), store: store.clone(), listening: sockets }
         });
-        // Unbounded in form alone: each core sends one, and the drain another.
-        let (milestones, happened) = flume::unbounded();
-        let ways = (milestones.clone(), happened);
+        // Unbounded, but it never holds more than one message per core and one for the drain.
+        let (milestones, milestones_in) = flume::unbounded();
+        let channel = (milestones.clone(), milestones_in);
         let executors =
-            Executors::start(seats.collect(), &cpus, ways, config.drain_window).inspect_err(|_| store.stop())?;
+            Executors::start(seats.collect(), &cpus, channel, config.drain_window).inspect_err(|_| store.stop())?;
         let handle = HubHandle {
             state,
             admin_token: admin_token.into(),
@@ -98,69 +102,71 @@ impl Hub {
         let address_file = config.data.join(ADDRESS_FILE);
         if let Err(error) = handle.open(&address_file, &config.url(admin_addr), config.watchdog_abort_after) {
             handle.drain();
-            // What stood in the way of the start is what the operator has to know.
+            // An error of this shutdown is dropped: the operator needs the error that prevented the start.
             let _ = ending::join(executors, &handle);
             return Err(error);
         }
         Ok(Hub { addr, admin_addr, address_file, handle, executors })
     }
 
-    /// Where gateways connect, with the port that was taken.
+    /// The address that gateways connect to, with the actual port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Where the platform's calls go; the same as [`Hub::addr`] unless configured apart.
+    /// The address for the platform's calls: [`Hub::addr`] unless `admin_listen` is configured.
     pub fn admin_addr(&self) -> SocketAddr {
         self.admin_addr
     }
 
-    /// The admin token in force.
+    /// The admin token.
     pub fn admin_token(&self) -> &str {
         &self.handle.admin_token
     }
 
-    /// How many connections of gateways there are, over all shards.
+    /// Number of gateway connections, over all shards.
     pub fn connections(&self) -> usize {
         self.handle.state.connections()
     }
 
-    /// Reads the certificate files again (what SIGHUP does).
+    /// Reads the certificate files again, as SIGHUP does.
     pub fn reload(&self) {
         self.handle.reload();
     }
 
-    /// Begins the drain: what SIGTERM does. Returns at once.
+    /// Begins the drain, as SIGTERM does. Returns at once.
     pub fn drain(&self) {
         self.handle.drain();
     }
 
-    /// What a thread of its own, such as that of the signals, needs to steer the hub.
+    /// A handle with which another thread, such as the one for signals, controls the hub.
     pub fn handle(&self) -> HubHandle {
         self.handle.clone()
     }
 
-    /// Waits until the hub has ended, by [`Hub::drain`] or because a core died. It takes the drain window and 5 s at most from
-    /// the drain on.
+    /// Waits until the hub has ended, by [`Hub::drain`] or because a core died. After the drain begins, this takes at most the
+    /// drain window and 5 s.
     ///
     /// # Errors
-    /// [`RunError::CoreDied`] at once when a core dies: the others begin to drain, and go on until they have. Whoever embeds
-    /// the hub ends the process, or leaves what is left of this hub alone. [`RunError::CoresLate`] names cores that are stuck.
+    /// [`RunError::CoreDied`] at once when a core dies. The other cores begin to drain and are not waited for: end the process,
+    /// or do not use this hub any more. [`RunError::CoresTimedOut`] names cores that are stuck. [`RunError::StoreTimedOut`]:
+    /// the store was not closed in time.
     pub fn join(self) -> Result<(), RunError> {
         let ended = ending::join(self.executors, &self.handle);
-        // Whoever removed it before has done what was to be done.
+        // An error is ignored: at worst a client command says that nothing listens at the old address.
         let _ = fs::remove_file(&self.address_file);
         ended
     }
 }
 
-/// How much longer than a publish its answer may take between two cores.
+/// Time beyond `publish.timeout` after which an answer from another core is no longer awaited.
 const ANSWER_GRACE: Duration = Duration::from_secs(3);
 const STORE_FILE: &str = "gatecast.db";
-/// Where the client commands find a hub of this machine.
+/// The file in the data directory from which client commands read the hub's address.
 const ADDRESS_FILE: &str = "address";
 
 fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<OwnedFd>), StartError> {
+    // The hub's own sockets share the port with `SO_REUSEPORT`, and binding would silently share it with another hub, too.
     if listener::is_taken(address) {
         return Err(StartError::AddressTaken(address));
     }
@@ -171,6 +177,7 @@ fn start_store(store: Sqlite, cores: &Arc<[Address]>) -> Result<StoreHandle, Sto
     let cores = Arc::clone(cores);
     StoreThread::start(Box::new(store), move |change: Change, settled: Settled| {
         let settled = Arc::new(settled);
+        // Every core has a copy of the directory, so that authenticating a gateway needs neither the store nor another core.
         cores.iter().for_each(|core| core.tell(Incoming::Change(change, Arc::clone(&settled))));
     })
 }
@@ -183,7 +190,8 @@ fn hub_settings(
 ) -> Result<HubSettings, StartError> {
     Ok(HubSettings {
         session: session_settings(config),
-        placement: Placement::new(shards, random()?),
+        // A secret seed, so that nobody can choose gateway ids that all fall on one core.
+        placement: Placement::new(shards, random_u64()?),
         connections_max: config.connections_max,
         admin_token: KeyHash::of(admin_token.as_bytes()),
         answer_timeout: config.publish_timeout + ANSWER_GRACE,
@@ -215,12 +223,13 @@ fn shard_settings(config: &Config, id: ShardId, epoch: u64, shards: u16) -> shar
         publish_timeout: config.publish_timeout,
         rate_per_window: config.rate_per_minute,
         rate_window: limits::RATE_WINDOW,
+        // Addresses are spread over the shards by hash, so each shard needs room for its part only.
         rate_addresses_max: limits::RATE_ADDRESSES_MAX / usize::from(shards),
         encoding: Encoding { encode: WebSocket::encode, boundary: WebSocket::boundary },
     }
 }
 
-fn random() -> Result<u64, StartError> {
+fn random_u64() -> Result<u64, StartError> {
     getrandom::u64().map_err(|error| StartError::Random { why: error.to_string() })
 }
 

@@ -1,4 +1,4 @@
-//! Test build only: a hub in the test's process, and a gateway of it that speaks over a plain socket.
+//! Test build only: a hub in the test's process, and a gateway that connects to it over a plain socket.
 
 use super::Hub;
 use crate::{
@@ -15,10 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A masked pong: a sign of life.
+/// An empty masked pong, which counts as a sign of life.
 pub(crate) const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 
-/// A hub in plain text with one gateway, whose key is `k`.
+/// A hub without TLS, with one gateway whose key is `k`.
 pub(crate) struct TestHub {
     hub: Option<Hub>,
     gateway: String,
@@ -26,12 +26,12 @@ pub(crate) struct TestHub {
 }
 
 impl TestHub {
-    /// With one core.
+    /// Starts a hub with one core.
     pub(crate) fn start() -> Self {
         Self::with(|_| ())
     }
 
-    /// With one core and a drain that takes no time, unless `change` sets them otherwise.
+    /// Starts a hub with one core and a drain window of zero, after `change` has adjusted its configuration.
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let mut config = Config {
@@ -54,15 +54,15 @@ impl TestHub {
     }
 
     pub(crate) fn hub(&self) -> &Hub {
-        self.hub.as_ref().expect("it runs until the end of the test")
+        self.hub.as_ref().expect("the hub was not taken")
     }
 
-    /// The hub itself, for a test that sees to its end.
+    /// Takes the hub out, for a test that drains and joins it itself.
     pub(crate) fn take(&mut self) -> Hub {
         self.hub.take().expect("it is taken once")
     }
 
-    /// One call of the platform; the whole answer.
+    /// Makes one call with the admin token and returns the whole answer, head included.
     pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.hub().addr()).expect("a connection");
         let request = format!(
@@ -76,7 +76,7 @@ impl TestHub {
         answer
     }
 
-    /// A connected gateway that has read its ack.
+    /// Connects the gateway and reads its ack.
     pub(crate) fn connect(&self) -> TcpStream {
         let mut stream = TcpStream::connect(self.hub().addr()).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
@@ -103,31 +103,31 @@ impl Drop for TestHub {
     }
 }
 
-/// Sends a hub the beginning of a request that a fault is armed for, and waits until it has struck; the socket, and the shard
-/// that was struck.
-pub(crate) fn strike(hub: SocketAddr, fault: Fault) -> (TcpStream, ShardId) {
+/// Connects to a hub, sends the beginning of a request that triggers the fault, and waits until the fault has happened. Returns
+/// the socket and the shard in which it happened.
+pub(crate) fn inject_fault(hub: SocketAddr, fault: Fault) -> (TcpStream, ShardId) {
     let mut peer = TcpStream::connect(hub).expect("a connection");
     let address = peer.local_addr().expect("an address");
     faults::arm(address, fault);
     peer.write_all(b"GET /health HTTP/1.1\r\n").expect("sent");
     let began = Instant::now();
     loop {
-        assert!(began.elapsed() < Duration::from_secs(10), "nobody reads what was sent");
+        assert!(began.elapsed() < Duration::from_secs(10), "no core read the request within 10 s");
         if let Some(thread) = faults::struck(address) {
             let shard = thread.strip_prefix("shard-").and_then(|shard| shard.parse().ok());
-            return (peer, ShardId(shard.expect("a core's thread bears its number")));
+            return (peer, ShardId(shard.expect("the name of a core's thread ends with its shard")));
         }
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Reads until `what` has come; all that came.
+/// Reads until `what` has arrived and returns all bytes up to then.
 pub(crate) fn read_until(stream: &mut TcpStream, what: &[u8]) -> Vec<u8> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     while !seen.windows(what.len()).any(|window| window == what) {
         match stream.read(&mut buffer) {
-            Ok(0) => panic!("the end came before {:?}: {seen:?}", String::from_utf8_lossy(what)),
+            Ok(0) => panic!("the connection ended before {:?}: {seen:?}", String::from_utf8_lossy(what)),
             Ok(bytes) => seen.extend_from_slice(&buffer[..bytes]),
             Err(error) => panic!("{error} before {:?}", String::from_utf8_lossy(what)),
         }

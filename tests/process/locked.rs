@@ -19,7 +19,7 @@ fn gateways_connect_while_somebody_else_holds_the_file_and_it_heals() {
     assert_eq!(program.live_connections(), GATEWAYS as u64);
     assert_eq!(program.create_over(&mut platform, "late"), None, "what is not kept is not acknowledged");
     file.execute_batch("ROLLBACK").unwrap();
-    program.eventually("it heals", |program| {
+    program.wait_until("it heals", |program| {
         program.create_over(&mut TcpStream::connect(program.address).unwrap(), "late").is_some()
     });
     drop(connected);

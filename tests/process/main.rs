@@ -31,21 +31,21 @@ fn out_of_descriptors_it_neither_spins_nor_stops_delivering() {
     let (soft, hard) = (program.descriptors() as u64 + 20, rustix::process::getrlimit(Resource::Nofile).maximum);
     let limit = Rlimit { current: Some(soft), maximum: hard };
     rustix::process::prlimit(Some(program.pid()), Resource::Nofile, limit).expect("the limit is lowered");
-    let knocking: Vec<_> = (0..200).filter_map(|_| TcpStream::connect(program.address).ok()).collect();
+    let attempts: Vec<_> = (0..200).filter_map(|_| TcpStream::connect(program.address).ok()).collect();
     thread::sleep(Duration::from_millis(500));
     assert!(program.descriptors() as u64 >= soft - 1, "the limit is reached");
 
-    let (began, cpu) = (Instant::now(), program.cpu());
+    let (began, cpu) = (Instant::now(), program.cpu_time());
     for event in 0..20 {
         let answer = program.publish_over(&mut platform, event);
         assert!(answer.contains(r#""delivered":1"#), "{answer}");
         read_until(&mut gateway, format!(r#""payload":{event},"#).as_bytes());
         thread::sleep(Duration::from_millis(50));
     }
-    let busy = (program.cpu() - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+    let busy = (program.cpu_time() - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     assert!(busy < 0.2, "it uses {busy:.2} of a core with nothing to do");
 
-    drop(knocking);
+    drop(attempts);
     program.connect().write_all(&PONG).expect("there is room again");
 }
 
@@ -81,13 +81,13 @@ fn ten_thousand_that_come_and_go_leave_nothing_behind() {
         let peers: Vec<_> = (0..500).map(|_| program.connect()).collect();
         assert_eq!(program.live_connections(), 500);
         drop(peers);
-        program.eventually("all have left", |program| program.live_connections() == 0);
+        program.wait_until("all have left", |program| program.live_connections() == 0);
     };
     // The first rounds pay for what stays: allocator arenas, tables, scratch buffers.
     (0..4).for_each(|_| round());
     let (descriptors, memory) = (program.descriptors(), program.resident_kib());
     (0..20).for_each(|_| round());
-    program.eventually("descriptors are back", |program| program.descriptors() <= descriptors + 5);
+    program.wait_until("descriptors are back", |program| program.descriptors() <= descriptors + 5);
     let now = program.resident_kib();
     assert!(now <= memory + memory / 10, "resident memory went from {memory} to {now} KiB");
 }
@@ -96,11 +96,11 @@ fn ten_thousand_that_come_and_go_leave_nothing_behind() {
 fn with_nothing_configured_the_thousandth_gets_in_and_the_next_does_not() {
     let program = Program::start(&[]);
     let mut peers: Vec<_> = (0..1_000).map(|_| program.connect()).collect();
-    let mut next = program.knock("k");
+    let mut next = program.send_upgrade("k");
     let answer = String::from_utf8(read_to_end(&mut next)).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("capacity exceeded"), "{answer}");
     peers.pop();
-    program.eventually("a slot is free", |program| program.live_connections() == 999);
+    program.wait_until("a slot is free", |program| program.live_connections() == 999);
     peers.push(program.connect());
 }
 

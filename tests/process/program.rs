@@ -88,7 +88,7 @@ impl Program {
     }
 
     /// Processor time used so far.
-    pub fn cpu(&self) -> Duration {
+    pub fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(self.proc("stat")).expect("it runs");
         let fields: Vec<_> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
         let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
@@ -175,13 +175,13 @@ impl Program {
 
     /// The same with a key of its own.
     pub fn connect_with(&self, key: &str) -> TcpStream {
-        let mut stream = self.knock(key);
+        let mut stream = self.send_upgrade(key);
         read_until(&mut stream, b"connection.ack");
         stream
     }
 
     /// Asks to be let in; the answer is yet to be read.
-    pub fn knock(&self, key: &str) -> TcpStream {
+    pub fn send_upgrade(&self, key: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         let request = format!(
@@ -192,9 +192,9 @@ impl Program {
         stream
     }
 
-    pub fn eventually(&self, what: &str, so: impl Fn(&Self) -> bool) {
+    pub fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let began = Instant::now();
-        while !so(self) {
+        while !condition(self) {
             assert!(began.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
             thread::sleep(Duration::from_millis(20));
         }

@@ -34,7 +34,7 @@ fn a_hub_whose_standard_output_is_full_serves() {
     let data = tempfile::tempdir().unwrap();
     let full = File::options().write(true).open("/dev/full").expect("there is one");
     let mut child = serve(data.path(), full.into(), Stdio::piped());
-    let line = first_line(child.stderr.take().expect("piped"), "standard output does not take");
+    let line = first_line(child.stderr.take().expect("piped"), "cannot write to standard output");
     let address = line.split("http://").nth(1).expect("an address").trim_end_matches('"');
     TcpStream::connect(address).expect("it serves");
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");

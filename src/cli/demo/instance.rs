@@ -15,9 +15,9 @@ use std::{
 };
 
 /// What an instance heard.
-pub(super) struct Heard {
+pub(super) struct Arrival {
     /// Which instance.
-    pub who: Name,
+    pub who: InstanceName,
     /// A text, or how the connection ended.
     pub what: Result<String, LinkError>,
     /// When.
@@ -26,9 +26,9 @@ pub(super) struct Heard {
 
 /// A gateway's name and the number of the instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Name(pub &'static str, pub u32);
+pub(super) struct InstanceName(pub &'static str, pub u32);
 
-impl fmt::Display for Name {
+impl fmt::Display for InstanceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}/{}", self.0, self.1))
     }
@@ -37,7 +37,7 @@ impl fmt::Display for Name {
 /// A connection that has its ack.
 pub(super) struct Instance {
     /// Which instance.
-    pub name: Name,
+    pub name: InstanceName,
     /// The connection's id, as its ack says.
     pub connection: String,
     /// From the first byte to the ack.
@@ -76,10 +76,10 @@ impl Instance {
     /// The connection was refused, or its first frame is no ack of this gateway.
     pub(super) fn connect(
         endpoint: &Endpoint,
-        name: Name,
+        name: InstanceName,
         gateway: &str,
         token: &str,
-        heard: Sender<Heard>,
+        arrivals_out: Sender<Arrival>,
     ) -> Result<Self, Failure> {
         let begun = Instant::now();
         let failed = |error: LinkError| Failure::Failed(format!("{name} was expected to connect: {error}"));
@@ -98,7 +98,7 @@ impl Instance {
                 let what = link.receive();
                 let over = what.is_err();
                 // Nobody hears it any more once the demo has ended.
-                if heard.send(Heard { who: name, what, at: Instant::now() }).is_err() || over {
+                if arrivals_out.send(Arrival { who: name, what, at: Instant::now() }).is_err() || over {
                     return;
                 }
             }

@@ -9,9 +9,9 @@ const KERNEL_MIN: (u32, u32) = (5, 11);
 /// What the runtime insists on for one executor, and about what its rings cost at their smallest.
 const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
 /// Listeners, rings, the store, HTTP calls and connections that are still shaking hands.
-const DESCRIPTORS_BESIDE: u64 = 1_024;
+const DESCRIPTORS_RESERVED: u64 = 1_024;
 /// 1 January 2024: a clock before it was never set.
-const EPOCH_MIN: u64 = 1_704_067_200;
+const WALL_CLOCK_MIN: u64 = 1_704_067_200;
 
 pub fn kernel(release: &str) -> Check {
     let (major, minor) = KERNEL_MIN;
@@ -74,7 +74,7 @@ pub fn locked_memory(limit: Option<u64>, shards: usize, exempt: bool) -> Check {
 /// the rest of the program needs its own.
 pub fn descriptors_needed(connections_max: usize) -> u64 {
     let connections = connections_max as u64;
-    connections.saturating_add(connections / 10).saturating_add(DESCRIPTORS_BESIDE)
+    connections.saturating_add(connections / 10).saturating_add(DESCRIPTORS_RESERVED)
 }
 
 pub fn descriptors(limit: Option<u64>, connections_max: usize) -> Check {
@@ -88,7 +88,7 @@ pub fn descriptors(limit: Option<u64>, connections_max: usize) -> Check {
             format!("{limit} for {connections_max} connections that need {needed}"),
             format!(
                 "raise it: `ulimit -n {needed}`, LimitNOFILE={needed} for systemd, or --ulimit nofile={needed} for Docker; \
-                 or lower limits.max_connections (one for each connection, a tenth more for those that knock, and {DESCRIPTORS_BESIDE} beside them)"
+                 or lower limits.max_connections (one for each connection, a tenth more for those that knock, and {DESCRIPTORS_RESERVED} beside them)"
             ),
         ),
     }
@@ -104,7 +104,7 @@ pub fn clock(wall_seconds: u64, monotonic: bool) -> Check {
     if !monotonic {
         return Check::fail(name, "the monotonic clock does not run", "use another clock source of the kernel");
     }
-    if wall_seconds < EPOCH_MIN {
+    if wall_seconds < WALL_CLOCK_MIN {
         return Check::fail(name, "it stands before 2024", "set the clock: certificates and timestamps depend on it");
     }
     Check::ok(name, "set and running")
@@ -191,9 +191,9 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_never_set_is_found() {
-        assert!(clock(EPOCH_MIN, true).ok);
+        assert!(clock(WALL_CLOCK_MIN, true).ok);
         fails(&clock(0, true), "set the clock");
-        fails(&clock(EPOCH_MIN, false), "clock source");
+        fails(&clock(WALL_CLOCK_MIN, false), "clock source");
     }
 
     #[test]

@@ -48,7 +48,7 @@ const PROBE_THREAD: &str = "gatecast-probe";
 
 /// Starts the smallest executor there can be; the runtime panics where io_uring is forbidden.
 pub fn probe_io_uring() -> Result<(), String> {
-    keep_probe_quiet();
+    silence_probe_panics();
     let probe = || {
         let builder = LocalExecutorBuilder::new(Placement::Unbound).io_memory(64 << 10).ring_depth(32);
         builder.make().map(|executor| executor.run(async {})).map_err(|error| error.to_string())
@@ -59,13 +59,13 @@ pub fn probe_io_uring() -> Result<(), String> {
 }
 
 /// The probe's panic is an answer, not an accident: nothing of it belongs on standard error.
-fn keep_probe_quiet() {
+fn silence_probe_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let others = panic::take_hook();
+        let previous_hook = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if thread::current().name() != Some(PROBE_THREAD) {
-                others(info);
+                previous_hook(info);
             }
         }));
     });
@@ -77,7 +77,7 @@ pub fn locked_memory() -> Option<u64> {
 }
 
 /// Whether the kernel charges this process nothing for the memory of its rings.
-pub fn may_lock_memory() -> bool {
+pub fn is_exempt_from_memlock() -> bool {
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK))
 }
 

@@ -22,7 +22,7 @@ pub fn check(config: &Config) -> Vec<Check> {
     let mut checks = vec![kernel];
     checks.extend(io_uring);
     checks.extend([
-        judge::locked_memory(machine::locked_memory(), shards, machine::may_lock_memory()),
+        judge::locked_memory(machine::locked_memory(), shards, machine::is_exempt_from_memlock()),
         judge::descriptors(machine::descriptors(), config.connections_max),
         judge::cores(cores, shards),
         judge::clock(machine::wall_clock_seconds(), machine::monotonic_clock_works()),

@@ -5,7 +5,7 @@
 use crate::{
     cli::{Arguments, Command, endpoint},
     engine::faults::Fault,
-    server::testing::strike,
+    server::testing::inject_fault,
 };
 use clap::Parser;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
@@ -21,14 +21,14 @@ use std::{
 
 /// Tells the child process what to do: the fault, `watchdog.abort_after` and the data directory, with blanks between them.
 const FAULT: &str = "FAULT_OF_THE_HUB";
-const STRUCK: &str = "struck: ";
+const FAULTY_SHARD: &str = "faulty shard: ";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What the child process does; nothing where it is run as a test.
 #[test]
 fn serve_with_a_fault() {
-    let Ok(orders) = env::var(FAULT) else { return };
-    let [fault, abort_after, data] = orders.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
+    let Ok(arguments_of_child) = env::var(FAULT) else { return };
+    let [fault, abort_after, data] = arguments_of_child.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
     let fault = if fault == "panic" { Fault::CorePanic } else { Fault::Stall(60 * SECOND) };
     // An abort that is asked for leaves no core file behind.
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
@@ -39,14 +39,14 @@ fn serve_with_a_fault() {
         panic!("it serves")
     };
     let data = Path::new(data).to_owned();
-    let striking = thread::spawn(move || {
-        let (peer, shard) = strike(address(&data), fault);
-        println!("\n{STRUCK}{shard}");
+    let injecting = thread::spawn(move || {
+        let (peer, shard) = inject_fault(address(&data), fault);
+        println!("\n{FAULTY_SHARD}{shard}");
         peer
     });
     let ended = serve.run();
     // A core that dies ends the program sooner than the line above is written.
-    let _peer = striking.join().unwrap();
+    let _peer = injecting.join().unwrap();
     if let Err(failure) = &ended {
         eprintln!("gatecast: {failure}");
     }
@@ -97,7 +97,7 @@ fn run(fault: &str, abort_after: &str, signal: Option<Signal>) -> Ended {
         errors.read_to_string(&mut log).unwrap();
         log
     });
-    let shard = struck(child.stdout.take().unwrap());
+    let shard = read_faulty_shard(child.stdout.take().unwrap());
     let began = Instant::now();
     if let Some(signal) = signal {
         kill_process(Pid::from_child(&child), signal).unwrap();
@@ -116,9 +116,9 @@ fn run(fault: &str, abort_after: &str, signal: Option<Signal>) -> Ended {
     ended
 }
 
-fn struck(from: ChildStdout) -> String {
+fn read_faulty_shard(from: ChildStdout) -> String {
     let mut lines = BufReader::new(from).lines().map_while(Result::ok);
-    lines.find_map(|line| line.strip_prefix(STRUCK).map(str::to_owned)).expect("the fault strikes")
+    lines.find_map(|line| line.strip_prefix(FAULTY_SHARD).map(str::to_owned)).expect("the fault strikes")
 }
 
 #[test]
@@ -147,6 +147,6 @@ fn the_first_sigterm_ends_a_program_with_a_stuck_core() {
     assert_eq!(ended.status.code(), Some(1), "{}", ended.log);
     assert!(ended.after < 6 * SECOND + SECOND / 4, "the window is 1 s, and it took {:?}", ended.after);
     assert_eq!(ended.lines(&["ERROR", "cores did not end in time"]), 1, "{}", ended.log);
-    let last = format!("gatecast: the hub did not end in time: core {} does not turn", ended.shard);
+    let last = format!("gatecast: the hub did not end in time: core {} is stuck", ended.shard);
     assert_eq!(ended.lines(&[&last]), 1, "{}", ended.log);
 }

@@ -14,11 +14,11 @@ use std::{
 const DRAIN_WINDOW: Duration = Duration::from_millis(500);
 
 /// A new directory that only this user can read; it is removed when this is dropped.
-pub(super) struct Place {
+pub(super) struct DemoDir {
     dir: PathBuf,
 }
 
-impl Place {
+impl DemoDir {
     /// Makes one under the system's directory for temporary files.
     pub(super) fn new() -> Result<Self, Failure> {
         let random = getrandom::u32().map_err(|error| Failure::Failed(format!("no random numbers: {error}")))?;
@@ -45,7 +45,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for DemoDir {
     fn drop(&mut self) {
         // What cannot be removed is left to whoever cleans up temporary files.
         let _ = fs::remove_dir_all(&self.dir);
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_place_is_its_own_and_goes_with_it() {
-        let [first, second] = [(); 2].map(|()| Place::new().expect("the directory can be made"));
+        let [first, second] = [(); 2].map(|()| DemoDir::new().expect("the directory can be made"));
         assert_ne!(first.path(), second.path());
         let (config, _) = first.config();
         assert_eq!(config.data, first.path());

@@ -4,23 +4,23 @@ use super::super::{Failure, output};
 use std::{fmt, io::IsTerminal};
 
 /// Writes the story, a line at a time.
-pub(super) struct Narrator {
+pub(super) struct StepPrinter {
     colour: bool,
     step: u32,
 }
 
 /// How a piece of text stands out (ECMA-48 section 8.3.117).
 #[derive(Clone, Copy)]
-enum Tone {
+enum Style {
     /// A heading.
-    Strong,
+    Heading,
     /// What went as it should.
-    Good,
+    Success,
     /// What is only said beside it.
-    Quiet,
+    Note,
 }
 
-impl Narrator {
+impl StepPrinter {
     /// Colours only for a terminal whose user has not asked for none (<https://no-color.org>).
     pub(super) fn new() -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
@@ -29,25 +29,25 @@ impl Narrator {
     }
 
     /// The text in its tone.
-    fn tone(&self, tone: Tone, text: &str) -> String {
-        let code = match tone {
-            Tone::Strong => "1",
-            Tone::Good => "32",
-            Tone::Quiet => "2",
+    fn styled(&self, style: Style, text: &str) -> String {
+        let code = match style {
+            Style::Heading => "1",
+            Style::Success => "32",
+            Style::Note => "2",
         };
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     /// A heading without a number.
     pub(super) fn title(&self, text: &str) -> Result<(), Failure> {
-        output::line(&format!("\n{}", self.tone(Tone::Strong, text)))
+        output::line(&format!("\n{}", self.styled(Style::Heading, text)))
     }
 
     /// The next step begins.
     pub(super) fn step(&mut self, text: &str) -> Result<(), Failure> {
         self.step += 1;
         let heading = format!("{}. {text}", self.step);
-        output::line(&format!("\n{}", self.tone(Tone::Strong, &heading)))
+        output::line(&format!("\n{}", self.styled(Style::Heading, &heading)))
     }
 
     /// Something that happens in a step.
@@ -56,13 +56,13 @@ impl Narrator {
     }
 
     /// Something that was expected and is so.
-    pub(super) fn good(&self, text: &str) -> Result<(), Failure> {
-        self.line(&format!("{} {text}", self.tone(Tone::Good, "✓")))
+    pub(super) fn success(&self, text: &str) -> Result<(), Failure> {
+        self.line(&format!("{} {text}", self.styled(Style::Success, "✓")))
     }
 
     /// What is good to know beside it.
     pub(super) fn note(&self, text: &str) -> Result<(), Failure> {
-        self.line(&self.tone(Tone::Quiet, text))
+        self.line(&self.styled(Style::Note, text))
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_tone_is_seen_on_a_terminal_only() {
         let check = |colour, expected: &str| {
-            assert_eq!(Narrator { colour, step: 0 }.tone(Tone::Good, "ok"), expected);
+            assert_eq!(StepPrinter { colour, step: 0 }.styled(Style::Success, "ok"), expected);
         };
         check(false, "ok");
         check(true, "\x1b[32mok\x1b[0m");
