@@ -1,13 +1,13 @@
 //! HTTP calls on this core: what a request becomes, the questions that it asks, the answers that it gets.
 
 use super::{
-    bodies::Whose,
+    bodies::BodyOwner,
     core::Engine,
     guard::guarded,
     io::{Io, Request},
     link::LinkKey,
     notice::Notice,
-    pending_requests::{Complete, QuestionKey, Then},
+    pending_requests::{Complete, Continuation, PendingKey},
     schedule::Visit,
 };
 use crate::{
@@ -27,7 +27,7 @@ impl<I: Io> Engine<I> {
             Some(self.with_view(io, now, |view| api::route_request(&call, link.side, view)))
         });
         let Some(routed) = routed else {
-            let verdict = Err(self.panicked(io, now, key));
+            let verdict = Err(self.panic_response(io, now, key));
             self.with_session(io, now, key, |session, _| session.handle_route(now, verdict));
             return;
         };
@@ -39,12 +39,12 @@ impl<I: Io> Engine<I> {
             }
             Some(Ok(Routed::Call(matched))) => {
                 if matched.is_authenticated() {
-                    self.links.prove(key);
+                    self.links.set_authenticated(key);
                 }
                 if let Some(link) = self.links.get_mut(key) {
                     link.matched = Some(matched);
                 }
-                self.promise_body(io, now, key, &matched).map(|()| matched.body_bytes_max())
+                self.reserve_body(io, now, key, &matched).map(|()| matched.body_bytes_max())
             }
             Some(Err(response)) => {
                 if response.status == 401 {
@@ -58,10 +58,10 @@ impl<I: Io> Engine<I> {
     }
 
     /// Makes room for the body that the head announces, or says that there is none.
-    fn promise_body(&mut self, io: &mut I, now: Now, key: LinkKey, matched: &Matched) -> Result<(), Response> {
+    fn reserve_body(&mut self, io: &mut I, now: Now, key: LinkKey, matched: &Matched) -> Result<(), Response> {
         let bound = matched.body_bytes_max();
         let Some(link) = self.links.get_mut(key) else { return Ok(()) };
-        debug_assert!(link.promise.is_none(), "one request at a time, and each gives back what it was promised");
+        debug_assert!(link.reservation.is_none(), "one request at a time, and each gives back what it was promised");
         let bytes = match link.session.request().map(|request| request.head.framing) {
             Some(Framing::Length(length)) => usize::try_from(length).unwrap_or(usize::MAX),
             Some(Framing::Chunked) => bound,
@@ -71,16 +71,16 @@ impl<I: Io> Engine<I> {
         if bytes == 0 || bytes > bound {
             return Ok(());
         }
-        let whose = matched.gateway().map_or(Whose::Platform, Whose::Gateway);
-        let Ok((promise, before)) = self.bodies.promise(whose, bytes, key) else {
+        let owner = matched.gateway().map_or(BodyOwner::Platform, BodyOwner::Gateway);
+        let Ok((reservation, before)) = self.bodies.reserve(owner, bytes, key) else {
             return Err(Response::error(503, "too many bodies are under way").with("Retry-After", "1"));
         };
-        link.promise = Some(promise);
+        link.reservation = Some(reservation);
         if let Some(before) = before {
             let response = Response::error(503, "a newer request of this gateway has begun").with("Retry-After", "1");
             self.with_session(io, now, before, |session, _| session.abandon(now, response));
             self.wake_writer(before);
-            self.settle(io, now, before);
+            self.finish_visit(io, now, before);
         }
         Ok(())
     }
@@ -88,42 +88,42 @@ impl<I: Io> Engine<I> {
     /// Answers a whole request, at once or when its questions are answered.
     pub(super) fn call(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
-        if let (Some(promise), Some(request)) = (&mut link.promise, link.session.request()) {
-            self.bodies.shrink(promise, request.body.len());
+        if let (Some(reservation), Some(request)) = (&mut link.reservation, link.session.request()) {
+            self.bodies.shrink(reservation, request.body.len());
         }
         let Some(link) = self.links.get(key) else { return };
         let step = guarded(|| {
             #[cfg(test)]
-            super::faults::strike_call(link.session.peer());
+            super::faults::inject_call(link.session.peer());
             let (call, matched) = (call_of(&link.session)?, link.matched.as_ref()?);
             Some(self.with_view(io, now, |view| api::handle(matched, &call, view)))
         });
         match step {
             Some(Some(step)) => self.handle_step(io, now, key, step),
             Some(None) => debug_assert!(false, "a call is made of a request that has a route"),
-            None => self.respond_panicked(io, now, key),
+            None => self.respond_after_panic(io, now, key),
         }
     }
 
     /// The answer to a call whose code panicked; the connection ends with it.
-    fn panicked(&mut self, io: &mut I, now: Now, key: LinkKey) -> Response {
-        self.tell_panic(io, now, key);
+    fn panic_response(&mut self, io: &mut I, now: Now, key: LinkKey) -> Response {
+        self.report_panic(io, now, key);
         Response::error(500, "the hub failed inside; its log says where").closing()
     }
 
-    fn respond_panicked(&mut self, io: &mut I, now: Now, key: LinkKey) {
-        let response = self.panicked(io, now, key);
+    fn respond_after_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let response = self.panic_response(io, now, key);
         self.respond(io, now, key, response);
     }
 
     fn handle_step(&mut self, io: &mut I, now: Now, key: LinkKey, step: Step) {
         match step {
             Step::Respond(response) => self.respond(io, now, key, response),
-            Step::Ask(asks, pending) => self.ask(io, now, key, asks, Then::Call(pending)),
+            Step::Ask(asks, pending) => self.ask(io, now, key, asks, Continuation::Call(pending)),
             Step::Slice(asks, pending) => {
-                let question = self.pending.open(key, Then::Call(pending));
-                self.ask_parts(io, now, question, asks);
-                self.pending.push_slice(question);
+                let pending_key = self.pending.open(key, Continuation::Call(pending));
+                self.send_parts(io, now, pending_key, asks);
+                self.pending.push_slice(pending_key);
             }
         }
     }
@@ -133,27 +133,27 @@ impl<I: Io> Engine<I> {
         response.close |= self.hub.phase() == Phase::Draining;
         self.with_session(io, now, key, |session, _| session.handle_response(now, &response));
         self.wake_writer(key);
-        self.settle(io, now, key);
+        self.finish_visit(io, now, key);
     }
 
     /// Asks shards and the store; `then` goes on when all have answered.
-    pub(super) fn ask(&mut self, io: &mut I, now: Now, key: LinkKey, asks: Vec<Ask>, then: Then) {
-        let question = self.pending.open(key, then);
-        self.ask_parts(io, now, question, asks);
-        self.pending.close(question, now.instant + self.hub.answer_timeout);
+    pub(super) fn ask(&mut self, io: &mut I, now: Now, key: LinkKey, asks: Vec<Ask>, then: Continuation) {
+        let pending_key = self.pending.open(key, then);
+        self.send_parts(io, now, pending_key, asks);
+        self.pending.close(pending_key, now.instant + self.hub.answer_timeout);
     }
 
     /// Asks some more of a question that is open; what cannot be asked is answered as overloaded.
-    fn ask_parts(&mut self, io: &mut I, now: Now, question: QuestionKey, asks: Vec<Ask>) {
+    fn send_parts(&mut self, io: &mut I, now: Now, pending_key: PendingKey, asks: Vec<Ask>) {
         for ask in asks {
-            let Some(part) = self.pending.add_part(question) else { continue };
+            let Some(part) = self.pending.add_part(pending_key) else { continue };
             let asked = match ask {
                 Ask::Shard(shard, command) if shard == self.id => {
                     self.shard.handle_command(now, Origin { shard, key: part }, command);
                     self.wake_dirty();
                     true
                 }
-                Ask::Shard(shard, command) => self.ask_core(io, shard, part, command),
+                Ask::Shard(shard, command) => self.request_from_core(io, shard, part, command),
                 Ask::Store(op) => io.store(op, part),
             };
             if !asked {
@@ -164,7 +164,7 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    fn ask_core(&mut self, io: &mut I, shard: ShardId, key: RequestKey, command: Command) -> bool {
+    fn request_from_core(&mut self, io: &mut I, shard: ShardId, key: RequestKey, command: Command) -> bool {
         io.request(shard, Request::Command(Origin { shard: self.id, key }, command)).is_ok()
     }
 
@@ -194,7 +194,7 @@ impl<I: Io> Engine<I> {
     }
 
     /// Tells of one failed delivery.
-    pub(super) fn tell_failure(&mut self, io: &mut I, now: Now) -> Visit {
+    pub(super) fn report_failure(&mut self, io: &mut I, now: Now) -> Visit {
         match self.shard.poll_failure() {
             None => return Visit::Idle,
             Some(Failed::One(failure)) => io.notice(now, Notice::DeliveryFailed(&failure)),
@@ -218,23 +218,23 @@ impl<I: Io> Engine<I> {
             return;
         }
         match then {
-            Then::Call(pending) => {
+            Continuation::Call(pending) => {
                 let step = guarded(|| self.with_view(io, now, |view| pending.handle_answers(answers, view)));
                 match step {
                     Some(step) => self.handle_step(io, now, key, step),
-                    None => self.respond_panicked(io, now, key),
+                    None => self.respond_after_panic(io, now, key),
                 }
             }
-            Then::Admit(presented) => self.handle_attempt_answer(io, now, key, presented, answers),
+            Continuation::Admit(presented) => self.handle_attempt_answer(io, now, key, presented, answers),
         }
-        self.conclude(io, now, key);
+        self.follow_up(io, now, key);
     }
 
     /// Goes on with a call that is too long for one turn.
     pub(super) fn slice_next(&mut self, io: &mut I, now: Now) -> Visit {
-        let Some((question, key, pending)) = self.pending.pop_slice() else { return Visit::Idle };
+        let Some((pending_key, key, pending)) = self.pending.pop_slice() else { return Visit::Idle };
         let Some(link) = self.links.get(key).filter(|link| !link.session.is_over()) else {
-            self.pending.forget(question);
+            self.pending.forget(pending_key);
             return Visit::Small;
         };
         let step = guarded(|| {
@@ -243,27 +243,27 @@ impl<I: Io> Engine<I> {
         });
         match step {
             Some(Some(Step::Slice(asks, pending))) => {
-                self.pending.put_back(question, pending);
-                self.ask_parts(io, now, question, asks);
-                self.pending.push_slice(question);
+                self.pending.put_back(pending_key, pending);
+                self.send_parts(io, now, pending_key, asks);
+                self.pending.push_slice(pending_key);
             }
             Some(Some(Step::Ask(asks, pending))) => {
-                self.pending.put_back(question, pending);
-                self.ask_parts(io, now, question, asks);
-                self.pending.close(question, now.instant + self.hub.answer_timeout);
+                self.pending.put_back(pending_key, pending);
+                self.send_parts(io, now, pending_key, asks);
+                self.pending.close(pending_key, now.instant + self.hub.answer_timeout);
             }
             Some(Some(Step::Respond(response))) => {
-                self.pending.forget(question);
+                self.pending.forget(pending_key);
                 self.respond(io, now, key, response);
-                self.carry_out(io, now, key);
+                self.handle_effects(io, now, key);
             }
-            Some(None) => self.pending.forget(question),
+            Some(None) => self.pending.forget(pending_key),
             None => {
-                self.pending.forget(question);
-                self.respond_panicked(io, now, key);
+                self.pending.forget(pending_key);
+                self.respond_after_panic(io, now, key);
             }
         }
-        self.settle(io, now, key);
+        self.finish_visit(io, now, key);
         Visit::Large
     }
 

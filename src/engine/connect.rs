@@ -3,10 +3,10 @@
 
 use super::{
     core::Engine,
-    io::{Accepted, Ending, Entrant, Handoff, Io, Request},
+    io::{Accepted, Credentials, Ending, Handoff, Io, Request},
     link::{Link, LinkKey},
     notice::Notice,
-    pending_requests::Then,
+    pending_requests::Continuation,
     schedule::{HANDSHAKES_MAX, Visit},
     slots::Slot,
 };
@@ -75,7 +75,7 @@ impl<I: Io> Engine<I> {
             let attempt = self.shard.handle_attempt(now, address);
             return self.handle_attempt(io, now, key, presented, attempt);
         }
-        self.ask(io, now, key, vec![Ask::Shard(owner, Command::Attempt(address))], Then::Admit(presented));
+        self.ask(io, now, key, vec![Ask::Shard(owner, Command::Attempt(address))], Continuation::Admit(presented));
     }
 
     /// The core that owns the address has answered.
@@ -111,21 +111,21 @@ impl<I: Io> Engine<I> {
         let Some(slot) = self.hub.slots.acquire() else {
             return self.refuse(io, now, key, Refused::CapacityExceeded);
         };
-        let entrant = Entrant { gateway: owned.0, token: owned.1, key: presented };
-        if self.hub.placement.of_gateway(entrant.gateway) == self.id {
-            return self.join(io, now, key, entrant, slot);
+        let credentials = Credentials { gateway: owned.0, token: owned.1, key: presented };
+        if self.hub.placement.of_gateway(credentials.gateway) == self.id {
+            return self.join(io, now, key, credentials, slot);
         }
-        self.hand_off(io, now, key, entrant, slot);
+        self.hand_off(io, now, key, credentials, slot);
     }
 
     /// Sends the connection to the core that owns its gateway.
-    fn hand_off(&mut self, io: &mut I, now: Now, key: LinkKey, entrant: Entrant, slot: Slot) {
-        let owner = self.hub.placement.of_gateway(entrant.gateway);
+    fn hand_off(&mut self, io: &mut I, now: Now, key: LinkKey, credentials: Credentials, slot: Slot) {
+        let owner = self.hub.placement.of_gateway(credentials.gateway);
         debug_assert_ne!(owner, self.id, "a connection is handed to another core");
         let Some(Link { session, socket, side, member, .. }) = self.links.remove(key) else { return };
         debug_assert!(member.is_none(), "it moves before it joins");
         let socket = io.detach(socket);
-        let handoff = Box::new(Handoff { socket, session, lost: self.lost.total(), side, entrant, slot });
+        let handoff = Box::new(Handoff { socket, session, lost: self.lost.total(), side, credentials, slot });
         // The owner's lane is full: the connection stays here, and is told.
         if let Err(Request::Handoff(handoff)) = io.request(owner, Request::Handoff(handoff)) {
             let Handoff { socket, session, side, .. } = *handoff;
@@ -139,28 +139,28 @@ impl<I: Io> Engine<I> {
 
     /// A connection arrives from another core.
     pub(super) fn handle_handoff(&mut self, io: &mut I, now: Now, handoff: Handoff<I::Detached>) {
-        let Handoff { socket, mut session, lost, side, entrant, slot } = handoff;
+        let Handoff { socket, mut session, lost, side, credentials, slot } = handoff;
         session.handle_moved(now.instant - lost, now.attended);
         let socket = io.adopt(socket);
         let Some(key) = self.insert(io, Link::new(session, socket, side)) else { return };
-        self.join(io, now, key, entrant, slot);
-        self.conclude(io, now, key);
+        self.join(io, now, key, credentials, slot);
+        self.follow_up(io, now, key);
     }
 
     /// The connection is on its owner's core: 101, ack, events.
-    fn join(&mut self, io: &mut I, now: Now, key: LinkKey, entrant: Entrant, slot: Slot) {
+    fn join(&mut self, io: &mut I, now: Now, key: LinkKey, credentials: Credentials, slot: Slot) {
         if self.hub.phase() != Phase::Ready {
             return self.refuse(io, now, key, Refused::Draining);
         }
-        if self.directory.owner_of(&entrant.key) != Some((entrant.gateway, entrant.token)) {
-            return self.refuse_key(io, now, key, Some(entrant.key));
+        if self.directory.owner_of(&credentials.key) != Some((credentials.gateway, credentials.token)) {
+            return self.refuse_key(io, now, key, Some(credentials.key));
         }
         let Some(link) = self.links.get_mut(key) else { return };
-        let (gateway, address) = (entrant.gateway, link.session.peer());
+        let (gateway, address) = (credentials.gateway, link.session.peer());
         debug_assert_eq!(self.hub.placement.of_gateway(gateway), self.id, "a gateway lives on one core");
         debug_assert!(link.member.is_none(), "a connection joins once");
         let connection = ConnectionId::from_random(io.random());
-        let join = Join { gateway, id: connection, token: entrant.token, address };
+        let join = Join { gateway, id: connection, token: credentials.token, address };
         let (member, position) = match self.shard.handle_join(now, join) {
             Err(refused) => return self.refuse(io, now, key, refused),
             Ok(joined) => joined,

@@ -130,7 +130,7 @@ impl<I: Io> Engine<I> {
     /// Does what is to be done, up to [`schedule::PASS_TIME`].
     pub fn pass(&mut self, io: &mut I) -> Rest {
         let rest = self.rounds(io);
-        self.hub.set_crowd(self.id, self.links.crowd());
+        self.hub.set_unauthenticated_max(self.id, self.links.max_per_address());
         rest
     }
 
@@ -157,7 +157,7 @@ impl<I: Io> Engine<I> {
     /// Reads the clock, and sees whether time was lost since it was last read: it is nobody's fault, and no peer's deadline.
     fn read_clock(&mut self, io: &mut I) -> Now {
         let mut now = io.now();
-        if let Some(lost) = self.lost.attend(&mut now) {
+        if let Some(lost) = self.lost.observe(&mut now) {
             io.notice(now, Notice::TimeLost(lost));
             self.shard.handle_lost(lost);
             for (key, link) in self.links.iter_mut() {
@@ -179,7 +179,7 @@ impl<I: Io> Engine<I> {
             + self.share(io, now, schedule::SLICES, Self::slice_next)
             + self.share(io, now, schedule::WRITE, Self::write_next)
             + self.share(io, now, schedule::EFFECTS, Self::handle_shard_effect)
-            + self.share(io, now, schedule::FAILURES, Self::tell_failure)
+            + self.share(io, now, schedule::FAILURES, Self::report_failure)
             + self.share(io, now, schedule::ACCEPT, Self::accept)
             + self.share(io, now, schedule::HANDSHAKE, |engine, io, now| engine.read_next(io, now, HANDSHAKING))
     }
@@ -195,7 +195,7 @@ impl<I: Io> Engine<I> {
         for visits in 0..share.visits {
             match visit(self, io, *now) {
                 Visit::Idle => return visits,
-                Visit::Small if (visits + 1) % schedule::CLOCK_EVERY != 0 => {}
+                Visit::Small if (visits + 1) % schedule::VISITS_PER_CLOCK_READ != 0 => {}
                 Visit::Small | Visit::Large => *now = self.read_clock(io),
             }
             if now.instant >= until {
@@ -214,9 +214,9 @@ impl<I: Io> Engine<I> {
         match link.session.poll_timeout().filter(|at| *at <= now.attended) {
             Some(due) => {
                 debug_assert!(due <= now.attended, "a deadline is not served early");
-                self.hub.served(self.id, due, now.attended);
+                self.hub.record_lateness(self.id, due, now.attended);
                 self.with_session(io, now, key, |session, _| session.handle_timeout(now));
-                self.conclude(io, now, key);
+                self.follow_up(io, now, key);
             }
             None => self.arm(key),
         }
@@ -247,7 +247,7 @@ impl<I: Io> Engine<I> {
             self.drain.as_ref().and_then(Drain::poll_timeout),
         ];
         let due = due.into_iter().flatten().min();
-        self.lost.rest(now.instant, due);
+        self.lost.expect_wake(now.instant, due);
         Rest::Until(due)
     }
 
@@ -308,23 +308,23 @@ impl<I: Io> Engine<I> {
     /// Begins to close the link.
     pub(super) fn close_link(&mut self, io: &mut I, now: Now, key: LinkKey, reason: CloseReason) {
         self.with_session(io, now, key, |session, _| session.close(now, reason));
-        self.conclude(io, now, key);
+        self.follow_up(io, now, key);
     }
 
     /// Sees to all that the session may want after it was told something.
-    pub(super) fn conclude(&mut self, io: &mut I, now: Now, key: LinkKey) {
-        self.carry_out(io, now, key);
+    pub(super) fn follow_up(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        self.handle_effects(io, now, key);
         self.wake_writer(key);
-        self.settle(io, now, key);
+        self.finish_visit(io, now, key);
     }
 
     /// What every visit ends with: the link is over, or it is seen to that it will be visited when it has to be.
-    pub(super) fn settle(&mut self, io: &mut I, now: Now, key: LinkKey) {
+    pub(super) fn finish_visit(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         if !link.session.has_body()
-            && let Some(promise) = link.promise.take()
+            && let Some(reservation) = link.reservation.take()
         {
-            self.bodies.give_back(promise, key);
+            self.bodies.release(reservation, key);
         }
         if link.session.is_over() && !link.session.has_effect() {
             return self.remove(io, now, key);
@@ -369,7 +369,7 @@ impl<I: Io> Engine<I> {
     }
 
     /// Counts a panic in the code of one connection, and says whose it was.
-    pub(super) fn tell_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
+    pub(super) fn report_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
         if let Some(link) = self.links.get(key) {
             self.hub.count_panic();
             io.notice(now, Notice::Panicked { address: link.session.peer() });
@@ -378,7 +378,7 @@ impl<I: Io> Engine<I> {
 
     /// The code of one connection has panicked.
     pub(super) fn handle_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
-        self.tell_panic(io, now, key);
+        self.report_panic(io, now, key);
         let Some(link) = self.links.get_mut(key) else { return };
         if guarded(|| link.session.close(now, CloseReason::InternalError)).is_none() {
             link.session.break_off();

@@ -183,13 +183,13 @@ pub struct Handoff<D> {
     /// Time that the core it comes from has lost.
     pub(super) lost: Duration,
     pub(super) side: Side,
-    pub(super) entrant: Entrant,
+    pub(super) credentials: Credentials,
     pub(super) slot: Slot,
 }
 
 /// A gateway whose key was good.
 #[derive(Clone, Copy, Debug)]
-pub struct Entrant {
+pub struct Credentials {
     /// Who.
     pub gateway: GatewayId,
     /// By which token.

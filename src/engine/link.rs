@@ -1,10 +1,10 @@
 //! The connections of one core: each with its socket, its session, and what the core knows about both.
 
 use super::{
-    bodies::Promise,
+    bodies::Reservation,
     slots::Slot,
     timer_wheel::{Alarm, TimerWheel},
-    unproven::Unproven,
+    unauthenticated::Unauthenticated,
 };
 use crate::{api::Matched, model::Side, session::Session, shard::ConnectionKey};
 use slab::Slab;
@@ -17,7 +17,7 @@ pub(super) struct Link<S> {
     pub(super) socket: S,
     pub(super) side: Side,
     /// A key or the admin token was shown on it.
-    proven: bool,
+    authenticated: bool,
     /// Its place in the shard, once a gateway's events go over it.
     pub(super) member: Option<ConnectionKey>,
     /// Its place among all gateways' connections of the hub.
@@ -25,7 +25,7 @@ pub(super) struct Link<S> {
     /// The route of the request that is being read or answered.
     pub(super) matched: Option<Matched>,
     /// Room for the body of that request.
-    pub(super) promise: Option<Promise>,
+    pub(super) reservation: Option<Reservation>,
     /// Its entry in the timer wheel.
     pub(super) alarm: Alarm,
     /// Bytes that the peer's kernel had acknowledged when the socket last refused some of ours.
@@ -50,11 +50,11 @@ impl<S> Link<S> {
             session,
             socket,
             side,
-            proven: false,
+            authenticated: false,
             member: None,
             slot: None,
             matched: None,
-            promise: None,
+            reservation: None,
             alarm: Alarm::default(),
             acknowledged_bytes: 0,
             readable: false,
@@ -90,50 +90,50 @@ pub(super) struct Links<S> {
     serial: u32,
     /// Links by their place in the shard.
     members: Vec<Option<LinkKey>>,
-    unproven: Unproven,
+    unauthenticated: Unauthenticated,
 }
 
 impl<S> Default for Links<S> {
     fn default() -> Self {
-        Self { slab: Slab::new(), serial: 0, members: Vec::new(), unproven: Unproven::default() }
+        Self { slab: Slab::new(), serial: 0, members: Vec::new(), unauthenticated: Unauthenticated::default() }
     }
 }
 
 impl<S> Links<S> {
     pub(super) fn insert(&mut self, link: Link<S>) -> LinkKey {
         self.serial = self.serial.checked_add(1).unwrap_or(1);
-        let unproven = (!link.proven).then(|| link.session.peer().ip().into());
+        let unauthenticated = (!link.authenticated).then(|| link.session.peer().ip().into());
         let index = self.slab.insert((self.serial, link));
         let index = u32::try_from(index).expect("descriptors are bounded far below 2^32");
         let key = LinkKey { index, serial: self.serial };
-        if let Some(address) = unproven {
-            self.unproven.insert(address, key, |key| is_unproven(&self.slab, key));
+        if let Some(address) = unauthenticated {
+            self.unauthenticated.insert(address, key, |key| is_unauthenticated(&self.slab, key));
         }
         key
     }
 
     /// A key or the admin token was shown on it.
-    pub(super) fn prove(&mut self, key: LinkKey) {
-        if let Some(link) = self.get_mut(key).filter(|link| !link.proven) {
-            link.proven = true;
+    pub(super) fn set_authenticated(&mut self, key: LinkKey) {
+        if let Some(link) = self.get_mut(key).filter(|link| !link.authenticated) {
+            link.authenticated = true;
             let address = link.session.peer().ip().into();
-            self.unproven.remove(address);
+            self.unauthenticated.remove(address);
         }
     }
 
     /// The one to close first where there is no room: the oldest of the address that has most of those that never
     /// authenticated, then the oldest of the platform's that has nothing under way.
-    pub(super) fn first_to_go(&self) -> Option<LinkKey> {
+    pub(super) fn eviction_candidate(&self) -> Option<LinkKey> {
         let idle = || {
             let idle = self.iter().filter(|(_, link)| link.member.is_none() && !link.is_busy());
             idle.map(|(key, _)| key).min_by_key(|key| key.serial)
         };
-        self.unproven.first(|key| is_unproven(&self.slab, key)).or_else(idle)
+        self.unauthenticated.first(|key| is_unauthenticated(&self.slab, key)).or_else(idle)
     }
 
     /// How many that never authenticated the address with the most of them has here; 0 where no address has more than one.
-    pub(super) fn crowd(&self) -> usize {
-        self.unproven.crowd()
+    pub(super) fn max_per_address(&self) -> usize {
+        self.unauthenticated.max_per_address()
     }
 
     pub(super) fn get(&self, key: LinkKey) -> Option<&Link<S>> {
@@ -147,8 +147,8 @@ impl<S> Links<S> {
     pub(super) fn remove(&mut self, key: LinkKey) -> Option<Link<S>> {
         self.get(key)?;
         let link = self.slab.remove(key.index as usize).1;
-        if !link.proven {
-            self.unproven.remove(link.session.peer().ip().into());
+        if !link.authenticated {
+            self.unauthenticated.remove(link.session.peer().ip().into());
         }
         Some(link)
     }
@@ -182,7 +182,7 @@ impl<S> Links<S> {
         if let Some(link) = self.get_mut(key) {
             link.member = Some(member);
         }
-        self.prove(key);
+        self.set_authenticated(key);
     }
 
     /// The shard knows the link no more; returns what it knew it by.
@@ -200,8 +200,8 @@ impl<S> Links<S> {
     }
 }
 
-fn is_unproven<S>(slab: &Slab<(u32, Link<S>)>, key: LinkKey) -> bool {
-    slab.get(key.index as usize).is_some_and(|(serial, link)| *serial == key.serial && !link.proven)
+fn is_unauthenticated<S>(slab: &Slab<(u32, Link<S>)>, key: LinkKey) -> bool {
+    slab.get(key.index as usize).is_some_and(|(serial, link)| *serial == key.serial && !link.authenticated)
 }
 
 #[cfg(test)]

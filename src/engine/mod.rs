@@ -36,14 +36,14 @@ mod schedule;
 mod shutdown;
 mod slots;
 mod timer_wheel;
-mod unproven;
+mod unauthenticated;
 mod write;
 
 pub use self::core::{Engine, EngineSettings, Rest};
 pub use hub::{HubSettings, HubState};
 #[cfg(test)]
 pub(crate) use inspect::Held;
-pub use io::{Accepted, Ending, Entrant, Handoff, Incoming, Io, Lane, PeerState, Ready, Received, Request, Sent};
+pub use io::{Accepted, Credentials, Ending, Handoff, Incoming, Io, Lane, PeerState, Ready, Received, Request, Sent};
 pub use link::LinkKey;
 pub use lost_time::WAKE_INTERVAL;
 pub use notice::Notice;

@@ -6,7 +6,7 @@ use super::{
     io::{Io, Received},
     link::LinkKey,
     notice::Notice,
-    schedule::{CALLS_PER_VISIT, Visit},
+    schedule::{CALLS_PER_VISIT_MAX, Visit},
 };
 use crate::{
     limits,
@@ -23,7 +23,7 @@ impl<I: Io> Engine<I> {
         debug_assert!(link.reading, "who is visited was in the queue");
         link.reading = false;
         if link.ended {
-            self.write_own(io, now, key);
+            self.write_session_output(io, now, key);
         }
         let Some(link) = self.links.get_mut(key) else { return Visit::Small };
         // What earlier bytes have asked for comes first.
@@ -34,7 +34,7 @@ impl<I: Io> Engine<I> {
                 link.session.handle_broken();
             }
         }
-        self.conclude(io, now, key);
+        self.follow_up(io, now, key);
         Visit::Large
     }
 
@@ -51,11 +51,11 @@ impl<I: Io> Engine<I> {
                 // A short read has emptied the socket, unless the end stands behind it.
                 link.readable = bytes == room || link.ended;
                 #[cfg(test)]
-                super::faults::strike_core(link.session.peer());
+                super::faults::inject_core(link.session.peer());
                 let mut buffer = std::mem::take(&mut self.received);
                 self.with_session(io, now, key, |session, scratch| {
                     #[cfg(test)]
-                    super::faults::strike(session.peer());
+                    super::faults::inject(session.peer());
                     session.handle_received(now, &mut buffer[..bytes], scratch);
                     if session.had_secret() {
                         // Without TLS a key may have been in it.
@@ -77,17 +77,17 @@ impl<I: Io> Engine<I> {
     }
 
     /// Carries out what the session asks for, up to a bound of calls; what is left waits for the link's next visit.
-    pub(super) fn carry_out(&mut self, io: &mut I, now: Now, key: LinkKey) {
+    pub(super) fn handle_effects(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let mut calls = 0;
-        while calls < CALLS_PER_VISIT
+        while calls < CALLS_PER_VISIT_MAX
             && let Some(effect) = self.links.get_mut(key).and_then(|link| link.session.poll_effect())
         {
             calls += usize::from(matches!(effect, Effect::Call));
-            self.carry_out_one(io, now, key, effect);
+            self.handle_effect(io, now, key, effect);
         }
     }
 
-    fn carry_out_one(&mut self, io: &mut I, now: Now, key: LinkKey, effect: Effect) {
+    fn handle_effect(&mut self, io: &mut I, now: Now, key: LinkKey, effect: Effect) {
         let Some(link) = self.links.get_mut(key) else { return };
         match effect {
             Effect::Route => self.route(io, now, key),

@@ -46,11 +46,11 @@ pub(super) const HANDSHAKE: Share = share(4, 300);
 pub(super) const HANDSHAKES_MAX: usize = 256;
 
 /// Small visits between two looks at the clock.
-pub(super) const CLOCK_EVERY: usize = 8;
+pub(super) const VISITS_PER_CLOCK_READ: usize = 8;
 /// Requests of one link in one visit.
-pub(super) const CALLS_PER_VISIT: usize = 16;
+pub(super) const CALLS_PER_VISIT_MAX: usize = 16;
 /// Bytes that one link writes in one visit; then it goes to the tail of the queue.
-pub(super) const QUANTUM: usize = 64 * 1024;
+pub(super) const WRITE_QUANTUM_BYTES: usize = 64 * 1024;
 
 /// What a visit came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@ use super::{
     core::Engine,
     io::{Io, Sent},
     link::LinkKey,
-    schedule::{QUANTUM, Visit},
+    schedule::{Visit, WRITE_QUANTUM_BYTES},
 };
 use crate::{
     model::Now,
@@ -29,7 +29,7 @@ impl Source for Waiting<'_> {
 impl<I: Io> Engine<I> {
     /// Writes until nothing is left, the socket takes no more, or the quantum is used up; then others have their turn.
     pub(super) fn write(&mut self, io: &mut I, now: Now, key: LinkKey) -> Visit {
-        let mut left = QUANTUM;
+        let mut left = WRITE_QUANTUM_BYTES;
         let mut more = true;
         while more && left > 0 {
             let Some(sent) = self.write_once(io, now, key) else { break };
@@ -40,19 +40,19 @@ impl<I: Io> Engine<I> {
         debug_assert!(link.writing, "who is visited was in the queue");
         link.writing = false;
         let asked = link.session.has_effect();
-        self.carry_out(io, now, key);
+        self.handle_effects(io, now, key);
         // What was carried out may have put more into its output.
         if asked || left == 0 {
             self.wake_writer(key);
         }
-        self.settle(io, now, key);
-        if left < QUANTUM / 4 * 3 { Visit::Large } else { Visit::Small }
+        self.finish_visit(io, now, key);
+        if left < WRITE_QUANTUM_BYTES / 4 * 3 { Visit::Large } else { Visit::Small }
     }
 
     /// Writes what the session itself has to say. The end of the peer's stream takes everything with it that still waits, so
     /// answers to what stands before it go out before it is read.
-    pub(super) fn write_own(&mut self, io: &mut I, now: Now, key: LinkKey) {
-        let mut left = QUANTUM;
+    pub(super) fn write_session_output(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let mut left = WRITE_QUANTUM_BYTES;
         while left > 0
             && self.links.get(key).is_some_and(|link| link.session.has_output())
             && let Some(sent) = self.write_once(io, now, key).filter(|sent| *sent > 0)
