@@ -1,4 +1,4 @@
-//! HTTP calls on this core: what a request becomes, the questions that it asks, the answers that it gets.
+//! HTTP calls on this core: routing a request, sending its commands to shards and store, and making its response.
 
 use super::{
     bodies::BodyOwner,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl<I: Io> Engine<I> {
-    /// Decides by a request's head what it becomes.
+    /// Routes a request by its head: a WebSocket upgrade, a call, or an error response.
     pub(super) fn route(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get(key) else { return };
         let routed = guarded(|| {
@@ -38,6 +38,7 @@ impl<I: Io> Engine<I> {
                 return;
             }
             Some(Ok(Routed::Call(matched))) => {
+                // An authenticated connection is closed to make room for others only while it is idle.
                 if matched.is_authenticated() {
                     self.links.set_authenticated(key);
                 }
@@ -57,27 +58,29 @@ impl<I: Io> Engine<I> {
         self.with_session(io, now, key, |session, _| session.handle_route(now, verdict));
     }
 
-    /// Makes room for the body that the head announces, or says that there is none.
+    /// Reserves memory for the body that the head announces; 503 if the budget is used up.
     fn reserve_body(&mut self, io: &mut I, now: Now, key: LinkKey, matched: &Matched) -> Result<(), Response> {
         let bound = matched.body_bytes_max();
         let Some(link) = self.links.get_mut(key) else { return Ok(()) };
-        debug_assert!(link.reservation.is_none(), "one request at a time, and each gives back what it was promised");
+        debug_assert!(link.reservation.is_none(), "a link has one request at a time and releases its reservation");
         let bytes = match link.session.request().map(|request| request.head.framing) {
             Some(Framing::Length(length)) => usize::try_from(length).unwrap_or(usize::MAX),
+            // A chunked body does not announce its length, so it reserves the largest that its route allows.
             Some(Framing::Chunked) => bound,
             Some(Framing::None) | None => 0,
         };
-        // What is too long is refused for that.
+        // A body over the bound is refused by the session with 413 and needs no memory.
         if bytes == 0 || bytes > bound {
             return Ok(());
         }
         let owner = matched.gateway().map_or(BodyOwner::Platform, BodyOwner::Gateway);
         let Ok((reservation, before)) = self.bodies.reserve(owner, bytes, key) else {
-            return Err(Response::error(503, "too many bodies are under way").with("Retry-After", "1"));
+            return Err(Response::error(503, "too many request bodies in progress").with("Retry-After", "1"));
         };
         link.reservation = Some(reservation);
+        // One unfinished body per gateway: otherwise one gateway that never finishes its bodies takes the whole budget.
         if let Some(before) = before {
-            let response = Response::error(503, "a newer request of this gateway has begun").with("Retry-After", "1");
+            let response = Response::error(503, "replaced by a newer request").with("Retry-After", "1");
             self.with_session(io, now, before, |session, _| session.abandon(now, response));
             self.wake_writer(before);
             self.finish_visit(io, now, before);
@@ -85,7 +88,7 @@ impl<I: Io> Engine<I> {
         Ok(())
     }
 
-    /// Answers a whole request, at once or when its questions are answered.
+    /// Handles a complete request: responds at once, or after shards and store have answered.
     pub(super) fn call(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         if let (Some(reservation), Some(request)) = (&mut link.reservation, link.session.request()) {
@@ -100,15 +103,15 @@ impl<I: Io> Engine<I> {
         });
         match step {
             Some(Some(step)) => self.handle_step(io, now, key, step),
-            Some(None) => debug_assert!(false, "a call is made of a request that has a route"),
+            Some(None) => debug_assert!(false, "a call has a request and a route"),
             None => self.respond_after_panic(io, now, key),
         }
     }
 
-    /// The answer to a call whose code panicked; the connection ends with it.
+    /// The response to a call whose code panicked; it closes the connection.
     fn panic_response(&mut self, io: &mut I, now: Now, key: LinkKey) -> Response {
         self.report_panic(io, now, key);
-        Response::error(500, "the hub failed inside; its log says where").closing()
+        Response::error(500, "internal error; see the hub's log").closing()
     }
 
     fn respond_after_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
@@ -129,21 +132,22 @@ impl<I: Io> Engine<I> {
     }
 
     fn respond(&mut self, io: &mut I, now: Now, key: LinkKey, mut response: Response) {
-        debug_assert!((200..600).contains(&response.status), "an answer is a final one");
+        debug_assert!((200..600).contains(&response.status), "a response has a final status");
+        // A drain waits for requests in progress, so a connection must not begin another.
         response.close |= self.hub.phase() == Phase::Draining;
         self.with_session(io, now, key, |session, _| session.handle_response(now, &response));
         self.wake_writer(key);
         self.finish_visit(io, now, key);
     }
 
-    /// Asks shards and the store; `then` goes on when all have answered.
+    /// Sends requests to shards and store; `then` continues when all have answered or timed out.
     pub(super) fn ask(&mut self, io: &mut I, now: Now, key: LinkKey, asks: Vec<Ask>, then: Continuation) {
         let pending_key = self.pending.open(key, then);
         self.send_parts(io, now, pending_key, asks);
         self.pending.close(pending_key, now.instant + self.hub.answer_timeout);
     }
 
-    /// Asks some more of a question that is open; what cannot be asked is answered as overloaded.
+    /// Adds parts to an open pending request and sends them; a part that finds a full lane is answered as overloaded.
     fn send_parts(&mut self, io: &mut I, now: Now, pending_key: PendingKey, asks: Vec<Ask>) {
         for ask in asks {
             let Some(part) = self.pending.add_part(pending_key) else { continue };
@@ -157,9 +161,9 @@ impl<I: Io> Engine<I> {
                 Ask::Store(op) => io.store(op, part),
             };
             if !asked {
-                // The question is open, so this answer cannot be its last.
+                // The pending request is still open, so this answer does not complete it.
                 let complete = self.pending.answer(part, Answer::Overloaded);
-                debug_assert!(complete.is_none(), "an open question is not complete");
+                debug_assert!(complete.is_none(), "an open request is not complete");
             }
         }
     }
@@ -168,7 +172,7 @@ impl<I: Io> Engine<I> {
         io.request(shard, Request::Command(Origin { shard: self.id, key }, command)).is_ok()
     }
 
-    /// Carries out one thing that the shard asks for.
+    /// Handles one effect of the shard.
     pub(super) fn handle_shard_effect(&mut self, io: &mut I, now: Now) -> Visit {
         match self.shard.poll_effect() {
             None => return Visit::Idle,
@@ -184,7 +188,7 @@ impl<I: Io> Engine<I> {
         Visit::Small
     }
 
-    /// Brings the shard's reply to whoever asked.
+    /// Routes the shard's reply to the core that sent the command.
     fn handle_reply(&mut self, io: &mut I, now: Now, origin: Origin, reply: Reply) {
         if origin.shard == self.id {
             self.handle_answer(io, now, origin.key, Answer::Shard(reply));
@@ -193,8 +197,10 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Tells of one failed delivery.
+    /// Reports one failed delivery.
     pub(super) fn report_failure(&mut self, io: &mut I, now: Now) -> Visit {
+        // One a visit: a connection that closes with thousands of queued events must not hold up the core with its
+        // notices.
         match self.shard.poll_failure() {
             None => return Visit::Idle,
             Some(Failed::One(failure)) => io.notice(now, Notice::DeliveryFailed(&failure)),
@@ -203,17 +209,17 @@ impl<I: Io> Engine<I> {
         Visit::Small
     }
 
-    /// An answer has come.
+    /// Handles the answer to one part of a pending request.
     pub(super) fn handle_answer(&mut self, io: &mut I, now: Now, key: RequestKey, answer: Answer) {
         if let Some(complete) = self.pending.answer(key, answer) {
             self.complete(io, now, complete);
         }
     }
 
-    /// All answers to a question are there.
+    /// Continues with a pending request whose answers are complete.
     pub(super) fn complete(&mut self, io: &mut I, now: Now, complete: Complete) {
         let Complete { link: key, then, answers } = complete;
-        // The connection may have gone while its question was on the way.
+        // The connection may have closed while the answers were on their way.
         if self.links.get(key).is_none_or(|link| link.session.is_over()) {
             return;
         }
@@ -230,7 +236,8 @@ impl<I: Io> Engine<I> {
         self.follow_up(io, now, key);
     }
 
-    /// Goes on with a call that is too long for one turn.
+    /// Handles the next slice of a long call. Slices have a queue of their own, so that a batch of 8 MiB does not hold
+    /// up the events of other gateways.
     pub(super) fn slice_next(&mut self, io: &mut I, now: Now) -> Visit {
         let Some((pending_key, key, pending)) = self.pending.pop_slice() else { return Visit::Idle };
         let Some(link) = self.links.get(key).filter(|link| !link.session.is_over()) else {
@@ -250,6 +257,7 @@ impl<I: Io> Engine<I> {
             Some(Some(Step::Ask(asks, pending))) => {
                 self.pending.put_back(pending_key, pending);
                 self.send_parts(io, now, pending_key, asks);
+                // The last slice: the deadline of the answers begins now.
                 self.pending.close(pending_key, now.instant + self.hub.answer_timeout);
             }
             Some(Some(Step::Respond(response))) => {
@@ -267,7 +275,7 @@ impl<I: Io> Engine<I> {
         Visit::Large
     }
 
-    /// Gives `what` the view that calls have of their core.
+    /// Runs `what` with the read-only view that calls have of their core.
     fn with_view<T>(&self, io: &I, now: Now, what: impl FnOnce(&View<'_>) -> T) -> T {
         what(&View {
             directory: &self.directory,
@@ -284,7 +292,7 @@ impl<I: Io> Engine<I> {
     }
 }
 
-/// The request that a session has, as the calls see it.
+/// The session's current request, in the form that the API takes.
 fn call_of(session: &Session) -> Option<Call<'_>> {
     let request = session.request()?;
     Some(Call {
