@@ -242,11 +242,8 @@ impl<I: Io> Engine<I> {
     }
 
     fn rest(&mut self, now: Now) -> Rest {
-        debug_assert!(
-            self.readers.iter().all(VecDeque::is_empty) && self.writers.is_empty(),
-            "a core rests with no work"
-        );
-        debug_assert!(!self.shard.has_effect() && !self.shard.is_dirty(), "a core rests with no work");
+        debug_assert!(self.readers.iter().all(VecDeque::is_empty) && self.writers.is_empty(), "no work is left");
+        debug_assert!(!self.shard.has_effect() && !self.shard.is_dirty(), "no work is left");
         let due = [
             self.timers.next_due().map(|due| due + self.lost.total()),
             self.shard.poll_timeout(),

@@ -1,4 +1,4 @@
-//! The connections of one core: each with its socket, its session, and what the core knows about both.
+//! The connections of one core: each with its socket, its session, and the core's state about both.
 
 use super::{
     bodies::Reservation,
@@ -16,31 +16,31 @@ pub(super) struct Link<S> {
     pub(super) session: Session,
     pub(super) socket: S,
     pub(super) side: Side,
-    /// A key or the admin token was shown on it.
+    /// A valid key or the admin token was presented on this connection.
     authenticated: bool,
-    /// Its place in the shard, once a gateway's events go over it.
+    /// Its key in the shard, once it has joined.
     pub(super) member: Option<ConnectionKey>,
-    /// Its place among all gateways' connections of the hub.
+    /// Its slot under the hub's `max_connections`, once it has joined.
     pub(super) slot: Option<Slot>,
-    /// The route of the request that is being read or answered.
+    /// The route of the current request.
     pub(super) matched: Option<Matched>,
-    /// Room for the body of that request.
+    /// Memory reserved for the body of that request.
     pub(super) reservation: Option<Reservation>,
     /// Its entry in the timer wheel.
     pub(super) alarm: Alarm,
-    /// Bytes that the peer's kernel had acknowledged when the socket last refused some of ours.
+    /// Bytes that the peer's kernel had acknowledged at the last short write.
     pub(super) acknowledged_bytes: u64,
-    /// A read may bring something.
+    /// A read may return bytes or the end.
     pub(super) readable: bool,
-    /// A write may be taken.
+    /// A write may take bytes.
     pub(super) writable: bool,
-    /// The peer has ended its side, so a short read does not mean that nothing is left.
+    /// The peer's FIN was reported: after a short read there is still the end to read.
     pub(super) ended: bool,
-    /// The socket is broken.
+    /// The socket has failed.
     pub(super) broken: bool,
-    /// It is in the queue of readers.
+    /// It is queued for a read.
     pub(super) reading: bool,
-    /// It is in the queue of writers.
+    /// It is queued for a write.
     pub(super) writing: bool,
 }
 
@@ -58,6 +58,7 @@ impl<S> Link<S> {
             alarm: Alarm::default(),
             acknowledged_bytes: 0,
             readable: false,
+            // A new socket's send buffer is empty, and the set reports only changes after `attach`.
             writable: true,
             ended: false,
             broken: false,
@@ -66,29 +67,29 @@ impl<S> Link<S> {
         }
     }
 
-    /// Sees to it that the wheel brings the link up when its session wants to be looked at.
+    /// Puts the session's next deadline into the timer wheel, unless the link's entry is earlier.
     pub(super) fn arm(&mut self, key: LinkKey, timers: &mut TimerWheel<LinkKey>) {
         if let Some(at) = self.session.poll_timeout() {
             self.alarm.set(timers, at, key);
         }
     }
 
-    /// Whether a request or its answer is on the way.
+    /// Whether a request is in progress or its response is not written yet.
     pub(super) fn is_busy(&self) -> bool {
         self.session.is_busy() || self.wants_visit()
     }
 
-    /// Whether a visit of the reader has something to do.
+    /// Whether a read visit has work to do.
     pub(super) fn wants_visit(&self) -> bool {
         self.session.has_effect() || self.broken || (self.readable && self.session.wants_read())
     }
 }
 
-/// All of them.
+/// All connections of one core.
 pub(super) struct Links<S> {
     slab: Slab<(u32, Link<S>)>,
     serial: u32,
-    /// Links by their place in the shard.
+    /// The link of each member of the shard, by the member's index.
     members: Vec<Option<LinkKey>>,
     unauthenticated: Unauthenticated,
 }
@@ -112,7 +113,7 @@ impl<S> Links<S> {
         key
     }
 
-    /// A key or the admin token was shown on it.
+    /// Records that a valid key or the admin token was presented on this connection.
     pub(super) fn set_authenticated(&mut self, key: LinkKey) {
         if let Some(link) = self.get_mut(key).filter(|link| !link.authenticated) {
             link.authenticated = true;
@@ -121,8 +122,8 @@ impl<S> Links<S> {
         }
     }
 
-    /// The one to close first where there is no room: the oldest of the address that has most of those that never
-    /// authenticated, then the oldest of the platform's that has nothing under way.
+    /// The connection to close when a descriptor is needed: the oldest unauthenticated one of the address that has most
+    /// of them, else the oldest HTTP connection without a request in progress. Gateways' connections are never chosen.
     pub(super) fn eviction_candidate(&self) -> Option<LinkKey> {
         let idle = || {
             let idle = self.iter().filter(|(_, link)| link.member.is_none() && !link.is_busy());
@@ -131,7 +132,7 @@ impl<S> Links<S> {
         self.unauthenticated.first(|key| is_unauthenticated(&self.slab, key)).or_else(idle)
     }
 
-    /// How many that never authenticated the address with the most of them has here; 0 where no address has more than one.
+    /// The largest number of unauthenticated connections of one address; 0 if no address has more than one.
     pub(super) fn max_per_address(&self) -> usize {
         self.unauthenticated.max_per_address()
     }
@@ -171,13 +172,13 @@ impl<S> Links<S> {
         })
     }
 
-    /// The shard knows the link by this key from now on.
+    /// Records the link's key in the shard.
     pub(super) fn set_member(&mut self, key: LinkKey, member: ConnectionKey) {
         let index = member.index as usize;
         if self.members.len() <= index {
             self.members.resize(index + 1, None);
         }
-        debug_assert!(self.members[index].is_none(), "a place in the shard has one link");
+        debug_assert!(self.members[index].is_none(), "a member has one link");
         self.members[index] = Some(key);
         if let Some(link) = self.get_mut(key) {
             link.member = Some(member);
@@ -185,15 +186,15 @@ impl<S> Links<S> {
         self.set_authenticated(key);
     }
 
-    /// The shard knows the link no more; returns what it knew it by.
+    /// Removes and returns the link's key in the shard.
     pub(super) fn take_member(&mut self, key: LinkKey) -> Option<ConnectionKey> {
         let member = self.get_mut(key)?.member.take()?;
-        debug_assert_eq!(self.members[member.index as usize], Some(key), "a place in the shard has one link");
+        debug_assert_eq!(self.members[member.index as usize], Some(key), "a member has one link");
         self.members[member.index as usize] = None;
         Some(member)
     }
 
-    /// The link that the shard knows by this key.
+    /// The link of a member of the shard.
     pub(super) fn of_member(&self, member: ConnectionKey) -> Option<LinkKey> {
         let key = self.members.get(member.index as usize).copied().flatten()?;
         self.get(key).is_some_and(|link| link.member == Some(member)).then_some(key)
@@ -210,11 +211,11 @@ mod tests {
 
     #[test]
     fn an_idle_connection_stays_small() {
-        // What one connection holds of ours; rustls holds the rest (docs/PERFORMANCE.md).
+        // rustls holds more per connection (docs/PERFORMANCE.md).
         let link = size_of::<(u32, Link<std::os::fd::OwnedFd>)>();
         let connection = size_of::<crate::shard::Connection>();
-        assert!(link <= 512, "a link has {link} bytes");
-        assert!(connection <= 320, "a connection in the registry has {connection} bytes");
+        assert!(link <= 512, "a link has {link} bytes, expected at most 512");
+        assert!(connection <= 320, "a connection in the registry has {connection} bytes, expected at most 320");
         println!("link {link}, registry {connection}, session {}", size_of::<Session>());
     }
 }

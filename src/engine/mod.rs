@@ -1,4 +1,4 @@
-//! Everything that one core decides, without I/O: the driver, the simulation, benches and tests run the same engine.
+//! All decisions of one core, without I/O. The driver, the simulation, the benches and the tests run the same engine.
 //!
 //! ```text
 //!               ┌──────────────────────── Engine (one core) ────────────────────────┐
@@ -8,8 +8,9 @@
 //!               └────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The world only says which link became ready ([`Engine::handle_ready`], which marks it); all work is done by
-//! [`Engine::pass`], which takes what it wants through [`Io`], in the order and amount that `schedule` gives.
+//! The caller only reports which links are ready ([`Engine::handle_ready`]). [`Engine::pass`] does all work and pulls
+//! its inputs through [`Io`], in the order and amounts that `schedule` gives. If the driver pushed bytes and messages
+//! instead, it would decide the order of work, and the simulation would not test that order.
 
 mod acceptor;
 mod bodies;
