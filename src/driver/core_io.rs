@@ -2,7 +2,7 @@
 
 use super::{
     clock,
-    epoll_set::{EpollSet, Woken},
+    epoll_set::{EpollEvent, EpollSet},
     mesh::{Address, Inbox},
     notices::Notices,
     socket,
@@ -21,7 +21,7 @@ pub(super) struct CoreIo {
     pub(super) set: EpollSet,
     listeners: Vec<(OwnedFd, Side)>,
     /// The listener that is asked first.
-    turn: usize,
+    next_listener: usize,
     inbox: Inbox,
     peers: Vec<Address>,
     store: StoreHandle,
@@ -40,15 +40,15 @@ impl CoreIo {
         for (listener, _) in &listeners {
             set.add_listener(listener)?;
         }
-        Ok(Self { id, set, listeners, turn: 0, inbox, peers, store, notices: Notices::new(id) })
+        Ok(Self { id, set, listeners, next_listener: 0, inbox, peers, store, notices: Notices::new(id) })
     }
 
     /// Tells the engine what has become ready, after waiting for at most `wait`; returns how much that was.
     pub(super) fn harvest(&mut self, engine: &mut Engine<Self>, wait: Duration) -> usize {
         self.set.harvest(wait, |woken| match woken {
-            Woken::Link(key, ready) => engine.handle_ready(key, ready),
-            Woken::Acceptable => engine.handle_acceptable(),
-            Woken::Loop => {}
+            EpollEvent::Link(key, ready) => engine.handle_ready(key, ready),
+            EpollEvent::Acceptable => engine.handle_acceptable(),
+            EpollEvent::Wake => {}
         })
     }
 }
@@ -72,14 +72,14 @@ impl Io for CoreIo {
 
     fn accept(&mut self) -> Accepted<OwnedFd> {
         for _ in 0..self.listeners.len() {
-            let (listener, side) = &self.listeners[self.turn % self.listeners.len()];
+            let (listener, side) = &self.listeners[self.next_listener % self.listeners.len()];
             match socket::accept(listener) {
                 Ok(Some((socket, peer))) => {
                     // The other listener is next: one that never runs dry does not keep the other's connections waiting.
-                    self.turn = self.turn.wrapping_add(1);
+                    self.next_listener = self.next_listener.wrapping_add(1);
                     return Accepted::Socket { socket, peer, side: *side };
                 }
-                Ok(None) => self.turn = self.turn.wrapping_add(1),
+                Ok(None) => self.next_listener = self.next_listener.wrapping_add(1),
                 Err(error) if socket::is_exhausted(&error) => return Accepted::Exhausted(error),
                 Err(error) => return Accepted::Failed(error),
             }
@@ -139,7 +139,7 @@ impl Io for CoreIo {
     }
 
     fn store(&mut self, op: StoreOp, key: RequestKey) -> bool {
-        if op.makes_a_change() && self.peers.iter().any(Address::is_behind) {
+        if op.makes_a_change() && self.peers.iter().any(Address::is_backlogged) {
             return false;
         }
         let me = self.peers[self.id.index()].clone();

@@ -54,7 +54,7 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
         let pass = catch_unwind(AssertUnwindSafe(|| engine.pass(&mut io)));
         let Ok(rest) = pass else { break Err(io::Error::other(PANICKED)) };
         #[cfg(test)]
-        crate::engine::faults::strike_runtime();
+        crate::engine::faults::inject_runtime();
         let now = clock::now().instant;
         match rest {
             Rest::Ended => break Ok(()),
@@ -96,7 +96,7 @@ async fn wait(
 ) {
     let now = clock::now().instant;
     let left = due.map_or(Duration::MAX, |due| due.since(now));
-    if left.is_zero() || !io.set.bell().may_sleep() {
+    if left.is_zero() || !io.set.bell().try_sleep() {
         return;
     }
     let linger = pace.linger();

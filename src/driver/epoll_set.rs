@@ -42,17 +42,17 @@ pub(super) struct EpollSet {
 
 /// What became ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Woken {
+pub(super) enum EpollEvent {
     /// A link's socket.
     Link(LinkKey, Ready),
     /// A listener.
     Acceptable,
     /// The doorbell or the timer: the loop looks at lanes and deadlines by itself.
-    Loop,
+    Wake,
 }
 
 /// What is no link has the serial 0, which no link has.
-const LOOP: u64 = 0;
+const WAKE: u64 = 0;
 const LISTENER: u64 = 1;
 
 impl EpollSet {
@@ -60,8 +60,8 @@ impl EpollSet {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let edge = EventFlags::IN | EventFlags::ET;
-        epoll::add(&epoll, &bell.eventfd, EventData::new_u64(LOOP), edge)?;
-        epoll::add(&epoll, &timer, EventData::new_u64(LOOP), edge)?;
+        epoll::add(&epoll, &bell.eventfd, EventData::new_u64(WAKE), edge)?;
+        epoll::add(&epoll, &timer, EventData::new_u64(WAKE), edge)?;
         Ok(Self { epoll: Rc::new(epoll), timer, timer_at: None, bell, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
@@ -87,7 +87,7 @@ impl EpollSet {
     }
 
     /// Tells what has become ready, after waiting for at most `wait`; returns how many there were.
-    pub(super) fn harvest(&mut self, wait: Duration, mut each: impl FnMut(Woken)) -> usize {
+    pub(super) fn harvest(&mut self, wait: Duration, mut each: impl FnMut(EpollEvent)) -> usize {
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
         self.events.clear();
         loop {
@@ -100,7 +100,7 @@ impl EpollSet {
                 }
             }
         }
-        self.events.iter().for_each(|event| each(meaning(event)));
+        self.events.iter().for_each(|event| each(decode(event)));
         self.events.len()
     }
 
@@ -125,12 +125,12 @@ impl EpollSet {
     }
 }
 
-fn meaning(event: &Event) -> Woken {
+fn decode(event: &Event) -> EpollEvent {
     // The kernel's structure is packed, so its fields are copied out.
     let (data, flags) = (event.data.u64(), event.flags);
     let (serial, index) = ((data >> 32) as u32, data as u32);
     if serial == 0 {
-        return if data == LISTENER { Woken::Acceptable } else { Woken::Loop };
+        return if data == LISTENER { EpollEvent::Acceptable } else { EpollEvent::Wake };
     }
     let ready = Ready {
         readable: flags.contains(EventFlags::IN),
@@ -138,5 +138,5 @@ fn meaning(event: &Event) -> Woken {
         ended: flags.intersects(EventFlags::RDHUP | EventFlags::HUP),
         broken: flags.contains(EventFlags::ERR),
     };
-    Woken::Link(LinkKey { index, serial }, ready)
+    EpollEvent::Link(LinkKey { index, serial }, ready)
 }

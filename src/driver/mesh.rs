@@ -83,7 +83,7 @@ impl Address {
     }
 
     /// Whether so much was told to the core, and not heard yet, that nothing is to be added.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(super) fn is_backlogged(&self) -> bool {
         self.lanes[index(Lane::Control)].len() >= limits::CONTROL_BACKLOG_MAX
     }
 
@@ -150,7 +150,7 @@ impl Bell {
     }
 
     /// The core is about to sleep; false where a lane was marked, and it must not.
-    pub(super) fn may_sleep(&self) -> bool {
+    pub(super) fn try_sleep(&self) -> bool {
         self.asleep.store(true, Ordering::SeqCst);
         let quiet = self.marked.iter().all(|mark| !mark.load(Ordering::SeqCst));
         if !quiet {

@@ -204,7 +204,7 @@ impl Core {
             if let Some(message) = self.inbox.take(lane) {
                 return message;
             }
-            if self.set.bell().may_sleep() {
+            if self.set.bell().try_sleep() {
                 poll_fn(|cx| self.watch.poll_ready(cx)).await;
                 self.set.bell().awake();
             }

@@ -11,13 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// A core's loop turns several times a second even when it is idle; one that has not turned for so many looks is stuck.
-const STUCK_LOOKS: u32 = 5;
+const STUCK_CHECKS: u32 = 5;
 /// A look that comes so late says that this thread was kept from running, and the cores perhaps with it: it starts anew.
-const GAP: Duration = Duration::from_secs(1);
+const LATE_CHECK: Duration = Duration::from_secs(1);
 /// What the log's own thread has to write the last line before the process is aborted.
-const LOG_PATIENCE: Duration = Duration::from_millis(200);
+const LOG_FLUSH_TIME: Duration = Duration::from_millis(200);
 
 /// Starts the thread; it ends with the hub. A core that has not turned for `abort_after` ends the process, unless that is zero.
 ///
@@ -26,12 +26,12 @@ const LOG_PATIENCE: Duration = Duration::from_millis(200);
 pub(crate) fn start(hub: Arc<HubState>, shards: u16, abort_after: Duration) -> std::io::Result<()> {
     let mut watchdog = Watchdog::new(shards, abort_after);
     let watch = move || {
-        let mut looked = Instant::now();
+        let mut checked = Instant::now();
         while !hub.has_ended() {
-            thread::sleep(LOOK_INTERVAL);
-            let late = looked.elapsed() > GAP;
-            looked = Instant::now();
-            watchdog.look(late, |shard| hub.passes(shard), |finding| report(&hub, finding));
+            thread::sleep(CHECK_INTERVAL);
+            let late = checked.elapsed() > LATE_CHECK;
+            checked = Instant::now();
+            watchdog.check(late, |shard| hub.passes(shard), |finding| report(&hub, finding));
             hub.set_stuck(watchdog.stuck());
         }
     };
@@ -44,12 +44,12 @@ fn report(hub: &HubState, finding: Finding) {
             hub.count_stall();
             tracing::error!(%shard, "shard has stalled");
         }
-        Finding::Turns(shard, stalled) => {
+        Finding::Recovered(shard, stalled) => {
             tracing::warn!(%shard, stalled_ms = stalled.as_millis() as u64, "shard turns again");
         }
-        Finding::Hopeless(shard, stalled) => {
+        Finding::AbortDue(shard, stalled) => {
             tracing::error!(%shard, stalled_ms = stalled.as_millis() as u64, "shard does not turn: the process is aborted");
-            thread::sleep(LOG_PATIENCE);
+            thread::sleep(LOG_FLUSH_TIME);
             process::abort();
         }
     }
@@ -58,19 +58,19 @@ fn report(hub: &HubState, finding: Finding) {
 /// What a look has found out about a core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Finding {
-    /// It has not turned for [`STUCK_LOOKS`].
+    /// It has not turned for [`STUCK_CHECKS`].
     Stuck(ShardId),
     /// It was stuck and turns again, after about this long.
-    Turns(ShardId, Duration),
+    Recovered(ShardId, Duration),
     /// It has not turned for so long that the process is to end.
-    Hopeless(ShardId, Duration),
+    AbortDue(ShardId, Duration),
 }
 
 /// What is known of all cores.
 struct Watchdog {
     cores: Vec<Core>,
     /// Looks without a turn after which there is no hope; `None` where there is always hope.
-    hopeless_looks: Option<u32>,
+    abort_checks: Option<u32>,
 }
 
 /// What is known of one core.
@@ -78,39 +78,39 @@ struct Watchdog {
 struct Core {
     passes: u64,
     /// Looks in a row that found no new pass.
-    looks: u32,
+    checks: u32,
     stuck: bool,
 }
 
 impl Watchdog {
     fn new(shards: u16, abort_after: Duration) -> Self {
-        let looks = abort_after.as_nanos().div_ceil(LOOK_INTERVAL.as_nanos());
-        let looks = u32::try_from(looks).unwrap_or(u32::MAX).max(STUCK_LOOKS + 1);
+        let checks = abort_after.as_nanos().div_ceil(CHECK_INTERVAL.as_nanos());
+        let checks = u32::try_from(checks).unwrap_or(u32::MAX).max(STUCK_CHECKS + 1);
         Self {
             cores: vec![Core::default(); usize::from(shards)],
-            hopeless_looks: (!abort_after.is_zero()).then_some(looks),
+            abort_checks: (!abort_after.is_zero()).then_some(checks),
         }
     }
 
     /// Looks at all cores once. `late` says that the look before was long ago.
-    fn look(&mut self, late: bool, passes: impl Fn(ShardId) -> Option<u64>, mut found: impl FnMut(Finding)) {
+    fn check(&mut self, late: bool, passes: impl Fn(ShardId) -> Option<u64>, mut found: impl FnMut(Finding)) {
         for (shard, core) in (0..).map(ShardId).zip(&mut self.cores) {
             let passes = passes(shard);
             if passes != Some(core.passes) {
                 if core.stuck {
-                    found(Finding::Turns(shard, LOOK_INTERVAL * core.looks));
+                    found(Finding::Recovered(shard, CHECK_INTERVAL * core.checks));
                 }
-                *core = Core { passes: passes.unwrap_or_default(), looks: 0, stuck: false };
+                *core = Core { passes: passes.unwrap_or_default(), checks: 0, stuck: false };
             } else if late {
-                core.looks = 0;
+                core.checks = 0;
             } else {
-                core.looks = core.looks.saturating_add(1);
-                if core.looks >= STUCK_LOOKS && !core.stuck {
+                core.checks = core.checks.saturating_add(1);
+                if core.checks >= STUCK_CHECKS && !core.stuck {
                     core.stuck = true;
                     found(Finding::Stuck(shard));
                 }
-                if self.hopeless_looks == Some(core.looks) {
-                    found(Finding::Hopeless(shard, LOOK_INTERVAL * core.looks));
+                if self.abort_checks == Some(core.checks) {
+                    found(Finding::AbortDue(shard, CHECK_INTERVAL * core.checks));
                 }
             }
         }
@@ -127,98 +127,98 @@ mod tests {
     use super::*;
 
     /// Looks at two cores, of which the second turns at each look, and collects what is found.
-    struct Bench {
+    struct Fixture {
         watchdog: Watchdog,
-        looks: u64,
+        checks: u64,
         found: Vec<Finding>,
     }
 
     const STILL: ShardId = ShardId(0);
 
-    impl Bench {
+    impl Fixture {
         fn new(abort_after: Duration) -> Self {
-            Self { watchdog: Watchdog::new(2, abort_after), looks: 0, found: Vec::new() }
+            Self { watchdog: Watchdog::new(2, abort_after), checks: 0, found: Vec::new() }
         }
 
-        fn look(&mut self, late: bool, passes: Option<u64>) -> Option<ShardId> {
-            self.looks += 1;
-            let turning = self.looks;
+        fn check(&mut self, late: bool, passes: Option<u64>) -> Option<ShardId> {
+            self.checks += 1;
+            let turning = self.checks;
             let of = |shard| if shard == STILL { passes } else { Some(turning) };
-            self.watchdog.look(late, of, |finding| self.found.push(finding));
+            self.watchdog.check(late, of, |finding| self.found.push(finding));
             self.watchdog.stuck()
         }
 
-        fn look_often(&mut self, times: u32, passes: Option<u64>) {
+        fn check_often(&mut self, times: u32, passes: Option<u64>) {
             for _ in 0..times {
-                self.look(false, passes);
+                self.check(false, passes);
             }
         }
     }
 
     #[test]
     fn a_core_is_stuck_after_five_looks_and_heals_when_it_turns() {
-        let mut bench = Bench::new(Duration::ZERO);
-        bench.look(false, Some(7));
+        let mut fixture = Fixture::new(Duration::ZERO);
+        fixture.check(false, Some(7));
         for look in 1..=10 {
-            assert_eq!(bench.look(false, Some(7)), (look >= 5).then_some(STILL), "look {look}");
+            assert_eq!(fixture.check(false, Some(7)), (look >= 5).then_some(STILL), "look {look}");
         }
-        assert_eq!(bench.look(false, Some(8)), None);
-        assert_eq!(bench.found, [Finding::Stuck(STILL), Finding::Turns(STILL, Duration::from_secs(2))]);
+        assert_eq!(fixture.check(false, Some(8)), None);
+        assert_eq!(fixture.found, [Finding::Stuck(STILL), Finding::Recovered(STILL, Duration::from_secs(2))]);
     }
 
     #[test]
     fn a_core_that_never_began_a_pass_is_stuck_as_well() {
-        let mut bench = Bench::new(Duration::ZERO);
-        bench.look_often(5, Some(0));
-        assert_eq!(bench.found, [Finding::Stuck(STILL)]);
+        let mut fixture = Fixture::new(Duration::ZERO);
+        fixture.check_often(5, Some(0));
+        assert_eq!(fixture.found, [Finding::Stuck(STILL)]);
     }
 
     #[test]
     fn hope_ends_once_after_as_many_looks_as_are_configured() {
-        let mut bench = Bench::new(Duration::from_secs(30));
-        bench.look(false, Some(7));
-        bench.look_often(149, Some(7));
-        assert_eq!(bench.found, [Finding::Stuck(STILL)]);
-        bench.look(false, Some(7));
-        assert_eq!(bench.found[1..], [Finding::Hopeless(STILL, Duration::from_secs(30))]);
-        bench.look(false, Some(7));
-        assert_eq!(bench.found.len(), 2);
+        let mut fixture = Fixture::new(Duration::from_secs(30));
+        fixture.check(false, Some(7));
+        fixture.check_often(149, Some(7));
+        assert_eq!(fixture.found, [Finding::Stuck(STILL)]);
+        fixture.check(false, Some(7));
+        assert_eq!(fixture.found[1..], [Finding::AbortDue(STILL, Duration::from_secs(30))]);
+        fixture.check(false, Some(7));
+        assert_eq!(fixture.found.len(), 2);
     }
 
     #[test]
     fn zero_is_hope_for_ever_and_less_than_stuck_is_not_possible() {
-        let mut bench = Bench::new(Duration::ZERO);
-        bench.look_often(10000, Some(7));
-        assert_eq!(bench.found, [Finding::Stuck(STILL)]);
-        let mut bench = Bench::new(Duration::from_millis(1));
-        bench.look(false, Some(7));
-        bench.look_often(5, Some(7));
-        assert_eq!(bench.found, [Finding::Stuck(STILL)], "an abort is not the first that is heard of it");
+        let mut fixture = Fixture::new(Duration::ZERO);
+        fixture.check_often(10000, Some(7));
+        assert_eq!(fixture.found, [Finding::Stuck(STILL)]);
+        let mut fixture = Fixture::new(Duration::from_millis(1));
+        fixture.check(false, Some(7));
+        fixture.check_often(5, Some(7));
+        assert_eq!(fixture.found, [Finding::Stuck(STILL)], "an abort is not the first that is heard of it");
     }
 
     /// However long the process was stopped, that is one look, and a late one.
     #[test]
     fn a_pause_of_the_process_is_not_held_against_the_cores() {
-        let mut bench = Bench::new(Duration::from_secs(2));
-        bench.look(false, Some(7));
+        let mut fixture = Fixture::new(Duration::from_secs(2));
+        fixture.check(false, Some(7));
         for _ in 0..100 {
-            bench.look_often(4, Some(7));
-            bench.look(true, Some(7));
+            fixture.check_often(4, Some(7));
+            fixture.check(true, Some(7));
         }
-        assert_eq!(bench.found, []);
-        bench.look_often(5, Some(7));
-        assert_eq!(bench.found, [Finding::Stuck(STILL)], "one that does not go on is found");
-        bench.look_often(4, Some(7));
-        assert_eq!(bench.look(true, Some(7)), Some(STILL), "a stuck core has not healed by a pause");
-        bench.look_often(9, Some(7));
-        assert_eq!(bench.found, [Finding::Stuck(STILL)], "but the time until the abort counts anew");
+        assert_eq!(fixture.found, []);
+        fixture.check_often(5, Some(7));
+        assert_eq!(fixture.found, [Finding::Stuck(STILL)], "one that does not go on is found");
+        fixture.check_often(4, Some(7));
+        assert_eq!(fixture.check(true, Some(7)), Some(STILL), "a stuck core has not healed by a pause");
+        fixture.check_often(9, Some(7));
+        assert_eq!(fixture.found, [Finding::Stuck(STILL)], "but the time until the abort counts anew");
     }
 
     #[test]
     fn a_core_that_has_ended_is_not_stuck() {
-        let mut bench = Bench::new(Duration::from_secs(2));
-        bench.look(false, Some(7));
-        bench.look_often(100, None);
-        assert_eq!(bench.found, []);
+        let mut fixture = Fixture::new(Duration::from_secs(2));
+        fixture.check(false, Some(7));
+        fixture.check_often(100, None);
+        assert_eq!(fixture.found, []);
     }
 }

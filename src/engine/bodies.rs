@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 
 /// Whose body it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Whose {
+pub(super) enum BodyOwner {
     Platform,
     Gateway(GatewayId),
 }
 
 /// Bytes that one connection may send; it has to be given back.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) struct Promise {
-    whose: Whose,
+pub(super) struct Reservation {
+    owner: BodyOwner,
     bytes: usize,
 }
 
@@ -44,42 +44,42 @@ impl Bodies {
 
     /// Promises to take a body. With the connection whose body of the same gateway was the newest until now, if there is one:
     /// where it is not whole, it has to go.
-    pub(super) fn promise(
+    pub(super) fn reserve(
         &mut self,
-        whose: Whose,
+        owner: BodyOwner,
         bytes: usize,
         link: LinkKey,
-    ) -> Result<(Promise, Option<LinkKey>), NoRoom> {
-        let left = self.left(whose);
+    ) -> Result<(Reservation, Option<LinkKey>), NoRoom> {
+        let left = self.available(owner);
         *left = left.checked_sub(bytes).ok_or(NoRoom)?;
-        let before = match whose {
-            Whose::Gateway(gateway) => self.newest.insert(gateway, link).filter(|before| *before != link),
-            Whose::Platform => None,
+        let before = match owner {
+            BodyOwner::Gateway(gateway) => self.newest.insert(gateway, link).filter(|before| *before != link),
+            BodyOwner::Platform => None,
         };
-        Ok((Promise { whose, bytes }, before))
+        Ok((Reservation { owner, bytes }, before))
     }
 
     /// The body is whole, and has so many bytes.
-    pub(super) fn shrink(&mut self, promise: &mut Promise, bytes: usize) {
-        let over = promise.bytes.saturating_sub(bytes);
-        promise.bytes -= over;
-        *self.left(promise.whose) += over;
+    pub(super) fn shrink(&mut self, reservation: &mut Reservation, bytes: usize) {
+        let over = reservation.bytes.saturating_sub(bytes);
+        reservation.bytes -= over;
+        *self.available(reservation.owner) += over;
     }
 
     /// The body is gone.
-    pub(super) fn give_back(&mut self, promise: Promise, link: LinkKey) {
-        *self.left(promise.whose) += promise.bytes;
-        if let Whose::Gateway(gateway) = promise.whose
+    pub(super) fn release(&mut self, reservation: Reservation, link: LinkKey) {
+        *self.available(reservation.owner) += reservation.bytes;
+        if let BodyOwner::Gateway(gateway) = reservation.owner
             && self.newest.get(&gateway) == Some(&link)
         {
             self.newest.remove(&gateway);
         }
     }
 
-    fn left(&mut self, whose: Whose) -> &mut usize {
-        match whose {
-            Whose::Platform => &mut self.platform,
-            Whose::Gateway(_) => &mut self.gateways,
+    fn available(&mut self, owner: BodyOwner) -> &mut usize {
+        match owner {
+            BodyOwner::Platform => &mut self.platform,
+            BodyOwner::Gateway(_) => &mut self.gateways,
         }
     }
 }
@@ -94,20 +94,20 @@ mod tests {
         LinkKey { index, serial: 1 }
     }
 
-    fn gateway(id: u128) -> Whose {
-        Whose::Gateway(GatewayId::from_random(id))
+    fn gateway(id: u128) -> BodyOwner {
+        BodyOwner::Gateway(GatewayId::from_random(id))
     }
 
     #[test]
     fn gateways_take_nothing_from_the_platform_and_what_is_given_back_is_there_again() {
         let mut bodies = Bodies::new(64);
         let (platform, gateways) = (bodies.platform, bodies.gateways);
-        let (first, _) = bodies.promise(gateway(1), MIB, link(1)).unwrap();
-        assert_eq!(bodies.promise(gateway(2), 1, link(2)), Err(NoRoom), "the share of 64 cores is one manifest");
-        let (batch, _) = bodies.promise(Whose::Platform, 8 * MIB, link(3)).unwrap();
-        assert_eq!(bodies.promise(Whose::Platform, 1, link(4)), Err(NoRoom));
-        bodies.give_back(first, link(1));
-        bodies.give_back(batch, link(3));
+        let (first, _) = bodies.reserve(gateway(1), MIB, link(1)).unwrap();
+        assert_eq!(bodies.reserve(gateway(2), 1, link(2)), Err(NoRoom), "the share of 64 cores is one manifest");
+        let (batch, _) = bodies.reserve(BodyOwner::Platform, 8 * MIB, link(3)).unwrap();
+        assert_eq!(bodies.reserve(BodyOwner::Platform, 1, link(4)), Err(NoRoom));
+        bodies.release(first, link(1));
+        bodies.release(batch, link(3));
         assert_eq!((bodies.platform, bodies.gateways), (platform, gateways));
         assert!(bodies.newest.is_empty());
     }
@@ -115,23 +115,23 @@ mod tests {
     #[test]
     fn a_whole_body_counts_by_its_size() {
         let mut bodies = Bodies::new(64);
-        let (mut promise, _) = bodies.promise(Whose::Platform, 8 * MIB, link(1)).unwrap();
-        bodies.shrink(&mut promise, 100);
+        let (mut reservation, _) = bodies.reserve(BodyOwner::Platform, 8 * MIB, link(1)).unwrap();
+        bodies.shrink(&mut reservation, 100);
         assert_eq!(bodies.platform, 8 * MIB - 100);
-        bodies.give_back(promise, link(1));
+        bodies.release(reservation, link(1));
         assert_eq!(bodies.platform, 8 * MIB);
     }
 
     #[test]
     fn the_newest_of_a_gateway_names_the_one_before() {
         let mut bodies = Bodies::new(1);
-        let (older, before) = bodies.promise(gateway(1), MIB, link(1)).unwrap();
+        let (older, before) = bodies.reserve(gateway(1), MIB, link(1)).unwrap();
         assert_eq!(before, None);
-        let (newer, before) = bodies.promise(gateway(1), MIB, link(2)).unwrap();
+        let (newer, before) = bodies.reserve(gateway(1), MIB, link(2)).unwrap();
         assert_eq!(before, Some(link(1)));
-        bodies.give_back(older, link(1));
-        let (_, before) = bodies.promise(gateway(1), MIB, link(3)).unwrap();
+        bodies.release(older, link(1));
+        let (_, before) = bodies.reserve(gateway(1), MIB, link(3)).unwrap();
         assert_eq!(before, Some(link(2)), "what an older one gives back is not the newest's");
-        bodies.give_back(newer, link(2));
+        bodies.release(newer, link(2));
     }
 }

@@ -1,13 +1,13 @@
-//! HTTP calls on this core: what a request becomes, the questions that it asks, the answers that it gets.
+//! HTTP calls on this core: routing a request, sending its commands to shards and store, and making its response.
 
 use super::{
-    bodies::Whose,
+    bodies::BodyOwner,
     core::Engine,
     guard::guarded,
     io::{Io, Request},
     link::LinkKey,
     notice::Notice,
-    pending_requests::{Complete, QuestionKey, Then},
+    pending_requests::{Complete, Continuation, PendingKey},
     schedule::Visit,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl<I: Io> Engine<I> {
-    /// Decides by a request's head what it becomes.
+    /// Routes a request by its head: a WebSocket upgrade, a call, or an error response.
     pub(super) fn route(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get(key) else { return };
         let routed = guarded(|| {
@@ -27,7 +27,7 @@ impl<I: Io> Engine<I> {
             Some(self.with_view(io, now, |view| api::route_request(&call, link.side, view)))
         });
         let Some(routed) = routed else {
-            let verdict = Err(self.panicked(io, now, key));
+            let verdict = Err(self.panic_response(io, now, key));
             self.with_session(io, now, key, |session, _| session.handle_route(now, verdict));
             return;
         };
@@ -38,13 +38,14 @@ impl<I: Io> Engine<I> {
                 return;
             }
             Some(Ok(Routed::Call(matched))) => {
+                // An authenticated connection is closed to make room for others only while it is idle.
                 if matched.is_authenticated() {
-                    self.links.prove(key);
+                    self.links.set_authenticated(key);
                 }
                 if let Some(link) = self.links.get_mut(key) {
                     link.matched = Some(matched);
                 }
-                self.promise_body(io, now, key, &matched).map(|()| matched.body_bytes_max())
+                self.reserve_body(io, now, key, &matched).map(|()| matched.body_bytes_max())
             }
             Some(Err(response)) => {
                 if response.status == 401 {
@@ -57,118 +58,121 @@ impl<I: Io> Engine<I> {
         self.with_session(io, now, key, |session, _| session.handle_route(now, verdict));
     }
 
-    /// Makes room for the body that the head announces, or says that there is none.
-    fn promise_body(&mut self, io: &mut I, now: Now, key: LinkKey, matched: &Matched) -> Result<(), Response> {
+    /// Reserves memory for the body that the head announces; 503 if the budget is used up.
+    fn reserve_body(&mut self, io: &mut I, now: Now, key: LinkKey, matched: &Matched) -> Result<(), Response> {
         let bound = matched.body_bytes_max();
         let Some(link) = self.links.get_mut(key) else { return Ok(()) };
-        debug_assert!(link.promise.is_none(), "one request at a time, and each gives back what it was promised");
+        debug_assert!(link.reservation.is_none(), "a link has one request at a time and releases its reservation");
         let bytes = match link.session.request().map(|request| request.head.framing) {
             Some(Framing::Length(length)) => usize::try_from(length).unwrap_or(usize::MAX),
+            // A chunked body does not announce its length, so it reserves the largest that its route allows.
             Some(Framing::Chunked) => bound,
             Some(Framing::None) | None => 0,
         };
-        // What is too long is refused for that.
+        // A body over the bound is refused by the session with 413 and needs no memory.
         if bytes == 0 || bytes > bound {
             return Ok(());
         }
-        let whose = matched.gateway().map_or(Whose::Platform, Whose::Gateway);
-        let Ok((promise, before)) = self.bodies.promise(whose, bytes, key) else {
-            return Err(Response::error(503, "too many bodies are under way").with("Retry-After", "1"));
+        let owner = matched.gateway().map_or(BodyOwner::Platform, BodyOwner::Gateway);
+        let Ok((reservation, before)) = self.bodies.reserve(owner, bytes, key) else {
+            return Err(Response::error(503, "too many request bodies in progress").with("Retry-After", "1"));
         };
-        link.promise = Some(promise);
+        link.reservation = Some(reservation);
+        // One unfinished body per gateway: otherwise one gateway that never finishes its bodies takes the whole budget.
         if let Some(before) = before {
-            let response = Response::error(503, "a newer request of this gateway has begun").with("Retry-After", "1");
+            let response = Response::error(503, "replaced by a newer request").with("Retry-After", "1");
             self.with_session(io, now, before, |session, _| session.abandon(now, response));
             self.wake_writer(before);
-            self.settle(io, now, before);
+            self.finish_visit(io, now, before);
         }
         Ok(())
     }
 
-    /// Answers a whole request, at once or when its questions are answered.
+    /// Handles a complete request: responds at once, or after shards and store have answered.
     pub(super) fn call(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
-        if let (Some(promise), Some(request)) = (&mut link.promise, link.session.request()) {
-            self.bodies.shrink(promise, request.body.len());
+        if let (Some(reservation), Some(request)) = (&mut link.reservation, link.session.request()) {
+            self.bodies.shrink(reservation, request.body.len());
         }
         let Some(link) = self.links.get(key) else { return };
         let step = guarded(|| {
             #[cfg(test)]
-            super::faults::strike_call(link.session.peer());
+            super::faults::inject_call(link.session.peer());
             let (call, matched) = (call_of(&link.session)?, link.matched.as_ref()?);
             Some(self.with_view(io, now, |view| api::handle(matched, &call, view)))
         });
         match step {
             Some(Some(step)) => self.handle_step(io, now, key, step),
-            Some(None) => debug_assert!(false, "a call is made of a request that has a route"),
-            None => self.respond_panicked(io, now, key),
+            Some(None) => debug_assert!(false, "a call has a request and a route"),
+            None => self.respond_after_panic(io, now, key),
         }
     }
 
-    /// The answer to a call whose code panicked; the connection ends with it.
-    fn panicked(&mut self, io: &mut I, now: Now, key: LinkKey) -> Response {
-        self.tell_panic(io, now, key);
-        Response::error(500, "the hub failed inside; its log says where").closing()
+    /// The response to a call whose code panicked; it closes the connection.
+    fn panic_response(&mut self, io: &mut I, now: Now, key: LinkKey) -> Response {
+        self.report_panic(io, now, key);
+        Response::error(500, "internal error; see the hub's log").closing()
     }
 
-    fn respond_panicked(&mut self, io: &mut I, now: Now, key: LinkKey) {
-        let response = self.panicked(io, now, key);
+    fn respond_after_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let response = self.panic_response(io, now, key);
         self.respond(io, now, key, response);
     }
 
     fn handle_step(&mut self, io: &mut I, now: Now, key: LinkKey, step: Step) {
         match step {
             Step::Respond(response) => self.respond(io, now, key, response),
-            Step::Ask(asks, pending) => self.ask(io, now, key, asks, Then::Call(pending)),
+            Step::Ask(asks, pending) => self.ask(io, now, key, asks, Continuation::Call(pending)),
             Step::Slice(asks, pending) => {
-                let question = self.pending.open(key, Then::Call(pending));
-                self.ask_parts(io, now, question, asks);
-                self.pending.push_slice(question);
+                let pending_key = self.pending.open(key, Continuation::Call(pending));
+                self.send_parts(io, now, pending_key, asks);
+                self.pending.push_slice(pending_key);
             }
         }
     }
 
     fn respond(&mut self, io: &mut I, now: Now, key: LinkKey, mut response: Response) {
-        debug_assert!((200..600).contains(&response.status), "an answer is a final one");
+        debug_assert!((200..600).contains(&response.status), "a response has a final status");
+        // A drain waits for requests in progress, so a connection must not begin another.
         response.close |= self.hub.phase() == Phase::Draining;
         self.with_session(io, now, key, |session, _| session.handle_response(now, &response));
         self.wake_writer(key);
-        self.settle(io, now, key);
+        self.finish_visit(io, now, key);
     }
 
-    /// Asks shards and the store; `then` goes on when all have answered.
-    pub(super) fn ask(&mut self, io: &mut I, now: Now, key: LinkKey, asks: Vec<Ask>, then: Then) {
-        let question = self.pending.open(key, then);
-        self.ask_parts(io, now, question, asks);
-        self.pending.close(question, now.instant + self.hub.answer_timeout);
+    /// Sends requests to shards and store; `then` continues when all have answered or timed out.
+    pub(super) fn ask(&mut self, io: &mut I, now: Now, key: LinkKey, asks: Vec<Ask>, then: Continuation) {
+        let pending_key = self.pending.open(key, then);
+        self.send_parts(io, now, pending_key, asks);
+        self.pending.close(pending_key, now.instant + self.hub.answer_timeout);
     }
 
-    /// Asks some more of a question that is open; what cannot be asked is answered as overloaded.
-    fn ask_parts(&mut self, io: &mut I, now: Now, question: QuestionKey, asks: Vec<Ask>) {
+    /// Adds parts to an open pending request and sends them; a part that finds a full lane is answered as overloaded.
+    fn send_parts(&mut self, io: &mut I, now: Now, pending_key: PendingKey, asks: Vec<Ask>) {
         for ask in asks {
-            let Some(part) = self.pending.add_part(question) else { continue };
+            let Some(part) = self.pending.add_part(pending_key) else { continue };
             let asked = match ask {
                 Ask::Shard(shard, command) if shard == self.id => {
                     self.shard.handle_command(now, Origin { shard, key: part }, command);
                     self.wake_dirty();
                     true
                 }
-                Ask::Shard(shard, command) => self.ask_core(io, shard, part, command),
+                Ask::Shard(shard, command) => self.request_from_core(io, shard, part, command),
                 Ask::Store(op) => io.store(op, part),
             };
             if !asked {
-                // The question is open, so this answer cannot be its last.
+                // The pending request is still open, so this answer does not complete it.
                 let complete = self.pending.answer(part, Answer::Overloaded);
-                debug_assert!(complete.is_none(), "an open question is not complete");
+                debug_assert!(complete.is_none(), "an open request is not complete");
             }
         }
     }
 
-    fn ask_core(&mut self, io: &mut I, shard: ShardId, key: RequestKey, command: Command) -> bool {
+    fn request_from_core(&mut self, io: &mut I, shard: ShardId, key: RequestKey, command: Command) -> bool {
         io.request(shard, Request::Command(Origin { shard: self.id, key }, command)).is_ok()
     }
 
-    /// Carries out one thing that the shard asks for.
+    /// Handles one effect of the shard.
     pub(super) fn handle_shard_effect(&mut self, io: &mut I, now: Now) -> Visit {
         match self.shard.poll_effect() {
             None => return Visit::Idle,
@@ -184,7 +188,7 @@ impl<I: Io> Engine<I> {
         Visit::Small
     }
 
-    /// Brings the shard's reply to whoever asked.
+    /// Routes the shard's reply to the core that sent the command.
     fn handle_reply(&mut self, io: &mut I, now: Now, origin: Origin, reply: Reply) {
         if origin.shard == self.id {
             self.handle_answer(io, now, origin.key, Answer::Shard(reply));
@@ -193,8 +197,10 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Tells of one failed delivery.
-    pub(super) fn tell_failure(&mut self, io: &mut I, now: Now) -> Visit {
+    /// Reports one failed delivery.
+    pub(super) fn report_failure(&mut self, io: &mut I, now: Now) -> Visit {
+        // One a visit: a connection that closes with thousands of queued events must not hold up the core with its
+        // notices.
         match self.shard.poll_failure() {
             None => return Visit::Idle,
             Some(Failed::One(failure)) => io.notice(now, Notice::DeliveryFailed(&failure)),
@@ -203,38 +209,39 @@ impl<I: Io> Engine<I> {
         Visit::Small
     }
 
-    /// An answer has come.
+    /// Handles the answer to one part of a pending request.
     pub(super) fn handle_answer(&mut self, io: &mut I, now: Now, key: RequestKey, answer: Answer) {
         if let Some(complete) = self.pending.answer(key, answer) {
             self.complete(io, now, complete);
         }
     }
 
-    /// All answers to a question are there.
+    /// Continues with a pending request whose answers are complete.
     pub(super) fn complete(&mut self, io: &mut I, now: Now, complete: Complete) {
         let Complete { link: key, then, answers } = complete;
-        // The connection may have gone while its question was on the way.
+        // The connection may have closed while the answers were on their way.
         if self.links.get(key).is_none_or(|link| link.session.is_over()) {
             return;
         }
         match then {
-            Then::Call(pending) => {
+            Continuation::Call(pending) => {
                 let step = guarded(|| self.with_view(io, now, |view| pending.handle_answers(answers, view)));
                 match step {
                     Some(step) => self.handle_step(io, now, key, step),
-                    None => self.respond_panicked(io, now, key),
+                    None => self.respond_after_panic(io, now, key),
                 }
             }
-            Then::Admit(presented) => self.handle_attempt_answer(io, now, key, presented, answers),
+            Continuation::Admit(presented) => self.handle_attempt_answer(io, now, key, presented, answers),
         }
-        self.conclude(io, now, key);
+        self.follow_up(io, now, key);
     }
 
-    /// Goes on with a call that is too long for one turn.
+    /// Handles the next slice of a long call. Slices have a queue of their own, so that a batch of 8 MiB does not hold
+    /// up the events of other gateways.
     pub(super) fn slice_next(&mut self, io: &mut I, now: Now) -> Visit {
-        let Some((question, key, pending)) = self.pending.pop_slice() else { return Visit::Idle };
+        let Some((pending_key, key, pending)) = self.pending.pop_slice() else { return Visit::Idle };
         let Some(link) = self.links.get(key).filter(|link| !link.session.is_over()) else {
-            self.pending.forget(question);
+            self.pending.forget(pending_key);
             return Visit::Small;
         };
         let step = guarded(|| {
@@ -243,31 +250,32 @@ impl<I: Io> Engine<I> {
         });
         match step {
             Some(Some(Step::Slice(asks, pending))) => {
-                self.pending.put_back(question, pending);
-                self.ask_parts(io, now, question, asks);
-                self.pending.push_slice(question);
+                self.pending.put_back(pending_key, pending);
+                self.send_parts(io, now, pending_key, asks);
+                self.pending.push_slice(pending_key);
             }
             Some(Some(Step::Ask(asks, pending))) => {
-                self.pending.put_back(question, pending);
-                self.ask_parts(io, now, question, asks);
-                self.pending.close(question, now.instant + self.hub.answer_timeout);
+                self.pending.put_back(pending_key, pending);
+                self.send_parts(io, now, pending_key, asks);
+                // The last slice: the deadline of the answers begins now.
+                self.pending.close(pending_key, now.instant + self.hub.answer_timeout);
             }
             Some(Some(Step::Respond(response))) => {
-                self.pending.forget(question);
+                self.pending.forget(pending_key);
                 self.respond(io, now, key, response);
-                self.carry_out(io, now, key);
+                self.handle_effects(io, now, key);
             }
-            Some(None) => self.pending.forget(question),
+            Some(None) => self.pending.forget(pending_key),
             None => {
-                self.pending.forget(question);
-                self.respond_panicked(io, now, key);
+                self.pending.forget(pending_key);
+                self.respond_after_panic(io, now, key);
             }
         }
-        self.settle(io, now, key);
+        self.finish_visit(io, now, key);
         Visit::Large
     }
 
-    /// Gives `what` the view that calls have of their core.
+    /// Runs `what` with the read-only view that calls have of their core.
     fn with_view<T>(&self, io: &I, now: Now, what: impl FnOnce(&View<'_>) -> T) -> T {
         what(&View {
             directory: &self.directory,
@@ -284,7 +292,7 @@ impl<I: Io> Engine<I> {
     }
 }
 
-/// The request that a session has, as the calls see it.
+/// The session's current request, in the form that the API takes.
 fn call_of(session: &Session) -> Option<Call<'_>> {
     let request = session.request()?;
     Some(Call {

@@ -1,12 +1,14 @@
-//! How a connection comes to its gateway, and how it leaves: accepted; then, in the order of the contract, address, key and
-//! slot; then joined on the core that owns the gateway.
+//! How a connection is accepted, admitted, handed to the core that owns its gateway, joined to the shard, and removed.
+//!
+//! Admission checks in this order: the hub's phase, the rate limit of the address, the key, a free slot. The rate limit
+//! comes before the key, so that guessing keys is limited as well.
 
 use super::{
     core::Engine,
-    io::{Accepted, Ending, Entrant, Handoff, Io, Request},
+    io::{Accepted, Credentials, Ending, Handoff, Io, Request},
     link::{Link, LinkKey},
     notice::Notice,
-    pending_requests::Then,
+    pending_requests::Continuation,
     schedule::{HANDSHAKES_MAX, Visit},
     slots::Slot,
 };
@@ -21,9 +23,10 @@ use crate::{
 use std::sync::Arc;
 
 impl<I: Io> Engine<I> {
-    /// Takes the next connection from the kernel.
+    /// Accepts the next connection from the kernel.
     pub(super) fn accept(&mut self, io: &mut I, now: Now) -> Visit {
-        // A queue of handshakes that only grows makes all of them late: the rest wait in the kernel's backlog.
+        // If handshakes arrive faster than they are served, all of them would become late. Beyond this many,
+        // connections wait in the kernel's backlog, without TLS state.
         if !self.acceptor.is_ready() || self.handshakes_waiting() >= HANDSHAKES_MAX {
             return Visit::Idle;
         }
@@ -36,6 +39,8 @@ impl<I: Io> Engine<I> {
                     Some(config) => Security::tls(Arc::clone(config)),
                 };
                 match security {
+                    // The gateway is known only after TLS and HTTP, so the connection is accepted here whatever core
+                    // owns it. Until then it counts against the bound for connections that are not gateways'.
                     Ok(security) if self.transients() < transients_max || self.make_room(io, now) => {
                         let session = Session::new(now, Arc::clone(&self.hub.session), security, peer);
                         self.insert(io, Link::new(session, socket, side));
@@ -52,7 +57,8 @@ impl<I: Io> Engine<I> {
                 self.acceptor.handle_blocked();
                 Visit::Idle
             }
-            // The next visit asks for the connection again, or the one after another core has answered.
+            // The connection is still in the backlog: the next visit accepts it, or the first one after another core
+            // has answered.
             Accepted::Exhausted(_) if self.find_descriptor(io, now) => Visit::Large,
             Accepted::Exhausted(error) | Accepted::Failed(error) => {
                 if self.acceptor.back_off(now.instant) {
@@ -63,22 +69,24 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Asks the shard that owns the peer's address whether it may try; that may be this one.
+    /// Counts a connection attempt at the shard that owns the peer's address, which may be on another core.
     pub(super) fn admit(&mut self, io: &mut I, now: Now, key: LinkKey, presented: Option<KeyHash>) {
         if self.hub.phase() != Phase::Ready {
             return self.refuse(io, now, key, Refused::Draining);
         }
         let Some(link) = self.links.get(key).filter(|link| !link.session.is_over()) else { return };
         let address = link.session.peer().ip();
+        // The kernel spreads the connections of one address over all cores. One shard counts them all: a limit per core
+        // would admit the limit times the number of cores.
         let owner = self.hub.placement.of_address(address);
         if owner == self.id {
             let attempt = self.shard.handle_attempt(now, address);
             return self.handle_attempt(io, now, key, presented, attempt);
         }
-        self.ask(io, now, key, vec![Ask::Shard(owner, Command::Attempt(address))], Then::Admit(presented));
+        self.ask(io, now, key, vec![Ask::Shard(owner, Command::Attempt(address))], Continuation::Admit(presented));
     }
 
-    /// The core that owns the address has answered.
+    /// Handles the answer of the core that owns the address.
     pub(super) fn handle_attempt_answer(
         &mut self,
         io: &mut I,
@@ -93,7 +101,7 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// The address may try, or may not: then the key, and a slot.
+    /// Handles the rate limit's verdict, then checks the key and takes a slot.
     fn handle_attempt(
         &mut self,
         io: &mut I,
@@ -111,22 +119,23 @@ impl<I: Io> Engine<I> {
         let Some(slot) = self.hub.slots.acquire() else {
             return self.refuse(io, now, key, Refused::CapacityExceeded);
         };
-        let entrant = Entrant { gateway: owned.0, token: owned.1, key: presented };
-        if self.hub.placement.of_gateway(entrant.gateway) == self.id {
-            return self.join(io, now, key, entrant, slot);
+        let credentials = Credentials { gateway: owned.0, token: owned.1, key: presented };
+        if self.hub.placement.of_gateway(credentials.gateway) == self.id {
+            return self.join(io, now, key, credentials, slot);
         }
-        self.hand_off(io, now, key, entrant, slot);
+        self.hand_off(io, now, key, credentials, slot);
     }
 
-    /// Sends the connection to the core that owns its gateway.
-    fn hand_off(&mut self, io: &mut I, now: Now, key: LinkKey, entrant: Entrant, slot: Slot) {
-        let owner = self.hub.placement.of_gateway(entrant.gateway);
+    /// Sends the connection, its session and its slot to the core that owns the gateway.
+    fn hand_off(&mut self, io: &mut I, now: Now, key: LinkKey, credentials: Credentials, slot: Slot) {
+        let owner = self.hub.placement.of_gateway(credentials.gateway);
         debug_assert_ne!(owner, self.id, "a connection is handed to another core");
         let Some(Link { session, socket, side, member, .. }) = self.links.remove(key) else { return };
-        debug_assert!(member.is_none(), "it moves before it joins");
+        debug_assert!(member.is_none(), "a connection moves before it joins");
+        // This also removes the socket from this core's epoll set, which would go on reporting it here.
         let socket = io.detach(socket);
-        let handoff = Box::new(Handoff { socket, session, lost: self.lost.total(), side, entrant, slot });
-        // The owner's lane is full: the connection stays here, and is told.
+        let handoff = Box::new(Handoff { socket, session, lost: self.lost.total(), side, credentials, slot });
+        // If the owner's lane is full, the connection stays here and is answered 503.
         if let Err(Request::Handoff(handoff)) = io.request(owner, Request::Handoff(handoff)) {
             let Handoff { socket, session, side, .. } = *handoff;
             let socket = io.adopt(socket);
@@ -137,34 +146,37 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// A connection arrives from another core.
+    /// Takes over a connection from another core.
     pub(super) fn handle_handoff(&mut self, io: &mut I, now: Now, handoff: Handoff<I::Detached>) {
-        let Handoff { socket, mut session, lost, side, entrant, slot } = handoff;
+        let Handoff { socket, mut session, lost, side, credentials, slot } = handoff;
+        // Each core subtracts its own lost time, so times in the session are rebased to this core's clock.
         session.handle_moved(now.instant - lost, now.attended);
         let socket = io.adopt(socket);
         let Some(key) = self.insert(io, Link::new(session, socket, side)) else { return };
-        self.join(io, now, key, entrant, slot);
-        self.conclude(io, now, key);
+        self.join(io, now, key, credentials, slot);
+        self.follow_up(io, now, key);
     }
 
-    /// The connection is on its owner's core: 101, ack, events.
-    fn join(&mut self, io: &mut I, now: Now, key: LinkKey, entrant: Entrant, slot: Slot) {
+    /// Joins the connection to the shard, on the core that owns the gateway: its 101, its ack, then events.
+    fn join(&mut self, io: &mut I, now: Now, key: LinkKey, credentials: Credentials, slot: Slot) {
         if self.hub.phase() != Phase::Ready {
             return self.refuse(io, now, key, Refused::Draining);
         }
-        if self.directory.owner_of(&entrant.key) != Some((entrant.gateway, entrant.token)) {
-            return self.refuse_key(io, now, key, Some(entrant.key));
+        // The key may have been revoked while the connection moved between cores.
+        if self.directory.owner_of(&credentials.key) != Some((credentials.gateway, credentials.token)) {
+            return self.refuse_key(io, now, key, Some(credentials.key));
         }
         let Some(link) = self.links.get_mut(key) else { return };
-        let (gateway, address) = (entrant.gateway, link.session.peer());
-        debug_assert_eq!(self.hub.placement.of_gateway(gateway), self.id, "a gateway lives on one core");
+        let (gateway, address) = (credentials.gateway, link.session.peer());
+        debug_assert_eq!(self.hub.placement.of_gateway(gateway), self.id, "a gateway has one core");
         debug_assert!(link.member.is_none(), "a connection joins once");
         let connection = ConnectionId::from_random(io.random());
-        let join = Join { gateway, id: connection, token: entrant.token, address };
+        let join = Join { gateway, id: connection, token: credentials.token, address };
         let (member, position) = match self.shard.handle_join(now, join) {
             Err(refused) => return self.refuse(io, now, key, refused),
             Ok(joined) => joined,
         };
+        // From here on every event of the gateway is in this connection's outbox, behind the ack that is made below.
         link.slot = Some(slot);
         self.links.set_member(key, member);
         let admitted = Admitted { gateway, connection, position };
@@ -184,7 +196,7 @@ impl<I: Io> Engine<I> {
         link.session.handle_refusal(now, Refused::Unauthorized);
     }
 
-    /// Takes the connection out of the shard; what it did not get has failed.
+    /// Removes the connection from the shard, which counts its undelivered events as failed, and frees its slot.
     pub(super) fn leave(&mut self, io: &mut I, now: Now, key: LinkKey, reason: CloseReason) {
         let Some(member) = self.links.take_member(key) else { return };
         let left = self.shard.handle_leave(now, member, reason);

@@ -1,4 +1,4 @@
-//! What one core owns, and the loop that gives each kind of work its share.
+//! The state of one core, and the loop that gives each kind of work its share.
 
 use super::{
     acceptor::Acceptor,
@@ -23,21 +23,21 @@ use crate::{
 use rustls::ServerConfig;
 use std::{collections::VecDeque, sync::Arc};
 
-/// What a core's engine is made with.
+/// The parameters of [`Engine::new`].
 pub struct EngineSettings {
-    /// Which core.
+    /// The core's id.
     pub id: ShardId,
-    /// What all cores share.
+    /// The state that all cores share.
     pub hub: Arc<HubState>,
-    /// Its shard's settings.
+    /// The settings of its shard.
     pub shard: shard::Settings,
-    /// All gateways and tokens, as the changes that would make them.
+    /// All stored gateways and tokens, as the changes that create them.
     pub directory: Vec<Change>,
-    /// The certificate; `None` where TLS is off.
+    /// The TLS configuration; `None` if TLS is off.
     pub tls: Option<Arc<ServerConfig>>,
 }
 
-/// One core.
+/// Everything that one core owns.
 pub struct Engine<I: Io> {
     pub(super) id: ShardId,
     pub(super) hub: Arc<HubState>,
@@ -45,31 +45,30 @@ pub struct Engine<I: Io> {
     pub(super) directory: Directory,
     pub(super) tls: Option<Arc<ServerConfig>>,
     pub(super) links: Links<I::Socket>,
-    /// Links that a visit of the reader waits for: past their handshake, and in it.
+    /// Links to read, indexed by [`ESTABLISHED`] and [`HANDSHAKING`].
     readers: [VecDeque<LinkKey>; 2],
     writers: VecDeque<LinkKey>,
     pub(super) pending: PendingRequests,
     pub(super) bodies: Bodies,
     timers: TimerWheel<LinkKey>,
-    /// Links whose time may have come.
+    /// Links whose timer entry came out of the wheel and was not handled yet.
     due: VecDeque<LinkKey>,
     pub(super) acceptor: Acceptor,
     pub(super) drain: Option<Drain>,
     pub(super) lost: LostTime,
     pub(super) scratch: Scratch,
-    /// What the last read brought; every link of the core reads into it.
+    /// One read buffer for all links, so that an idle connection holds none.
     pub(super) received: Vec<u8>,
 }
 
-/// What the core does next.
+/// What the caller of [`Engine::pass`] does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rest {
-    /// The pass is over before its work is: look at I/O, and begin another.
+    /// Work remains: poll the sockets without waiting, then begin the next pass.
     More,
-    /// Nothing is left to do before this moment; `None` where nothing is due at all. All the same, a pass is wanted after
-    /// [`super::WAKE_INTERVAL`] at the latest.
+    /// No work before this time, if any; still begin a pass within [`super::WAKE_INTERVAL`].
     Until(Option<Instant>),
-    /// The core has ended.
+    /// The core has finished its drain.
     Ended,
 }
 
@@ -77,7 +76,7 @@ const ESTABLISHED: usize = 0;
 const HANDSHAKING: usize = 1;
 
 impl<I: Io> Engine<I> {
-    /// A core without connections.
+    /// Creates a core without connections.
     pub fn new(now: Now, settings: EngineSettings) -> Self {
         let (mut directory, mut shard) = (Directory::default(), Shard::new(settings.shard));
         for change in settings.directory {
@@ -106,9 +105,10 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// A link's socket became ready. Marks it, and does no work; a link that has gone is nobody's.
+    /// Marks a link whose socket became ready and queues it; does no other work. Ignores the key of a removed link.
     pub fn handle_ready(&mut self, key: LinkKey, ready: Ready) {
         let Some(link) = self.links.get_mut(key) else { return };
+        // Only a read reports the end of the stream or the error, so both count as readable.
         link.readable |= ready.readable || ready.ended || ready.broken;
         link.ended |= ready.ended || ready.broken;
         link.broken |= ready.broken;
@@ -122,15 +122,15 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Connections wait to be accepted.
+    /// Marks that a listener may have connections to accept.
     pub fn handle_acceptable(&mut self) {
         self.acceptor.handle_ready();
     }
 
-    /// Does what is to be done, up to [`schedule::PASS_TIME`].
+    /// Works in rounds until there is no work or [`schedule::PASS_TIME`] is over.
     pub fn pass(&mut self, io: &mut I) -> Rest {
         let rest = self.rounds(io);
-        self.hub.set_crowd(self.id, self.links.crowd());
+        self.hub.set_unauthenticated_max(self.id, self.links.max_per_address());
         rest
     }
 
@@ -147,6 +147,7 @@ impl<I: Io> Engine<I> {
             if done == 0 {
                 return self.rest(now);
             }
+            // Checked between rounds only: under overload, too, every kind of work gets its share of each pass.
             now = self.read_clock(io);
             if now.instant.since(begun.instant) >= schedule::PASS_TIME {
                 return Rest::More;
@@ -154,12 +155,13 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Reads the clock, and sees whether time was lost since it was last read: it is nobody's fault, and no peer's deadline.
+    /// Reads the clock; leaves time in which the core did not run out of `attended`, the clock of the peers' deadlines.
     fn read_clock(&mut self, io: &mut I) -> Now {
         let mut now = io.now();
-        if let Some(lost) = self.lost.attend(&mut now) {
+        if let Some(lost) = self.lost.observe(&mut now) {
             io.notice(now, Notice::TimeLost(lost));
             self.shard.handle_lost(lost);
+            // Pings run on real time and the wheel on attended time: the next ping moves, so arm the link anew.
             for (key, link) in self.links.iter_mut() {
                 link.session.handle_lost(lost);
                 link.arm(key, &mut self.timers);
@@ -168,9 +170,11 @@ impl<I: Io> Engine<I> {
         now
     }
 
-    /// Gives each kind of work its share; returns how many visits had something to do.
+    /// Gives each kind of work its share; returns the number of visits that found work.
     fn round(&mut self, io: &mut I, now: &mut Now) -> usize {
         self.timers.advance(now.attended, &mut self.due);
+        // Changes come before what peers sent, because a revocation must not wait. Reads come before writes, so that
+        // the events of several publishes leave in one record. Handshakes cost most and come last.
         self.share(io, now, schedule::TIMERS, Self::fire_timer)
             + self.share(io, now, schedule::CONTROL, |engine, io, now| engine.take(io, now, Lane::Control))
             + self.share(io, now, schedule::REPLIES, |engine, io, now| engine.take(io, now, Lane::Replies))
@@ -179,7 +183,7 @@ impl<I: Io> Engine<I> {
             + self.share(io, now, schedule::SLICES, Self::slice_next)
             + self.share(io, now, schedule::WRITE, Self::write_next)
             + self.share(io, now, schedule::EFFECTS, Self::handle_shard_effect)
-            + self.share(io, now, schedule::FAILURES, Self::tell_failure)
+            + self.share(io, now, schedule::FAILURES, Self::report_failure)
             + self.share(io, now, schedule::ACCEPT, Self::accept)
             + self.share(io, now, schedule::HANDSHAKE, |engine, io, now| engine.read_next(io, now, HANDSHAKING))
     }
@@ -195,7 +199,7 @@ impl<I: Io> Engine<I> {
         for visits in 0..share.visits {
             match visit(self, io, *now) {
                 Visit::Idle => return visits,
-                Visit::Small if (visits + 1) % schedule::CLOCK_EVERY != 0 => {}
+                Visit::Small if (visits + 1) % schedule::VISITS_PER_CLOCK_READ != 0 => {}
                 Visit::Small | Visit::Large => *now = self.read_clock(io),
             }
             if now.instant >= until {
@@ -214,16 +218,17 @@ impl<I: Io> Engine<I> {
         match link.session.poll_timeout().filter(|at| *at <= now.attended) {
             Some(due) => {
                 debug_assert!(due <= now.attended, "a deadline is not served early");
-                self.hub.served(self.id, due, now.attended);
+                self.hub.record_lateness(self.id, due, now.attended);
                 self.with_session(io, now, key, |session, _| session.handle_timeout(now));
-                self.conclude(io, now, key);
+                self.follow_up(io, now, key);
             }
+            // The deadline has moved since the entry was made.
             None => self.arm(key),
         }
         Visit::Small
     }
 
-    /// Deadlines that are not a link's: publishes, questions, the acceptor, the drain.
+    /// Handles the deadlines of publishes, pending requests, the acceptor and the drain.
     fn fire_deadlines(&mut self, io: &mut I, now: Now) -> Visit {
         let answered = self.shard.handle_timeout(now, 1) > 0;
         let expired = self.pending.expire(now.instant);
@@ -237,8 +242,8 @@ impl<I: Io> Engine<I> {
     }
 
     fn rest(&mut self, now: Now) -> Rest {
-        debug_assert!(self.readers.iter().all(VecDeque::is_empty) && self.writers.is_empty(), "no work is left behind");
-        debug_assert!(!self.shard.has_effect() && !self.shard.is_dirty(), "no work is left behind");
+        debug_assert!(self.readers.iter().all(VecDeque::is_empty) && self.writers.is_empty(), "no work is left");
+        debug_assert!(!self.shard.has_effect() && !self.shard.is_dirty(), "no work is left");
         let due = [
             self.timers.next_due().map(|due| due + self.lost.total()),
             self.shard.poll_timeout(),
@@ -247,7 +252,7 @@ impl<I: Io> Engine<I> {
             self.drain.as_ref().and_then(Drain::poll_timeout),
         ];
         let due = due.into_iter().flatten().min();
-        self.lost.rest(now.instant, due);
+        self.lost.expect_wake(now.instant, due);
         Rest::Until(due)
     }
 
@@ -261,12 +266,12 @@ impl<I: Io> Engine<I> {
         self.write(io, now, key)
     }
 
-    /// Links that have something to say in their handshake.
+    /// Number of links in their handshake that wait to be read.
     pub(super) fn handshakes_waiting(&self) -> usize {
         self.readers[HANDSHAKING].len()
     }
 
-    /// Takes a connection in.
+    /// Adds a connection and watches its socket; closes it and returns `None` if the socket cannot be watched.
     pub(super) fn insert(&mut self, io: &mut I, link: Link<I::Socket>) -> Option<LinkKey> {
         let key = self.links.insert(link);
         let link = self.links.get_mut(key)?;
@@ -279,7 +284,7 @@ impl<I: Io> Engine<I> {
         Some(key)
     }
 
-    /// Puts the link into the queue of readers that is its own.
+    /// Queues the link for a read, in the queue of its class, unless it is queued already.
     pub(super) fn wake_reader(&mut self, key: LinkKey) {
         if let Some(link) = self.links.get_mut(key).filter(|link| !link.reading) {
             link.reading = true;
@@ -288,7 +293,7 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Puts the link into the queue of writers, unless its socket takes nothing now.
+    /// Queues the link for a write, unless it is queued already or its socket is full.
     pub(super) fn wake_writer(&mut self, key: LinkKey) {
         if let Some(link) = self.links.get_mut(key).filter(|link| link.writable && !link.writing) {
             link.writing = true;
@@ -296,7 +301,7 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Connections that have something new to write join the writers.
+    /// Queues the connections whose outboxes got events.
     pub(super) fn wake_dirty(&mut self) {
         while let Some(member) = self.shard.poll_dirty() {
             if let Some(key) = self.links.of_member(member) {
@@ -305,31 +310,32 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Begins to close the link.
+    /// Begins to close the link with this reason.
     pub(super) fn close_link(&mut self, io: &mut I, now: Now, key: LinkKey, reason: CloseReason) {
         self.with_session(io, now, key, |session, _| session.close(now, reason));
-        self.conclude(io, now, key);
+        self.follow_up(io, now, key);
     }
 
-    /// Sees to all that the session may want after it was told something.
-    pub(super) fn conclude(&mut self, io: &mut I, now: Now, key: LinkKey) {
-        self.carry_out(io, now, key);
+    /// Follows every call into the session: handles its effects, queues its output, finishes the visit.
+    pub(super) fn follow_up(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        self.handle_effects(io, now, key);
         self.wake_writer(key);
-        self.settle(io, now, key);
+        self.finish_visit(io, now, key);
     }
 
-    /// What every visit ends with: the link is over, or it is seen to that it will be visited when it has to be.
-    pub(super) fn settle(&mut self, io: &mut I, now: Now, key: LinkKey) {
+    /// Ends every visit: removes a link that is over, else queues it if it has work and arms its timer. Any visit may
+    /// move the session's deadline; arming costs nothing unless the new one is earlier than the link's timer entry.
+    pub(super) fn finish_visit(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         if !link.session.has_body()
-            && let Some(promise) = link.promise.take()
+            && let Some(reservation) = link.reservation.take()
         {
-            self.bodies.give_back(promise, key);
+            self.bodies.release(reservation, key);
         }
         if link.session.is_over() && !link.session.has_effect() {
             return self.remove(io, now, key);
         }
-        debug_assert!(link.member.is_none() || link.slot.is_some(), "a gateway's connection has a slot");
+        debug_assert!(link.member.is_none() || link.slot.is_some(), "a member of the shard holds a slot");
         if link.wants_visit() {
             self.wake_reader(key);
         }
@@ -343,15 +349,15 @@ impl<I: Io> Engine<I> {
     }
 
     fn remove(&mut self, io: &mut I, now: Now, key: LinkKey) {
-        // A session that was a gateway's has said how it ended; one whose code panicked may not have.
+        // A gateway's session has left the shard by now with its own reason, unless its code panicked.
         self.leave(io, now, key, CloseReason::InternalError);
         if let Some(link) = self.links.remove(key) {
-            debug_assert!(link.slot.is_none(), "a slot goes with its place in the shard");
+            debug_assert!(link.slot.is_none(), "leaving the shard frees the slot");
             io.close(link.socket, if link.session.is_aborted() { Ending::Abort } else { Ending::Orderly });
         }
     }
 
-    /// Runs something that touches one session and nothing else; its panic ends that connection and no other.
+    /// Runs code that touches one session and nothing else, so that its panic ends only that connection.
     pub(super) fn with_session<T>(
         &mut self,
         io: &mut I,
@@ -368,17 +374,17 @@ impl<I: Io> Engine<I> {
         done
     }
 
-    /// Counts a panic in the code of one connection, and says whose it was.
-    pub(super) fn tell_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
+    /// Counts and reports a panic in the code of one connection.
+    pub(super) fn report_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
         if let Some(link) = self.links.get(key) {
             self.hub.count_panic();
             io.notice(now, Notice::Panicked { address: link.session.peer() });
         }
     }
 
-    /// The code of one connection has panicked.
+    /// Closes a connection whose code panicked; if closing panics as well, without a close frame.
     pub(super) fn handle_panic(&mut self, io: &mut I, now: Now, key: LinkKey) {
-        self.tell_panic(io, now, key);
+        self.report_panic(io, now, key);
         let Some(link) = self.links.get_mut(key) else { return };
         if guarded(|| link.session.close(now, CloseReason::InternalError)).is_none() {
             link.session.break_off();
@@ -386,7 +392,7 @@ impl<I: Io> Engine<I> {
         self.wake_writer(key);
     }
 
-    /// Connections that are not gateways': handshakes and HTTP.
+    /// Number of connections in their handshake or speaking HTTP, that is all but gateways' connections.
     pub(super) fn transients(&self) -> usize {
         self.links.len().saturating_sub(self.shard.len())
     }

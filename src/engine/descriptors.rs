@@ -17,7 +17,10 @@ impl<I: Io> Engine<I> {
         if !self.acceptor.may_make_room() {
             return false;
         }
-        let greater = self.hub.greatest_crowd().filter(|(core, crowd)| *core != self.id && *crowd > self.links.crowd());
+        let greater = self
+            .hub
+            .core_with_most_unauthenticated()
+            .filter(|(core, count)| *core != self.id && *count > self.links.max_per_address());
         if let Some((core, _)) = greater
             && self.acceptor.may_ask(now.instant)
             && io.request(core, Request::MakeRoom(self.id)).is_ok()
@@ -30,18 +33,18 @@ impl<I: Io> Engine<I> {
 
     /// Another core has to accept a connection and has no descriptor for it.
     pub(super) fn handle_make_room(&mut self, io: &mut I, now: Now, asker: ShardId) {
-        let made = self.links.crowd() > 0 && self.make_room(io, now);
+        let made = self.links.max_per_address() > 0 && self.make_room(io, now);
         // Where the asker's lane is full it tries again by itself after a while.
         let _ = io.request(asker, Request::RoomMade(made));
     }
 
     /// Closes a connection so that another can be accepted; returns whether there was one to close.
     pub(super) fn make_room(&mut self, io: &mut I, now: Now) -> bool {
-        let Some(key) = self.links.first_to_go() else { return false };
+        let Some(key) = self.links.eviction_candidate() else { return false };
         let Some(link) = self.links.get_mut(key) else { return false };
         io.notice(now, Notice::MadeRoom { address: link.session.peer() });
         link.session.break_off();
-        self.settle(io, now, key);
+        self.finish_visit(io, now, key);
         true
     }
 }

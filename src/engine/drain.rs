@@ -5,15 +5,15 @@ use crate::model::Instant;
 use std::{collections::VecDeque, time::Duration};
 
 /// After the window, this long for the last closes to be answered.
-const PATIENCE: Duration = Duration::from_secs(3);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Nobody is settled with before this: who is between two requests hears with its next answer that it is the last.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
+const FIRST_CHECK_DELAY: Duration = Duration::from_millis(100);
 /// After the last gateway has gone, so long requests are waited for that have begun.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// From our last FIN until the sockets go whatever the peers do.
-const GOODBYE_PATIENCE: Duration = Duration::from_millis(300);
+const FIN_TIMEOUT: Duration = Duration::from_millis(300);
 /// How often it is looked at whether all is done: another core may be what is waited for.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A drain that has begun.
 pub(super) struct Drain {
@@ -24,9 +24,9 @@ pub(super) struct Drain {
     step: Duration,
     closed: u32,
     deadline: Instant,
-    next_look: Instant,
+    next_check: Instant,
     /// Since when only requests are waited for.
-    free_since: Option<Instant>,
+    only_requests_since: Option<Instant>,
     stage: Stage,
 }
 
@@ -37,7 +37,7 @@ enum Stage {
     /// Nothing is left here; other cores may still need answers, and new connections theirs.
     Settled,
     /// Our FINs are on their way; the peers' are awaited since then.
-    Parting(Instant),
+    AwaitingFins(Instant),
     /// The core has ended.
     Ended,
 }
@@ -49,7 +49,7 @@ impl Drain {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let close = (!self.queue.is_empty()).then(|| self.next_close());
-        Some(close.map_or(self.next_look, |close| close.min(self.next_look)))
+        Some(close.map_or(self.next_check, |close| close.min(self.next_check)))
     }
 
     fn next_close(&self) -> Instant {
@@ -65,9 +65,9 @@ impl Drain {
             began: now,
             step,
             closed: 0,
-            deadline: now + window + PATIENCE,
-            next_look: now + FIRST_LOOK,
-            free_since: None,
+            deadline: now + window + CLOSE_TIMEOUT,
+            next_check: now + FIRST_CHECK_DELAY,
+            only_requests_since: None,
             stage: Stage::Closing,
         }
     }
@@ -82,23 +82,23 @@ impl Drain {
     }
 
     /// Whether it is time to look at what is left.
-    pub(super) fn look(&mut self, now: Instant) -> bool {
-        let due = !self.has_ended() && now >= self.next_look;
+    pub(super) fn take_check(&mut self, now: Instant) -> bool {
+        let due = !self.has_ended() && now >= self.next_check;
         if due {
-            self.next_look = now + LOOK_INTERVAL;
+            self.next_check = now + CHECK_INTERVAL;
         }
         due
     }
 
     /// Nothing is left on this core that is waited for, or its time is over; returns whether this is news. With whether gateways
     /// or answers are waited for, and whether no request has begun.
-    pub(super) fn settle(&mut self, now: Instant, waited_for: bool, quiet: bool) -> bool {
+    pub(super) fn settle(&mut self, now: Instant, waiting: bool, idle: bool) -> bool {
         if self.stage != Stage::Closing {
             return false;
         }
-        let free_since = if waited_for { None } else { Some(self.free_since.unwrap_or(now)) };
-        self.free_since = free_since;
-        let free = free_since.is_some_and(|since| quiet || now >= since + REQUEST_PATIENCE);
+        let only_requests_since = if waiting { None } else { Some(self.only_requests_since.unwrap_or(now)) };
+        self.only_requests_since = only_requests_since;
+        let free = only_requests_since.is_some_and(|since| idle || now >= since + REQUEST_TIMEOUT);
         let settles = free || now >= self.deadline;
         if settles {
             self.stage = Stage::Settled;
@@ -107,18 +107,18 @@ impl Drain {
     }
 
     /// All cores have settled, or this one's time is over; returns whether this is news.
-    pub(super) fn part(&mut self, now: Instant, all_settled: bool) -> bool {
-        let parts = self.stage == Stage::Settled && (all_settled || now >= self.deadline);
-        if parts {
-            self.stage = Stage::Parting(now);
+    pub(super) fn begin_finish(&mut self, now: Instant, all_settled: bool) -> bool {
+        let begins = self.stage == Stage::Settled && (all_settled || now >= self.deadline);
+        if begins {
+            self.stage = Stage::AwaitingFins(now);
         }
-        parts
+        begins
     }
 
     /// All peers have gone, or the time for it is over; returns whether this is news.
-    pub(super) fn end(&mut self, now: Instant, nobody_left: bool) -> bool {
-        let Stage::Parting(since) = self.stage else { return false };
-        let ends = nobody_left || now >= since + GOODBYE_PATIENCE;
+    pub(super) fn end(&mut self, now: Instant, all_closed: bool) -> bool {
+        let Stage::AwaitingFins(since) = self.stage else { return false };
+        let ends = all_closed || now >= since + FIN_TIMEOUT;
         if ends {
             self.stage = Stage::Ended;
         }
@@ -154,26 +154,26 @@ mod tests {
     fn a_core_ends_when_all_have_settled_or_its_time_is_over() {
         let mut drain = Drain::new(Instant(0), keys(1), Duration::ZERO);
         assert!(
-            !drain.look(Instant(99_999)) && drain.look(Instant(100_000)),
+            !drain.take_check(Instant(99_999)) && drain.take_check(Instant(100_000)),
             "who is between two requests has a moment"
         );
-        assert!(!drain.settle(Instant(0), true, true) && !drain.part(Instant(0), true));
+        assert!(!drain.settle(Instant(0), true, true) && !drain.begin_finish(Instant(0), true));
         assert!(drain.settle(Instant(1), false, true) && !drain.settle(Instant(2), false, true), "once");
-        assert!(!drain.part(Instant(2), false) && drain.part(Instant(3), true) && !drain.has_ended());
+        assert!(!drain.begin_finish(Instant(2), false) && drain.begin_finish(Instant(3), true) && !drain.has_ended());
         assert!(!drain.end(Instant(4), false) && drain.end(Instant(5), true) && drain.has_ended());
         let mut forced = Drain::new(Instant(0), keys(1), Duration::ZERO);
-        let over = Instant(0) + PATIENCE;
-        assert!(forced.settle(over, true, false) && forced.part(over, false));
-        assert!(!forced.end(over, false) && forced.end(over + GOODBYE_PATIENCE, false));
+        let over = Instant(0) + CLOSE_TIMEOUT;
+        assert!(forced.settle(over, true, false) && forced.begin_finish(over, false));
+        assert!(!forced.end(over, false) && forced.end(over + FIN_TIMEOUT, false));
     }
 
     #[test]
     fn requests_that_have_begun_hold_the_end_up_for_a_while() {
         let mut drain = Drain::new(Instant(0), keys(1), Duration::ZERO);
         let begun = Instant(500_000);
-        assert!(!drain.settle(begun, false, false) && !drain.settle(begun + REQUEST_PATIENCE / 2, true, false));
-        let again = begun + REQUEST_PATIENCE;
+        assert!(!drain.settle(begun, false, false) && !drain.settle(begun + REQUEST_TIMEOUT / 2, true, false));
+        let again = begun + REQUEST_TIMEOUT;
         assert!(!drain.settle(again, false, false), "a gateway has come in between");
-        assert!(drain.settle(again + REQUEST_PATIENCE, false, false));
+        assert!(drain.settle(again + REQUEST_TIMEOUT, false, false));
     }
 }

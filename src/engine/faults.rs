@@ -53,7 +53,7 @@ fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Strikes in the code of one connection, if a fault of this peer is armed for it.
-pub(crate) fn strike(peer: SocketAddr) {
+pub(crate) fn inject(peer: SocketAddr) {
     match disarm(peer, |fault| matches!(fault, Fault::Panic | Fault::Stall(_))) {
         Some(Fault::Panic) => panic!("a fault that was asked for"),
         Some(Fault::Stall(time)) => thread::sleep(time),
@@ -62,12 +62,12 @@ pub(crate) fn strike(peer: SocketAddr) {
 }
 
 /// Strikes in the code of an HTTP call, if a fault of this peer is armed for it.
-pub(crate) fn strike_call(peer: SocketAddr) {
+pub(crate) fn inject_call(peer: SocketAddr) {
     assert!(disarm(peer, |fault| matches!(fault, Fault::CallPanic)).is_none(), "a fault of a call that was asked for");
 }
 
 /// Strikes in the code of the core, if a fault of this peer is armed for it.
-pub(crate) fn strike_core(peer: SocketAddr) {
+pub(crate) fn inject_core(peer: SocketAddr) {
     match disarm(peer, |fault| matches!(fault, Fault::CorePanic | Fault::RuntimePanic)) {
         Some(Fault::CorePanic) => panic!("a fault of the core that was asked for"),
         Some(Fault::RuntimePanic) => RUNTIME_PANICS.set(true),
@@ -76,6 +76,6 @@ pub(crate) fn strike_core(peer: SocketAddr) {
 }
 
 /// Strikes around the engine, if the core has been told to.
-pub(crate) fn strike_runtime() {
+pub(crate) fn inject_runtime() {
     assert!(!RUNTIME_PANICS.take(), "a fault of the runtime that was asked for");
 }

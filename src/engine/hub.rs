@@ -43,7 +43,7 @@ pub struct HubState {
     pub(super) answer_timeout: Duration,
     pub(super) drain_window: Duration,
     degraded: Arc<AtomicBool>,
-    beats: Vec<Beat>,
+    cores: Vec<CoreStatus>,
     panics: AtomicU64,
     stalls: AtomicU64,
     /// The lowest core that is stuck, counted from 1; 0 where none is.
@@ -57,12 +57,12 @@ pub struct HubState {
 /// What a core tells of itself at each pass, on a cache line of its own: that it lives, and who crowds it.
 #[derive(Default)]
 #[repr(align(128))]
-struct Beat {
+struct CoreStatus {
     passes: AtomicU64,
     /// The latest that a deadline of a connection was served, in microseconds.
     lateness: AtomicU64,
     /// How many that never authenticated the address with the most of them has on this core.
-    crowd: AtomicUsize,
+    unauthenticated_max: AtomicUsize,
 }
 
 /// In the place of a number of passes.
@@ -73,7 +73,7 @@ impl HubState {
     pub fn new(settings: HubSettings) -> Self {
         Self {
             session: Arc::new(settings.session),
-            beats: (0..settings.placement.shards()).map(|_| Beat::default()).collect(),
+            cores: (0..settings.placement.shards()).map(|_| CoreStatus::default()).collect(),
             placement: settings.placement,
             slots: Slots::new(settings.connections_max),
             connections_max: settings.connections_max,
@@ -127,38 +127,40 @@ impl HubState {
     /// Passes that a core's loop has begun; a core that lives raises it several times a second. `None` once the core is
     /// known to have ended.
     pub fn passes(&self, shard: ShardId) -> Option<u64> {
-        Some(self.beats[shard.index()].passes.load(Ordering::Relaxed)).filter(|passes| *passes != ENDED)
+        Some(self.cores[shard.index()].passes.load(Ordering::Relaxed)).filter(|passes| *passes != ENDED)
     }
 
     pub(super) fn beat(&self, shard: ShardId) {
-        self.beats[shard.index()].passes.fetch_add(1, Ordering::Relaxed);
+        self.cores[shard.index()].passes.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn set_crowd(&self, shard: ShardId, crowd: usize) {
-        self.beats[shard.index()].crowd.store(crowd, Ordering::Relaxed);
+    pub(super) fn set_unauthenticated_max(&self, shard: ShardId, count: usize) {
+        self.cores[shard.index()].unauthenticated_max.store(count, Ordering::Relaxed);
     }
 
     /// The core that has the greatest crowd of connections of one address that never authenticated, and how great it is.
-    pub(super) fn greatest_crowd(&self) -> Option<(ShardId, usize)> {
-        let crowds = (0..).zip(&self.beats).map(|(core, beat)| (ShardId(core), beat.crowd.load(Ordering::Relaxed)));
-        crowds.filter(|(_, crowd)| *crowd > 0).max_by_key(|(_, crowd)| *crowd)
+    pub(super) fn core_with_most_unauthenticated(&self) -> Option<(ShardId, usize)> {
+        let counts = (0..)
+            .zip(&self.cores)
+            .map(|(core, status)| (ShardId(core), status.unauthenticated_max.load(Ordering::Relaxed)));
+        counts.filter(|(_, count)| *count > 0).max_by_key(|(_, count)| *count)
     }
 
     /// The core begins no pass any more, and whoever has to know it does: it is not stuck.
     pub fn stop_beating(&self, shard: ShardId) {
-        self.beats[shard.index()].passes.store(ENDED, Ordering::Relaxed);
+        self.cores[shard.index()].passes.store(ENDED, Ordering::Relaxed);
     }
 
     /// The latest that any deadline of a connection was served, over all cores, beyond the slot of the timer wheel.
     pub fn lateness_max(&self) -> Duration {
-        let micros = self.beats.iter().map(|beat| beat.lateness.load(Ordering::Relaxed)).max();
+        let micros = self.cores.iter().map(|core| core.lateness.load(Ordering::Relaxed)).max();
         Duration::from_micros(micros.unwrap_or(0))
     }
 
     /// A deadline was `due`, and is served `now`.
-    pub(super) fn served(&self, shard: ShardId, due: Instant, now: Instant) {
+    pub(super) fn record_lateness(&self, shard: ShardId, due: Instant, now: Instant) {
         let late = u64::try_from(now.since(due).as_micros()).unwrap_or(u64::MAX);
-        let lateness = &self.beats[shard.index()].lateness;
+        let lateness = &self.cores[shard.index()].lateness;
         if late > lateness.load(Ordering::Relaxed) {
             lateness.store(late, Ordering::Relaxed);
         }
@@ -195,7 +197,7 @@ impl HubState {
     }
 
     /// A core has nothing left to wait for in the drain.
-    pub(super) fn settle(&self) {
+    pub(super) fn count_settled(&self) {
         self.settled.fetch_add(1, Ordering::AcqRel);
     }
 

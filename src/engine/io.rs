@@ -1,7 +1,8 @@
-//! What one core asks of the world: sockets, the other cores, the store, time and chance.
+//! The engine's interface to sockets, other cores, the store, the clock and random numbers.
 //!
-//! Every call returns at once and never calls back, so the order of work is the engine's alone. The driver carries the calls
-//! out with system calls and channels; the simulation carries them out in memory, where each of them costs time.
+//! Every call returns at once and never calls back, so that the engine alone decides the order of work. The driver
+//! implements the calls with system calls and channels. The simulation implements them in memory, where each costs
+//! time.
 
 use super::{link::LinkKey, notice::Notice, slots::Slot};
 use crate::{
@@ -12,129 +13,131 @@ use crate::{
 use rustls::ServerConfig;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-/// The world around one core.
+/// The I/O of one core.
 pub trait Io {
-    /// A connected socket that the core owns; dropping it without [`Io::close`] closes it, too.
+    /// A connected socket that the core owns. Dropping it closes it as well.
     type Socket;
     /// The same socket on its way to another core.
     type Detached;
-    /// What comes with a change of the store; dropped once the change is applied here.
+    /// Comes with each change. Dropping it tells the store that this core has applied the change.
     type Receipt;
 
-    /// Both clocks; the attended time is the engine's to find.
+    /// Reads both clocks. The engine computes the attended time itself.
     fn now(&mut self) -> Now;
-    /// 128 random bits. The engine draws nothing itself.
+    /// Draws 128 random bits, the engine's only source of randomness.
     fn random(&self) -> u128;
-    /// Tells what happened: what is rare, for log and metrics. Successful deliveries are counters.
+    /// Reports a rare event for log and metrics. Successful deliveries are only counted.
     fn notice(&mut self, now: Now, notice: Notice<'_>);
 
-    /// The next connection that the kernel has accepted.
+    /// Accepts the next connection.
     fn accept(&mut self) -> Accepted<Self::Socket>;
-    /// Listens no more.
+    /// Closes the listeners.
     fn stop_accepting(&mut self);
-    /// Reports the socket's readiness under `key` from now on. False where the world has no room for it.
+    /// Begins to report the socket's readiness under `key`; returns whether that succeeded.
     fn attach(&mut self, socket: &mut Self::Socket, key: LinkKey) -> bool;
-    /// Reads into `room`.
+    /// Reads into `room`, once.
     fn receive(&mut self, socket: &mut Self::Socket, room: &mut [u8]) -> Received;
-    /// Writes; what is less than all makes the world report when the socket takes bytes again.
+    /// Writes, once. After a short write the socket is reported as writable when it takes bytes again.
     fn send(&mut self, socket: &mut Self::Socket, bytes: &[u8]) -> Sent;
-    /// Sends a FIN behind what was written.
+    /// Sends a FIN after the written bytes.
     fn shutdown_write(&mut self, socket: &mut Self::Socket);
-    /// What the kernel knows about the peer.
+    /// Reads the kernel's state of the connection to the peer.
     fn peer(&mut self, socket: &Self::Socket) -> PeerState;
     /// Closes the socket.
     fn close(&mut self, socket: Self::Socket, how: Ending);
-    /// Takes the socket away from this core.
+    /// Takes the socket away from this core, to be sent to another.
     fn detach(&mut self, socket: Self::Socket) -> Self::Detached;
-    /// Makes a socket from another core this one's.
+    /// Takes over a socket from another core; [`Io::attach`] must follow.
     fn adopt(&mut self, detached: Self::Detached) -> Self::Socket;
 
-    /// Asks another core.
+    /// Sends a request to another core.
     ///
     /// # Errors
-    /// Gives the request back where that core's lane is full.
+    /// Returns the request if that core's lane is full or the core has ended.
     fn request(&mut self, to: ShardId, request: Request<Self::Detached>) -> Result<(), Request<Self::Detached>>;
-    /// Answers another core. Its lane has room for every request that it has in flight; false where it has none all the same.
+    /// Answers another core's request. Its lane has room for the replies to all its requests in flight; returns false
+    /// if it is full anyway.
     fn reply(&mut self, to: ShardId, key: RequestKey, reply: Reply) -> bool;
-    /// Asks the store; the outcome comes by [`Lane::Replies`]. False where its queue is full.
+    /// Sends an operation to the store; the outcome comes by [`Lane::Replies`]. Returns false if the store's queue is
+    /// full or a core has too many unread changes.
     fn store(&mut self, op: StoreOp, key: RequestKey) -> bool;
-    /// The next value from a lane.
+    /// Takes the next value from a lane.
     fn take(&mut self, lane: Lane) -> Option<Incoming<Self::Detached, Self::Receipt>>;
 }
 
-/// What an accept brings.
+/// The result of [`Io::accept`].
 pub enum Accepted<S> {
     /// A connection.
     Socket {
-        /// Its socket, not attached yet.
+        /// The socket; [`Io::attach`] must follow.
         socket: S,
-        /// The other end.
+        /// The peer's address.
         peer: SocketAddr,
-        /// Whom the address that it came to serves.
+        /// Who may connect to the listener that it came from: gateways, the platform, or both.
         side: Side,
     },
-    /// Nobody waits; the world reports the next one.
+    /// No connection waits. The next one is reported by [`super::Engine::handle_acceptable`].
     Blocked,
-    /// No descriptor is left. Others wait in the kernel's queue.
+    /// The process or the machine has no free descriptor. Connections wait in the kernel's backlog.
     Exhausted(std::io::Error),
-    /// The kernel cannot. Others wait in its queue.
+    /// Another error. Connections wait in the kernel's backlog.
     Failed(std::io::Error),
 }
 
-/// What a read brings.
+/// The result of [`Io::receive`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received {
-    /// This many bytes.
+    /// Number of bytes read, at least 1.
     Bytes(usize),
-    /// Nothing now.
+    /// No bytes yet.
     Blocked,
-    /// The peer sends no more.
+    /// The peer has sent its FIN, and everything before it was read.
     End,
     /// The socket is broken.
     Broken,
 }
 
-/// What became of a write.
+/// The result of [`Io::send`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sent {
-    /// The socket took this many bytes; less than all means that it takes no more now.
+    /// Number of bytes taken. Fewer than offered means that the socket is full.
     Took(usize),
     /// The socket is broken.
     Broken,
 }
 
-/// What the kernel knows about a peer.
+/// The kernel's state of the connection to a peer (`TCP_INFO`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerState {
-    /// Nothing is unacknowledged, or the last acknowledgement is recent.
+    /// No byte is unacknowledged, or the peer's kernel acknowledged something recently.
     pub alive: bool,
-    /// Bytes that the peer's kernel has acknowledged since the connection began.
+    /// Bytes that the peer's kernel acknowledged since the connection began.
     pub acknowledged_bytes: u64,
 }
 
 /// How a socket is closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
-    /// What was written still goes out, and a FIN behind it.
+    /// The kernel still sends what was written, then a FIN.
     Orderly,
-    /// What the kernel holds is thrown away, and the peer gets a reset.
+    /// The kernel discards what it holds and sends a reset. An orderly close would go on delivering to a revoked peer.
     Abort,
 }
 
-/// What is ready about a socket.
+/// The readiness of a socket.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Ready {
-    /// Bytes can be read, or the end.
+    /// A read returns bytes or the end.
     pub readable: bool,
-    /// Bytes can be written.
+    /// A write takes bytes.
     pub writable: bool,
-    /// The peer has ended its side: after its last bytes a read brings the end.
+    /// The peer's FIN has arrived. A read returns the end after the bytes before it.
     pub ended: bool,
-    /// The socket is broken.
+    /// The socket has failed, for example by a reset.
     pub broken: bool,
 }
 
-/// The three ways by which values reach a core; one that is full holds up no other.
+/// The three channels by which values reach a core. A full one does not delay the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Lane {
     /// From the store and the server: [`Incoming::Change`], [`Incoming::Tls`], [`Incoming::Drain`].
@@ -147,53 +150,54 @@ pub enum Lane {
 
 /// A value from a lane.
 pub enum Incoming<D, R> {
-    /// Another core asks.
+    /// A request of another core.
     Request(Request<D>),
-    /// Another core's shard answers.
+    /// The answer of another core's shard.
     Reply(RequestKey, Reply),
-    /// The store answers.
+    /// The answer of the store.
     Stored(RequestKey, StoreOutcome),
-    /// Gateways or tokens changed; the receipt is dropped once this core has applied it.
+    /// A change of gateways or tokens. Drop the receipt once the change is applied.
     Change(Change, R),
     /// A new certificate.
     Tls(Arc<ServerConfig>),
-    /// Close everything, over the window, and end.
+    /// Begin the drain: close all connections, spread over the drain window, and end.
     Drain,
 }
 
-/// What one core asks another.
+/// A request of one core to another.
 pub enum Request<D> {
-    /// A command for the shard; the reply goes to its origin.
+    /// A command for the shard. The reply goes to its origin.
     Command(Origin, Command),
-    /// A connection whose gateway lives there.
+    /// A connection whose gateway the other core owns.
     Handoff(Box<Handoff<D>>),
-    /// Close one of a crowd, so that this core can accept a connection; answered by [`Request::RoomMade`].
+    /// Close an unauthenticated connection, so that the core with this id can accept one. Answered by
+    /// [`Request::RoomMade`].
     MakeRoom(ShardId),
-    /// Whether one was closed.
+    /// The answer to [`Request::MakeRoom`]: whether a connection was closed.
     RoomMade(bool),
 }
 
 /// A connection on its way to the core that owns its gateway.
 ///
-/// It moves once, while it waits for its verdict: nothing is read then, and nothing waits to be written. The socket keeps
-/// what the peer sends meanwhile, so no byte is lost.
+/// It moves once, in the stage in which it waits for admission: the session neither reads nor has anything to write
+/// then, and what the peer sends meanwhile stays in the kernel, so no byte is lost or duplicated.
 pub struct Handoff<D> {
     pub(super) socket: D,
     pub(super) session: Session,
-    /// Time that the core it comes from has lost.
+    /// The lost time of the core that it comes from.
     pub(super) lost: Duration,
     pub(super) side: Side,
-    pub(super) entrant: Entrant,
+    pub(super) credentials: Credentials,
     pub(super) slot: Slot,
 }
 
-/// A gateway whose key was good.
+/// A valid key, and the gateway and token that it belongs to.
 #[derive(Clone, Copy, Debug)]
-pub struct Entrant {
-    /// Who.
+pub struct Credentials {
+    /// The gateway.
     pub gateway: GatewayId,
-    /// By which token.
+    /// The token.
     pub token: TokenId,
-    /// To look once more on the owner's core: the key may be revoked while the connection moves.
+    /// The hash of the key, looked up again on the owner's core: it may be revoked while the connection moves.
     pub key: KeyHash,
 }

@@ -1,10 +1,10 @@
-//! The connections of one core: each with its socket, its session, and what the core knows about both.
+//! The connections of one core: each with its socket, its session, and the core's state about both.
 
 use super::{
-    bodies::Promise,
+    bodies::Reservation,
     slots::Slot,
     timer_wheel::{Alarm, TimerWheel},
-    unproven::Unproven,
+    unauthenticated::Unauthenticated,
 };
 use crate::{api::Matched, model::Side, session::Session, shard::ConnectionKey};
 use slab::Slab;
@@ -16,31 +16,31 @@ pub(super) struct Link<S> {
     pub(super) session: Session,
     pub(super) socket: S,
     pub(super) side: Side,
-    /// A key or the admin token was shown on it.
-    proven: bool,
-    /// Its place in the shard, once a gateway's events go over it.
+    /// A valid key or the admin token was presented on this connection.
+    authenticated: bool,
+    /// Its key in the shard, once it has joined.
     pub(super) member: Option<ConnectionKey>,
-    /// Its place among all gateways' connections of the hub.
+    /// Its slot under the hub's `max_connections`, once it has joined.
     pub(super) slot: Option<Slot>,
-    /// The route of the request that is being read or answered.
+    /// The route of the current request.
     pub(super) matched: Option<Matched>,
-    /// Room for the body of that request.
-    pub(super) promise: Option<Promise>,
+    /// Memory reserved for the body of that request.
+    pub(super) reservation: Option<Reservation>,
     /// Its entry in the timer wheel.
     pub(super) alarm: Alarm,
-    /// Bytes that the peer's kernel had acknowledged when the socket last refused some of ours.
+    /// Bytes that the peer's kernel had acknowledged at the last short write.
     pub(super) acknowledged_bytes: u64,
-    /// A read may bring something.
+    /// A read may return bytes or the end.
     pub(super) readable: bool,
-    /// A write may be taken.
+    /// A write may take bytes.
     pub(super) writable: bool,
-    /// The peer has ended its side, so a short read does not mean that nothing is left.
+    /// The peer's FIN was reported: after a short read there is still the end to read.
     pub(super) ended: bool,
-    /// The socket is broken.
+    /// The socket has failed.
     pub(super) broken: bool,
-    /// It is in the queue of readers.
+    /// It is queued for a read.
     pub(super) reading: bool,
-    /// It is in the queue of writers.
+    /// It is queued for a write.
     pub(super) writing: bool,
 }
 
@@ -50,14 +50,15 @@ impl<S> Link<S> {
             session,
             socket,
             side,
-            proven: false,
+            authenticated: false,
             member: None,
             slot: None,
             matched: None,
-            promise: None,
+            reservation: None,
             alarm: Alarm::default(),
             acknowledged_bytes: 0,
             readable: false,
+            // A new socket's send buffer is empty, and the set reports only changes after `attach`.
             writable: true,
             ended: false,
             broken: false,
@@ -66,74 +67,74 @@ impl<S> Link<S> {
         }
     }
 
-    /// Sees to it that the wheel brings the link up when its session wants to be looked at.
+    /// Puts the session's next deadline into the timer wheel, unless the link's entry is earlier.
     pub(super) fn arm(&mut self, key: LinkKey, timers: &mut TimerWheel<LinkKey>) {
         if let Some(at) = self.session.poll_timeout() {
             self.alarm.set(timers, at, key);
         }
     }
 
-    /// Whether a request or its answer is on the way.
+    /// Whether a request is in progress or its response is not written yet.
     pub(super) fn is_busy(&self) -> bool {
         self.session.is_busy() || self.wants_visit()
     }
 
-    /// Whether a visit of the reader has something to do.
+    /// Whether a read visit has work to do.
     pub(super) fn wants_visit(&self) -> bool {
         self.session.has_effect() || self.broken || (self.readable && self.session.wants_read())
     }
 }
 
-/// All of them.
+/// All connections of one core.
 pub(super) struct Links<S> {
     slab: Slab<(u32, Link<S>)>,
     serial: u32,
-    /// Links by their place in the shard.
+    /// The link of each member of the shard, by the member's index.
     members: Vec<Option<LinkKey>>,
-    unproven: Unproven,
+    unauthenticated: Unauthenticated,
 }
 
 impl<S> Default for Links<S> {
     fn default() -> Self {
-        Self { slab: Slab::new(), serial: 0, members: Vec::new(), unproven: Unproven::default() }
+        Self { slab: Slab::new(), serial: 0, members: Vec::new(), unauthenticated: Unauthenticated::default() }
     }
 }
 
 impl<S> Links<S> {
     pub(super) fn insert(&mut self, link: Link<S>) -> LinkKey {
         self.serial = self.serial.checked_add(1).unwrap_or(1);
-        let unproven = (!link.proven).then(|| link.session.peer().ip().into());
+        let unauthenticated = (!link.authenticated).then(|| link.session.peer().ip().into());
         let index = self.slab.insert((self.serial, link));
         let index = u32::try_from(index).expect("descriptors are bounded far below 2^32");
         let key = LinkKey { index, serial: self.serial };
-        if let Some(address) = unproven {
-            self.unproven.insert(address, key, |key| is_unproven(&self.slab, key));
+        if let Some(address) = unauthenticated {
+            self.unauthenticated.insert(address, key, |key| is_unauthenticated(&self.slab, key));
         }
         key
     }
 
-    /// A key or the admin token was shown on it.
-    pub(super) fn prove(&mut self, key: LinkKey) {
-        if let Some(link) = self.get_mut(key).filter(|link| !link.proven) {
-            link.proven = true;
+    /// Records that a valid key or the admin token was presented on this connection.
+    pub(super) fn set_authenticated(&mut self, key: LinkKey) {
+        if let Some(link) = self.get_mut(key).filter(|link| !link.authenticated) {
+            link.authenticated = true;
             let address = link.session.peer().ip().into();
-            self.unproven.remove(address);
+            self.unauthenticated.remove(address);
         }
     }
 
-    /// The one to close first where there is no room: the oldest of the address that has most of those that never
-    /// authenticated, then the oldest of the platform's that has nothing under way.
-    pub(super) fn first_to_go(&self) -> Option<LinkKey> {
+    /// The connection to close when a descriptor is needed: the oldest unauthenticated one of the address that has most
+    /// of them, else the oldest HTTP connection without a request in progress. Gateways' connections are never chosen.
+    pub(super) fn eviction_candidate(&self) -> Option<LinkKey> {
         let idle = || {
             let idle = self.iter().filter(|(_, link)| link.member.is_none() && !link.is_busy());
             idle.map(|(key, _)| key).min_by_key(|key| key.serial)
         };
-        self.unproven.first(|key| is_unproven(&self.slab, key)).or_else(idle)
+        self.unauthenticated.first(|key| is_unauthenticated(&self.slab, key)).or_else(idle)
     }
 
-    /// How many that never authenticated the address with the most of them has here; 0 where no address has more than one.
-    pub(super) fn crowd(&self) -> usize {
-        self.unproven.crowd()
+    /// The largest number of unauthenticated connections of one address; 0 if no address has more than one.
+    pub(super) fn max_per_address(&self) -> usize {
+        self.unauthenticated.max_per_address()
     }
 
     pub(super) fn get(&self, key: LinkKey) -> Option<&Link<S>> {
@@ -147,8 +148,8 @@ impl<S> Links<S> {
     pub(super) fn remove(&mut self, key: LinkKey) -> Option<Link<S>> {
         self.get(key)?;
         let link = self.slab.remove(key.index as usize).1;
-        if !link.proven {
-            self.unproven.remove(link.session.peer().ip().into());
+        if !link.authenticated {
+            self.unauthenticated.remove(link.session.peer().ip().into());
         }
         Some(link)
     }
@@ -171,37 +172,37 @@ impl<S> Links<S> {
         })
     }
 
-    /// The shard knows the link by this key from now on.
+    /// Records the link's key in the shard.
     pub(super) fn set_member(&mut self, key: LinkKey, member: ConnectionKey) {
         let index = member.index as usize;
         if self.members.len() <= index {
             self.members.resize(index + 1, None);
         }
-        debug_assert!(self.members[index].is_none(), "a place in the shard has one link");
+        debug_assert!(self.members[index].is_none(), "a member has one link");
         self.members[index] = Some(key);
         if let Some(link) = self.get_mut(key) {
             link.member = Some(member);
         }
-        self.prove(key);
+        self.set_authenticated(key);
     }
 
-    /// The shard knows the link no more; returns what it knew it by.
+    /// Removes and returns the link's key in the shard.
     pub(super) fn take_member(&mut self, key: LinkKey) -> Option<ConnectionKey> {
         let member = self.get_mut(key)?.member.take()?;
-        debug_assert_eq!(self.members[member.index as usize], Some(key), "a place in the shard has one link");
+        debug_assert_eq!(self.members[member.index as usize], Some(key), "a member has one link");
         self.members[member.index as usize] = None;
         Some(member)
     }
 
-    /// The link that the shard knows by this key.
+    /// The link of a member of the shard.
     pub(super) fn of_member(&self, member: ConnectionKey) -> Option<LinkKey> {
         let key = self.members.get(member.index as usize).copied().flatten()?;
         self.get(key).is_some_and(|link| link.member == Some(member)).then_some(key)
     }
 }
 
-fn is_unproven<S>(slab: &Slab<(u32, Link<S>)>, key: LinkKey) -> bool {
-    slab.get(key.index as usize).is_some_and(|(serial, link)| *serial == key.serial && !link.proven)
+fn is_unauthenticated<S>(slab: &Slab<(u32, Link<S>)>, key: LinkKey) -> bool {
+    slab.get(key.index as usize).is_some_and(|(serial, link)| *serial == key.serial && !link.authenticated)
 }
 
 #[cfg(test)]
@@ -210,11 +211,11 @@ mod tests {
 
     #[test]
     fn an_idle_connection_stays_small() {
-        // What one connection holds of ours; rustls holds the rest (docs/PERFORMANCE.md).
+        // rustls holds more per connection (docs/PERFORMANCE.md).
         let link = size_of::<(u32, Link<std::os::fd::OwnedFd>)>();
         let connection = size_of::<crate::shard::Connection>();
-        assert!(link <= 512, "a link has {link} bytes");
-        assert!(connection <= 320, "a connection in the registry has {connection} bytes");
+        assert!(link <= 512, "a link has {link} bytes, expected at most 512");
+        assert!(connection <= 320, "a connection in the registry has {connection} bytes, expected at most 320");
         println!("link {link}, registry {connection}, session {}", size_of::<Session>());
     }
 }

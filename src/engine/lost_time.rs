@@ -28,7 +28,7 @@ impl LostTime {
     }
 
     /// Puts the attended time into a reading of the clock; returns how much time was found to be lost.
-    pub(super) fn attend(&mut self, now: &mut Now) -> Option<Duration> {
+    pub(super) fn observe(&mut self, now: &mut Now) -> Option<Duration> {
         let late = now.instant.since(self.expected);
         let lost = (late >= LOST_AFTER).then_some(late);
         self.total += lost.unwrap_or_default();
@@ -38,7 +38,7 @@ impl LostTime {
     }
 
     /// The core has nothing to do before `due`.
-    pub(super) fn rest(&mut self, now: Instant, due: Option<Instant>) {
+    pub(super) fn expect_wake(&mut self, now: Instant, due: Option<Instant>) {
         let latest = now + WAKE_INTERVAL;
         self.expected = due.map_or(latest, |due| due.clamp(now, latest));
     }
@@ -57,7 +57,7 @@ mod tests {
 
     fn attend(lost: &mut LostTime, milliseconds: u64) -> (Option<u64>, u64) {
         let mut now = at(milliseconds);
-        let found = lost.attend(&mut now).map(|lost| lost.as_millis() as u64);
+        let found = lost.observe(&mut now).map(|lost| lost.as_millis() as u64);
         (found, now.attended.0 / MILLISECOND)
     }
 
@@ -74,13 +74,13 @@ mod tests {
     #[test]
     fn a_sleep_that_was_wanted_is_not_lost_and_what_is_beyond_it_is() {
         let mut lost = LostTime::new(Instant(0));
-        lost.rest(Instant(0), Some(at(100).instant));
+        lost.expect_wake(Instant(0), Some(at(100).instant));
         assert_eq!(attend(&mut lost, 101), (None, 101));
-        lost.rest(at(101).instant, Some(at(60_000).instant));
+        lost.expect_wake(at(101).instant, Some(at(60_000).instant));
         assert_eq!(attend(&mut lost, 381 + 15_000), (Some(15_000), 381), "a core wakes several times a second");
-        lost.rest(at(15_381).instant, None);
+        lost.expect_wake(at(15_381).instant, None);
         assert_eq!(attend(&mut lost, 15_600), (None, 600));
-        lost.rest(at(15_600).instant, Some(at(15_000).instant));
+        lost.expect_wake(at(15_600).instant, Some(at(15_000).instant));
         assert_eq!(attend(&mut lost, 15_700), (None, 700), "what is overdue is due now");
     }
 }

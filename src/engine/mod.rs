@@ -1,4 +1,4 @@
-//! Everything that one core decides, without I/O: the driver, the simulation, benches and tests run the same engine.
+//! All decisions of one core, without I/O. The driver, the simulation, the benches and the tests run the same engine.
 //!
 //! ```text
 //!               ┌──────────────────────── Engine (one core) ────────────────────────┐
@@ -8,8 +8,9 @@
 //!               └────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The world only says which link became ready ([`Engine::handle_ready`], which marks it); all work is done by
-//! [`Engine::pass`], which takes what it wants through [`Io`], in the order and amount that `schedule` gives.
+//! The caller only reports which links are ready ([`Engine::handle_ready`]). [`Engine::pass`] does all work and pulls
+//! its inputs through [`Io`], in the order and amounts that `schedule` gives. If the driver pushed bytes and messages
+//! instead, it would decide the order of work, and the simulation would not test that order.
 
 mod acceptor;
 mod bodies;
@@ -36,14 +37,14 @@ mod schedule;
 mod shutdown;
 mod slots;
 mod timer_wheel;
-mod unproven;
+mod unauthenticated;
 mod write;
 
 pub use self::core::{Engine, EngineSettings, Rest};
 pub use hub::{HubSettings, HubState};
 #[cfg(test)]
 pub(crate) use inspect::Held;
-pub use io::{Accepted, Ending, Entrant, Handoff, Incoming, Io, Lane, PeerState, Ready, Received, Request, Sent};
+pub use io::{Accepted, Credentials, Ending, Handoff, Incoming, Io, Lane, PeerState, Ready, Received, Request, Sent};
 pub use link::LinkKey;
 pub use lost_time::WAKE_INTERVAL;
 pub use notice::Notice;

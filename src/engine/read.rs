@@ -1,4 +1,4 @@
-//! One visit of a link that has something to read: bytes into its session, and what the session asks for.
+//! Reading a link: one receive into its session, then the session's effects.
 
 use super::{
     core::Engine,
@@ -6,7 +6,7 @@ use super::{
     io::{Io, Received},
     link::LinkKey,
     notice::Notice,
-    schedule::{CALLS_PER_VISIT, Visit},
+    schedule::{CALLS_PER_VISIT_MAX, Visit},
 };
 use crate::{
     limits,
@@ -17,16 +17,19 @@ use crate::{
 use zeroize::Zeroize;
 
 impl<I: Io> Engine<I> {
-    /// Reads once, and carries out what the session asks for. A link that has more to say goes to the tail of the queue.
+    /// Reads once and handles the session's effects. A link that has more to read goes to the tail of the queue.
     pub(super) fn read(&mut self, io: &mut I, now: Now, key: LinkKey) -> Visit {
         let Some(link) = self.links.get_mut(key) else { return Visit::Small };
-        debug_assert!(link.reading, "who is visited was in the queue");
+        debug_assert!(link.reading, "a visited link was queued");
         link.reading = false;
+        // The end of the peer's stream ends the session. Write what it owes first: a peer that sends a close frame and
+        // its FIN at once is still owed the answering close frame (RFC 6455 section 5.5.1), and earlier requests
+        // their responses.
         if link.ended {
-            self.write_own(io, now, key);
+            self.write_session_output(io, now, key);
         }
         let Some(link) = self.links.get_mut(key) else { return Visit::Small };
-        // What earlier bytes have asked for comes first.
+        // Effects of earlier bytes come first: they are bounded per visit, and reading on would let them pile up.
         if !link.session.has_effect() {
             if link.readable && link.session.wants_read() {
                 self.receive(io, now, key);
@@ -34,31 +37,30 @@ impl<I: Io> Engine<I> {
                 link.session.handle_broken();
             }
         }
-        self.conclude(io, now, key);
+        self.follow_up(io, now, key);
         Visit::Large
     }
 
     fn receive(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
+        // One receive with a large buffer, not one after another until EAGAIN: that saves a system call a visit.
         let room = if link.session.is_streaming() { limits::INBOUND_READ_BYTES } else { limits::READ_BATCH_BYTES };
         let received = io.receive(&mut link.socket, &mut self.received[..room]);
         match received {
             Received::Bytes(bytes) => {
-                debug_assert!(
-                    (1..=room).contains(&bytes),
-                    "a read brings something, and no more than there is room for"
-                );
-                // A short read has emptied the socket, unless the end stands behind it.
+                debug_assert!((1..=room).contains(&bytes), "a read returns 1 to `room` bytes");
+                // A short read has emptied the socket. A FIN that was reported is not reported again (edge-triggered),
+                // so a link that has ended stays readable until a read returns the end.
                 link.readable = bytes == room || link.ended;
                 #[cfg(test)]
-                super::faults::strike_core(link.session.peer());
+                super::faults::inject_core(link.session.peer());
                 let mut buffer = std::mem::take(&mut self.received);
                 self.with_session(io, now, key, |session, scratch| {
                     #[cfg(test)]
-                    super::faults::strike(session.peer());
+                    super::faults::inject(session.peer());
                     session.handle_received(now, &mut buffer[..bytes], scratch);
                     if session.had_secret() {
-                        // Without TLS a key may have been in it.
+                        // Without TLS the gateway's key was in this buffer, which all links share.
                         buffer[..bytes].zeroize();
                     }
                 });
@@ -76,18 +78,18 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Carries out what the session asks for, up to a bound of calls; what is left waits for the link's next visit.
-    pub(super) fn carry_out(&mut self, io: &mut I, now: Now, key: LinkKey) {
+    /// Handles the session's effects, up to [`CALLS_PER_VISIT_MAX`] calls; the others wait for the link's next visit.
+    pub(super) fn handle_effects(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let mut calls = 0;
-        while calls < CALLS_PER_VISIT
+        while calls < CALLS_PER_VISIT_MAX
             && let Some(effect) = self.links.get_mut(key).and_then(|link| link.session.poll_effect())
         {
             calls += usize::from(matches!(effect, Effect::Call));
-            self.carry_out_one(io, now, key, effect);
+            self.handle_effect(io, now, key, effect);
         }
     }
 
-    fn carry_out_one(&mut self, io: &mut I, now: Now, key: LinkKey, effect: Effect) {
+    fn handle_effect(&mut self, io: &mut I, now: Now, key: LinkKey, effect: Effect) {
         let Some(link) = self.links.get_mut(key) else { return };
         match effect {
             Effect::Route => self.route(io, now, key),
@@ -106,6 +108,7 @@ impl<I: Io> Engine<I> {
                 }
             }
             Effect::Probe => {
+                // A gateway that is busy answers no ping, but its kernel still acknowledges bytes.
                 let reachable = io.peer(&link.socket).alive;
                 link.session.handle_peer_state(now, reachable);
                 if let Some(member) = link.member.filter(|_| reachable) {
@@ -113,6 +116,9 @@ impl<I: Io> Engine<I> {
                 }
             }
             Effect::Stalled => {
+                // The kernel reports a full socket as writable only once about half of its unsent bytes are gone. A
+                // slow but reading peer may take longer than the deadline for that, so ask whether it acknowledged
+                // anything.
                 let acknowledged = io.peer(&link.socket).acknowledged_bytes;
                 let moved = std::mem::replace(&mut link.acknowledged_bytes, acknowledged) < acknowledged;
                 link.session.handle_stall(now, moved);

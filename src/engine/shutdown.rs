@@ -24,28 +24,28 @@ impl<I: Io> Engine<I> {
             self.close_link(io, now, key, CloseReason::Shutdown);
             return true;
         }
-        if !drain.look(now.instant) {
+        if !drain.take_check(now.instant) {
             return false;
         }
-        let waited_for = self.hub.connections() > 0 || self.pending.is_waiting();
-        let quiet = !waited_for && self.links.iter().all(|(_, link)| !link.is_busy());
+        let waiting = self.hub.connections() > 0 || self.pending.is_waiting();
+        let idle = !waiting && self.links.iter().all(|(_, link)| !link.is_busy());
         let Some(drain) = &mut self.drain else { return false };
-        if drain.settle(now.instant, waited_for, quiet) {
+        if drain.settle(now.instant, waiting, idle) {
             // Until all have settled this core goes on answering the others, and saying 503 to who comes.
-            self.hub.settle();
+            self.hub.count_settled();
         }
-        if drain.part(now.instant, self.hub.all_settled()) {
-            self.say_goodbye(io, now);
+        if drain.begin_finish(now.instant, self.hub.all_settled()) {
+            self.close_remaining(io, now);
         }
-        let nobody_left = self.links.iter().next().is_none();
-        if self.drain.as_mut().is_some_and(|drain| drain.end(now.instant, nobody_left)) {
+        let all_closed = self.links.iter().next().is_none();
+        if self.drain.as_mut().is_some_and(|drain| drain.end(now.instant, all_closed)) {
             self.end(io, now);
         }
         true
     }
 
     /// Nobody new is taken in. Who is still there is sent what waits for it, and our FIN.
-    fn say_goodbye(&mut self, io: &mut I, now: Now) {
+    fn close_remaining(&mut self, io: &mut I, now: Now) {
         io.stop_accepting();
         let left: Vec<_> = self.links.iter().filter(|(_, link)| link.member.is_none()).map(|(key, _)| key).collect();
         for key in left {
@@ -67,7 +67,7 @@ impl<I: Io> Engine<I> {
                     session.close(now, CloseReason::Shutdown);
                     session.handle_broken();
                 });
-                self.carry_out(io, now, key);
+                self.handle_effects(io, now, key);
             }
             self.leave(io, now, key, CloseReason::Shutdown);
             if let Some(link) = self.links.remove(key) {

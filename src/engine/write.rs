@@ -1,10 +1,10 @@
-//! One visit of a link that has something to write: at most a quantum, straight to its socket.
+//! Writing a link: up to [`WRITE_QUANTUM_BYTES`] a visit, sealed and sent without a queue in between.
 
 use super::{
     core::Engine,
     io::{Io, Sent},
     link::LinkKey,
-    schedule::{QUANTUM, Visit},
+    schedule::{Visit, WRITE_QUANTUM_BYTES},
 };
 use crate::{
     model::Now,
@@ -27,9 +27,9 @@ impl Source for Waiting<'_> {
 }
 
 impl<I: Io> Engine<I> {
-    /// Writes until nothing is left, the socket takes no more, or the quantum is used up; then others have their turn.
+    /// Writes until there is nothing to write, the socket is full, or [`WRITE_QUANTUM_BYTES`] are written.
     pub(super) fn write(&mut self, io: &mut I, now: Now, key: LinkKey) -> Visit {
-        let mut left = QUANTUM;
+        let mut left = WRITE_QUANTUM_BYTES;
         let mut more = true;
         while more && left > 0 {
             let Some(sent) = self.write_once(io, now, key) else { break };
@@ -37,22 +37,22 @@ impl<I: Io> Engine<I> {
             left = left.saturating_sub(sent);
         }
         let Some(link) = self.links.get_mut(key) else { return Visit::Small };
-        debug_assert!(link.writing, "who is visited was in the queue");
+        debug_assert!(link.writing, "a visited link was queued");
         link.writing = false;
         let asked = link.session.has_effect();
-        self.carry_out(io, now, key);
-        // What was carried out may have put more into its output.
+        self.handle_effects(io, now, key);
+        // Handling the effects may have produced more output.
         if asked || left == 0 {
             self.wake_writer(key);
         }
-        self.settle(io, now, key);
-        if left < QUANTUM / 4 * 3 { Visit::Large } else { Visit::Small }
+        self.finish_visit(io, now, key);
+        if left < WRITE_QUANTUM_BYTES / 4 * 3 { Visit::Large } else { Visit::Small }
     }
 
-    /// Writes what the session itself has to say. The end of the peer's stream takes everything with it that still waits, so
-    /// answers to what stands before it go out before it is read.
-    pub(super) fn write_own(&mut self, io: &mut I, now: Now, key: LinkKey) {
-        let mut left = QUANTUM;
+    /// Writes until the session's own output (responses, pongs, the close frame) is out, up to one quantum. Called
+    /// before the end of the peer's stream is read, because reading it ends the session and drops what still waits.
+    pub(super) fn write_session_output(&mut self, io: &mut I, now: Now, key: LinkKey) {
+        let mut left = WRITE_QUANTUM_BYTES;
         while left > 0
             && self.links.get(key).is_some_and(|link| link.session.has_output())
             && let Some(sent) = self.write_once(io, now, key).filter(|sent| *sent > 0)
@@ -61,9 +61,11 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// One record and one send; the bytes that the socket took, or `None` where there is nothing to write or it takes nothing.
+    /// Seals one record and sends it. Returns the bytes sent, or `None` if there is nothing to write or the socket did
+    /// not take all of it.
     fn write_once(&mut self, io: &mut I, now: Now, key: LinkKey) -> Option<usize> {
         let link = self.links.get_mut(key).filter(|link| link.writable)?;
+        // Records go out in the order in which they were sealed: TLS numbers them.
         if !link.session.backlog().is_empty() {
             let offered = link.session.backlog().len();
             let Sent::Took(sent) = io.send(&mut link.socket, link.session.backlog()) else { return self.broken(key) };
@@ -86,22 +88,25 @@ impl<I: Io> Engine<I> {
         debug_assert!(sent <= self.scratch.wire.len());
         let offered = self.scratch.wire.len();
         link.session.handle_sent(now, sent, &self.scratch);
+        // The outbox advances after sealing and sending. If `poll_transmit` panics, the shard is untouched, so that the
+        // panic ends this connection only.
         if let Some(member) = member.filter(|_| event_bytes > 0) {
             self.shard.advance(member, event_bytes);
         }
         self.sent(io, now, key, offered, sent)
     }
 
-    /// The socket took `sent` of the bytes that it was offered.
+    /// Records that the socket took `sent` of the `offered` bytes.
     fn sent(&mut self, io: &mut I, now: Now, key: LinkKey, offered: usize, sent: usize) -> Option<usize> {
         let link = self.links.get_mut(key)?;
-        debug_assert!(sent <= offered && link.session.backlog().len() == offered - sent, "what was not taken is kept");
+        debug_assert!(sent <= offered && link.session.backlog().len() == offered - sent, "unsent bytes are kept");
         link.writable = sent == offered;
         match link.member {
             Some(member) if link.writable => self.shard.handle_written(now, member),
             Some(member) => self.shard.handle_blocked(now, member, sent > 0),
             None => {}
         }
+        // The reference for a stall: if nothing more is acknowledged by the write deadline, the peer does not read.
         if !link.writable {
             link.acknowledged_bytes = io.peer(&link.socket).acknowledged_bytes;
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// Who has not shown a key or token yet. An address counts by how many of these it has, so a platform with thousands of
 /// connections that have authenticated counts nothing.
 #[derive(Default)]
-pub(super) struct Unproven {
+pub(super) struct Unauthenticated {
     /// In the order in which they came; some have authenticated or gone since.
     queue: VecDeque<(NetworkPrefix, LinkKey)>,
     by_address: BTreeMap<NetworkPrefix, usize>,
@@ -19,11 +19,16 @@ pub(super) struct Unproven {
 /// The queue keeps this many entries of connections that are not its own any more, and as many as it has others.
 const STALE_MAX: usize = 64;
 
-impl Unproven {
-    /// A connection came. `is_unproven` is asked about those that came before.
-    pub(super) fn insert(&mut self, address: NetworkPrefix, key: LinkKey, is_unproven: impl Fn(LinkKey) -> bool) {
+impl Unauthenticated {
+    /// A connection came. `is_unauthenticated` is asked about those that came before.
+    pub(super) fn insert(
+        &mut self,
+        address: NetworkPrefix,
+        key: LinkKey,
+        is_unauthenticated: impl Fn(LinkKey) -> bool,
+    ) {
         if self.queue.len() > self.count * 2 + STALE_MAX {
-            self.queue.retain(|(_, key)| is_unproven(*key));
+            self.queue.retain(|(_, key)| is_unauthenticated(*key));
         }
         self.queue.push_back((address, key));
         let size = self.by_address.entry(address).or_default();
@@ -62,16 +67,15 @@ impl Unproven {
 
     /// How many connections the address with the most has; 0 where every address has one at most: whoever is the only one of
     /// its address is in its handshake, most likely, and is not closed for another.
-    pub(super) fn crowd(&self) -> usize {
+    pub(super) fn max_per_address(&self) -> usize {
         self.sizes.last_key_value().map(|(size, _)| *size).filter(|size| *size > 1).unwrap_or(0)
     }
 
     /// The one to close first: the oldest of the addresses that have the most.
-    pub(super) fn first(&self, is_unproven: impl Fn(LinkKey) -> bool) -> Option<LinkKey> {
-        let crowd = self.crowd();
-        let mut oldest =
-            self.queue.iter().filter(|(address, _)| crowd > 0 && self.by_address.get(address) == Some(&crowd));
-        oldest.find(|(_, key)| is_unproven(*key)).map(|(_, key)| *key)
+    pub(super) fn first(&self, is_unauthenticated: impl Fn(LinkKey) -> bool) -> Option<LinkKey> {
+        let max = self.max_per_address();
+        let mut oldest = self.queue.iter().filter(|(address, _)| max > 0 && self.by_address.get(address) == Some(&max));
+        oldest.find(|(_, key)| is_unauthenticated(*key)).map(|(_, key)| *key)
     }
 }
 
@@ -89,29 +93,33 @@ mod tests {
 
     #[test]
     fn the_oldest_of_the_address_with_the_most_goes_first() {
-        let mut unproven = Unproven::default();
+        let mut unauthenticated = Unauthenticated::default();
         for (index, last) in [1, 2, 2, 1, 2].into_iter().enumerate() {
-            unproven.insert(address(last), key(index as u32), |_| true);
+            unauthenticated.insert(address(last), key(index as u32), |_| true);
         }
-        assert_eq!((unproven.first(|_| true), unproven.crowd()), (Some(key(1)), 3));
-        assert_eq!(unproven.first(|it| it != key(1)), Some(key(2)), "one that has authenticated is passed over");
-        unproven.remove(address(2));
-        assert_eq!(unproven.first(|it| it != key(1)), Some(key(0)), "a draw: the oldest of both");
-        unproven.remove(address(2));
-        assert_eq!(unproven.first(|_| true), Some(key(0)));
-        unproven.remove(address(1));
-        assert_eq!(unproven.first(|_| true), None, "one of each is nobody's crowd");
-        assert_eq!(unproven.crowd(), 0);
+        assert_eq!((unauthenticated.first(|_| true), unauthenticated.max_per_address()), (Some(key(1)), 3));
+        assert_eq!(unauthenticated.first(|it| it != key(1)), Some(key(2)), "one that has authenticated is passed over");
+        unauthenticated.remove(address(2));
+        assert_eq!(unauthenticated.first(|it| it != key(1)), Some(key(0)), "a draw: the oldest of both");
+        unauthenticated.remove(address(2));
+        assert_eq!(unauthenticated.first(|_| true), Some(key(0)));
+        unauthenticated.remove(address(1));
+        assert_eq!(unauthenticated.first(|_| true), None, "one of each is nobody's crowd");
+        assert_eq!(unauthenticated.max_per_address(), 0);
     }
 
     #[test]
     fn what_comes_and_goes_leaves_nothing() {
-        let mut unproven = Unproven::default();
+        let mut unauthenticated = Unauthenticated::default();
         for index in 0..10_000 {
-            unproven.insert(address(1), key(index), |_| false);
-            unproven.remove(address(1));
+            unauthenticated.insert(address(1), key(index), |_| false);
+            unauthenticated.remove(address(1));
         }
-        assert!(unproven.queue.len() <= STALE_MAX + 1 && unproven.by_address.is_empty() && unproven.sizes.is_empty());
-        assert_eq!(unproven.first(|_| false), None);
+        assert!(
+            unauthenticated.queue.len() <= STALE_MAX + 1
+                && unauthenticated.by_address.is_empty()
+                && unauthenticated.sizes.is_empty()
+        );
+        assert_eq!(unauthenticated.first(|_| false), None);
     }
 }
