@@ -81,11 +81,13 @@ impl Acceptor {
         self.retry
     }
 
-    /// The kernel gave none; returns whether this is worth a line in the log: the first time, and when it lasts.
-    pub(super) fn back_off(&mut self, now: Instant) -> bool {
+    /// The kernel gave no connection. Waits for a time that doubles up to a second, but not beyond `candidate`: from then on there
+    /// is a connection that may be closed for this one. Returns whether to log it: the first time, and when it lasts.
+    pub(super) fn back_off(&mut self, now: Instant, candidate: Option<Instant>) -> bool {
         self.ready = false;
         self.backoff = if self.backoff.is_zero() { BACKOFF } else { (self.backoff * 2).min(BACKOFF_MAX) };
-        self.retry = Some(now + self.backoff);
+        let retry = now + self.backoff;
+        self.retry = Some(candidate.filter(|at| *at > now).map_or(retry, |at| at.min(retry)));
         self.backoff == BACKOFF || self.backoff == BACKOFF_MAX
     }
 }
@@ -116,7 +118,7 @@ mod tests {
         acceptor.handle_answered(true);
         assert!(acceptor.is_ready() && acceptor.may_ask(Instant(1)));
         assert!(!acceptor.may_make_room(), "somebody else was faster: not a second one at once");
-        acceptor.back_off(Instant(1));
+        acceptor.back_off(Instant(1), None);
         acceptor.handle_timeout(Instant(1) + BACKOFF);
         assert!(acceptor.is_ready() && acceptor.may_make_room());
     }

@@ -11,6 +11,7 @@ use super::{
     pending_requests::Continuation,
     schedule::{HANDSHAKES_MAX, Visit},
     slots::Slot,
+    unauthenticated::HANDSHAKE_GRACE,
 };
 use crate::{
     api::{Answer, Ask, Phase},
@@ -41,9 +42,9 @@ impl<I: Io> Engine<I> {
                 match security {
                     // The gateway is known only after TLS and HTTP, so the connection is accepted here whatever core
                     // owns it. Until then it counts against the bound for connections that are not gateways'.
-                    Ok(security) if self.transients() < transients_max || self.make_room(io, now) => {
+                    Ok(security) if self.transients() < transients_max || self.evict_for_accept(io, now) => {
                         let session = Session::new(now, Arc::clone(&self.hub.session), security, peer);
-                        self.insert(io, Link::new(session, socket, side));
+                        self.insert(io, now, Link::new(session, socket, side));
                     }
                     Ok(_) => io.close(socket, Ending::Orderly),
                     Err(error) => {
@@ -61,7 +62,8 @@ impl<I: Io> Engine<I> {
             // has answered.
             Accepted::Exhausted(_) if self.find_descriptor(io, now) => Visit::Large,
             Accepted::Exhausted(error) | Accepted::Failed(error) => {
-                if self.acceptor.back_off(now.instant) {
+                let candidate = self.links.pressure().oldest.map(|at| at + HANDSHAKE_GRACE);
+                if self.acceptor.back_off(now.instant, candidate) {
                     io.notice(now, Notice::CannotAccept(&error));
                 }
                 Visit::Small
@@ -139,7 +141,7 @@ impl<I: Io> Engine<I> {
         if let Err(Request::Handoff(handoff)) = io.request(owner, Request::Handoff(handoff)) {
             let Handoff { socket, session, side, .. } = *handoff;
             let socket = io.adopt(socket);
-            if let Some(key) = self.insert(io, Link::new(session, socket, side)) {
+            if let Some(key) = self.insert(io, now, Link::new(session, socket, side)) {
                 self.refuse(io, now, key, Refused::Unavailable);
                 self.wake_writer(key);
             }
@@ -152,7 +154,7 @@ impl<I: Io> Engine<I> {
         // Each core subtracts its own lost time, so times in the session are rebased to this core's clock.
         session.handle_moved(now.instant - lost, now.attended);
         let socket = io.adopt(socket);
-        let Some(key) = self.insert(io, Link::new(session, socket, side)) else { return };
+        let Some(key) = self.insert(io, now, Link::new(session, socket, side)) else { return };
         self.join(io, now, key, credentials, slot);
         self.follow_up(io, now, key);
     }

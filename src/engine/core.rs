@@ -130,7 +130,7 @@ impl<I: Io> Engine<I> {
     /// Works in rounds until there is no work or [`schedule::PASS_TIME`] is over.
     pub fn pass(&mut self, io: &mut I) -> Rest {
         let rest = self.rounds(io);
-        self.hub.set_unauthenticated_max(self.id, self.links.max_per_address());
+        self.hub.set_pressure(self.id, self.links.pressure());
         rest
     }
 
@@ -272,8 +272,8 @@ impl<I: Io> Engine<I> {
     }
 
     /// Adds a connection and watches its socket; closes it and returns `None` if the socket cannot be watched.
-    pub(super) fn insert(&mut self, io: &mut I, link: Link<I::Socket>) -> Option<LinkKey> {
-        let key = self.links.insert(link);
+    pub(super) fn insert(&mut self, io: &mut I, now: Now, link: Link<I::Socket>) -> Option<LinkKey> {
+        let key = self.links.insert(link, now.instant);
         let link = self.links.get_mut(key)?;
         if !io.attach(&mut link.socket, key) {
             let link = self.links.remove(key)?;

@@ -1,46 +1,51 @@
-//! Where descriptors run out: which connection is closed for the next, here or on the core that has a greater crowd.
+//! No descriptor is left to accept a connection: which other connection is closed, on this core or on another.
 //!
-//! Descriptors are the process's, and the kernel may have given all connections of one address to another core. So each core
-//! tells how great its greatest crowd of unauthenticated connections of one address is, and one that has to accept asks the core
-//! with the greatest to close one of those.
+//! The limit of descriptors is the process's, but the kernel may have given all connections of an attacker to one core. So
+//! each core publishes its [`Pressure`](super::unauthenticated::Pressure), and a core that needs a descriptor asks the core that ranks above it to close a
+//! connection (docs/decisions/0011).
 
 use super::{
     core::Engine,
     io::{Io, Request},
+    link::LinkKey,
     notice::Notice,
 };
 use crate::model::{Now, ShardId};
 
 impl<I: Io> Engine<I> {
-    /// No descriptor is left for the next connection. Returns whether there is, or soon will be.
+    /// Frees a descriptor for the next connection. Returns whether one is free, or will be once another core has answered.
     pub(super) fn find_descriptor(&mut self, io: &mut I, now: Now) -> bool {
         if !self.acceptor.may_make_room() {
             return false;
         }
-        let greater = self
-            .hub
-            .core_with_most_unauthenticated()
-            .filter(|(core, count)| *core != self.id && *count > self.links.max_per_address());
-        if let Some((core, _)) = greater
+        let own = self.links.pressure().rank(now.instant);
+        let above =
+            self.hub.core_under_most_pressure(now.instant).filter(|(core, rank)| *core != self.id && *rank > own);
+        if let Some((core, _)) = above
             && self.acceptor.may_ask(now.instant)
             && io.request(core, Request::MakeRoom(self.id)).is_ok()
         {
             self.acceptor.handle_asked(now.instant);
             return true;
         }
-        self.make_room(io, now)
+        self.evict_for_accept(io, now)
     }
 
-    /// Another core has to accept a connection and has no descriptor for it.
+    /// Another core needs a descriptor. Only connections that have not authenticated are closed for it: the platform's idle ones are
+    /// not worse than those of the core that asks.
     pub(super) fn handle_make_room(&mut self, io: &mut I, now: Now, asker: ShardId) {
-        let made = self.links.max_per_address() > 0 && self.make_room(io, now);
-        // Where the asker's lane is full it tries again by itself after a while.
+        let candidate = self.links.unauthenticated_candidate(now.instant);
+        let made = candidate.is_some_and(|key| self.evict(io, now, key));
+        // If the asker's lane is full, it tries again by its timer.
         let _ = io.request(asker, Request::RoomMade(made));
     }
 
-    /// Closes a connection so that another can be accepted; returns whether there was one to close.
-    pub(super) fn make_room(&mut self, io: &mut I, now: Now) -> bool {
-        let Some(key) = self.links.eviction_candidate() else { return false };
+    /// Closes a connection of this core so that another can be accepted. Returns whether there was one to close.
+    pub(super) fn evict_for_accept(&mut self, io: &mut I, now: Now) -> bool {
+        self.links.eviction_candidate(now.instant).is_some_and(|key| self.evict(io, now, key))
+    }
+
+    fn evict(&mut self, io: &mut I, now: Now, key: LinkKey) -> bool {
         let Some(link) = self.links.get_mut(key) else { return false };
         io.notice(now, Notice::MadeRoom { address: link.session.peer() });
         link.session.break_off();

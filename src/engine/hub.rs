@@ -1,6 +1,6 @@
 //! What all cores of a hub share: settings, the phase, the slots, counters. Nothing in it is locked.
 
-use super::slots::Slots;
+use super::{slots::Slots, unauthenticated::Pressure};
 use crate::{
     api::Phase,
     model::{Instant, KeyHash, ShardId},
@@ -61,12 +61,16 @@ struct CoreStatus {
     passes: AtomicU64,
     /// The latest that a deadline of a connection was served, in microseconds.
     lateness: AtomicU64,
-    /// How many that never authenticated the address with the most of them has on this core.
-    unauthenticated_max: AtomicUsize,
+    /// See [`Pressure::crowd`].
+    crowd: AtomicUsize,
+    /// See [`Pressure::oldest`]; [`NO_CONNECTION`] where there is none.
+    oldest: AtomicU64,
 }
 
 /// In the place of a number of passes.
 const ENDED: u64 = u64::MAX;
+/// In place of the time of the oldest connection.
+const NO_CONNECTION: u64 = 0;
 
 impl HubState {
     /// The state of a hub that starts.
@@ -134,16 +138,20 @@ impl HubState {
         self.cores[shard.index()].passes.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn set_unauthenticated_max(&self, shard: ShardId, count: usize) {
-        self.cores[shard.index()].unauthenticated_max.store(count, Ordering::Relaxed);
+    pub(super) fn set_pressure(&self, shard: ShardId, pressure: Pressure) {
+        let status = &self.cores[shard.index()];
+        status.crowd.store(pressure.crowd, Ordering::Relaxed);
+        status.oldest.store(pressure.oldest.map_or(NO_CONNECTION, |at| at.0), Ordering::Relaxed);
     }
 
-    /// The core that has the greatest crowd of connections of one address that never authenticated, and how great it is.
-    pub(super) fn core_with_most_unauthenticated(&self) -> Option<(ShardId, usize)> {
-        let counts = (0..)
-            .zip(&self.cores)
-            .map(|(core, status)| (ShardId(core), status.unauthenticated_max.load(Ordering::Relaxed)));
-        counts.filter(|(_, count)| *count > 0).max_by_key(|(_, count)| *count)
+    /// The core whose unauthenticated connections rank highest for closing one, and their rank. The two numbers may come from two
+    /// passes: the asked core decides by itself.
+    pub(super) fn core_under_most_pressure(&self, now: Instant) -> Option<(ShardId, (bool, usize))> {
+        let rank = |status: &CoreStatus| {
+            let oldest = Some(status.oldest.load(Ordering::Relaxed)).filter(|at| *at != NO_CONNECTION).map(Instant);
+            Pressure { crowd: status.crowd.load(Ordering::Relaxed), oldest }.rank(now)
+        };
+        (0..).map(ShardId).zip(self.cores.iter().map(rank)).max_by_key(|(_, rank)| *rank)
     }
 
     /// The core begins no pass any more, and whoever has to know it does: it is not stuck.

@@ -4,9 +4,14 @@ use super::{
     bodies::Reservation,
     slots::Slot,
     timer_wheel::{Alarm, TimerWheel},
-    unauthenticated::Unauthenticated,
+    unauthenticated::{Pressure, Unauthenticated, UnauthenticatedTicket},
 };
-use crate::{api::Matched, model::Side, session::Session, shard::ConnectionKey};
+use crate::{
+    api::Matched,
+    model::{Instant, Side},
+    session::Session,
+    shard::ConnectionKey,
+};
 use slab::Slab;
 
 pub use super::link_key::LinkKey;
@@ -16,8 +21,8 @@ pub(super) struct Link<S> {
     pub(super) session: Session,
     pub(super) socket: S,
     pub(super) side: Side,
-    /// A valid key or the admin token was presented on this connection.
-    authenticated: bool,
+    /// Its place among the connections that have not authenticated; `None` once a valid key or the admin token was presented.
+    unauthenticated: Option<UnauthenticatedTicket>,
     /// Its key in the shard, once it has joined.
     pub(super) member: Option<ConnectionKey>,
     /// Its slot under the hub's `max_connections`, once it has joined.
@@ -50,7 +55,7 @@ impl<S> Link<S> {
             session,
             socket,
             side,
-            authenticated: false,
+            unauthenticated: None,
             member: None,
             slot: None,
             matched: None,
@@ -101,40 +106,39 @@ impl<S> Default for Links<S> {
 }
 
 impl<S> Links<S> {
-    pub(super) fn insert(&mut self, link: Link<S>) -> LinkKey {
+    pub(super) fn insert(&mut self, mut link: Link<S>, now: Instant) -> LinkKey {
         self.serial = self.serial.checked_add(1).unwrap_or(1);
-        let unauthenticated = (!link.authenticated).then(|| link.session.peer().ip().into());
-        let index = self.slab.insert((self.serial, link));
-        let index = u32::try_from(index).expect("descriptors are bounded far below 2^32");
+        let entry = self.slab.vacant_entry();
+        let index = u32::try_from(entry.key()).expect("descriptors are bounded far below 2^32");
         let key = LinkKey { index, serial: self.serial };
-        if let Some(address) = unauthenticated {
-            self.unauthenticated.insert(address, key, |key| is_unauthenticated(&self.slab, key));
-        }
+        link.unauthenticated = Some(self.unauthenticated.insert(link.session.peer().ip().into(), key, now));
+        entry.insert((self.serial, link));
         key
     }
 
     /// Records that a valid key or the admin token was presented on this connection.
     pub(super) fn set_authenticated(&mut self, key: LinkKey) {
-        if let Some(link) = self.get_mut(key).filter(|link| !link.authenticated) {
-            link.authenticated = true;
-            let address = link.session.peer().ip().into();
-            self.unauthenticated.remove(address);
+        if let Some(ticket) = self.get_mut(key).and_then(|link| link.unauthenticated.take()) {
+            self.unauthenticated.remove(ticket);
         }
     }
 
-    /// The connection to close when a descriptor is needed: the oldest unauthenticated one of the address that has most
-    /// of them, else the oldest HTTP connection without a request in progress. Gateways' connections are never chosen.
-    pub(super) fn eviction_candidate(&self) -> Option<LinkKey> {
-        let idle = || {
-            let idle = self.iter().filter(|(_, link)| link.member.is_none() && !link.is_busy());
-            idle.map(|(key, _)| key).min_by_key(|key| key.serial)
-        };
-        self.unauthenticated.first(|key| is_unauthenticated(&self.slab, key)).or_else(idle)
+    /// The connection to close when a descriptor is needed: one that has not authenticated (see [`Unauthenticated::first`]), else the
+    /// oldest HTTP connection that has, and has no request in progress. Gateways' connections are never chosen.
+    pub(super) fn eviction_candidate(&self, now: Instant) -> Option<LinkKey> {
+        let is_idle = |link: &Link<S>| link.unauthenticated.is_none() && link.member.is_none() && !link.is_busy();
+        let idle = || self.iter().filter(|(_, link)| is_idle(link)).map(|(key, _)| key).min_by_key(|key| key.serial);
+        self.unauthenticated.first(now).or_else(idle)
     }
 
-    /// The largest number of unauthenticated connections of one address; 0 if no address has more than one.
-    pub(super) fn max_per_address(&self) -> usize {
-        self.unauthenticated.max_per_address()
+    /// The connection that has not authenticated and is to be closed when another core needs a descriptor.
+    pub(super) fn unauthenticated_candidate(&self, now: Instant) -> Option<LinkKey> {
+        self.unauthenticated.first(now)
+    }
+
+    /// What the other cores have to know about the connections here that have not authenticated.
+    pub(super) fn pressure(&self) -> Pressure {
+        self.unauthenticated.pressure()
     }
 
     pub(super) fn get(&self, key: LinkKey) -> Option<&Link<S>> {
@@ -147,9 +151,9 @@ impl<S> Links<S> {
 
     pub(super) fn remove(&mut self, key: LinkKey) -> Option<Link<S>> {
         self.get(key)?;
-        let link = self.slab.remove(key.index as usize).1;
-        if !link.authenticated {
-            self.unauthenticated.remove(link.session.peer().ip().into());
+        let mut link = self.slab.remove(key.index as usize).1;
+        if let Some(ticket) = link.unauthenticated.take() {
+            self.unauthenticated.remove(ticket);
         }
         Some(link)
     }
@@ -199,10 +203,6 @@ impl<S> Links<S> {
         let key = self.members.get(member.index as usize).copied().flatten()?;
         self.get(key).is_some_and(|link| link.member == Some(member)).then_some(key)
     }
-}
-
-fn is_unauthenticated<S>(slab: &Slab<(u32, Link<S>)>, key: LinkKey) -> bool {
-    slab.get(key.index as usize).is_some_and(|(serial, link)| *serial == key.serial && !link.authenticated)
 }
 
 #[cfg(test)]

@@ -1,81 +1,124 @@
-//! Connections that never authenticated, by address: who goes first where there is no room for another.
+//! Connections that have not authenticated yet, and which of them is closed where there is no room for another.
 
 use super::link_key::LinkKey;
-use crate::model::NetworkPrefix;
-use std::collections::{BTreeMap, VecDeque};
+use crate::model::{Instant, NetworkPrefix};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-/// Who has not shown a key or token yet. An address counts by how many of these it has, so a platform with thousands of
-/// connections that have authenticated counts nothing.
+/// A connection that is older has had the time to authenticate: TLS and one request head take a few round trips.
+pub(super) const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
+
+/// An address is a crowd if it has this many of the connections, and a [`CROWD_SHARE`]th of them.
+const CROWD_MIN: usize = 8;
+const CROWD_SHARE: usize = 4;
+
+/// Connections that have not authenticated, by age and by address. Connections that have authenticated do not count, so a
+/// platform with thousands of them behind one address is no crowd.
 #[derive(Default)]
 pub(super) struct Unauthenticated {
-    /// In the order in which they came; some have authenticated or gone since.
-    queue: VecDeque<(NetworkPrefix, LinkKey)>,
-    by_address: BTreeMap<NetworkPrefix, usize>,
-    /// How many addresses have how many connections, so that the greatest number is known at once.
-    sizes: BTreeMap<usize, usize>,
-    count: usize,
+    next: u64,
+    /// All of them, oldest first.
+    arrivals: BTreeMap<u64, Arrival>,
+    by_address: BTreeMap<NetworkPrefix, BTreeSet<u64>>,
+    /// Addresses by their number of connections; of two with the same number, the one with the oldest connection is last.
+    by_size: BTreeSet<(usize, Reverse<u64>, NetworkPrefix)>,
 }
 
-/// The queue keeps this many entries of connections that are not its own any more, and as many as it has others.
-const STALE_MAX: usize = 64;
+struct Arrival {
+    address: NetworkPrefix,
+    key: LinkKey,
+    at: Instant,
+}
+
+/// A connection's place among those that have not authenticated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct UnauthenticatedTicket(u64);
+
+/// What a core tells the others about its unauthenticated connections.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Pressure {
+    /// Connections of the address that is a crowd; 0 where none is.
+    pub(super) crowd: usize,
+    /// When the oldest connection came; `None` without any.
+    pub(super) oldest: Option<Instant>,
+}
+
+impl Pressure {
+    /// The core with the greatest rank closes a connection: one whose oldest has had its time, then one with a greater crowd.
+    pub(super) fn rank(self, now: Instant) -> (bool, usize) {
+        (self.oldest.is_some_and(|at| now.since(at) >= HANDSHAKE_GRACE), self.crowd)
+    }
+}
 
 impl Unauthenticated {
-    /// A connection came. `is_unauthenticated` is asked about those that came before.
-    pub(super) fn insert(
-        &mut self,
-        address: NetworkPrefix,
-        key: LinkKey,
-        is_unauthenticated: impl Fn(LinkKey) -> bool,
-    ) {
-        if self.queue.len() > self.count * 2 + STALE_MAX {
-            self.queue.retain(|(_, key)| is_unauthenticated(*key));
-        }
-        self.queue.push_back((address, key));
-        let size = self.by_address.entry(address).or_default();
-        *size += 1;
-        let size = *size;
-        self.resized(size - 1, size);
-        self.count += 1;
+    /// A connection was accepted.
+    pub(super) fn insert(&mut self, address: NetworkPrefix, key: LinkKey, at: Instant) -> UnauthenticatedTicket {
+        let number = self.next;
+        self.next += 1;
+        self.arrivals.insert(number, Arrival { address, key, at });
+        self.change(address, |numbers| {
+            numbers.insert(number);
+        });
+        UnauthenticatedTicket(number)
     }
 
-    /// One of this address has authenticated, or is gone.
-    pub(super) fn remove(&mut self, address: NetworkPrefix) {
-        let Some(size) = self.by_address.get_mut(&address) else {
-            debug_assert!(false, "who came is counted");
+    /// The connection has authenticated, or is closed.
+    pub(super) fn remove(&mut self, ticket: UnauthenticatedTicket) {
+        let Some(arrival) = self.arrivals.remove(&ticket.0) else {
+            debug_assert!(false, "a ticket is removed once");
             return;
         };
-        *size -= 1;
-        let size = *size;
-        if size == 0 {
-            self.by_address.remove(&address);
-        }
-        self.resized(size + 1, size);
-        self.count -= 1;
+        self.change(arrival.address, |numbers| {
+            numbers.remove(&ticket.0);
+        });
     }
 
-    fn resized(&mut self, from: usize, to: usize) {
-        if let Some(addresses) = self.sizes.get_mut(&from) {
-            *addresses -= 1;
-            if *addresses == 0 {
-                self.sizes.remove(&from);
+    fn change(&mut self, address: NetworkPrefix, what: impl FnOnce(&mut BTreeSet<u64>)) {
+        let place = |numbers: &BTreeSet<u64>| numbers.first().map(|oldest| (numbers.len(), Reverse(*oldest), address));
+        let numbers = self.by_address.entry(address).or_default();
+        let before = place(numbers);
+        what(numbers);
+        let after = place(numbers);
+        if let Some(before) = before {
+            self.by_size.remove(&before);
+        }
+        match after {
+            Some(after) => {
+                self.by_size.insert(after);
+            }
+            None => {
+                self.by_address.remove(&address);
             }
         }
-        if to > 0 {
-            *self.sizes.entry(to).or_default() += 1;
-        }
     }
 
-    /// How many connections the address with the most has; 0 where every address has one at most: whoever is the only one of
-    /// its address is in its handshake, most likely, and is not closed for another.
-    pub(super) fn max_per_address(&self) -> usize {
-        self.sizes.last_key_value().map(|(size, _)| *size).filter(|size| *size > 1).unwrap_or(0)
+    /// The connection to close for another one; `None` where all of them may still be in their handshake.
+    ///
+    /// The oldest of the crowd goes first, then the oldest of all, each only once it has had [`HANDSHAKE_GRACE`]. So a newcomer
+    /// has this time also while thousands of addresses hold one connection each, and several gateways behind one address
+    /// are not mistaken for a crowd. Where nobody has had the time yet, connections come faster than they can be told
+    /// apart; then only a crowd's are closed.
+    pub(super) fn first(&self, now: Instant) -> Option<LinkKey> {
+        let is_due = |arrival: &&Arrival| now.since(arrival.at) >= HANDSHAKE_GRACE;
+        let oldest = self.arrivals.first_key_value().map(|(_, arrival)| arrival);
+        let of_crowd = self.crowd().and_then(|(_, number)| self.arrivals.get(&number));
+        let due = of_crowd.filter(is_due).or(oldest.filter(is_due));
+        due.or(of_crowd).map(|arrival| arrival.key)
     }
 
-    /// The one to close first: the oldest of the addresses that have the most.
-    pub(super) fn first(&self, is_unauthenticated: impl Fn(LinkKey) -> bool) -> Option<LinkKey> {
-        let max = self.max_per_address();
-        let mut oldest = self.queue.iter().filter(|(address, _)| max > 0 && self.by_address.get(address) == Some(&max));
-        oldest.find(|(_, key)| is_unauthenticated(*key)).map(|(_, key)| *key)
+    /// What other cores have to know.
+    pub(super) fn pressure(&self) -> Pressure {
+        let oldest = self.arrivals.first_key_value().map(|(_, arrival)| arrival.at);
+        Pressure { crowd: self.crowd().map_or(0, |(size, _)| size), oldest }
+    }
+
+    /// How many connections the address with the most has, and its oldest, if that is a crowd.
+    fn crowd(&self) -> Option<(usize, u64)> {
+        let (size, Reverse(oldest), _) = *self.by_size.last()?;
+        (size >= CROWD_MIN && size * CROWD_SHARE >= self.arrivals.len()).then_some((size, oldest))
     }
 }
 
@@ -83,43 +126,83 @@ impl Unauthenticated {
 mod tests {
     use super::*;
 
-    fn address(last: u8) -> NetworkPrefix {
-        std::net::IpAddr::from([10, 0, 0, last]).into()
+    const START: Instant = Instant(0);
+
+    fn address(last: u16) -> NetworkPrefix {
+        std::net::IpAddr::from([10, 0, (last >> 8) as u8, last as u8]).into()
     }
 
     fn key(index: u32) -> LinkKey {
         LinkKey { index, serial: index + 1 }
     }
 
-    #[test]
-    fn the_oldest_of_the_address_with_the_most_goes_first() {
-        let mut unauthenticated = Unauthenticated::default();
-        for (index, last) in [1, 2, 2, 1, 2].into_iter().enumerate() {
-            unauthenticated.insert(address(last), key(index as u32), |_| true);
-        }
-        assert_eq!((unauthenticated.first(|_| true), unauthenticated.max_per_address()), (Some(key(1)), 3));
-        assert_eq!(unauthenticated.first(|it| it != key(1)), Some(key(2)), "one that has authenticated is passed over");
-        unauthenticated.remove(address(2));
-        assert_eq!(unauthenticated.first(|it| it != key(1)), Some(key(0)), "a draw: the oldest of both");
-        unauthenticated.remove(address(2));
-        assert_eq!(unauthenticated.first(|_| true), Some(key(0)));
-        unauthenticated.remove(address(1));
-        assert_eq!(unauthenticated.first(|_| true), None, "one of each is nobody's crowd");
-        assert_eq!(unauthenticated.max_per_address(), 0);
+    /// Connections of these addresses, in this order, all at one moment; with their tickets.
+    fn arrive(
+        unauthenticated: &mut Unauthenticated,
+        addresses: impl IntoIterator<Item = u16>,
+        at: Instant,
+    ) -> Vec<UnauthenticatedTicket> {
+        let first = unauthenticated.next as u32;
+        let insert = |(index, last)| unauthenticated.insert(address(last), key(index), at);
+        (first..).zip(addresses).map(insert).collect()
     }
 
     #[test]
-    fn what_comes_and_goes_leaves_nothing() {
+    fn the_oldest_of_a_crowd_is_closed_first() {
         let mut unauthenticated = Unauthenticated::default();
-        for index in 0..10_000 {
-            unauthenticated.insert(address(1), key(index), |_| false);
-            unauthenticated.remove(address(1));
+        let mut tickets = arrive(&mut unauthenticated, [1], START);
+        tickets.extend(arrive(&mut unauthenticated, [2; 20], START));
+        assert_eq!(unauthenticated.first(START), Some(key(1)), "also before it has had its time");
+        assert_eq!(unauthenticated.first(START + HANDSHAKE_GRACE), Some(key(1)));
+        unauthenticated.remove(tickets[1]);
+        assert_eq!(unauthenticated.first(START), Some(key(2)));
+        assert_eq!(unauthenticated.pressure(), Pressure { crowd: 19, oldest: Some(START) });
+    }
+
+    #[test]
+    fn a_newcomer_has_its_time_while_many_addresses_hold_one_each() {
+        let mut unauthenticated = Unauthenticated::default();
+        arrive(&mut unauthenticated, 0..300, START);
+        assert_eq!(unauthenticated.first(START), None, "all of them may be in their handshake");
+        let now = START + HANDSHAKE_GRACE;
+        arrive(&mut unauthenticated, [400], now);
+        assert_eq!(unauthenticated.first(now), Some(key(0)), "the oldest of all");
+    }
+
+    #[test]
+    fn several_gateways_behind_one_address_are_not_a_crowd_among_many() {
+        let mut unauthenticated = Unauthenticated::default();
+        arrive(&mut unauthenticated, 0..100, START);
+        let now = START + HANDSHAKE_GRACE;
+        let gateways = arrive(&mut unauthenticated, [400; 24], now);
+        assert_eq!(unauthenticated.first(now), Some(key(0)));
+        // Also where they are many enough to be a crowd: they have had no time yet, and others have.
+        arrive(&mut unauthenticated, [400; 24], now);
+        assert_eq!(unauthenticated.pressure().crowd, 48);
+        assert_eq!(unauthenticated.first(now), Some(key(0)));
+        assert_eq!(gateways.len(), 24);
+    }
+
+    #[test]
+    fn a_core_with_old_connections_ranks_above_one_with_a_young_crowd() {
+        let now = START + HANDSHAKE_GRACE;
+        let (old, young) = (Pressure { crowd: 0, oldest: Some(START) }, Pressure { crowd: 9, oldest: Some(now) });
+        assert!(old.rank(now) > young.rank(now));
+        assert!(young.rank(now) > Pressure::default().rank(now));
+    }
+
+    #[test]
+    fn connections_that_come_and_go_leave_nothing() {
+        let mut unauthenticated = Unauthenticated::default();
+        for round in 0..1_000 {
+            let tickets = arrive(&mut unauthenticated, [1, 2, 1, 3], Instant(round));
+            tickets.into_iter().for_each(|ticket| unauthenticated.remove(ticket));
         }
         assert!(
-            unauthenticated.queue.len() <= STALE_MAX + 1
+            unauthenticated.arrivals.is_empty()
                 && unauthenticated.by_address.is_empty()
-                && unauthenticated.sizes.is_empty()
+                && unauthenticated.by_size.is_empty()
         );
-        assert_eq!(unauthenticated.first(|_| false), None);
+        assert_eq!((unauthenticated.first(START), unauthenticated.pressure()), (None, Pressure::default()));
     }
 }

@@ -1,6 +1,6 @@
 //! The verdict on a connection that asked to become a gateway's: refused with an answer, or let in.
 
-use super::{Admitted, End, Session, Stage, refusal, streaming::Streaming, transmit::Scratch};
+use super::{Admitted, End, Session, Stage, refusal, streaming::Streaming, transmit::Scratch, waiting::Waiting};
 use crate::model::{Now, Refused};
 use std::collections::VecDeque;
 
@@ -20,12 +20,15 @@ impl Session {
             self.stage = stage;
             return;
         };
-        let (upgrade, early) = *waiting;
+        let Waiting { upgrade, early, ended } = *waiting;
         upgrade.response_101(self.transmit.plain());
         let streaming = Streaming::open(now, &self.settings, admitted, self.transmit.plain());
         self.stage = Stage::Streaming(Box::new(streaming));
         self.effects = VecDeque::new();
-        if !early.is_empty() {
+        if ended {
+            // It gets what was written for it, but it is not there for events.
+            self.linger(now, End::Gone);
+        } else if !early.is_empty() {
             scratch.plain.clear();
             scratch.plain.extend_from_slice(&early);
             self.handle_plain(now, scratch);

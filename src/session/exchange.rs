@@ -3,13 +3,14 @@
 use super::{
     effect::{Effect, End},
     settings::Settings,
+    waiting::Waiting,
 };
 use crate::{
     limits,
     model::{Instant, KeyHash, Now},
     wire::{
         http::{self, BodyDecoder, Framing, Head, HeadParser, Method, Refusal, Response},
-        upgrade::{self, Upgrade},
+        upgrade,
     },
 };
 use zeroize::Zeroize;
@@ -56,8 +57,8 @@ pub(super) enum Progress {
     Wait,
     /// Something for the driver.
     Do(Effect),
-    /// A gateway wants to connect, and sent these bytes too early.
-    Upgrade(Upgrade, Option<KeyHash>, Vec<u8>),
+    /// A gateway wants to connect with this key.
+    Upgrade(Waiting, Option<KeyHash>),
     /// The last answer is in the output.
     Close(End),
 }
@@ -182,14 +183,11 @@ impl Exchange {
         let State::Routing(Request { head, .. }) = std::mem::replace(&mut self.state, State::Head) else {
             return Progress::Wait;
         };
-        if self.ended {
-            // Who sends no more is no gateway.
-            return Progress::Close(End::Gone);
-        }
         match upgrade::check(&head, &settings.origins, tls) {
             Ok(upgrade) => {
                 let key = head.only_field("api-key").filter(|key| !key.is_empty()).map(KeyHash::of);
-                Progress::Upgrade(upgrade, key, self.input.split_off(self.used))
+                let waiting = Waiting { upgrade, early: self.input.split_off(self.used), ended: self.ended };
+                Progress::Upgrade(waiting, key)
             }
             Err(response) => {
                 response.encode(now.wall, head.method == Method::Head, false, out);

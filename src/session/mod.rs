@@ -20,6 +20,7 @@ mod settings;
 mod streaming;
 mod transitions;
 mod transmit;
+mod waiting;
 
 pub use admitted::Admitted;
 pub use effect::{Effect, End};
@@ -29,13 +30,14 @@ pub use transmit::{Filled, NoEvents, Scratch, Source};
 
 use crate::{
     model::{CloseReason, Instant, Now},
-    wire::{http::Response, tls::Security, upgrade::Upgrade},
+    wire::{http::Response, tls::Security},
 };
 use exchange::Exchange;
 use lingering::Lingering;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use streaming::Streaming;
 use transmit::Transmit;
+use waiting::Waiting;
 
 /// One connection.
 pub struct Session {
@@ -57,7 +59,7 @@ enum Stage {
     /// HTTP requests and their answers.
     Exchange(Box<Exchange>),
     /// An upgrade waits for its verdict; nothing is read meanwhile. With what the peer sent too early.
-    Admission(Box<(Upgrade, Vec<u8>)>),
+    Admission(Box<Waiting>),
     /// A gateway gets its events.
     Streaming(Box<Streaming>),
     /// Nothing more will be said; what is still to be sent is sent.

@@ -20,7 +20,7 @@ impl Session {
                 let (plain, inbound) = (&scratch.plain, &mut scratch.inbound);
                 streaming.handle_bytes(now.attended, plain, inbound, self.transmit.plain(), &mut self.effects);
             }
-            Stage::Admission(waiting) => waiting.1.extend_from_slice(&scratch.plain),
+            Stage::Admission(waiting) => waiting.early.extend_from_slice(&scratch.plain),
             Stage::Lingering(_) | Stage::Over => {}
         }
     }
@@ -29,9 +29,9 @@ impl Session {
         match progress {
             Progress::Wait => {}
             Progress::Do(effect) => self.effects.push_back(effect),
-            Progress::Upgrade(upgrade, key, early) => {
+            Progress::Upgrade(waiting, key) => {
                 debug_assert!(matches!(self.stage, Stage::Exchange(_)), "a connection is upgraded once");
-                self.stage = Stage::Admission(Box::new((upgrade, early)));
+                self.stage = Stage::Admission(Box::new(waiting));
                 self.effects.push_back(Effect::Admit(key));
             }
             Progress::Close(end) => self.linger(now, end),
@@ -72,7 +72,8 @@ impl Session {
         let ended = match &self.stage {
             Stage::Exchange(exchange) => exchange.has_ended(),
             Stage::Streaming(streaming) => streaming.has_ended(),
-            Stage::Admission(_) | Stage::Lingering(_) | Stage::Over => false,
+            Stage::Admission(waiting) => waiting.ended,
+            Stage::Lingering(_) | Stage::Over => false,
         };
         let end = match &mut self.stage {
             Stage::Over | Stage::Lingering(_) => return,

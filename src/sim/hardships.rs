@@ -118,6 +118,29 @@ fn idle_sockets_on_one_core_are_closed_for_gateways_on_another() {
     assert!(report.coverage.contains_key("made room"), "the world never ran out of descriptors");
 }
 
+/// Many addresses hold one connection each, so that none of them stands out, and newcomers need some round trips to authenticate.
+#[test]
+fn idle_sockets_of_many_addresses_are_closed_before_newcomers() {
+    for behind_one_address in [false, true] {
+        let (mut scenario, rng) = world(1);
+        (scenario.active, scenario.sockets_max, scenario.tls) = (seconds(15), 150, true);
+        for host in 1..=200 {
+            let idle = Profile { misbehaviour: Misbehaviour::HalfHead, host: Some(host), ..Profile::gateway(0) };
+            // The first of them have had their second when the descriptors run out.
+            let arrives = millis(u64::from(host) + if host > 150 { 1_200 } else { 0 });
+            scenario.profiles.push(Profile { arrives, ..idle });
+        }
+        for newcomer in 0..24 {
+            let host = if behind_one_address { 250 } else { 210 + newcomer };
+            let arrives = millis(2_000 + 10 * u64::from(newcomer));
+            let far = Profile { host: Some(host), latency_max: 40_000, ..Profile::gateway(0) };
+            scenario.profiles.push(Profile { arrives, ..far });
+        }
+        let report = holds(scenario, rng);
+        assert!(report.coverage.contains_key("made room"), "the world never ran out of descriptors");
+    }
+}
+
 /// One key begins many manifests and never sends their last byte.
 #[test]
 fn unfinished_manifests_of_one_key_share_one_memory_bound() {

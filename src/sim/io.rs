@@ -104,7 +104,7 @@ impl Io for SimIo {
         let (now, mut net) = self.now_spent(cost::NOTICE);
         let net = &mut *net;
         net.trace.add_minor(now, || format!("core {}: {notice:?}", self.core));
-        net.oracle.noticed(&notice);
+        net.oracle.noticed(now, &notice);
     }
 
     fn accept(&mut self) -> Accepted<SimSocket> {

@@ -3,13 +3,13 @@
 use super::oracle::{FIRST_PORT, Oracle};
 use crate::{
     engine::Notice,
-    model::{CloseReason, ConnectionId, GatewayId},
+    model::{CloseReason, ConnectionId, GatewayId, Instant},
 };
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 impl Oracle {
     /// The engine has given a notice.
-    pub(super) fn noticed(&mut self, notice: &Notice<'_>) {
+    pub(super) fn noticed(&mut self, now: Instant, notice: &Notice<'_>) {
         match notice {
             Notice::Connected { gateway, connection, address } => self.connected(*gateway, *connection, *address),
             Notice::Disconnected { connection, address, reason, .. } => {
@@ -34,7 +34,7 @@ impl Oracle {
                 if self.watched[conn].connected.is_some() {
                     self.fail("no gateway's connection is closed to free a descriptor", Some(conn), String::new());
                 }
-                self.check_crowd(conn);
+                self.check_eviction(now, conn);
                 self.watched[conn].made_room = true;
             }
             Notice::DeliveryFailed(_) => self.failed_deliveries += 1,
@@ -51,24 +51,20 @@ impl Oracle {
         }
     }
 
-    /// The closed connection must be of the address with the most unauthenticated connections over all cores. Half as
-    /// many are enough, because connections come and go while one core asks another.
-    fn check_crowd(&mut self, conn: usize) {
-        let crowd = |address| {
-            let open = |conn: &usize| {
-                let watched = &self.watched[*conn];
-                watched.accepted.is_some() && watched.closed.is_none() && watched.connected.is_none()
-            };
-            (0..self.watched.len()).filter(|conn| self.addresses[*conn] == address).filter(open).count()
+    /// A connection that was closed for another must have had a second to authenticate, or be of an address with an eighth of
+    /// all unauthenticated connections. (An engine's own limit is a quarter of its core's.)
+    fn check_eviction(&mut self, now: Instant, conn: usize) {
+        let open = |conn: &usize| {
+            let watched = &self.watched[*conn];
+            watched.accepted.is_some() && watched.closed.is_none() && watched.connected.is_none()
         };
-        let most = self.addresses.iter().map(|address| crowd(*address)).max().unwrap_or(0);
-        let own = crowd(self.addresses[conn]);
-        if self.scenario.strict && own * 2 < most {
-            self.fail(
-                "descriptors are taken from the address with the most idle connections",
-                Some(conn),
-                format!("{own} of {most}"),
-            );
+        let all = (0..self.watched.len()).filter(open).count();
+        let own = (0..self.watched.len()).filter(|other| self.addresses[*other] == self.addresses[conn]).filter(open);
+        let own = own.count();
+        let age = now.since(self.watched[conn].accepted.unwrap_or(now));
+        if self.scenario.strict && age < Duration::from_secs(1) && own * 8 < all {
+            let text = format!("closed after {age:?}, as one of {own} of its address, of {all}");
+            self.fail("a newcomer has a second to authenticate", Some(conn), text);
         }
     }
 

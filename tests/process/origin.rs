@@ -26,7 +26,7 @@ fn a_refused_origin_is_a_warning_once_a_second_with_the_origin() {
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     }
     let line = |log: &str| log.lines().find(|line| line.contains("origin not allowed")).map(str::to_owned);
-    program.eventually("there is a line", |program| line(&program.log()).is_some());
+    program.wait_until("there is a line", |program| line(&program.log()).is_some());
     let line = line(&program.log()).expect("it is there");
     assert!(line.contains("WARN") && line.contains("https://console.example"), "{line}");
     let lines = program.log().matches("origin not allowed").count();
@@ -35,7 +35,7 @@ fn a_refused_origin_is_a_warning_once_a_second_with_the_origin() {
     // What cannot be shown in a line is escaped, and what is long is cut.
     let program = Program::start(&["--set", "cores=1"]);
     knock_from(&program, &format!("https://\u{202e}{}", "x".repeat(4_000)));
-    program.eventually("there is a line", |program| program.log().contains("origin not allowed"));
+    program.wait_until("there is a line", |program| program.log().contains("origin not allowed"));
     let log = program.log();
     let line = log.lines().find(|line| line.contains("origin not allowed")).expect("it is there");
     assert!(!line.contains('\u{202e}') && line.len() < 1_000, "{line}");

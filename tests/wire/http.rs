@@ -2,7 +2,7 @@
 
 use crate::{
     harness::{TestHub, on_one_and_four},
-    request::{Answer, Request},
+    request::{Answer, CONNECT_PATH, Request},
     socket::{PATIENCE, PROMPT, Wire},
 };
 use gatecast::limits;
@@ -303,6 +303,35 @@ fn a_client_that_goes_in_the_middle_leaves_nothing_behind() {
         }
         hub.publish(&gateway.id, "marker", "{}");
         assert_eq!(peer.event().kind, "marker", "half a publish was carried out");
+    });
+}
+
+#[test]
+fn connect_requests_before_the_end_of_a_stream_are_refused_with_an_answer() {
+    on_one_and_four(|hub| {
+        let (gateway, _peer) = hub.connect_new();
+        let body = r#"{"type":"t","payload":{}}"#;
+        let publish = hub.platform_request("POST", &format!("/api/v1/gateways/{}/events", gateway.id), body).bytes();
+        let cases = [
+            ("no upgrade", vec![426], Request::new("GET", CONNECT_PATH).bytes()),
+            ("another method", vec![405], Request::new("POST", CONNECT_PATH).bytes()),
+            ("a bad key", vec![401], Request::upgrade("wrong").bytes()),
+            ("no key", vec![401], Request::upgrade("x").without("api-key").bytes()),
+            ("a publish and a bad key", vec![200, 401], [publish.clone(), Request::upgrade("wrong").bytes()].concat()),
+            // A good key gets its 101, as before a FIN without TLS, and then the end.
+            ("a publish and a good key", vec![200, 101], [publish, Request::upgrade(&gateway.key).bytes()].concat()),
+        ];
+        for (what, owed, bytes) in cases {
+            let mut wire = hub.wire();
+            wire.send(&Request::new("GET", "/health").bytes());
+            assert_eq!(Answer::read(&mut wire).map(|answer| answer.status), Some(200));
+            wire.queue(&bytes);
+            wire.close_notify();
+            for status in owed {
+                assert_eq!(Answer::read(&mut wire).map(|answer| answer.status), Some(status), "{what}");
+            }
+            assert!(wire.read_to_end(Instant::now() + PATIENCE).is_some(), "{what}: the connection stays");
+        }
     });
 }
 
