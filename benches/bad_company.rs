@@ -59,10 +59,7 @@ fn main() {
         measured.expect("every event was delivered").0
     });
     report("in bad company", &company);
-    println!(
-        "the hub's delivery statistics: {}",
-        hub.stats("")["eventDelivery"]
-    );
+    println!("the hub's delivery statistics: {}", hub.stats("")["eventDelivery"]);
     let p99 = company.value_at_quantile(0.99);
     println!("p99 in bad company is {} 10 ms", if p99 < 10_000 { "below" } else { "NOT below" });
 }

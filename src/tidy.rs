@@ -1,9 +1,9 @@
 //! The rules of the house as tests: who may name whom, captions, sizes, dead paths in the documents, and what is not
 //! written.
 
-mod circles;
+mod cycles;
 
-use circles::{Modules, circles};
+use cycles::{Modules, cycles};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -177,7 +177,7 @@ fn layers_name_only_those_below_them() {
 }
 
 #[test]
-fn the_table_of_layers_has_no_circle() {
+fn the_table_of_layers_has_no_cycle() {
     for (at, (layer, allowed)) in LAYERS.iter().enumerate() {
         for below in *allowed {
             assert!(LAYERS[..at].iter().any(|(name, _)| name == below), "{layer} -> {below} does not go down");
@@ -186,21 +186,21 @@ fn the_table_of_layers_has_no_circle() {
 }
 
 #[test]
-fn no_files_name_each_other_in_a_circle() {
+fn no_files_name_each_other_in_a_cycle() {
     let files = files(&["src"], "rs");
     let product = files.iter().filter(|file| !file.is_test() && !EXEMPT.contains(&file.layer()));
     let code: Vec<_> = product.map(|file| (file.path.as_str(), file.code_text())).collect();
     let modules = Modules::new(code.iter().map(|(path, code)| (*path, code.as_str())));
     let edges = modules.edges();
-    let broken: Vec<_> = circles(&edges)
+    let broken: Vec<_> = cycles(&edges)
         .iter()
-        .map(|circle| {
-            let inside = |file: &String| edges[file.as_str()].iter().filter(|to| circle.contains(&(**to).to_owned()));
-            let arrows = circle.iter().map(|file| format!("{file} -> {:?}", inside(file).collect::<Vec<_>>()));
+        .map(|cycle| {
+            let inside = |file: &String| edges[file.as_str()].iter().filter(|to| cycle.contains(&(**to).to_owned()));
+            let arrows = cycle.iter().map(|file| format!("{file} -> {:?}", inside(file).collect::<Vec<_>>()));
             arrows.collect::<Vec<_>>().join("\n    ")
         })
         .collect();
-    fail_with(&broken, "these files name each other in a circle");
+    fail_with(&broken, "these files name each other in a cycle");
 }
 
 #[test]

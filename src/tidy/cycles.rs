@@ -1,4 +1,4 @@
-//! Which file names which, and the circles among them.
+//! Which file names which, and the cycles among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ pub(super) struct Modules<'a> {
     /// A module's path (`engine::core`), its file and its code without tests and comments.
     files: BTreeMap<String, (&'a str, &'a str)>,
     /// What a module gives out again: (module, name) to the path that it comes from.
-    given_out: BTreeMap<(String, String), Vec<String>>,
+    reexports: BTreeMap<(String, String), Vec<String>>,
 }
 
 /// The module of a file under `src/`.
@@ -20,16 +20,16 @@ pub(super) fn module_of(path: &str) -> String {
 impl<'a> Modules<'a> {
     pub(super) fn new(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let files: BTreeMap<_, _> = files.into_iter().map(|(path, code)| (module_of(path), (path, code))).collect();
-        let mut given_out = BTreeMap::new();
+        let mut reexports = BTreeMap::new();
         for (module, (_, code)) in &files {
             for (public, names) in uses(code) {
                 for path in names.iter().filter(|_| public) {
                     let name = path.last().cloned().unwrap_or_default();
-                    given_out.insert((module.clone(), name), path.clone());
+                    reexports.insert((module.clone(), name), path.clone());
                 }
             }
         }
-        Self { files, given_out }
+        Self { files, reexports }
     }
 
     /// The files that a file's code names, itself left out. What a module only gives out again is not named by it, but
@@ -69,7 +69,7 @@ impl<'a> Modules<'a> {
             let below = if at.is_empty() { name.clone() } else { format!("{at}::{name}") };
             if self.files.contains_key(&below) {
                 (at, rest) = (below, &rest[1..]);
-            } else if let Some(given) = self.given_out.get(&(at.clone(), name.clone())).filter(|_| depth < 8) {
+            } else if let Some(given) = self.reexports.get(&(at.clone(), name.clone())).filter(|_| depth < 8) {
                 return self.resolve(&at, given, depth + 1).or(Some(self.files.get(&at)?.0));
             } else {
                 break;
@@ -162,8 +162,8 @@ fn inline_paths(code: &str, children: &BTreeSet<String>) -> Vec<Vec<String>> {
     paths
 }
 
-/// Groups of files that name each other in a circle.
-pub(super) fn circles(edges: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<Vec<String>> {
+/// Groups of files that name each other in a cycle.
+pub(super) fn cycles(edges: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<Vec<String>> {
     let reach = |from: &str| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
         while let Some(file) = open.pop() {
@@ -185,7 +185,7 @@ pub(super) fn circles(edges: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<Vec<String>
 }
 
 #[test]
-fn circles_are_found_through_names_that_are_given_out() {
+fn cycles_are_found_through_names_that_are_reexports() {
     let files = [
         ("src/lib.rs", "mod a;\n"),
         ("src/a/mod.rs", "mod b;\nmod c;\npub use b::{B, Other};\n"),
@@ -198,7 +198,7 @@ fn circles_are_found_through_names_that_are_given_out() {
     assert!(edges["src/a/mod.rs"].is_empty(), "what is given out is not taken");
     assert_eq!(edges["src/a/c.rs"].iter().copied().collect::<Vec<_>>(), ["src/a/b.rs", "src/a/d.rs"]);
     assert_eq!(edges["src/a/d.rs"].iter().copied().collect::<Vec<_>>(), ["src/a/b.rs"]);
-    assert_eq!(circles(&edges), [["src/a/b.rs", "src/a/c.rs", "src/a/d.rs"]]);
+    assert_eq!(cycles(&edges), [["src/a/b.rs", "src/a/c.rs", "src/a/d.rs"]]);
 }
 
 #[test]
