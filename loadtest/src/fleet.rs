@@ -252,7 +252,7 @@ impl Fleet {
         ready.resize(most, epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) });
         match epoll::wait(epoll, &mut ready[..], Some(&timeout)) {
             Ok(count) => ready.truncate(count),
-            // A signal, such as SIGWINCH of the terminal, is no reason to end the run.
+            // A signal, such as SIGWINCH of the terminal, must not end the run.
             Err(rustix::io::Errno::INTR) => ready.clear(),
             Err(error) => return Err(format!("epoll: {error}")),
         }

@@ -78,7 +78,7 @@ impl Run {
         mut condition: impl FnMut(&mut Fleet) -> bool,
     ) -> Result<bool, String> {
         loop {
-            // The condition before the deadline: what holds at the last moment is no timeout.
+            // The condition before the deadline: if it comes true in the last turn, that is not a timeout.
             if condition(&mut self.fleet) {
                 return Ok(true);
             }

@@ -1,4 +1,4 @@
-//! The scenarios: the question of each, the fleet that it needs, and what it does with it.
+//! The scenarios. Each has a question, a fleet and a function that runs it on the fleet.
 
 mod background;
 mod connect;

@@ -74,7 +74,7 @@ impl Target {
     fn here(args: &TargetArgs, connections: usize) -> Result<Self, String> {
         let data = data_dir()?;
         let cores = args.shards();
-        // No rate limit, because a storm is what it is meant to stop; no drain window, because nobody waits for the
+        // No rate limit, because it would stop a storm; no drain window, because nobody waits for the
         // end.
         let config = Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),

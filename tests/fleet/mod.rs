@@ -228,7 +228,7 @@ impl Client {
         while !bytes.is_empty() {
             tls.read_tls(&mut bytes).expect("memory accepts every byte");
             tls.process_new_packets().expect("the client trusts the server");
-            // `read_to_end` ends with `WouldBlock` once all plaintext is out; that is no error here.
+            // `read_to_end` ends with `WouldBlock` once all plaintext is out; that is not an error here.
             let _ = tls.reader().read_to_end(&mut self.plain);
         }
     }
@@ -267,7 +267,7 @@ fn hub_settings() -> HubSettings {
         session: session::Settings {
             origins: Vec::new(),
             handshake_deadline: Duration::from_secs(1 << 30),
-            // Nobody answers the pings, so the timeout is never reached.
+            // No client here answers pings, so the timeout must be out of reach.
             heartbeat: Heartbeat {
                 interval: limits::HEARTBEAT_INTERVAL,
                 timeout: Duration::from_secs(1 << 30),

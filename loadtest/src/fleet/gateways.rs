@@ -97,7 +97,8 @@ impl Fleet {
     fn open(&mut self, index: usize) -> Result<(), String> {
         let place = &self.places[index];
         let tls = place.tls.as_ref().or(self.shared_tls.as_ref());
-        // Kernel buffers can hold megabytes; without a small one the hub would not notice for long that nobody reads.
+        // Kernel buffers can hold megabytes; with large ones the hub would need a long time to notice that the
+        // connection does not read.
         let narrow = place.reading != Reading::All;
         let options = ConnectOptions { from: place.from, narrow, ..Self::connect_options(&self.endpoint, tls) };
         // Before `connect`: the TCP handshake is part of the time to the ack.

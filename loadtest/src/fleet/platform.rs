@@ -101,7 +101,7 @@ impl Fleet {
                 let queue = &mut self.gateway_queues[gateway];
                 let room = queue.waiting.len().min(self.template.batch - events.len());
                 events.extend(queue.waiting.drain(..room));
-                // What is left waits until the hub has accepted these.
+                // The gateway's other events wait until the hub has accepted these.
                 queue.may_send = false;
             }
             self.send(publisher, &events);

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-/// How long slow connections get at the end to read what is left: a little more than the hub's close deadline.
+/// How long slow connections may read at the end: a little more than the hub's close deadline.
 const WAKING: Nanos = 7 * SECOND;
 
 /// `slow`.
@@ -49,7 +49,7 @@ fn act_slow(run: &mut Run, stream: Stream, slow: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Lets slow connections read what is left for them, and counts those that the hub has closed.
+/// Lets slow connections read everything that waits for them, and counts those that the hub has closed.
 fn read_slow_connections(run: &mut Run) -> Result<(), String> {
     run.fleet.start_late_reading();
     let deadline = run.fleet.clock.now() + WAKING;
