@@ -1,10 +1,11 @@
-//! What bad peers cost the others: the latency of deliveries to good gateways, alone and in bad company.
+//! How hostile peers affect the others: the latency of deliveries to well-behaved gateways, with and without them.
 //!
-//! `cargo bench --bench bad_company`, on one core of the hub. The company: gateways that never read, senders of a byte
-//! a second, TLS handshakes that never end, peers that vanish without FIN, and floods of pings. All over real TLS
-//! sockets, on the hub's own machine: what the clients use of its cores is in the figures.
+//! `cargo bench --bench bad_company`, with one core for the hub. The hostile peers are gateways that never read,
+//! clients that send one byte a second, TLS handshakes that never end, peers that vanish without a FIN, and floods of
+//! pings. Everything goes over real TLS sockets on one machine, so the clients' use of the cores is part of the
+//! figures.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench reports errors by panicking")]
 
 #[allow(dead_code, reason = "the wire tests use more of it")]
 #[path = "../tests/wire/harness.rs"]
@@ -33,11 +34,11 @@ use std::{
 const GOOD: usize = 20;
 const EACH_BAD: usize = 10;
 const EVENT_INTERVAL: Duration = Duration::from_millis(10);
-/// Enough that each is answered before it is its turn again, whatever the bad ones do.
+/// Enough that each has its answer before its next publish is due, even while a delivery waits for the publish timeout.
 const PUBLISHERS: usize = 40;
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(100);
-const QUIET: Duration = Duration::from_secs(5);
-const COMPANY: Duration = Duration::from_secs(20);
+const ALONE_TIME: Duration = Duration::from_secs(5);
+const HOSTILE_TIME: Duration = Duration::from_secs(20);
 
 fn main() {
     let hub = TestHub::with(1, |config| {
@@ -47,28 +48,28 @@ fn main() {
     let gateway = hub.register();
     let good: Vec<_> = (0..GOOD).map(|_| hub.connect(&gateway.key)).collect();
     println!("{GOOD} gateways' connections, an event every {EVENT_INTERVAL:?} to each");
-    let (alone, good) = measure(&hub, &gateway, good, QUIET);
+    let (alone, good) = measure(&hub, &gateway, good, ALONE_TIME);
     report("alone", &alone);
     let stop = AtomicBool::new(false);
     let company = thread::scope(|scope| {
-        scope.spawn(|| keep_company(&hub, &gateway, &stop));
-        let measured = scope.spawn(|| measure(&hub, &gateway, good, COMPANY)).join();
-        // Whatever came of it, the company goes home.
+        scope.spawn(|| run_hostile_peers(&hub, &gateway, &stop));
+        let measured = scope.spawn(|| measure(&hub, &gateway, good, HOSTILE_TIME)).join();
+        // Stop the hostile peers first, also when the measurement has panicked: the scope waits for their thread.
         stop.store(true, Ordering::Relaxed);
-        measured.expect("every delivery came").0
+        measured.expect("every event was delivered").0
     });
     report("in bad company", &company);
-    println!("slow consumers and others closed meanwhile: {}", hub.stats("")["eventDelivery"]);
+    println!("the hub's delivery statistics: {}", hub.stats("")["eventDelivery"]);
     let p99 = company.value_at_quantile(0.99);
     println!("p99 in bad company is {} 10 ms", if p99 < 10_000 { "below" } else { "NOT below" });
 }
 
-/// Publishes for so long and gathers how long each delivery took, in microseconds; every one must come.
+/// Publishes for `time` and returns the latencies of all deliveries in microseconds. Panics if one is missing.
 fn measure(hub: &TestHub, gateway: &Registered, good: Vec<Peer>, time: Duration) -> (Histogram<u64>, Vec<Peer>) {
     let origin = Instant::now();
     let events = (time.as_millis() / EVENT_INTERVAL.as_millis()) as usize;
     let read = |mut peer: Peer| {
-        let mut times = Histogram::<u64>::new(3).expect("three digits");
+        let mut times = Histogram::<u64>::new(3).expect("3 digits are valid");
         for _ in 0..events {
             let sent: u64 = peer.event().payload.get().parse().expect("a number");
             times.saturating_record(origin.elapsed().as_micros() as u64 - sent);
@@ -89,19 +90,19 @@ fn measure(hub: &TestHub, gateway: &Registered, good: Vec<Peer>, time: Duration)
     thread::scope(|scope| {
         let readers: Vec<_> = good.into_iter().map(|peer| scope.spawn(move || read(peer))).collect();
         (0..PUBLISHERS).for_each(|publisher| drop(scope.spawn(move || publish(publisher))));
-        let mut all = Histogram::<u64>::new(3).expect("three digits");
+        let mut all = Histogram::<u64>::new(3).expect("3 digits are valid");
         let mut good = Vec::new();
         for reader in readers {
-            let (times, peer) = reader.join().expect("every delivery came");
-            all.add(times).expect("the same digits");
+            let (times, peer) = reader.join().expect("every event was delivered");
+            all.add(times).expect("both have 3 digits");
             good.push(peer);
         }
         (all, good)
     })
 }
 
-/// Keeps every kind of bad peer there until told to stop.
-fn keep_company(hub: &TestHub, gateway: &Registered, stop: &AtomicBool) {
+/// Keeps every kind of hostile peer connected until `stop` is set.
+fn run_hostile_peers(hub: &TestHub, gateway: &Registered, stop: &AtomicBool) {
     let narrow = || open(hub.addr, fresh_address(), |socket| socket.set_recv_buffer_size(4 * 1024).expect("a buffer"));
     let mut never_read: Vec<Peer> = Vec::new();
     let mut floods: Vec<Peer> = Vec::new();
@@ -110,15 +111,17 @@ fn keep_company(hub: &TestHub, gateway: &Registered, stop: &AtomicBool) {
     let vanished: Vec<_> = (0..EACH_BAD).map(|_| hub.connect(&gateway.key)).collect();
     vanished.iter().for_each(|peer| peer.wire.vanish());
     let head = Request::upgrade(&gateway.key).bytes();
-    let deaf = hub.register();
+    let never_reading = hub.register();
     let load = format!("\"{}\"", "x".repeat(512 * 1024));
     for second in 0.. {
         if stop.load(Ordering::Relaxed) {
             break;
         }
+        // The hub closes the hostile peers, so they are replaced every five seconds.
         if second % 5 == 0 {
-            never_read =
-                (0..EACH_BAD).filter_map(|_| Peer::connect(Wire::new(narrow(), hub.tls()), &deaf.key).ok()).collect();
+            never_read = (0..EACH_BAD)
+                .filter_map(|_| Peer::connect(Wire::new(narrow(), hub.tls()), &never_reading.key).ok())
+                .collect();
             floods = (0..EACH_BAD).map(|_| hub.connect(&gateway.key)).collect();
             trickles = (0..EACH_BAD).map(|_| hub.wire()).collect();
         }
@@ -127,7 +130,7 @@ fn keep_company(hub: &TestHub, gateway: &Registered, stop: &AtomicBool) {
             wire.send(&[byte]);
         }
         for _ in 0..4 {
-            hub.publish(&deaf.id, "load", &load);
+            hub.publish(&never_reading.id, "load", &load);
         }
         for _ in 0..50 {
             for peer in &mut floods {

@@ -1,9 +1,9 @@
-//! What the hub's own code costs per delivery: an event through the engine, without sockets and runtime.
+//! What the hub's own code costs per delivery: an event through the engine, without sockets and without a runtime.
 //!
-//! `cargo bench --bench fanout_pure`. One round is a publish over HTTP to a gateway's connections, from the bytes of
-//! the request to those of the answer. The throughput is in deliveries. With TLS nearly all of it is encryption.
+//! `cargo bench --bench fanout_pure`. One round is one publish over HTTP to a gateway's connections, from the bytes of
+//! the request to the bytes of the answer. The throughput counts deliveries. With TLS, most of the time is encryption.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by panicking")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a bench reports errors by panicking")]
 
 #[allow(dead_code, reason = "tests use more of it")]
 #[path = "../tests/fleet/mod.rs"]
@@ -35,7 +35,7 @@ fn fan_out(c: &mut Criterion) {
     }
 }
 
-/// The next request; the answer to the last one is taken, which TLS needs.
+/// The next request. Reads the answer to the last one first, because TLS records must be decrypted in order.
 fn fleet_event(fleet: &RefCell<Fleet>, bytes: usize) -> Vec<u8> {
     let mut fleet = fleet.borrow_mut();
     fleet.answers();

@@ -1,12 +1,12 @@
-//! How long an event takes from its publisher to the last of a gateway's connections, through real sockets.
+//! How long an event takes from its publisher to the last of a gateway's connections, over real sockets.
 //!
-//! `cargo bench --bench fanout_sockets`. A hub of one shard in this process; one thread publishes over a kept-alive
-//! HTTP connection and reads all receivers in one epoll loop. A round begins with the publisher's first byte and ends
-//! when the last receiver has the whole event, decrypted; the answer to the publisher is awaited between the rounds.
-//! What the clients use of the machine is in the figures: with two free cores they run beside the hub, with one they
-//! take turns.
+//! `cargo bench --bench fanout_sockets`. The hub has one shard and runs in this process. One thread publishes over one
+//! keep-alive HTTP connection, and reads all receivers in one epoll loop. A round begins with the publisher's first
+//! byte and ends when the last receiver has decrypted the whole event; the publisher's answer is read between the
+//! rounds. The clients' processor time is part of the figures: with two free cores they run beside the hub, with one
+//! core they take turns with it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a bench reports errors by panicking")]
 
 #[allow(dead_code, reason = "the wire tests use more of it")]
 #[path = "../tests/wire/harness.rs"]
@@ -35,10 +35,10 @@ use std::time::{Duration, Instant};
 
 const CONNECTIONS: [usize; 4] = [1, 10, 100, 1_000];
 const SIZES: [(&str, usize); 2] = [("300 B", 300), ("10 KB", 10_240)];
-/// Longer than the bench: its receivers answer no pings.
+/// Longer than the bench, because its receivers answer no pings.
 const HEARTBEAT: Duration = Duration::from_secs(600);
 
-/// One gateway's connections, read together.
+/// All connections of one gateway, in one epoll set.
 struct Receivers {
     gateway: Registered,
     wires: Vec<Wire>,
@@ -59,13 +59,13 @@ impl Receivers {
         Self { gateway, wires, epoll, ready: Vec::with_capacity(count) }
     }
 
-    /// Reads until so many events have come in all.
+    /// Reads until `events` events have arrived, summed over all connections.
     fn read(&mut self, mut events: usize) {
         let patience = Timespec::try_from(PATIENCE).expect("a time");
         while events > 0 {
             self.ready.clear();
             epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.ready), Some(&patience)).expect("epoll");
-            assert!(!self.ready.is_empty(), "{events} events have not come");
+            assert!(!self.ready.is_empty(), "{events} events are missing");
             for event in &self.ready {
                 let index = usize::try_from(event.data.u64()).expect("an index");
                 events -= take_events(&mut self.wires[index]);
@@ -74,10 +74,10 @@ impl Receivers {
     }
 }
 
-/// Takes the whole events that have come, and says how many.
+/// Removes the complete events from a connection's input, and returns how many there were.
 fn take_events(wire: &mut Wire) -> usize {
     wire.advance();
-    assert_eq!(wire.end(), None, "the hub closes nothing here");
+    assert_eq!(wire.end(), None, "the hub closed a connection");
     let mut events = 0;
     while let [first, 126, high, low, ..] = wire.received()[..] {
         assert_eq!(first, TEXT, "an event in one frame");
@@ -91,12 +91,12 @@ fn take_events(wire: &mut Wire) -> usize {
     events
 }
 
-/// The time of so many rounds, one after the other.
+/// The total time of `rounds` rounds.
 fn rounds(publisher: &mut Wire, request: &[u8], receivers: &mut Receivers, rounds: u64) -> Duration {
     let mut time = Duration::ZERO;
     for _ in 0..rounds {
         let began = Instant::now();
-        assert!(publisher.send(request), "the hub takes a request");
+        assert!(publisher.send(request), "the request was sent");
         receivers.read(receivers.wires.len());
         time += began.elapsed();
         assert_eq!(Answer::read(publisher).expect("an answer").status, 200);

@@ -1,9 +1,9 @@
-//! What an event costs once, however many connections it goes to: its envelope, and all of it as WebSocket frames.
+//! What an event costs once, however many connections it goes to: its envelope, and its encoding into WebSocket frames.
 //!
-//! `cargo bench --bench frame`. `envelope` is what stands before and after the payload; `encode` is envelope, payload
-//! and frame headers in the one buffer that all connections share.
+//! `cargo bench --bench frame`. `envelope` is the JSON before and after the payload. `encode` writes envelope, payload
+//! and frame headers into the one buffer that all connections share.
 
-#![allow(clippy::expect_used, reason = "a bench says what is wrong by panicking")]
+#![allow(clippy::expect_used, reason = "a bench reports errors by panicking")]
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use gatecast::{
@@ -19,7 +19,7 @@ const AT: Timestamp = Timestamp(1_700_000_000_123);
 fn event(payload_bytes: usize, user_id: Option<&str>) -> Event {
     Event {
         gateway: GatewayId::random(),
-        kind: EventType::parse(EventType::API_DEPLOYED).expect("it follows the rule"),
+        kind: EventType::parse(EventType::API_DEPLOYED).expect("the type is valid"),
         payload: format!("\"{}\"", "x".repeat(payload_bytes - 2)).into(),
         correlation: CorrelationId::random(),
         user_id: user_id.map(Into::into),

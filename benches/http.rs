@@ -1,9 +1,9 @@
-//! What a publish costs between socket and shard: head, body, route and checks, answer.
+//! What a publish costs between socket and shard: parsing head and body, routing, checks, and writing the answer.
 //!
-//! `cargo bench --bench http`. The requests are what a platform's client sends to publish one event; `publish` is all
-//! of it but TLS and the shard, from the bytes of the request to the bytes of the answer.
+//! `cargo bench --bench http`. The requests are those of a platform's client that publishes one event. `publish` is
+//! everything but TLS and the shard, from the bytes of the request to the bytes of the answer.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a bench says what is wrong by panicking")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a bench reports errors by panicking")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gatecast::{
@@ -19,7 +19,7 @@ const ADMIN_TOKEN: &str = "an-admin-token-of-the-usual-length-0123456789";
 const NOW: Now = Now::new(Instant(1), Timestamp(1_700_000_000_123));
 const SIZES: [(&str, usize); 2] = [("300 B", 300), ("10 KB", 10_240)];
 
-/// What a core knows when a call comes.
+/// The state of a core that a request needs.
 struct World {
     directory: Directory,
     placement: Placement,
@@ -78,9 +78,9 @@ fn outcome(ask: &Ask) -> PublishOutcome {
     PublishOutcome { correlation_id, position, connections, delivered, failed: 0, pending: 0, failures: Vec::new() }
 }
 
-/// A call from its head on, to the answer's bytes.
+/// Serves one request, from parsing its head to the bytes of the answer.
 fn serve(world: &World, view: &View<'_>, request: &[u8], out: &mut Vec<u8>) {
-    let (head, used) = HeadParser::new().parse(request).expect("it is right").expect("it is whole");
+    let (head, used) = HeadParser::new().parse(request).expect("the head is valid").expect("the head is complete");
     let mut body = Vec::new();
     let call = |body| Call {
         method: head.method.as_str(),
@@ -92,12 +92,16 @@ fn serve(world: &World, view: &View<'_>, request: &[u8], out: &mut Vec<u8>) {
         body,
     };
     let routed = api::route_request(&call(&[]), Side::Both, view);
-    let Routed::Call(matched) = routed.expect("it may go on") else { panic!("it is a call") };
+    let Routed::Call(matched) = routed.expect("the request is allowed") else { panic!("the route is not a publish") };
     let decoded = BodyDecoder::new(head.framing, matched.body_bytes_max()).decode(&request[used..], &mut body);
-    assert!(decoded.expect("it is right").1);
-    let Step::Ask(asks, pending) = api::handle(&matched, &call(&body), view) else { panic!("answered unasked") };
+    assert!(decoded.expect("the input is valid").1);
+    let Step::Ask(asks, pending) = api::handle(&matched, &call(&body), view) else {
+        panic!("answered without asking the shard")
+    };
     let answers = asks.iter().map(|ask| Answer::Shard(Reply::Published(outcome(ask)))).collect();
-    let Step::Respond(response) = pending.handle_answers(answers, &world.view()) else { panic!("asks again") };
+    let Step::Respond(response) = pending.handle_answers(answers, &world.view()) else {
+        panic!("asked the shard twice")
+    };
     response.encode(NOW.wall, false, head.keep_alive, out);
 }
 
@@ -106,7 +110,7 @@ fn parts(c: &mut Criterion) {
     let mut group = c.benchmark_group("http");
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(30);
     let head = world.head("-", "Content-Length: 300");
-    group.bench_function("head", |b| b.iter(|| HeadParser::new().parse(black_box(&head)).expect("it is right")));
+    group.bench_function("head", |b| b.iter(|| HeadParser::new().parse(black_box(&head)).expect("the input is valid")));
     for (name, bytes) in SIZES {
         let plain = body(bytes).into_bytes();
         let chunked = [format!("{:x}\r\n", plain.len()).as_bytes(), &plain, b"\r\n0\r\n\r\n"].concat();
@@ -119,7 +123,7 @@ fn parts(c: &mut Criterion) {
                 b.iter(|| {
                     out.clear();
                     let mut decoder = BodyDecoder::new(framing, limits::PUBLISH_BODY_BYTES_MAX);
-                    assert!(decoder.decode(black_box(input), &mut out).expect("it is right").1);
+                    assert!(decoder.decode(black_box(input), &mut out).expect("the input is valid").1);
                 });
             });
         }
@@ -167,7 +171,9 @@ fn publish(c: &mut Criterion) {
             body: body.as_bytes(),
         };
         let route = || api::route_request(black_box(&call), Side::Both, &view);
-        let Routed::Call(matched) = route().expect("it may go on") else { panic!("it is a call") };
+        let Routed::Call(matched) = route().expect("the request is allowed") else {
+            panic!("the route is not a publish")
+        };
         group.bench_function(format!("route of {name}"), |b| b.iter(route));
         group
             .bench_function(format!("handle of {name}"), |b| b.iter(|| api::handle(&matched, black_box(&call), &view)));

@@ -1,10 +1,10 @@
-//! What an outbox costs: one event through an empty one, which is nearly every delivery, and a burst that waits
+//! What an outbox costs: one event through an empty outbox, which is the usual case, and several events that wait
 //! together.
 //!
-//! `cargo bench --bench outbox`. Each figure is push, take, confirm and shrink of all events named; the bytes that are
-//! copied out are the events'.
+//! `cargo bench --bench outbox`. Each figure covers push, copy, confirm and shrink for all events named; the bytes that
+//! are copied are those of the events.
 
-#![allow(clippy::expect_used, reason = "a bench says what is wrong by panicking")]
+#![allow(clippy::expect_used, reason = "a bench reports errors by panicking")]
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -15,7 +15,7 @@ use gatecast::{
 };
 use std::time::Duration;
 
-/// Connections that one frame goes to, so that the queues are as cold as a fan-out finds them.
+/// How many outboxes get each frame: so many that they are as cold in the cache as in a real fan-out.
 const CONNECTIONS: usize = 1_000;
 
 fn outbox(c: &mut Criterion) {

@@ -1,10 +1,10 @@
-//! The rules of the house as tests: who may name whom, captions, sizes, dead paths in the documents, and what is not
-//! written.
+//! House rules as tests: the layers, cycles among files, captions, file sizes, unsafe code, unfinished work, and paths
+//! in the documents.
 
-mod circles;
+mod cycles;
 mod evidence;
 
-use circles::{Modules, circles};
+use cycles::{Modules, cycles};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -31,22 +31,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["limits", "model", "config", "wire", "api", "tls", "server"]),
 ];
 
-/// Names that the crate's root gives out, and the layers that they come from.
+/// Names that the crate's root re-exports, and the layers that they come from.
 const ROOT_NAMES: &[(&str, &str)] = &[("Config", "config"), ("Hub", "server")];
 
-/// Parts of the crate that only tests see, or that tie it together.
+/// Parts of the crate that only tests use, or that tie the layers together.
 const EXEMPT: &[&str] = &["lib", "main", "sim", "tidy"];
 
-/// Lines in one file.
+/// Most lines in one file.
 const LINES_MAX: usize = 400;
 
-/// Files over [`LINES_MAX`], and why.
+/// Files that may exceed [`LINES_MAX`], and why.
 const LONG_FILES: &[(&str, &str)] = &[];
 
-/// The one file that may hold unsafe code.
+/// The only file that may have unsafe code.
 const UNSAFE_FILE: &str = "src/driver/raw.rs";
 
-/// What stands for work that was not done, put together so that this file does not hold it.
+/// Marks of unfinished work. Each is concatenated, so that this file does not contain it.
 const UNFINISHED: [&str; 4] =
     [concat!("to", "do!("), concat!("unimplemented", "!("), concat!("#[ig", "nore"), concat!("FIX", "ME")];
 
@@ -94,7 +94,7 @@ fn fail_with(broken: &[String], rule: &str) {
 }
 
 impl File {
-    /// The part of the crate that it belongs to.
+    /// The layer that it belongs to: the first part of its path under `src/`.
     fn layer(&self) -> &str {
         let inner = self.path.strip_prefix("src/").unwrap_or(&self.path);
         inner.split(['/', '.']).next().unwrap_or(inner)
@@ -104,21 +104,21 @@ impl File {
         self.path.ends_with("/tests.rs") || self.path.contains("/tests/") || self.path.ends_with("/testing.rs")
     }
 
-    /// The same as one text.
+    /// The lines of [`File::code`] as one text.
     fn code_text(&self) -> String {
         self.code().flat_map(|(_, line)| [line, "\n"]).collect()
     }
 
-    /// The lines that are not a test module's and not comments, with their numbers.
+    /// The lines before the test module that are not comments, with their numbers.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        // By the style of the house a test module is the last thing in its file.
+        // The test module is always the last item of its file.
         let end = self.text.find("\n#[cfg(test)]\nmod tests {").unwrap_or(self.text.len());
         let lines = self.text[..end].lines().enumerate().map(|(index, line)| (index + 1, line));
         lines.filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 }
 
-/// What a text names behind `crate::`: itself, or each part of a group.
+/// The names after `crate::`: one, or each first name in a group.
 fn named(after: &str) -> Vec<&str> {
     let first = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     let Some(group) = after.strip_prefix('{') else { return vec![&after[..first(after)]] };
@@ -142,7 +142,7 @@ fn named(after: &str) -> Vec<&str> {
     names
 }
 
-/// Every layer that a file's code names, with the line.
+/// Every layer that a file's code names, with the line number.
 fn edges(file: &File) -> Vec<(usize, String)> {
     let mut code = String::new();
     let mut lines = Vec::new();
@@ -168,44 +168,47 @@ fn layers_name_only_those_below_them() {
     for file in files(&["src"], "rs").iter().filter(|file| !file.is_test() && !EXEMPT.contains(&file.layer())) {
         let layer = file.layer();
         let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
-            broken.push(format!("{}: {layer} is in no row of the table", file.path));
+            broken.push(format!("{}: {layer} is missing in LAYERS", file.path));
             continue;
         };
         let edges = edges(file).into_iter().filter(|(_, to)| to != layer && !allowed.contains(&to.as_str()));
         broken.extend(edges.map(|(line, to)| format!("{}:{line}: {layer} -> {to}", file.path)));
     }
-    fail_with(&broken, "these edges break the layers");
+    fail_with(&broken, "these files name a layer that LAYERS does not allow them");
 }
 
 #[test]
-fn the_table_of_layers_has_no_circle() {
+fn the_table_of_layers_has_no_cycle() {
     for (at, (layer, allowed)) in LAYERS.iter().enumerate() {
         for below in *allowed {
-            assert!(LAYERS[..at].iter().any(|(name, _)| name == below), "{layer} -> {below} does not go down");
+            assert!(
+                LAYERS[..at].iter().any(|(name, _)| name == below),
+                "{layer} may name {below}, which must stand above it in LAYERS"
+            );
         }
     }
 }
 
 #[test]
-fn no_files_name_each_other_in_a_circle() {
+fn no_files_name_each_other_in_a_cycle() {
     let files = files(&["src"], "rs");
     let product = files.iter().filter(|file| !file.is_test() && !EXEMPT.contains(&file.layer()));
     let code: Vec<_> = product.map(|file| (file.path.as_str(), file.code_text())).collect();
     let modules = Modules::new(code.iter().map(|(path, code)| (*path, code.as_str())));
     let edges = modules.edges();
-    let broken: Vec<_> = circles(&edges)
+    let broken: Vec<_> = cycles(&edges)
         .iter()
-        .map(|circle| {
-            let inside = |file: &String| edges[file.as_str()].iter().filter(|to| circle.contains(&(**to).to_owned()));
-            let arrows = circle.iter().map(|file| format!("{file} -> {:?}", inside(file).collect::<Vec<_>>()));
+        .map(|cycle| {
+            let inside = |file: &String| edges[file.as_str()].iter().filter(|to| cycle.contains(&(**to).to_owned()));
+            let arrows = cycle.iter().map(|file| format!("{file} -> {:?}", inside(file).collect::<Vec<_>>()));
             arrows.collect::<Vec<_>>().join("\n    ")
         })
         .collect();
-    fail_with(&broken, "these files name each other in a circle");
+    fail_with(&broken, "these files name each other in a cycle");
 }
 
 #[test]
-fn groups_and_single_names_are_found() {
+fn names_after_crate_are_found_in_groups_and_alone() {
     assert_eq!(named("model::{A, B};"), ["model"]);
     assert_eq!(named("{\n    api::{A, b::C},\n    limits, model::D,\n};\nuse x::y;"), ["api", "limits", "model"]);
     let file = File {
@@ -217,20 +220,23 @@ fn groups_and_single_names_are_found() {
 }
 
 #[test]
-fn every_file_says_first_what_it_owns() {
+fn every_file_begins_with_a_doc_comment() {
     let without = rust_files().into_iter().filter(|file| !file.text.starts_with("//! "));
-    fail_with(&without.map(|file| file.path).collect::<Vec<_>>(), "these files do not begin with `//! `");
+    fail_with(
+        &without.map(|file| file.path).collect::<Vec<_>>(),
+        "these files must begin with a `//! ` line that says what they own",
+    );
 }
 
 #[test]
-fn no_file_grows_too_long() {
+fn no_file_has_more_than_400_lines() {
     let mut broken = Vec::new();
     for file in rust_files() {
         let lines = file.text.lines().count();
         let excepted = LONG_FILES.iter().any(|(path, _)| *path == file.path);
         match (lines > LINES_MAX, excepted) {
             (true, false) => broken.push(format!("{}: {lines} lines", file.path)),
-            (false, true) => broken.push(format!("{}: {lines} lines, and is excepted all the same", file.path)),
+            (false, true) => broken.push(format!("{}: {lines} lines; remove it from LONG_FILES", file.path)),
             _ => {}
         }
     }
@@ -251,11 +257,11 @@ fn unsafe_code_is_in_one_file() {
         let lines = file.text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
         broken.extend(lines.filter(|(_, line)| is_word(line)).map(|(index, _)| format!("{}:{}", file.path, index + 1)));
     }
-    fail_with(&broken, &format!("unsafe code belongs into {UNSAFE_FILE}"));
+    fail_with(&broken, &format!("unsafe code is allowed only in {UNSAFE_FILE}"));
 }
 
 #[test]
-fn nothing_is_left_undone() {
+fn no_line_is_marked_as_unfinished() {
     let mut broken = Vec::new();
     for file in rust_files() {
         let lines = file.text.lines().enumerate();
@@ -265,7 +271,7 @@ fn nothing_is_left_undone() {
     fail_with(&broken, "these lines are unfinished");
 }
 
-/// Places in the repository that a document names: links, and paths between backquotes.
+/// The paths that a document names: targets of links, and paths in backquotes.
 fn paths(text: &str) -> Vec<&str> {
     let is_path = |text: &&str| {
         let known = ["src/", "docs/", "tests/", "benches/", "loadtest/", "examples/", ".ci/"];
@@ -280,22 +286,23 @@ fn paths(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn documents_name_only_what_is_there() {
+fn paths_in_documents_exist() {
     let mut broken = Vec::new();
     for document in files(&["README.md", "docs"], "md") {
         let beside = root().join(&document.path).parent().unwrap().to_owned();
         for path in paths(&document.text) {
+            // A path may be relative to the root, to `src/`, or to the document.
             let places = [root().to_owned(), root().join("src"), beside.clone()];
             if !places.iter().any(|place| place.join(path).exists()) {
                 broken.push(format!("{}: {path}", document.path));
             }
         }
     }
-    fail_with(&broken, "these documents name what is not there");
+    fail_with(&broken, "these documents name paths that do not exist");
 }
 
 #[test]
-fn paths_are_found_in_prose() {
+fn paths_are_found_in_links_and_backquotes() {
     let text =
         "See `src/lib.rs`, `driver/worker.rs` and [the map](docs/ARCHITECTURE.md#layers), not `GET /x` or `a.b`.";
     assert_eq!(paths(text), ["src/lib.rs", "driver/worker.rs", "docs/ARCHITECTURE.md"]);

@@ -1,4 +1,4 @@
-//! What can be asked of the tool.
+//! Command line arguments of the load test tool.
 
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Parser)]
 #[command(name = "loadtest", version)]
 pub struct Arguments {
-    /// What to do
+    /// The scenario to run, or `compare`
     #[command(subcommand)]
     pub command: Command,
 }
@@ -16,32 +16,32 @@ pub struct Arguments {
 /// The scenarios, and the comparison of two runs.
 #[derive(Subcommand)]
 pub enum Command {
-    /// How fast do connections come up, and what does each cost?
+    /// How fast do connections come up, and how much does each cost?
     Connect(Connect),
-    /// What does a fleet cost that only answers pings?
+    /// How much processor time does an idle fleet cost that only answers pings?
     Idle(Idle),
     /// How long until all connections of one gateway have an event?
     Fanout(Fanout),
-    /// What latency has a given rate of events, or which rate is possible?
+    /// What is the latency at a given rate of events, or the highest possible rate?
     Throughput(Throughput),
-    /// How long until a whole fleet is back, and what do those notice that stayed?
+    /// How long until a fleet has reconnected, and how late are events for the gateways that stayed?
     Storm(Storm),
-    /// What do connections that do not read cost those that do?
+    /// How much do connections that do not read delay those that do?
     Slow(Slow),
-    /// Does anything go missing while connections come and go?
+    /// Are events lost while connections are cut and reconnect?
     Churn(Churn),
-    /// Does everything hold at once: events, churn, slow connections, statistics?
+    /// Are events lost under everything at once: churn, slow connections, statistics?
     Mixed(Mixed),
     /// Print two runs side by side
     Compare {
-        /// The `--json` of one run
+        /// The file that `--json` wrote for the first run
         before: PathBuf,
-        /// The `--json` of another
+        /// The file that `--json` wrote for the second run
         after: PathBuf,
     },
 }
 
-/// What every scenario takes.
+/// Arguments of every scenario.
 #[derive(Args, Clone)]
 pub struct Common {
     /// The hub.
@@ -50,13 +50,13 @@ pub struct Common {
     /// The fleet.
     #[command(flatten)]
     pub fleet: FleetArgs,
-    /// How long events may still come at the end before they count as lost
+    /// How long to wait for events at the end before they count as lost
     #[arg(long, value_name = "SECONDS", default_value_t = 15.0, value_parser = positive, help_heading = "Fleet")]
     pub patience: f64,
-    /// Write figures, times and the time line as JSON
+    /// Write the figures, distributions and samples as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
-    /// Write a page with charts
+    /// Write an HTML page with charts
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub report: Option<PathBuf>,
     /// Show no progress
@@ -64,57 +64,57 @@ pub struct Common {
     pub quiet: bool,
 }
 
-/// Which hub.
+/// The hub to test.
 #[derive(Args, Clone, Default)]
 pub struct TargetArgs {
-    /// Start a hub in this process (the default): generator and hub share the cores
+    /// Start a hub in this process (the default): load generator and hub share the cores
     #[arg(long, conflicts_with_all = ["spawn", "server"], help_heading = "Hub")]
     pub in_process: bool,
-    /// Start this program with data of its own, on a free port
+    /// Start this program as the hub, on a free port and with a temporary data directory
     #[arg(long, value_name = "PATH_TO_GATECAST", conflicts_with = "server", help_heading = "Hub")]
     pub spawn: Option<PathBuf>,
-    /// Use the hub there, as https://hub.example.com:9243
+    /// Use a running hub, for example https://hub.example.com:9243
     #[arg(long, value_name = "URL", requires = "admin_token", help_heading = "Hub")]
     pub server: Option<String>,
-    /// Its admin token
+    /// Admin token of the running hub
     #[arg(long, value_name = "TOKEN", env = "GATECAST_ADMIN_TOKEN", hide_env_values = true, help_heading = "Hub")]
     pub admin_token: Option<String>,
-    /// PEM file with the certificates to trust
+    /// PEM file with the certificates to trust instead of the public roots
     #[arg(long, value_name = "FILE", help_heading = "Hub")]
     pub ca: Option<PathBuf>,
-    /// Its process, if it runs on this machine: to measure memory and processor time
+    /// Process id of the running hub if it is on this machine, to measure its memory and processor time
     #[arg(long, help_heading = "Hub")]
     pub pid: Option<u32>,
-    /// Leave the gateways of the run there
+    /// Do not delete the gateways that the run has created
     #[arg(long, help_heading = "Hub")]
     pub keep: bool,
-    /// Shards of a hub that is started here [default: all cores but one]
+    /// Number of shards of a hub that this tool starts [default: all cores but one]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Hub")]
     pub cores: Option<u16>,
-    /// No TLS for a hub that is started here
+    /// Start the hub without TLS
     #[arg(long, help_heading = "Hub")]
     pub plain: bool,
 }
 
-/// How large and how lively.
+/// The size of the fleet, and the events.
 #[derive(Args, Clone)]
 pub struct FleetArgs {
-    /// Gateways
+    /// Number of gateways
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = at_least_one, help_heading = "Fleet")]
     pub gateways: usize,
-    /// Connections of each gateway
+    /// Number of connections of each gateway
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one, help_heading = "Fleet")]
     pub per_gateway: usize,
-    /// Bytes of a payload
+    /// Size of an event's payload
     #[arg(long, value_name = "BYTES", default_value_t = 300, value_parser = payload_size, help_heading = "Fleet")]
     pub size: usize,
-    /// Connections of the platform
+    /// Number of the platform's connections that publish
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least_one, help_heading = "Fleet")]
     pub publishers: usize,
-    /// Handshakes in flight
+    /// Number of handshakes at the same time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one, help_heading = "Fleet")]
     pub window: usize,
-    /// Connections over which the gateways are made
+    /// Number of connections over which the gateways are created
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one, help_heading = "Fleet")]
     pub fill_connections: usize,
     /// Answer each event with a deployment.ack
@@ -122,31 +122,30 @@ pub struct FleetArgs {
     pub ack: bool,
 }
 
-/// The largest payload that a hub takes.
+/// The largest payload that the hub accepts, in bytes.
 const PAYLOAD_BYTES_MAX: usize = gatecast::PAYLOAD_BYTES_MAX;
 
 fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "a number from 1 on".to_owned())
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "expected an integer of 1 or more".to_owned())
 }
 
 fn payload_size(text: &str) -> Result<usize, String> {
     let least = crate::marker::PAYLOAD_BYTES_MIN;
     let fits = |size: &usize| (least..=PAYLOAD_BYTES_MAX).contains(size);
-    text.parse()
-        .ok()
-        .filter(fits)
-        .ok_or_else(|| format!("{least} to {PAYLOAD_BYTES_MAX}: an event carries what verifies it"))
+    text.parse().ok().filter(fits).ok_or_else(|| {
+        format!("expected {least} to {PAYLOAD_BYTES_MAX} bytes; the least is for the marker that verifies an event")
+    })
 }
 
 fn positive(text: &str) -> Result<f64, String> {
     let fits = |number: &f64| number.is_finite() && *number > 0.0;
-    text.parse().ok().filter(fits).ok_or_else(|| "a number above 0".to_owned())
+    text.parse().ok().filter(fits).ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 /// `connect`.
 #[derive(Args, Clone)]
 pub struct Connect {
-    /// What every scenario takes.
+    /// Arguments of every scenario.
     #[command(flatten)]
     pub common: Common,
 }
@@ -154,10 +153,10 @@ pub struct Connect {
 /// `idle`.
 #[derive(Args, Clone)]
 pub struct Idle {
-    /// What every scenario takes.
+    /// Arguments of every scenario.
     #[command(flatten)]
     pub common: Common,
-    /// How long: two ping intervals and a little
+    /// How long to measure; the default is a little more than two ping intervals
     #[arg(long, value_name = "SECONDS", default_value_t = 45.0, value_parser = positive)]
     pub seconds: f64,
 }
@@ -165,13 +164,13 @@ pub struct Idle {
 /// `fanout`.
 #[derive(Args, Clone)]
 pub struct Fanout {
-    /// What every scenario takes.
+    /// Arguments of every scenario.
     #[command(flatten)]
     pub common: Common,
-    /// Connections of the gateway; a gateway for each number
+    /// Numbers of connections to compare; each is that of one gateway
     #[arg(long, value_name = "K,…", value_delimiter = ',', default_values_t = [1, 10, 100, 1_000], value_parser = at_least_one)]
     pub connections: Vec<usize>,
-    /// Events to each gateway
+    /// Number of events to each gateway
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one)]
     pub rounds: usize,
 }
@@ -179,27 +178,27 @@ pub struct Fanout {
 /// `throughput`.
 #[derive(Args, Clone)]
 pub struct Throughput {
-    /// What every scenario takes.
+    /// Arguments of every scenario.
     #[command(flatten)]
     pub common: Common,
-    /// How the events come.
+    /// The events.
     #[command(flatten)]
     pub stream: Stream,
-    /// Each publisher sends when its last event was answered, as fast as it goes, instead of at the rate
+    /// Ignore the rate: each publisher sends its next request as soon as the last is answered
     #[arg(long)]
     pub closed: bool,
-    /// Events in one request; 1 is a call for each
+    /// Number of events in one request; 1 uses the single publish endpoint
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     pub batch: usize,
 }
 
-/// How events come.
+/// A stream of events.
 #[derive(Args, Clone, Copy, Serialize)]
 pub struct Stream {
-    /// Events a second, whether the hub keeps up or not
+    /// Events a second; sent on schedule even if the hub does not keep up
     #[arg(long, value_name = "PER_SECOND", default_value_t = 1_000.0, value_parser = positive)]
     pub rate: f64,
-    /// How long
+    /// How long to publish
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = positive)]
     pub seconds: f64,
 }
@@ -207,19 +206,19 @@ pub struct Stream {
 /// `storm`.
 #[derive(Args, Clone)]
 pub struct Storm {
-    /// What every scenario takes.
+    /// Arguments of every scenario.
     #[command(flatten)]
     pub common: Common,
     /// Events a second to the gateways that stay
     #[arg(long, value_name = "PER_SECOND", default_value_t = 500.0, value_parser = positive)]
     pub rate: f64,
-    /// How long before the storm
+    /// How long to measure before and after the storm
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = positive)]
     pub seconds: f64,
-    /// Percent of the gateways that stay
+    /// Percentage of the gateways that stay connected
     #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u8).range(1..100))]
     pub stay: u8,
-    /// TLS goes on from the connection before
+    /// Resume TLS sessions when connections come back
     #[arg(long)]
     pub resume: bool,
 }
@@ -227,16 +226,16 @@ pub struct Storm {
 /// `slow`.
 #[derive(Args, Clone)]
 pub struct Slow {
-    /// What every scenario takes.
+    /// Arguments of every scenario.
     #[command(flatten)]
     pub common: Common,
-    /// How the events come.
+    /// The events.
     #[command(flatten)]
     pub stream: Stream,
-    /// Connections that never read
+    /// Number of connections that never read
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub never_read: usize,
-    /// Connections that read a few bytes now and then
+    /// Number of connections that read 256 bytes every 50 ms
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub trickle: usize,
 }
@@ -244,13 +243,13 @@ pub struct Slow {
 /// `churn`.
 #[derive(Args, Clone)]
 pub struct Churn {
-    /// What every scenario takes.
+    /// Arguments of every scenario.
     #[command(flatten)]
     pub common: Common,
-    /// How the events come.
+    /// The events.
     #[command(flatten)]
     pub stream: Stream,
-    /// Connections cut in a second, every other one with a close frame
+    /// Connections cut a second, every other one with a close frame
     #[arg(long, value_name = "PER_SECOND", default_value_t = 50.0, value_parser = positive)]
     pub cuts: f64,
 }
@@ -258,19 +257,19 @@ pub struct Churn {
 /// `mixed`.
 #[derive(Args, Clone)]
 pub struct Mixed {
-    /// What every scenario takes.
+    /// Arguments of every scenario.
     #[command(flatten)]
     pub common: Common,
-    /// How the events come.
+    /// The events.
     #[command(flatten)]
     pub stream: Stream,
-    /// Connections cut in a second
+    /// Connections cut a second
     #[arg(long, value_name = "PER_SECOND", default_value_t = 20.0, value_parser = positive)]
     pub cuts: f64,
-    /// Connections that never read
+    /// Number of connections that never read
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub never_read: usize,
-    /// Connections that read a few bytes now and then
+    /// Number of connections that read 256 bytes every 50 ms
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub trickle: usize,
 }
@@ -287,23 +286,23 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn invalid_values_are_refused() {
         let check = |line: &str, expected: &str| {
             let parsed = Arguments::try_parse_from(std::iter::once("loadtest").chain(line.split(' ')));
             let error = parsed.err().expect(line).to_string();
             assert!(error.contains(expected), "{line}: {error}");
         };
-        check("connect --gateways 0", "a number from 1 on");
+        check("connect --gateways 0", "expected an integer of 1 or more");
         check("throughput --rate=-1", "a number above 0");
         check("throughput --rate NaN", "a number above 0");
-        check("fanout --size 10", "an event carries what verifies it");
+        check("fanout --size 10", "the marker that verifies an event");
         check("storm --stay 100", "100 is not in 1..100");
         check("connect --spawn x --server y", "cannot be used with");
         check("idle --server https://x", "--admin-token");
     }
 
     #[test]
-    fn lists_are_split() {
+    fn a_list_of_connections_is_split_at_commas() {
         let parsed = Arguments::try_parse_from(["loadtest", "fanout", "--connections", "1,5"]).unwrap();
         let Command::Fanout(fanout) = parsed.command else { panic!("it is a fan-out") };
         assert_eq!(fanout.connections, [1, 5]);

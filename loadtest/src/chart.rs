@@ -2,19 +2,19 @@
 
 use std::fmt::Write;
 
-/// A curve.
+/// One curve of a chart.
 pub struct Curve<'a> {
     /// Its name in the legend.
     pub name: &'a str,
-    /// Its points, from left to right.
+    /// Its points (x, y), ordered by x.
     pub points: Vec<(f64, f64)>,
 }
 
-/// How a chart is labelled and scaled.
+/// Labels and scale of a chart.
 pub struct Chart<'a> {
-    /// What is shown.
+    /// The caption.
     pub title: &'a str,
-    /// Marks of the horizontal axis, in its own scale.
+    /// Marks of the horizontal axis: x and label.
     pub marks: Vec<(f64, String)>,
     /// The unit of the vertical axis.
     pub unit: &'a str,
@@ -30,12 +30,14 @@ const TOP: f64 = 10.0;
 const COLOURS: [&str; 8] = ["#1f6feb", "#d1590a", "#1a7f37", "#8250df", "#bf3989", "#9a6700", "#57606a", "#0a7ea4"];
 
 impl Chart<'_> {
-    /// The chart; nothing where there are no points.
+    /// The chart as an HTML figure; empty if the curves have no points.
     pub fn svg(&self, curves: &[Curve]) -> String {
         let points = || curves.iter().flat_map(|curve| &curve.points);
         let Some((left, right)) = range(points().map(|point| point.0)) else { return String::new() };
+        // A logarithm has no zero: such values are left out of the scale and drawn at its lower end.
         let values = points().map(|point| point.1).filter(|value| !self.is_log || *value > 0.0);
         let (low, high) = range(values).unwrap_or((0.0, 1.0));
+        // A linear axis begins at 0, so that a small change does not look like a large one.
         let (low, high) = if self.is_log { (low, high) } else { (0.0, high) };
         let x = |value: f64| LEFT + (value - left) / (right - left).max(1e-9) * (WIDTH - LEFT - 10.0);
         let scale = |value: f64| if self.is_log { value.max(low).log10() } else { value };
@@ -84,7 +86,7 @@ fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// Text that means only itself in HTML.
+/// Escapes a text for HTML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -94,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn charts_hold_every_curve_and_no_markup_of_names() {
+    fn charts_show_every_curve_and_escape_names() {
         let chart = Chart { title: "a<b", marks: vec![(0.0, "0".to_owned())], unit: "µs", is_log: true };
         let curve = Curve { name: "x & y", points: vec![(0.0, 1.0), (1.0, 1_000.0)] };
         let svg = chart.svg(&[curve, Curve { name: "z", points: vec![(0.5, 0.0)] }]);

@@ -1,12 +1,12 @@
-//! Two runs side by side, with ratios.
+//! Compares two runs: their figures side by side, with ratios.
 
 use crate::{outcome::Outcome, table::number};
 use std::{fmt::Write, path::Path};
 
-/// Prints the comparison of two files.
+/// Prints the comparison of two files that `--json` has written.
 ///
 /// # Errors
-/// One of them cannot be read.
+/// One of the files cannot be read.
 pub fn show(before: &Path, after: &Path) -> Result<(), String> {
     print!("{}", compare(&Outcome::load(before)?, &Outcome::load(after)?));
     Ok(())
@@ -15,7 +15,7 @@ pub fn show(before: &Path, after: &Path) -> Result<(), String> {
 fn compare(before: &Outcome, after: &Outcome) -> String {
     let mut out = String::new();
     if before.scenario != after.scenario {
-        let _ = writeln!(out, "These are different scenarios: {} and {}.\n", before.scenario, after.scenario);
+        let _ = writeln!(out, "The scenarios differ: {} and {}.\n", before.scenario, after.scenario);
     }
     for (what, one, other) in
         [("parameter", &before.parameters, &after.parameters), ("machine", &before.machine, &after.machine)]
@@ -38,7 +38,11 @@ fn compare(before: &Outcome, after: &Outcome) -> String {
         }
     }
     for (name, outcome) in [("A", before), ("B", after)] {
-        let said = if outcome.is_well() { "all events as they should be" } else { "EVENTS WERE WRONG" };
+        let said = if outcome.is_well() {
+            "every event arrived once and in order"
+        } else {
+            "EVENTS WERE WRONG, see its table"
+        };
         let _ = writeln!(out, "{name}: {said}");
     }
     out

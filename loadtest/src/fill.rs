@@ -1,4 +1,4 @@
-//! Makes the gateways of a run through the hub's API, over several connections, and takes them away again.
+//! Creates the gateways of a run through the hub's API, over several connections, and deletes them at the end.
 
 use crate::target::Endpoint;
 use serde_json::json;
@@ -18,22 +18,22 @@ use ureq::{
 };
 use uuid::Uuid;
 
-/// A gateway that the hub knows.
+/// A gateway that is registered with the hub.
 pub struct Registered {
     /// Its id.
     pub id: String,
-    /// What it shows when it connects.
+    /// The key with which it connects.
     pub key: String,
 }
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// A busy store is asked again so often.
+/// How often a request that was answered 503 is sent in all.
 const TRIES: usize = 20;
 
-/// Makes so many gateways with a token each. `progress` hears how many are there.
+/// Creates `gateways` gateways with one token each. `progress` is called with the index of each that is done.
 ///
 /// # Errors
-/// What the hub says against it.
+/// The first request that failed.
 pub fn register_all(
     endpoint: &Endpoint,
     gateways: usize,
@@ -59,10 +59,10 @@ pub fn register_all(
     Ok(registered)
 }
 
-/// Takes them away.
+/// Deletes gateways.
 ///
 /// # Errors
-/// What the hub says against it.
+/// The first request that failed.
 pub fn delete_all(endpoint: &Endpoint, ids: &[String], connections: usize) -> Result<(), String> {
     in_parallel(endpoint, ids.len(), connections, &|api, index| {
         api.call("DELETE", &format!("/api/v1/gateways/{}", ids[index]), "").map(drop)
@@ -71,7 +71,7 @@ pub fn delete_all(endpoint: &Endpoint, ids: &[String], connections: usize) -> Re
 
 type Job<'a> = &'a (dyn Fn(&Api, usize) -> Result<(), String> + Sync);
 
-/// Does jobs 0 to `count` on so many connections; the first that fails ends it.
+/// Runs `job` for 0 to `count` on this many connections; ends after the first failure.
 fn in_parallel(endpoint: &Endpoint, count: usize, connections: usize, job: Job<'_>) -> Result<(), String> {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(None);
@@ -79,16 +79,18 @@ fn in_parallel(endpoint: &Endpoint, count: usize, connections: usize, job: Job<'
         let api = Api::new(endpoint);
         while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < count) {
             if let Err(error) = job(&api, index) {
+                // Past the end, so that the other threads stop as well.
                 next.store(count, Ordering::Relaxed);
-                *failed.lock().expect("nobody panics with it") = Some(error);
+                *failed.lock().expect("no thread panics while it holds the lock") = Some(error);
             }
         }
     };
+    // ureq blocks, so each connection has a thread of its own.
     thread::scope(|scope| (0..connections.clamp(1, count.max(1))).for_each(|_| drop(scope.spawn(work))));
-    failed.into_inner().expect("nobody panics with it").map_or(Ok(()), Err)
+    failed.into_inner().expect("no thread panics while it holds the lock").map_or(Ok(()), Err)
 }
 
-/// Calls the platform side of a hub.
+/// A client of the hub's platform API.
 pub struct Api {
     agent: Agent,
     base: String,
@@ -96,13 +98,14 @@ pub struct Api {
 }
 
 impl Api {
-    /// With a connection of its own.
+    /// A client with a connection of its own.
     pub fn new(endpoint: &Endpoint) -> Self {
         let roots = endpoint.trusted.as_ref().map_or(RootCerts::WebPki, |trusted| {
             RootCerts::from(trusted.iter().map(|certificate| Certificate::from_der(certificate).to_owned()))
         });
         let config = Agent::config_builder()
             .http_status_as_error(false)
+            // Straight to the hub, whatever proxy the environment names for other traffic.
             .proxy(None)
             .timeout_global(Some(TIMEOUT))
             .tls_config(TlsConfig::builder().root_certs(roots).build());
@@ -110,27 +113,28 @@ impl Api {
         Self { agent: config.build().new_agent(), base: endpoint.url.clone(), authorization }
     }
 
-    /// Calls, and again while the hub is busy.
+    /// Sends a request, and sends it again while the answer is 503.
     ///
     /// # Errors
-    /// The hub cannot be reached or says no.
+    /// The hub cannot be reached, answers with an error, or is still busy after all tries.
     pub fn call(&self, method: &str, path: &str, body: &str) -> Result<String, String> {
-        let mut said = String::new();
+        let mut refusal = String::new();
         for _ in 0..TRIES {
             let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
             let request =
                 request.header("authorization", &self.authorization).header("content-type", "application/json");
             let request = request.body(body.to_owned()).map_err(|error| error.to_string())?;
             let answer = if body.is_empty() { self.agent.run(request.map(drop)) } else { self.agent.run(request) };
-            let mut answer = answer.map_err(|error| format!("{} cannot be reached: {error}", self.base))?;
+            let mut answer = answer.map_err(|error| format!("cannot reach the hub at {}: {error}", self.base))?;
             let text = answer.body_mut().read_to_string().map_err(|error| error.to_string())?;
             match answer.status().as_u16() {
                 200..300 => return Ok(text),
+                // The hub's store has a bounded queue and answers 503 when it is full.
                 503 => thread::sleep(Duration::from_millis(200)),
-                status => return Err(format!("{method} {path}: {status} {text}")),
+                status => return Err(format!("{method} {path}: the hub answered {status} {text}")),
             }
-            said = text;
+            refusal = text;
         }
-        Err(format!("{method} {path}: the hub stays busy: {said}"))
+        Err(format!("{method} {path}: the hub answered 503 to {TRIES} tries: {refusal}"))
     }
 }

@@ -1,4 +1,4 @@
-//! Thousands of simulated gateways and the platform that publishes to them, driven by one thread with epoll.
+//! Thousands of simulated gateways, and the platform that publishes to them, in one thread with epoll.
 
 use crate::{
     clock::{Clock, MILLISECOND, Nanos, SECOND},
@@ -21,15 +21,15 @@ use std::{collections::VecDeque, net::Ipv4Addr, os::fd::OwnedFd, sync::Arc};
 mod gateways;
 mod platform;
 
-/// One instance of a gateway, connected or not.
+/// One instance of a gateway. Its connections come and go.
 pub struct Place {
-    /// Its gateway, by number.
+    /// Its gateway, by its number in this run.
     pub gateway: usize,
-    /// How it treats what comes.
+    /// How it reads.
     pub reading: Reading,
-    /// Whether its deliveries are in the times.
+    /// Whether its deliveries count in the latencies.
     pub is_measured: bool,
-    /// Whether it comes back when it has lost its connection.
+    /// Whether it reconnects after it has lost its connection.
     pub is_wanted: bool,
     from: Option<Ipv4Addr>,
     tls: Option<Arc<ClientConfig>>,
@@ -44,29 +44,29 @@ struct Schedule {
     turn: usize,
 }
 
-/// What a fleet is made of.
+/// The size and the options of a fleet.
 pub struct Plan {
-    /// Connections of each gateway, all of which read.
+    /// For each gateway, how many connections it has that read everything.
     pub layout: Vec<usize>,
-    /// Further connections: of which gateway, and how they read.
+    /// Further connections: the gateway, and how the connection reads.
     pub slow: Vec<(usize, Reading)>,
-    /// Connections of the platform.
+    /// How many connections the platform has.
     pub publishers: usize,
     /// Handshakes in flight.
     pub window: usize,
-    /// Whether deployments are acknowledged.
+    /// Whether each event is answered with a `deployment.ack`.
     pub answers_events: bool,
-    /// Whether TLS goes on from the connection before, for each place.
+    /// Whether each place resumes the TLS session of its last connection.
     pub resumes: bool,
 }
 
 impl Plan {
-    /// Connections of the whole fleet.
+    /// How many connections the whole fleet has.
     pub fn connections(&self) -> usize {
         self.layout.iter().sum::<usize>() + self.slow.len()
     }
 
-    /// Each connection's gateway and way to read; gateways take turns, and those that are slow come last.
+    /// For each place, its gateway and how it reads: the gateways in turn, then the slow connections.
     fn readings(&self) -> impl Iterator<Item = (usize, Reading)> {
         let rows = self.layout.iter().copied().max().unwrap_or(0);
         let row = move |row: usize| (0..self.layout.len()).filter(move |gateway| self.layout[*gateway] > row);
@@ -75,13 +75,13 @@ impl Plan {
     }
 }
 
-/// The fleet.
+/// All simulated gateways, and the platform.
 pub struct Fleet {
-    /// Its clock.
+    /// The clock of the run.
     pub clock: Clock,
-    /// Its judge.
+    /// Verifies every event.
     pub verifier: Verifier,
-    /// Its counts.
+    /// Counters and latencies.
     pub tally: Tally,
     /// Every instance of every gateway.
     pub places: Vec<Place>,
@@ -117,22 +117,24 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 const READY_MAX: usize = 1_024;
 /// How long after a refusal a gateway tries again.
 const RETRY_DELAY: Nanos = 100 * MILLISECOND;
-/// How often, and how much, a trickle reads.
+/// How often a trickle reads, and how many bytes.
 const TRICKLE_INTERVAL: Nanos = 50 * MILLISECOND;
 const TRICKLE_BYTES: usize = 256;
+/// Marks the epoll data of a publisher; the other bits are its index.
 const PUBLISHER_BIT: u64 = 1 << 63;
-/// Of the epoll of the handshakes within the other.
+/// The epoll data of the nested epoll of the handshakes.
 const HANDSHAKES: u64 = u64::MAX;
-/// Handshakes that are gone on with, or begun, before events are looked at again: they cost the generator much more.
+/// How many handshakes are begun or continued in one turn. They cost much more time than events, which must not wait
+/// for all of them.
 const HANDSHAKE_BATCH: usize = 8;
-/// A sleep is never longer, so that the progress is shown.
+/// The longest wait in epoll, so that the progress is shown regularly.
 const SLEEP_MAX: Nanos = 50 * MILLISECOND;
 
 impl Fleet {
-    /// A fleet of which nobody is connected yet. `keys` and `form.ids` are those of its gateways.
+    /// A fleet without connections. `keys` and `template.ids` are those of its gateways, by number.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// A system call failed.
     pub fn new(
         clock: Clock,
         endpoint: Endpoint,
@@ -140,6 +142,9 @@ impl Fleet {
         template: RequestTemplate,
         keys: Vec<String>,
     ) -> Result<Self, String> {
+        // Handshakes have an epoll of their own inside the first one. So a turn can handle all ready events but only a
+        // few handshakes; in one set the handshakes of a storm would delay events, and their latency would be the
+        // generator's.
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
         let handshakes = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
         epoll::add(&epoll, &handshakes, EventData::new_u64(HANDSHAKES), EventFlags::IN)
@@ -167,6 +172,7 @@ impl Fleet {
             ready: Vec::with_capacity(READY_MAX),
             peers: Slab::new(),
             publishers: (0..plan.publishers).map(|_| Publisher::default()).collect(),
+            // A stack: with few events, few publishers have connections.
             idle: (0..plan.publishers).rev().collect(),
             gateway_queues: (0..template.ids.len()).map(|_| GatewayQueue::default()).collect(),
             sendable: VecDeque::new(),
@@ -202,12 +208,13 @@ impl Fleet {
         &self.template.ids
     }
 
-    /// Does what is due and what has become possible; waits for it until then at the latest.
+    /// Does everything that is due, then waits for readiness, until `until` at the latest, and handles it.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// A system call failed.
     pub fn turn(&mut self, until: Nanos) -> Result<(), String> {
         let now = self.clock.now();
+        // Events first: opening connections must not delay them beyond their intended time.
         self.publish_due(now);
         self.dispatch();
         self.open_due(now);
@@ -216,7 +223,7 @@ impl Fleet {
         let retry = self.to_retry.front().map_or(u64::MAX, |(due, _)| *due);
         let trickle = if self.has_trickle { self.trickled + TRICKLE_INTERVAL } else { u64::MAX };
         let wait = until.min(due).min(retry).min(trickle).saturating_sub(self.clock.now()).min(SLEEP_MAX);
-        // Where more can be opened, the next turn is now.
+        // No wait while more connections can be opened: each turn opens only a few.
         let wait = if self.opening < self.window && !self.to_open.is_empty() { 0 } else { wait };
         let ready = self.wait(false, READY_MAX, wait)?;
         let mut handshakes = false;
@@ -236,14 +243,16 @@ impl Fleet {
         Ok(())
     }
 
-    /// What is ready, up to so many.
+    /// Waits on one of the two epolls for up to `nanos`; returns at most `most` events.
     fn wait(&mut self, of_handshakes: bool, most: usize, nanos: Nanos) -> Result<Vec<epoll::Event>, String> {
         let epoll = if of_handshakes { &self.handshakes } else { &self.epoll };
+        // `SLEEP_MAX` is below a second, so the seconds are 0.
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(nanos % SECOND).unwrap_or(0) };
         let mut ready = std::mem::take(&mut self.ready);
         ready.resize(most, epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) });
         match epoll::wait(epoll, &mut ready[..], Some(&timeout)) {
             Ok(count) => ready.truncate(count),
+            // A signal, such as SIGWINCH of the terminal, must not end the run.
             Err(rustix::io::Errno::INTR) => ready.clear(),
             Err(error) => return Err(format!("epoll: {error}")),
         }
@@ -256,6 +265,7 @@ impl Fleet {
 }
 
 fn watch(epoll: &OwnedFd, link: &Link, data: u64) -> Result<(), String> {
+    // Edge-triggered: a connection that is never read on purpose would otherwise be reported in every turn.
     let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
     epoll::add(epoll, link, EventData::new_u64(data), flags).map_err(|error| error.to_string())
 }
@@ -264,13 +274,14 @@ fn index_of(data: u64) -> usize {
     usize::try_from(data).unwrap_or(usize::MAX)
 }
 
-/// A loopback address for each place, so that none shares its rate limit with another.
+/// A loopback address for each place, so that no two share a rate limit of the hub.
 fn own_address(place: usize) -> Ipv4Addr {
+    // From 127.1.0.1 on, because the hub and others use 127.0.0.0/16; the modulus keeps the sum within 127.0.0.0/8.
     let place = u32::try_from(place % 0x00F0_0000).unwrap_or(0);
     Ipv4Addr::from(0x7F01_0001 + place)
 }
 
-/// A configuration with a memory for tickets of its own.
+/// A TLS configuration with a ticket store of its own: a shared one would give a place another's ticket.
 fn resuming(config: &ClientConfig) -> Arc<ClientConfig> {
     let mut config = config.clone();
     config.resumption = rustls::client::Resumption::in_memory_sessions(1);
@@ -282,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_place_has_an_address_of_its_own() {
+    fn every_place_has_its_own_loopback_address() {
         assert_eq!(own_address(0), Ipv4Addr::new(127, 1, 0, 1));
         assert_eq!(own_address(1_000_000), Ipv4Addr::from(0x7F01_0001 + 1_000_000));
         assert!(own_address(usize::MAX).is_loopback());

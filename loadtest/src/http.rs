@@ -1,24 +1,25 @@
-//! One HTTP answer, read from bytes as they come.
+//! Parses one HTTP answer from the bytes received so far.
 
-/// An answer that is there whole.
+/// A complete answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer<'a> {
-    /// RFC 9110 section 15.
+    /// The status code (RFC 9110 section 15).
     pub status: u16,
     /// The body.
     pub body: &'a [u8],
-    /// Whether the connection ends with it.
+    /// Whether it has `Connection: close`.
     pub closes: bool,
-    /// Bytes of the whole answer.
+    /// Length of the whole answer in bytes.
     pub length: usize,
 }
 
 const FIELDS_MAX: usize = 32;
 
-/// The answer at the beginning of `bytes`; `None` while it is not there whole. The hub gives the length of every body.
+/// The answer at the beginning of `bytes`; `None` if it is incomplete. Only `Content-Length` is supported: the hub
+/// sends no chunked bodies.
 ///
 /// # Errors
-/// It is no HTTP.
+/// The bytes are not an HTTP answer.
 pub fn answer(bytes: &[u8]) -> Result<Option<Answer<'_>>, String> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut fields);
@@ -34,7 +35,7 @@ pub fn answer(bytes: &[u8]) -> Result<Option<Answer<'_>>, String> {
     };
     let length = field("content-length").map_or(Ok(0), str::parse::<usize>).map_err(|error| error.to_string())?;
     let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-    // An upgrade has no body, whatever follows.
+    // A 101 has no body: what follows are WebSocket frames.
     let end = if status == 101 { head } else { head.saturating_add(length) };
     Ok(bytes.get(head..end).map(|body| Answer { status, body, closes, length: end }))
 }
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_read_when_they_are_whole() {
+    fn an_answer_is_read_once_it_is_complete() {
         let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nokHTTP";
         let expected = Answer { status: 200, body: b"ok", closes: true, length: bytes.len() - 4 };
         assert_eq!(answer(bytes).unwrap().unwrap(), expected);

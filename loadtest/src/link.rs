@@ -1,4 +1,4 @@
-//! One nonblocking TCP connection to the hub, with TLS or without: bytes in, bytes out.
+//! One nonblocking TCP connection to the hub, with or without TLS.
 
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, pki_types::ServerName};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -9,39 +9,40 @@ use std::{
     sync::Arc,
 };
 
-/// Where a connection comes from and how it speaks.
+/// How a connection is opened.
 pub struct ConnectOptions<'a> {
-    /// The hub.
+    /// The hub's address.
     pub to: SocketAddr,
-    /// An own address, or the one that the system takes.
+    /// The local address to bind; `None` leaves the choice to the system.
     pub from: Option<Ipv4Addr>,
-    /// How the hub is trusted; `None` is plain text.
+    /// The TLS configuration; `None` for plain text.
     pub tls: Option<&'a Arc<ClientConfig>>,
-    /// The name in its certificate.
+    /// The name in the hub's certificate.
     pub name: &'a ServerName<'static>,
-    /// Whether the kernel is to hold little for it: for those that do not read.
+    /// Whether to use a small receive buffer, so that a connection that does not read blocks the hub soon.
     pub narrow: bool,
 }
 
-/// A connection.
+/// One connection.
 pub struct Link {
     stream: TcpStream,
     tls: Option<Box<ClientConnection>>,
     out: Vec<u8>,
 }
 
-/// Receive buffer of a narrow connection.
+/// Receive buffer of a narrow connection, in bytes.
 const NARROW_BYTES: usize = 16 * 1024;
 
 impl Link {
-    /// Begins to connect; what is written before it stands is kept.
+    /// Begins to connect. Bytes written before the connection is established are buffered.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// A system call failed.
     pub fn open(options: &ConnectOptions) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(options.to), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
+        // Before `connect`: the window scale is fixed in the SYN, so a later change would be too late.
         if options.narrow {
             socket.set_recv_buffer_size(NARROW_BYTES)?;
         }
@@ -58,11 +59,11 @@ impl Link {
         Ok(Self { stream: socket.into(), tls, out: Vec::new() })
     }
 
-    /// Appends to `plain` what has come, until the socket is empty or `most` bytes were taken from it; says whether
-    /// more may come.
+    /// Reads from the socket until it is empty or `most` bytes were read, and appends the plaintext to `plain`. Returns
+    /// `false` at the end of the stream.
     ///
     /// # Errors
-    /// The connection is broken.
+    /// The connection failed.
     pub fn read(&mut self, scratch: &mut [u8], plain: &mut Vec<u8>, most: usize) -> io::Result<bool> {
         let mut taken = 0;
         while taken < most {
@@ -79,18 +80,21 @@ impl Link {
                 None => plain.extend_from_slice(&scratch[..read]),
                 Some(tls) => open_records(tls, &scratch[..read], plain)?,
             }
+            // A short read has emptied the socket: this saves the call that would say EAGAIN. Epoll is edge-triggered
+            // and reports whatever comes later.
             if read < room {
                 break;
             }
         }
+        // Reading may have made TLS records to send, such as the client's part of the handshake.
         self.flush()?;
         Ok(true)
     }
 
-    /// Sends, and keeps what the socket does not take.
+    /// Sends bytes, and buffers what the socket does not take.
     ///
     /// # Errors
-    /// The connection is broken.
+    /// The connection failed.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.tls {
             None => self.out.extend_from_slice(bytes),
@@ -99,31 +103,32 @@ impl Link {
         self.flush()
     }
 
-    /// Goes on sending what was kept.
+    /// Sends buffered bytes.
     ///
     /// # Errors
-    /// The connection is broken.
+    /// The connection failed.
     pub fn flush(&mut self) -> io::Result<()> {
         let done = match &mut self.tls {
             None => self.flush_plain(),
             Some(tls) => flush_tls(tls, &mut self.stream),
         };
         match done {
+            // ENOTCONN: the nonblocking `connect` has not finished. Epoll reports when it has.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => Ok(()),
             done => done,
         }
     }
 
-    /// Whether TLS went on from an earlier connection.
+    /// Whether the TLS session was resumed.
     pub fn is_resumed(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
-    /// Says that no more is sent.
+    /// Ends the sending side: `close_notify`, then FIN.
     pub fn finish(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
-            // It goes anyway; the farewell is a courtesy.
+            // Best effort: the connection ends even if the alert cannot be sent.
             let _ = flush_tls(tls, &mut self.stream);
         }
         let _ = self.stream.shutdown(Shutdown::Write);
@@ -134,6 +139,7 @@ impl Link {
             let written = self.stream.write(&self.out)?;
             self.out.drain(..written);
         }
+        // Thousands of connections send little after their upgrade request, so its buffer is given back.
         self.out.shrink_to(0);
         Ok(())
     }
@@ -147,6 +153,7 @@ impl AsFd for Link {
 
 fn tls(config: &Arc<ClientConfig>, name: &ServerName<'static>) -> io::Result<Box<ClientConnection>> {
     let mut tls = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io::Error::other)?;
+    // Without a limit, because `write` must never refuse bytes: the callers have no buffer of their own.
     tls.set_buffer_limit(None);
     Ok(Box::new(tls))
 }
@@ -159,6 +166,7 @@ fn flush_tls(tls: &mut ClientConnection, stream: &mut TcpStream) -> io::Result<(
 }
 
 fn open_records(tls: &mut ClientConnection, mut records: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
+    // In rounds, because `read_tls` takes only what fits into its buffer.
     while !records.is_empty() {
         tls.read_tls(&mut records)?;
         let state = tls.process_new_packets().map_err(io::Error::other)?;

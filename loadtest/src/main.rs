@@ -1,4 +1,4 @@
-//! Load tests of a hub: thousands of simulated gateways, and every event verified.
+//! Load tests of a hub with thousands of simulated gateways, in which every event is verified.
 //!
 //! ```text
 //! args → scenario → run → fleet (one thread, epoll) → peer, publisher → link → the hub
@@ -44,10 +44,11 @@ use target::Target;
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Compare { before, after } => compare::show(&before, &after).map(|()| true),
-        command => Scenario::of(command).ok_or_else(|| "no scenario".to_owned()).and_then(perform),
+        command => Scenario::of(command).ok_or_else(|| "`compare` is not a scenario".to_owned()).and_then(perform),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
+        // 1 for wrong events, 2 for a run that could not be made: a script must be able to tell them apart.
         Ok(false) => ExitCode::from(1),
         Err(error) => {
             eprintln!("loadtest: {error}");
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Performs a scenario; says whether nothing was wrong.
+/// Runs a scenario; returns whether every event was as it should be.
 fn perform(scenario: Scenario) -> Result<bool, String> {
     let Scenario { name, question, common, layout, slow, batch, resumes, parameters, act } = scenario;
     println!("{question}\n");
@@ -64,7 +65,7 @@ fn perform(scenario: Scenario) -> Result<bool, String> {
     let plan =
         Plan { layout, slow, publishers: args.publishers, window: args.window, answers_events: args.ack, resumes };
     machine::allow_descriptors(plan.connections(), common.target.server.is_none() && common.target.spawn.is_none())?;
-    // In a storm the hub may hold an old connection for a moment while the new one is there.
+    // `_running` has a name because a plain `_` would drop it here, and stop the hub.
     let Target { endpoint, meter, what, is_kept, running: _running } =
         Target::open(&common.target, machine::room_for(plan.connections()))?;
     println!("Hub: {what}\n");
@@ -86,6 +87,7 @@ fn perform(scenario: Scenario) -> Result<bool, String> {
     given.extend(parameters);
     let fleet = Fleet::new(Clock::start(), endpoint, plan, template, keys)?;
     let mut run = Run::new(fleet, meter, run::span(common.patience), common.quiet);
+    // Judge and delete the gateways even if the scenario failed; its error is returned after that.
     let acted = act(&mut run);
     run.fleet.judge();
     run.finish();

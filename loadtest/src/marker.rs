@@ -1,5 +1,5 @@
-//! What an event carries so that its receiver can judge it: gateway, sequence, the time at which it was meant to be
-//! sent.
+//! The marker in an event's payload, by which its receiver verifies it: gateway, sequence number, and the time at which
+//! it should have been sent.
 
 use crate::clock::Nanos;
 use memchr::memmem;
@@ -9,24 +9,24 @@ use memchr::memmem;
 pub struct Marker {
     /// The gateway, by its number in this run.
     pub gateway: usize,
-    /// Its number among that gateway's events, from 1.
+    /// Its number among that gateway's events, counted from 1.
     pub sequence: u64,
-    /// When it was meant to be sent.
+    /// When it should have been sent.
     pub intended: Nanos,
 }
 
-/// The payload's beginning, up to the marker.
+/// The beginning of the payload, before the marker.
 const BEGIN: &[u8] = b"{\"mark\":\"";
 const BETWEEN: &[u8] = b"\",\"pad\":\"";
 const END: &[u8] = b"\"}";
 const FILL: u8 = b'x';
 const DIGITS: [usize; 3] = [8, 12, 18];
 
-/// The least size of a payload.
+/// The smallest payload that holds a marker, in bytes.
 pub const PAYLOAD_BYTES_MIN: usize = BEGIN.len() + 8 + 12 + 18 + 2 + BETWEEN.len() + END.len();
 
 impl Marker {
-    /// Appends a payload of `size` bytes, or of the least size if that is more.
+    /// Appends a payload of `size` bytes, or of [`PAYLOAD_BYTES_MIN`] if that is more.
     pub fn push_payload(&self, size: usize, out: &mut Vec<u8>) {
         let Self { gateway, sequence, intended } = self;
         out.extend_from_slice(BEGIN);
@@ -36,7 +36,7 @@ impl Marker {
         out.extend_from_slice(END);
     }
 
-    /// Finds the payload of `size` bytes in a message; `None` where it is not there exactly as it was published.
+    /// Finds the payload of `size` bytes in a message; `None` unless it is exactly as it was published.
     pub fn find(message: &[u8], size: usize) -> Option<Self> {
         let start = memmem::find(message, BEGIN)?;
         let payload = message.get(start..start + size.max(PAYLOAD_BYTES_MIN))?;
@@ -46,6 +46,7 @@ impl Marker {
         let (sequence, digits) = number(digits.strip_prefix(b".")?, DIGITS[1])?;
         let (intended, _) = number(digits.strip_prefix(b".")?, DIGITS[2])?;
         let marker = Self { gateway: usize::try_from(gateway).ok()?, sequence, intended };
+        // Fixed widths and a checked fill: a changed, missing or repeated byte anywhere in the payload is noticed.
         pad.iter().all(|byte| *byte == FILL).then_some(marker)
     }
 }
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_published_is_found_and_what_was_changed_is_not() {
+    fn a_published_payload_is_found_and_a_changed_one_is_not() {
         let marker = Marker { gateway: 12, sequence: 345, intended: 6_789 };
         let check = |size: usize| {
             let mut message = b"{\"type\":\"t\",\"payload\":".to_vec();

@@ -1,37 +1,38 @@
-//! What the hub and the generator use: processor time and memory.
+//! Measures the processor time and memory of the hub and of the load generator.
 
 use crate::clock::{Nanos, SECOND};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 
-/// Where the hub's figures come from.
+/// Where the hub runs, and so how it is measured.
 #[derive(Clone, Copy, Debug)]
 pub enum Meter {
-    /// The hub is in this process: all that is not this thread's is its own; memory cannot be told apart.
+    /// The hub is in this process: the processor time of all other threads is its own; its memory cannot be separated.
     Here,
-    /// Another process of this machine.
+    /// The hub is another process on this machine.
     Process(u32),
-    /// A hub on another machine.
+    /// The hub cannot be measured: it is on another machine, or its process id is unknown.
     Nothing,
 }
 
-/// What was used so far.
+/// Resources used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// Processor time of the hub, where it can be seen.
+    /// Processor time of the hub, if it can be measured.
     pub hub_cpu: Option<Nanos>,
-    /// Resident memory of the hub's process, where it can be seen.
+    /// Resident memory of the hub's process in bytes, if it can be measured.
     pub hub_memory: Option<u64>,
     /// Processor time of the generator's thread.
     pub own_cpu: Nanos,
 }
 
 impl Meter {
-    /// Reads everything. The generator's own share is that of the thread that calls.
+    /// Measures now. To be called by the generator's thread, whose processor time is `own_cpu`.
     pub fn read(self) -> Usage {
         let own_cpu = time_of(ClockId::ThreadCPUTime);
         match self {
             Self::Here => {
+                // Includes the threads that create gateways or request statistics; both do little.
                 let hub_cpu = Some(time_of(ClockId::ProcessCPUTime).saturating_sub(own_cpu));
                 Usage { hub_cpu, hub_memory: memory("self"), own_cpu }
             }
@@ -40,7 +41,7 @@ impl Meter {
         }
     }
 
-    /// Whether the memory is the hub's alone.
+    /// Whether the measured memory is the hub's alone.
     pub fn sees_memory(self) -> bool {
         matches!(self, Self::Process(_))
     }
@@ -57,8 +58,9 @@ fn memory(process: &str) -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
-/// In nanoseconds, summed over the threads; those that have ended are not in it, and a hub keeps its threads.
+/// The processor time of a process in nanoseconds, summed over its living threads; a hub keeps its threads.
 fn process_cpu(pid: u32) -> Option<Nanos> {
+    // `schedstat` counts nanoseconds; the times in `/proc/PID/stat` are in ticks of 10 ms.
     let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let of_thread = |thread: fs::DirEntry| {
         let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_seen_and_a_stranger_is_not() {
+    fn a_local_process_is_measured_and_a_remote_hub_is_not() {
         let seen = Meter::Process(std::process::id()).read();
         assert!(seen.hub_memory.unwrap() > 1024 * 1024);
         assert!(seen.hub_cpu.is_some());

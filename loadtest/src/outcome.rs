@@ -1,90 +1,90 @@
-//! What a run has found, as it is written to a file and shown.
+//! The results of a run, as they are shown and written to a file.
 
 use crate::verify::Verdict;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// All of it.
+/// The results of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The scenario.
+    /// The scenario's name.
     pub scenario: String,
     /// The question that it answers.
     pub question: String,
-    /// Seconds since 1970.
+    /// When it began, in seconds since 1970-01-01 UTC.
     pub began: u64,
-    /// The hub.
+    /// A description of the hub.
     pub target: String,
-    /// Where, and what.
+    /// The machine, and the version of this tool.
     pub machine: BTreeMap<String, String>,
-    /// What was asked.
+    /// The arguments.
     pub parameters: BTreeMap<String, String>,
-    /// The answers.
+    /// Measured numbers.
     pub figures: Vec<Figure>,
     /// Distributions of times.
     pub times: Vec<Times>,
-    /// How it went.
+    /// Samples over time.
     pub line: Vec<Sample>,
-    /// Whether every event came as it should.
+    /// What was wrong with the events, if anything.
     pub verdict: Verdict,
-    /// What a reader must know.
+    /// Remarks without which the numbers may be misread.
     pub notes: Vec<String>,
 }
 
-/// One number.
+/// One measured number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// What it is.
+    /// What was measured.
     pub name: String,
-    /// How much.
+    /// The value.
     pub value: f64,
-    /// Of what.
+    /// Its unit; empty for a count.
     pub unit: String,
 }
 
 /// One distribution of times, in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Times {
-    /// Of what.
+    /// What was measured.
     pub name: String,
-    /// How many.
+    /// How many times were recorded.
     pub count: u64,
     /// Their mean.
     pub mean: f64,
-    /// Share of the times, and the time that is not exceeded by it.
+    /// Pairs of a quantile (0 to 1) and its time.
     pub quantiles: Vec<(f64, f64)>,
-    /// The longest.
+    /// The longest time.
     pub max: f64,
 }
 
-/// One moment of a run.
+/// One sample of a run; rates are since the sample before.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
-    /// Seconds since its beginning.
+    /// Seconds since the run began.
     pub at: f64,
     /// Connections with their ack.
     pub live: u64,
-    /// Connections that came up, a second.
+    /// Connections that got their ack, per second.
     pub opened: f64,
-    /// Events accepted, a second.
+    /// Events accepted, per second.
     pub published: f64,
-    /// Events seen, a second.
+    /// Deliveries, per second.
     pub delivered: f64,
-    /// Of the deliveries since the sample before, in microseconds; 0 where there was none.
+    /// 99th percentile of the delivery latency in microseconds; 0 without deliveries.
     pub p99: f64,
-    /// Cores that the hub used, where that can be seen.
+    /// How many cores the hub used, if that can be measured.
     pub hub_cores: Option<f64>,
-    /// Its resident memory in MiB, where that can be seen.
+    /// The resident memory of the hub's process in MiB, if that can be measured.
     pub hub_memory: Option<f64>,
-    /// Cores that the generator used, of the one that it can.
+    /// Share of its core that the generator used, 0 to 1.
     pub own_cores: f64,
 }
 
 const QUANTILES: [f64; 13] = [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0];
 
 impl Times {
-    /// From a histogram of nanoseconds.
+    /// The distribution in a histogram of nanoseconds.
     pub fn of(name: &str, histogram: &Histogram<u64>) -> Self {
         let micros = |nanos: u64| nanos as f64 / 1_000.0;
         let quantiles = QUANTILES.map(|quantile| (quantile, micros(histogram.value_at_quantile(quantile))));
@@ -97,15 +97,16 @@ impl Times {
         }
     }
 
-    /// The time that is not exceeded by this share.
+    /// The time at a quantile; 0 if it is not one of those stored.
     pub fn at(&self, quantile: f64) -> f64 {
+        // Not `==`: a quantile that was read from JSON may differ in its last bit.
         let near = |found: &&(f64, f64)| (found.0 - quantile).abs() < 1e-9;
         self.quantiles.iter().find(near).map_or(0.0, |(_, time)| *time)
     }
 }
 
 impl Outcome {
-    /// Whether nothing was wrong.
+    /// Whether every event was as it should be.
     pub fn is_well(&self) -> bool {
         self.verdict.counts.is_empty()
     }
@@ -122,10 +123,11 @@ impl Outcome {
     /// Reads what [`Outcome::save`] has written.
     ///
     /// # Errors
-    /// The file cannot be read, or is no such thing.
+    /// The file cannot be read, or was not written by [`Outcome::save`].
     pub fn load(path: &Path) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        serde_json::from_str(&text).map_err(|error| format!("{} is no run: {error}", path.display()))
+        serde_json::from_str(&text)
+            .map_err(|error| format!("{} is not a file written by --json: {error}", path.display()))
     }
 }
 

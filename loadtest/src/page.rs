@@ -1,4 +1,4 @@
-//! A run as one HTML page that needs nothing outside of it.
+//! The results of a run as one self-contained HTML page.
 
 use crate::{
     chart::{Chart, Curve, escape},
@@ -53,7 +53,8 @@ fn page(outcome: &Outcome) -> String {
     out
 }
 
-/// A table and the curves of the distributions; to the right it goes by tenths of what is left.
+/// A table and the curves of the distributions. The horizontal axis is logarithmic in the distance to 100 %, so that
+/// p99, p99.9 and p99.99 are equally far apart.
 fn times(outcome: &Outcome) -> String {
     let nines = |quantile: f64| -(1.0 - quantile).max(1e-5).log10();
     let row = |times: &crate::outcome::Times| {
@@ -93,6 +94,7 @@ fn line(samples: &[Sample]) -> String {
             of("connections opened", &|it| Some(it.opened)),
         ],
     );
+    // An interval without deliveries has the p99 0, which must not be drawn as a fast one.
     out +=
         &chart("Delivery, p99 of each interval", "µs", true, &[of("p99", &|it| Some(it.p99).filter(|p99| *p99 > 0.0))]);
     out += &chart("Connections", "", false, &[of("connected", &|it| Some(it.live as f64))]);
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_all_and_needs_nothing() {
+    fn a_page_shows_everything_and_loads_nothing() {
         let page = page(&outcome());
         for expected in ["a &lt; b?", "it was slow", "12.5", "p99.9", "<polyline", "once and in order", "cores"] {
             assert!(page.contains(expected), "{expected}");
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_says_what_was_wrong() {
+    fn a_page_lists_wrong_events() {
         let mut verifier = Verifier::new(1);
         verifier.find(Wrong::Lost, 0, 7, "it <never> came".to_owned());
         let page = page(&Outcome { verdict: verifier.verdict(), ..outcome() });
@@ -163,11 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_read_as_it_was_written() {
+    fn results_are_loaded_as_they_were_saved() {
         let file = tempfile::NamedTempFile::new().unwrap();
         outcome().save(file.path()).unwrap();
         assert_eq!(Outcome::load(file.path()).unwrap(), outcome());
         fs::write(file.path(), "{}").unwrap();
-        assert!(Outcome::load(file.path()).unwrap_err().contains("is no run"));
+        assert!(Outcome::load(file.path()).unwrap_err().contains("not a file written by --json"));
     }
 }

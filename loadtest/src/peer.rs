@@ -1,4 +1,4 @@
-//! One connection of a simulated gateway: upgrade, ack, events, pings, close.
+//! One connection of a simulated gateway, from its upgrade request to its close.
 
 use crate::{
     frames::{self, Frame},
@@ -9,58 +9,58 @@ use crate::{
 use std::io;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// How it treats what comes.
+/// How a connection reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// At once, as a gateway should.
+    /// Everything at once, as a gateway should.
     All,
-    /// Not at all after its ack.
+    /// Nothing after its ack.
     Never,
     /// A few bytes now and then.
     Trickle,
-    /// All that is there, after it was one of those.
+    /// Everything, after it was `Never` or `Trickle` during the measurement.
     Late,
 }
 
-/// How far it is.
+/// The stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Waits for the 101.
     Upgrading,
     /// Waits for the ack.
     Acking,
-    /// Gets events.
+    /// Receives events.
     Live,
 }
 
-/// Something that has come.
+/// Something received.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<'a> {
     /// The ack.
     Ack,
     /// A whole event.
     Event(&'a [u8]),
-    /// A ping, which is answered already.
+    /// A ping; the pong is already sent.
     Ping,
-    /// The hub closes, with this code.
+    /// A close frame with this code; it is already answered.
     Close(u16),
-    /// The upgrade was refused.
+    /// The upgrade was refused with this status.
     Refused(u16),
-    /// What must not come.
+    /// Something that the hub must not send.
     Wrong(String),
 }
 
-/// A connection.
+/// One connection.
 pub struct Peer {
-    /// Its bytes.
+    /// The TCP connection.
     pub link: Link,
-    /// Whose it is, by its number among the connections.
+    /// The index of its place in the fleet.
     pub place: usize,
     /// Its stage.
     pub stage: Stage,
-    /// What it has seen.
+    /// The events that it has received, for the verifier.
     pub progress: Progress,
-    /// When it began.
+    /// When it began to connect, in nanoseconds of the run's clock.
     pub begun: u64,
     rest: Vec<u8>,
     message: Vec<u8>,
@@ -68,10 +68,10 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Begins: the request is sent as soon as the connection stands.
+    /// Writes the upgrade request, which is sent as soon as the connection is established.
     ///
     /// # Errors
-    /// The connection is broken.
+    /// The connection failed.
     pub fn begin(
         mut link: Link,
         place: usize,
@@ -89,10 +89,11 @@ impl Peer {
         Ok(Self { link, place, stage: Stage::Upgrading, progress, begun, rest, message, message_is_text: false })
     }
 
-    /// Reads at most `most` bytes and tells what has come. `false` says that the hub has ended the connection.
+    /// Reads at most `most` bytes and calls `handle` for each item received. Returns `false` if the hub has ended the
+    /// connection.
     ///
     /// # Errors
-    /// The connection is broken.
+    /// The connection failed.
     pub fn read(
         &mut self,
         scratch: &mut [u8],
@@ -102,26 +103,27 @@ impl Peer {
     ) -> io::Result<bool> {
         plain.clear();
         plain.append(&mut self.rest);
-        // What came before the end counts, whatever the end is.
+        // Handle an error only after the loop: what arrived before the end still counts.
         let more = self.link.read(scratch, plain, most);
         let mut at = 0;
         while let Some(taken) = self.step(&plain[at..], &mut handle) {
             at += taken;
         }
+        // `plain` is shared by all connections; what is incomplete is kept here.
         self.rest = plain[at..].to_vec();
         more
     }
 
-    /// Says good-bye.
+    /// Sends a close frame and ends the connection.
     pub fn close(&mut self) {
         let mut out = Vec::new();
         frames::push(frames::CLOSE, &1000u16.to_be_bytes(), &mut out);
-        // Whether it arrives makes no difference to a connection that ends.
+        // Best effort: the connection ends even if the frame cannot be sent.
         let _ = self.link.write(&out);
         self.link.finish();
     }
 
-    /// Takes one answer or frame; how many bytes it had, or `None` while it is not whole.
+    /// Handles one answer or frame, and returns its length in bytes; `None` if it is incomplete.
     fn step(&mut self, bytes: &[u8], handle: &mut impl FnMut(&mut Progress, Received<'_>)) -> Option<usize> {
         if bytes.is_empty() {
             return None;
@@ -161,13 +163,14 @@ impl Peer {
             OpCode::Control(Control::Ping) => {
                 let mut out = Vec::new();
                 frames::push(frames::PONG, frame.payload, &mut out);
-                // A connection that is broken says so at the next read.
+                // A failed connection is noticed at the next read.
                 let _ = self.link.write(&out);
                 handle(&mut self.progress, Received::Ping);
             }
             OpCode::Control(Control::Close) => {
                 let code = frame.payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
                 let mut out = Vec::new();
+                // RFC 6455 section 5.5.1: the answer echoes the code, and has none if there was none.
                 frames::push(frames::CLOSE, frame.payload.get(..2).unwrap_or_default(), &mut out);
                 let _ = self.link.write(&out);
                 handle(&mut self.progress, Received::Close(code));
@@ -179,9 +182,11 @@ impl Peer {
     }
 
     fn data(&mut self, kind: Data, frame: &Frame, handle: &mut impl FnMut(&mut Progress, Received<'_>)) {
+        // Only the first frame of a message has the type; continuation frames leave it as it is.
         if kind != Data::Continue {
             self.message_is_text = kind == Data::Text;
         }
+        // Most messages are one frame: no copy for them.
         if frame.last && self.message.is_empty() {
             return self.message(frame.payload, handle);
         }
@@ -206,6 +211,7 @@ impl Peer {
     }
 }
 
-/// Any 16 bytes in base64 (RFC 6455 section 4.1); that the hub hashes them rightly is what its tests show.
+/// Any 16 bytes in base64 (RFC 6455 section 4.1). The hub's answer to it is not checked here; the hub's own tests do
+/// that.
 const KEY: &str = "bG9hZHRlc3QtZ2F0ZXdheQ==";
 const ACK: &[u8] = b"\"type\":\"connection.ack\"";

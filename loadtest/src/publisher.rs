@@ -1,67 +1,68 @@
-//! One keep-alive connection of the platform, on which the events of its gateways are published one request at a time.
+//! One keep-alive connection of the platform, which publishes events, one request at a time.
 
 use crate::{clock::Nanos, http, link::Link, marker::Marker};
 use serde::Deserialize;
 use std::io;
 
-/// An event that is to be published.
+/// An event to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DueEvent {
     /// The gateway, by its number in this run.
     pub gateway: usize,
-    /// When it is meant to be sent.
+    /// When it should be sent; latencies are measured from here.
     pub intended: Nanos,
 }
 
-/// What the hub answered to one event.
+/// The hub's answer about one event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct PublishResult {
-    /// Of a line in a batch; 0 in the answer to a single event.
+    /// The status of a line in a batch; absent in the answer to a single event.
     #[serde(default)]
     pub status: u16,
-    /// Live connections of the gateway.
+    /// Connections of the gateway.
     #[serde(default)]
     pub connections: u64,
-    /// Those that have it.
+    /// Deliveries made.
     #[serde(default)]
     pub delivered: u64,
-    /// Those that will not.
+    /// Deliveries that failed.
     #[serde(default)]
     pub failed: u64,
-    /// Those undecided.
+    /// Deliveries that were undecided at the publish timeout.
     #[serde(default)]
     pub pending: u64,
 }
 
-/// How requests are made.
+/// Everything that publish requests have in common.
 pub struct RequestTemplate {
-    /// `Host`.
+    /// Value of the `Host` field.
     pub host: String,
     /// The admin token.
     pub token: String,
-    /// Ids of the gateways.
+    /// The ids of the gateways, by their number in this run.
     pub ids: Vec<String>,
-    /// Bytes of a payload.
+    /// Size of a payload in bytes.
     pub size: usize,
-    /// Events in one request; 1 is a call for each.
+    /// Events in one request; 1 uses the single publish endpoint.
     pub batch: usize,
 }
 
-/// A connection.
+/// One connection.
 #[derive(Default)]
 pub struct Publisher {
-    /// Its bytes, while it stands.
+    /// The TCP connection; `None` until the first request, and after a failure.
     pub link: Option<Link>,
-    /// What was sent and is not answered.
+    /// The events of the request that is not answered yet.
     pub in_flight: Vec<Marker>,
     rest: Vec<u8>,
 }
 
 impl Publisher {
-    /// Sends these events in one request; none may be under way. `number` gives an event its sequence.
+    /// Sends events in one request; there must be no request in flight. `number` returns a gateway's next sequence
+    /// number.
     ///
     /// # Errors
-    /// The connection is broken.
+    /// The connection failed.
     pub fn send(
         &mut self,
         template: &RequestTemplate,
@@ -71,15 +72,16 @@ impl Publisher {
         debug_assert!(self.is_idle(), "one request at a time");
         let mark =
             |due: &DueEvent| Marker { gateway: due.gateway, sequence: number(due.gateway), intended: due.intended };
+        // Before the write: if that fails, `lose` has to return these events.
         self.in_flight.extend(events.iter().map(mark));
         let link = self.link.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         link.write(&template.request(&self.in_flight))
     }
 
-    /// Reads; gives each event's fate when its answer is there. `false` says that the hub has ended the connection.
+    /// Reads, and calls `handle` for each event that is answered. Returns `false` if the connection has ended.
     ///
     /// # Errors
-    /// The connection is broken.
+    /// The connection failed.
     pub fn read(
         &mut self,
         scratch: &mut [u8],
@@ -93,24 +95,26 @@ impl Publisher {
         let mut at = 0;
         while let Some(answer) = http::answer(&plain[at..]).map_err(io::Error::other)? {
             at += answer.length;
+            // The connection ends with this answer even if its FIN has not come yet; a request sent now would be lost.
             more &= !answer.closes;
             let sent = std::mem::take(&mut self.in_flight);
             for (marker, result) in sent.into_iter().zip(results(&answer)) {
                 handle(marker, result);
             }
         }
+        // `plain` is shared by all connections; what is incomplete is kept here.
         self.rest = plain[at..].to_vec();
         Ok(more)
     }
 
-    /// The connection is gone; what was under way has an unknown fate.
+    /// Drops the connection, and returns the events in flight, whose outcome is unknown.
     pub fn lose(&mut self) -> Vec<Marker> {
         self.link = None;
         self.rest.clear();
         std::mem::take(&mut self.in_flight)
     }
 
-    /// Whether it waits for no answer.
+    /// Whether no request is in flight.
     pub fn is_idle(&self) -> bool {
         self.in_flight.is_empty()
     }
@@ -127,6 +131,7 @@ impl RequestTemplate {
             body.extend_from_slice(b"}\n");
         }
         let path = match events {
+            // With --batch even a single event goes as a batch, so that all latencies of a run are of one kind.
             [event] if *batch == 1 => format!("/api/v1/gateways/{}/events", ids[event.gateway]),
             _ => "/api/v1/events".to_owned(),
         };
@@ -139,17 +144,18 @@ impl RequestTemplate {
     }
 }
 
-/// The fates in an answer, in order: one, or one a line; an answer that says no says it to all.
+/// The results in an answer, in the order of the events: one for each line. The status of an error answer applies to
+/// all events, so the iterator is then endless.
 fn results<'a>(answer: &http::Answer<'a>) -> impl Iterator<Item = PublishResult> + use<'a> {
     let (status, body) = (answer.status, answer.body);
     let mut lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     std::iter::from_fn(move || {
-        let told = if status == 200 {
+        let result = if status == 200 {
             serde_json::from_slice(lines.next()?).unwrap_or_default()
         } else {
             PublishResult::default()
         };
-        Some(PublishResult { status: if told.status == 0 { status } else { told.status }, ..told })
+        Some(PublishResult { status: if result.status == 0 { status } else { result.status }, ..result })
     })
 }
 
@@ -158,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fates_are_told_one_an_event() {
+    fn each_event_of_a_request_gets_its_result() {
         let check = |status: u16, body: &str, expected: &[(u16, u64)]| {
             let answer = http::Answer { status, body: body.as_bytes(), closes: false, length: 0 };
             let found: Vec<_> = results(&answer).take(2).map(|result| (result.status, result.delivered)).collect();

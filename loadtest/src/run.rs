@@ -1,4 +1,4 @@
-//! One run: drives the fleet, takes a sample now and then, shows the progress, gathers the figures.
+//! One run: drives the fleet, samples it every 200 ms, shows the progress and collects the figures.
 
 use crate::{
     clock::{MILLISECOND, Nanos, SECOND},
@@ -10,26 +10,26 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::ops::Range;
 
-/// A run.
+/// One run.
 pub struct Run {
-    /// Its fleet.
+    /// The fleet under test.
     pub fleet: Fleet,
-    /// What its hub uses.
+    /// Measures the hub's resources.
     pub meter: Meter,
-    /// What it has found.
+    /// Measured numbers.
     pub figures: Vec<Figure>,
-    /// Distributions.
+    /// Distributions of times.
     pub times: Vec<Times>,
-    /// How it went.
+    /// Samples over time.
     pub line: Vec<Sample>,
-    /// What a reader must know.
+    /// Remarks without which the numbers may be misread.
     pub notes: Vec<String>,
     patience: Nanos,
     bar: ProgressBar,
     last: Point,
 }
 
-/// Where the counts stood at a moment.
+/// The counters at a moment.
 #[derive(Clone, Copy, Default)]
 struct Point {
     at: Nanos,
@@ -39,27 +39,28 @@ struct Point {
     usage: Usage,
 }
 
-/// What a phase took.
+/// The cost of a measured phase.
 #[derive(Clone, Copy)]
 pub struct Phase {
-    /// Seconds.
+    /// Its length in seconds.
     pub seconds: f64,
-    /// Processor time of the hub in microseconds, where it can be seen.
+    /// Processor time of the hub in microseconds, if it can be measured.
     pub hub_micros: Option<f64>,
 }
 
 const SAMPLE_INTERVAL: Nanos = 200 * MILLISECOND;
-/// The generator's share of its core from which on it may be what is measured.
+/// From this share of its core on, the generator may be the bottleneck and not the hub.
 const BUSY: f64 = 0.9;
-/// How long it may take until one more connection is there.
+/// Longest time without a new connection while the fleet connects.
 const PATIENCE: Nanos = 15 * SECOND;
 
 impl Run {
-    /// A run with this fleet, whose last events may take so long.
+    /// A run with this fleet; `patience` is how long to wait for the last events.
     pub fn new(fleet: Fleet, meter: Meter, patience: Nanos, quiet: bool) -> Self {
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
         bar.set_style(
-            ProgressStyle::with_template("{spinner} {elapsed_precise} {prefix:>12}  {msg}").expect("it is valid"),
+            ProgressStyle::with_template("{spinner} {elapsed_precise} {prefix:>12}  {msg}")
+                .expect("the template is valid"),
         );
         let (figures, times, line, notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut run = Self { fleet, meter, figures, times, line, notes, patience, bar, last: Point::default() };
@@ -67,16 +68,17 @@ impl Run {
         run
     }
 
-    /// Goes on until it is so, or until then; says whether it is so.
+    /// Drives the fleet until `condition` holds or the deadline has passed; returns whether it holds.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// A system call failed.
     pub fn run_until(
         &mut self,
         deadline: Nanos,
         mut condition: impl FnMut(&mut Fleet) -> bool,
     ) -> Result<bool, String> {
         loop {
+            // The condition before the deadline: if it comes true in the last turn, that is not a timeout.
             if condition(&mut self.fleet) {
                 return Ok(true);
             }
@@ -87,56 +89,60 @@ impl Run {
             if now >= self.last.at + SAMPLE_INTERVAL {
                 self.sample();
             }
+            // Not later than the next sample: the time line has no holes even if nothing happens.
             self.fleet.turn(deadline.min(self.last.at + SAMPLE_INTERVAL))?;
         }
     }
 
-    /// Goes on for so many seconds.
+    /// Drives the fleet for this many seconds.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// A system call failed.
     pub fn run_for(&mut self, seconds: f64) -> Result<(), String> {
         let deadline = self.fleet.clock.now() + span(seconds);
         self.run_until(deadline, |_| false).map(drop)
     }
 
-    /// Connects these places and waits until all are there.
+    /// Connects these places and waits until all have their ack.
     ///
     /// # Errors
-    /// They do not come up.
+    /// No further connection came up for 15 s.
     pub fn connect(&mut self, places: Range<usize>) -> Result<(), String> {
         let wanted = self.fleet.live() + places.len();
         self.fleet.connect(places);
         self.wait_for(wanted)
     }
 
-    /// Waits until so many are connected.
+    /// Waits until `wanted` connections have their ack.
     ///
     /// # Errors
-    /// They do not come up.
+    /// No further connection came up for 15 s.
     pub fn wait_for(&mut self, wanted: usize) -> Result<(), String> {
         let mut reached = self.fleet.live();
-        // It may take long, but something must happen.
+        // Only a standstill is an error: a large fleet may take minutes.
         while !self.run_until(self.fleet.clock.now() + PATIENCE, |fleet| fleet.live() >= wanted)? {
             let live = self.fleet.live();
             if live <= reached {
-                return Err(format!("{live} of {wanted} connections came up; refused: {:?}", self.fleet.tally.refused));
+                return Err(format!(
+                    "only {live} of {wanted} connections came up; refused: {:?}",
+                    self.fleet.tally.refused
+                ));
             }
             reached = live;
         }
         Ok(())
     }
 
-    /// Ends the publishing and waits until every event has come.
+    /// Stops publishing, and waits until every event is answered and received, but not longer than the patience.
     ///
     /// # Errors
-    /// What the system refuses.
+    /// A system call failed.
     pub fn settle(&mut self) -> Result<(), String> {
         self.fleet.publish_at(0.0, Vec::new());
         self.fleet.publish_closed(None);
         let deadline = self.fleet.clock.now() + self.patience;
         let mut next = 0;
-        // To look at all connections is work; now and then is enough.
+        // `is_complete` visits every connection, so it is called every 10 ms only.
         self.run_until(deadline, |fleet| {
             let now = fleet.clock.now();
             let is_due = now >= next && fleet.is_answered();
@@ -146,15 +152,15 @@ impl Run {
         .map(drop)
     }
 
-    /// Names what goes on.
+    /// Shows the name of the current phase.
     pub fn set_phase(&self, what: &'static str) {
         self.bar.set_prefix(what);
     }
 
-    /// Measures what `work` uses; notes where the generator was what limited it.
+    /// Measures the resources that `work` uses; adds a note if the generator was the bottleneck.
     ///
     /// # Errors
-    /// Those of the work.
+    /// The error of `work`.
     pub fn measure(
         &mut self,
         what: &'static str,
@@ -164,6 +170,7 @@ impl Run {
         let (began, before) = (self.fleet.clock.now(), self.meter.read());
         work(self)?;
         let (ended, after) = (self.fleet.clock.now(), self.meter.read());
+        // At least 1, so that no rate is divided by zero.
         let wall = (ended - began).max(1) as f64;
         let busy = (after.own_cpu - before.own_cpu) as f64 / wall;
         self.figure(&format!("{what}: generator's use of its core"), busy * 100.0, "%");
@@ -180,26 +187,26 @@ impl Run {
         Ok(Phase { seconds: wall / SECOND as f64, hub_micros: hub.map(|nanos| nanos / 1_000.0) })
     }
 
-    /// Notes a number.
+    /// Adds a measured number.
     pub fn figure(&mut self, name: &str, value: f64, unit: &str) {
         self.figures.push(Figure { name: name.to_owned(), value, unit: unit.to_owned() });
     }
 
-    /// Notes the hub's processor time for each of `count`.
+    /// Adds the hub's processor time in a phase, divided by `count`.
     pub fn cost(&mut self, name: &str, phase: Phase, count: u64) {
         if let Some(micros) = phase.hub_micros.filter(|_| count > 0) {
             self.figure(name, micros / count as f64, "µs");
         }
     }
 
-    /// Notes a distribution, if there is one.
+    /// Adds a distribution, unless it is empty.
     pub fn distribution(&mut self, name: &str, histogram: &Histogram<u64>) {
         if !histogram.is_empty() {
             self.times.push(Times::of(name, histogram));
         }
     }
 
-    /// Ends the display.
+    /// Takes the last sample and ends the display of the progress.
     pub fn finish(&mut self) {
         self.sample();
         self.bar.finish_and_clear();
@@ -228,6 +235,7 @@ impl Run {
             hub_memory: now.usage.hub_memory.map(|bytes| bytes as f64 / f64::from(1 << 20)),
             own_cores: cores(now.usage.own_cpu, last.usage.own_cpu),
         };
+        // Each sample has the latencies of its own interval.
         self.fleet.tally.interval.reset();
         self.bar.set_message(format!(
             "{} connected ({:.0}/s)   {:.0} events/s   {:.0} deliveries/s   p99 {:.2} ms   generator {:.0} %",
@@ -244,7 +252,7 @@ impl Run {
     }
 }
 
-/// Seconds as nanoseconds.
+/// Converts seconds to nanoseconds.
 pub fn span(seconds: f64) -> Nanos {
     std::time::Duration::try_from_secs_f64(seconds).map_or(u64::MAX / 2, crate::clock::nanos)
 }

@@ -1,4 +1,4 @@
-//! The scenarios: what each asks, what fleet it needs, and what it does with it.
+//! The scenarios. Each has a question, a fleet and a function that runs it on the fleet.
 
 mod background;
 mod connect;
@@ -12,33 +12,33 @@ use crate::{
     run::Run,
 };
 
-/// What one scenario needs, and does.
+/// One scenario.
 pub struct Scenario {
     /// Its name.
     pub name: &'static str,
-    /// What it answers.
+    /// The question that it answers.
     pub question: String,
-    /// What every scenario takes.
+    /// The arguments of every scenario.
     pub common: Common,
     /// Connections of each gateway.
     pub layout: Vec<usize>,
-    /// Further connections that do not read as they should.
+    /// Further connections, which read slowly or not at all: the gateway and how it reads.
     pub slow: Vec<(usize, Reading)>,
     /// Events in one request.
     pub batch: usize,
-    /// Whether TLS goes on from the connection before.
+    /// Whether a place resumes the TLS session of its last connection.
     pub resumes: bool,
-    /// Its own parameters.
+    /// The arguments that only this scenario has.
     pub parameters: Vec<(&'static str, String)>,
-    /// What it does.
+    /// Runs it on its fleet.
     pub act: Act,
 }
 
-/// What a scenario does with its fleet.
+/// The function that runs a scenario on its fleet.
 pub type Act = Box<dyn FnOnce(&mut Run) -> Result<(), String>>;
 
 impl Scenario {
-    /// The scenario of a command; `None` for what is none.
+    /// The scenario of a command; `None` for `compare`.
     pub fn of(command: Command) -> Option<Self> {
         Some(match command {
             Command::Connect(args) => connect::connect(args),
@@ -65,7 +65,7 @@ impl Scenario {
     }
 }
 
-/// Slow connections for the gateways in turn: so many that never read, and so many that read a trickle.
+/// Slow connections, spread over the gateways in turn: `never` that never read and `trickle` that read a trickle.
 fn slow_connections(gateways: usize, never: usize, trickle: usize) -> Vec<(usize, Reading)> {
     let readings = std::iter::repeat_n(Reading::Never, never).chain(std::iter::repeat_n(Reading::Trickle, trickle));
     readings.enumerate().map(|(index, reading)| (index % gateways, reading)).collect()

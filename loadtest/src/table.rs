@@ -1,9 +1,9 @@
-//! A run as text for the terminal.
+//! The results of a run as text for the terminal.
 
 use crate::outcome::{Outcome, Times};
 use std::fmt::Write;
 
-/// The tables.
+/// The tables of a run.
 pub fn show(outcome: &Outcome) -> String {
     let mut out = String::new();
     for figure in &outcome.figures {
@@ -41,7 +41,7 @@ fn row(out: &mut String, times: &Times) {
     let _ = writeln!(out, "{name:<56} {count:>9} {p50:>9} {p90:>9} {p99:>9} {p999:>9} {max:>9}");
 }
 
-/// As many digits as mean something.
+/// A number with about three significant digits; the integer part is always shown whole.
 pub fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_the_digits_that_mean_something() {
+    fn numbers_are_rounded_to_their_significant_digits() {
         for (value, expected) in [(0.0, "0"), (3.0, "3"), (0.126, "0.13"), (12.34, "12.3"), (1234.5, "1234")] {
             assert_eq!(number(value), expected);
         }

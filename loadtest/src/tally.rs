@@ -1,65 +1,66 @@
-//! What happens in a run, counted, and how long it took.
+//! Counters and latencies of a run.
 
 use crate::clock::{Nanos, SECOND};
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 
-/// Counts and times of a run so far.
+/// Counters and latencies so far.
 pub struct Tally {
     /// Connections that got their ack.
     pub opened: u64,
-    /// Of those, the ones whose TLS went on from an earlier connection.
+    /// Those of them that resumed a TLS session.
     pub resumed: u64,
-    /// Attempts that came to nothing, by why.
+    /// Attempts that failed before the ack, by reason.
     pub refused: BTreeMap<String, u64>,
-    /// Connections that the hub ended, by how.
+    /// Connections that the hub ended after the ack, by reason.
     pub ended: BTreeMap<String, u64>,
-    /// Events seen, over all connections.
+    /// Events received, over all connections.
     pub deliveries: u64,
     /// Pings answered.
     pub pings: u64,
-    /// Events that the hub has accepted.
+    /// Events that were answered with 200.
     pub published: u64,
-    /// Events that it has not, by status; 0 is a connection that broke.
+    /// Events that were not, by status; 0 if the connection failed before the answer.
     pub unpublished: BTreeMap<u16, u64>,
-    /// What the answers say.
+    /// Sums over the answers.
     pub answered: Answered,
-    /// TCP connect to ack, in nanoseconds.
+    /// From TCP connect to ack, in nanoseconds.
     pub connecting: Histogram<u64>,
-    /// Intended send to receipt.
+    /// From the intended send of an event to its receipt.
     pub delivery: Histogram<u64>,
-    /// Intended send to answer.
+    /// From the intended send of an event to its answer.
     pub publishing: Histogram<u64>,
-    /// Deliveries since the last sample.
+    /// Delivery latencies since the last sample.
     pub interval: Histogram<u64>,
-    /// Deliveries of the event that a fan-out looks at.
+    /// Deliveries of the event that `fanout` has published last.
     pub round: Round,
 }
 
 /// Sums over the answers to publishes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Answered {
-    /// Deliveries that the hub says it has made.
+    /// Deliveries that the hub reports as made.
     pub delivered: u64,
-    /// That it will not make.
+    /// Deliveries that it reports as failed.
     pub failed: u64,
-    /// That were undecided.
+    /// Deliveries that it reports as pending.
     pub pending: u64,
 }
 
 /// The deliveries of one event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Round {
-    /// How many there were.
+    /// How many so far.
     pub count: usize,
-    /// The first.
+    /// Latency of the first.
     pub first: Nanos,
-    /// The last.
+    /// Latency of the last.
     pub last: Nanos,
 }
 
-/// A histogram of times in nanoseconds, exact to a thousandth; an hour and more are the same.
+/// A histogram of times in nanoseconds with three significant digits; times over an hour count as an hour.
 pub fn times() -> Histogram<u64> {
+    // Buckets finer than 1 µs would only cost memory: the clock is read once per event.
     Histogram::new_with_bounds(1_000, 3_600 * SECOND, 3).expect("the bounds are valid")
 }
 
@@ -85,10 +86,11 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// A delivery that took so long.
+    /// Records the latency of one delivery.
     pub fn deliver(&mut self, took: Nanos) {
         self.delivery.saturating_record(took);
         self.interval.saturating_record(took);
+        // Deliveries are recorded in the order of their arrival, so the latest call has the last one.
         if self.round.count == 0 {
             self.round.first = took;
         }
@@ -96,7 +98,7 @@ impl Tally {
         self.round.last = took;
     }
 
-    /// Forgets the times, so that what comes is measured by itself; the counts go on.
+    /// Clears the latencies before a measured phase; the counters go on.
     pub fn restart(&mut self) {
         self.connecting.reset();
         self.delivery.reset();

@@ -1,4 +1,4 @@
-//! The hub under load: one in this process, one that is started, or one that runs somewhere.
+//! The hub under test: in this process, started as a child process, or already running.
 
 use crate::{args::TargetArgs, meter::Meter};
 use gatecast::{Config, Hub, config::Tls};
@@ -19,37 +19,38 @@ use tempfile::TempDir;
 
 /// How a hub is reached.
 pub struct Endpoint {
-    /// `https://127.0.0.1:9243`.
+    /// Its URL, such as `https://127.0.0.1:9243`.
     pub url: String,
-    /// Its address.
+    /// Its socket address.
     pub addr: SocketAddr,
-    /// `Host` of a request.
+    /// Value of the `Host` field.
     pub host: String,
     /// The name in its certificate.
     pub name: ServerName<'static>,
-    /// How it is trusted; `None` is plain text.
+    /// The TLS configuration; `None` for plain text.
     pub tls: Option<ClientConfig>,
-    /// The certificates behind that, where they are not the public ones.
+    /// The trusted certificates, if they are not the public roots.
     pub trusted: Option<Vec<CertificateDer<'static>>>,
-    /// The platform's token.
+    /// The admin token.
     pub admin_token: String,
 }
 
-/// A hub under load.
+/// The hub under test.
 pub struct Target {
     /// How it is reached.
     pub endpoint: Endpoint,
-    /// What it uses.
+    /// Measures its resources.
     pub meter: Meter,
-    /// What it is, for people.
+    /// A description of the hub, for people.
     pub what: String,
-    /// Whether what was made there is to be taken away again.
+    /// Whether the gateways of the run are left there. True for a hub that is started here, whose data is deleted
+    /// anyway.
     pub is_kept: bool,
-    /// What ends with it.
+    /// Keeps a hub that is started here running.
     pub running: Running,
 }
 
-/// What has to live as long as the hub, and ends with it.
+/// Owns a hub that is started here; dropping it stops the hub and deletes its data.
 #[derive(Default)]
 pub struct Running {
     hub: Option<Hub>,
@@ -58,10 +59,10 @@ pub struct Running {
 }
 
 impl Target {
-    /// Starts or finds the hub, made for so many connections.
+    /// Starts a hub that allows this many connections, or finds the running one.
     ///
     /// # Errors
-    /// What stands in the way.
+    /// The hub cannot be started, or its address or certificates are invalid.
     pub fn open(args: &TargetArgs, connections: usize) -> Result<Self, String> {
         match (&args.server, &args.spawn) {
             (Some(url), _) => Self::elsewhere(args, url),
@@ -73,6 +74,8 @@ impl Target {
     fn here(args: &TargetArgs, connections: usize) -> Result<Self, String> {
         let data = data_dir()?;
         let cores = args.shards();
+        // No rate limit, because it would stop a storm; no drain window, because nobody waits for the
+        // end.
         let config = Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data: data.path().to_owned(),
@@ -102,20 +105,24 @@ impl Target {
         let mut command = Command::new(program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--rate-limit-per-minute", "0", "--set", "drain.window=0s"]);
         command.args(["--max-connections", &connections.to_string(), "--cores", &cores.to_string()]);
-        // The log has a line for each failed delivery, and slow gateways make many.
+        // Without a log: it has a line for each failed delivery, and slow connections cause thousands.
         command.args(["--tls", if args.plain { "off" } else { "self-signed" }, "--set", "log.filter=off", "--data"]);
         command.arg(data.path()).stdout(Stdio::piped());
         let shown = program.display();
-        let mut child = command.spawn().map_err(|error| format!("{shown} cannot be started: {error}"))?;
+        let mut child = command.spawn().map_err(|error| format!("cannot start {shown}: {error}"))?;
+        // `serve` prints its address once it accepts connections, so nothing has to be tried again.
         let mut line = String::new();
-        let out = child.stdout.take().ok_or("its output was asked for")?;
+        let out = child.stdout.take().ok_or("the child process has no standard output")?;
         BufReader::new(out).read_line(&mut line).map_err(|error| error.to_string())?;
         let pid = child.id();
         let admin_token = data.path().join("admin-token");
         let ca = data.path().join("cert.pem");
+        // Before anything below can fail: dropping it kills the child.
         let running = Running { hub: None, child: Some(child), _data: Some(data) };
-        let url =
-            line.split_whitespace().find(|word| word.starts_with("http")).ok_or(format!("{shown} does not serve"))?;
+        let url = line
+            .split_whitespace()
+            .find(|word| word.starts_with("http"))
+            .ok_or(format!("{shown} did not print its address: expected a line with http:// or https://"))?;
         let token = read(&admin_token)?;
         let endpoint = Endpoint::new(url, token.trim(), Some(&ca))?;
         let what = format!("{shown} with {cores} shard(s)");
@@ -135,11 +142,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some(hub) = self.hub.take() {
             hub.drain();
-            // Its end is not what is measured.
+            // An error at its end does not change what was measured.
             let _ = hub.join();
         }
         if let Some(child) = &mut self.child {
-            // It may have ended by itself.
+            // `kill` fails if it has ended by itself.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -149,12 +156,15 @@ impl Drop for Running {
 impl Endpoint {
     fn new(url: &str, admin_token: &str, ca: Option<&Path>) -> Result<Self, String> {
         let url = url.trim_end_matches('/');
-        let (scheme, host) = url.split_once("://").ok_or_else(|| format!("{url} is no address: https://HOST:PORT"))?;
+        let (scheme, host) =
+            url.split_once("://").ok_or_else(|| format!("invalid URL {url}: expected https://HOST:PORT"))?;
         let port = if scheme == "https" { 443 } else { 80 };
         let addr = host.to_socket_addrs().or_else(|_| (host, port).to_socket_addrs());
-        let addr = addr.ok().and_then(|mut found| found.next()).ok_or_else(|| format!("{host} is not known"))?;
+        let addr = addr.ok().and_then(|mut found| found.next()).ok_or_else(|| format!("cannot resolve {host}"))?;
+        // A certificate names an IPv6 address without the brackets of the URL.
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
-        let server = ServerName::try_from(name.to_owned()).map_err(|error| format!("{name}: {error}"))?;
+        let server =
+            ServerName::try_from(name.to_owned()).map_err(|error| format!("invalid host name {name}: {error}"))?;
         let is_plain = scheme == "http";
         let trusted = ca.filter(|_| !is_plain).map(certificates).transpose()?;
         let tls = if is_plain { None } else { Some(client_config(trusted.as_deref())?) };
@@ -162,14 +172,14 @@ impl Endpoint {
         Ok(Self { url, addr, host, name: server, tls, trusted, admin_token })
     }
 
-    /// Whether connections can be given addresses of their own.
+    /// Whether each connection can come from an address of its own: all of 127.0.0.0/8 is local.
     pub fn is_loopback(&self) -> bool {
         self.addr.ip().is_loopback() && self.addr.is_ipv4()
     }
 }
 
 impl TargetArgs {
-    /// Shards of a hub that is started here: by default one core is left to the generator.
+    /// Number of shards of a hub that is started here; by default one core is left to the generator.
     pub fn shards(&self) -> u16 {
         let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
         self.cores.unwrap_or(u16::try_from(cores.saturating_sub(1).max(1)).unwrap_or(u16::MAX))
@@ -185,6 +195,7 @@ fn client_config(trusted: Option<&[CertificateDer<'static>]>) -> Result<ClientCo
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config = builder.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+    // Every connection makes a full handshake, unless the scenario asks for resumption.
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
 }
@@ -192,15 +203,16 @@ fn client_config(trusted: Option<&[CertificateDer<'static>]>) -> Result<ClientCo
 fn certificates(ca: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let shown = ca.display();
     let found = CertificateDer::pem_file_iter(ca).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    found.map_err(|error| format!("{shown} holds no certificates: {error}"))
+    found.map_err(|error| format!("cannot read certificates from {shown}: {error}"))
 }
 
 fn data_dir() -> Result<TempDir, String> {
-    TempDir::with_prefix("gatecast-loadtest-").map_err(|error| format!("no directory for the hub's data: {error}"))
+    TempDir::with_prefix("gatecast-loadtest-")
+        .map_err(|error| format!("cannot create a directory for the hub's data: {error}"))
 }
 
 fn read(path: &PathBuf) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+    fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -208,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_taken_apart() {
+    fn a_url_is_split_into_address_and_host() {
         let endpoint = Endpoint::new("https://127.0.0.1:9243/", "t", None).unwrap();
         assert_eq!((endpoint.addr.port(), endpoint.host.as_str()), (9243, "127.0.0.1:9243"));
         assert!(endpoint.is_loopback() && endpoint.tls.is_some());

@@ -1,46 +1,46 @@
-//! Whether each connection saw each event of its gateway once and in order, from its ack to its end.
+//! Verifies that each connection receives each event of its gateway once and in order, from its ack to its end.
 //!
-//! A gateway's events are numbered from 1 and written by one publisher in that order, so the order is known. An event
-//! that was under way when a connection got its ack may be seen or not; if it is, none after it may be missing. Events
-//! whose publishing did not end well may be missing.
+//! A gateway's events are numbered from 1. Each is sent only when the hub has accepted the one before, or in the same
+//! batch, so their order is known. An event that was in flight when a connection got its ack may arrive there or not;
+//! if it does, none after it may be missing. An event that the hub has not accepted may be missing.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What can be wrong.
+/// The kinds of error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wrong {
-    /// An accepted event did not come.
+    /// An accepted event did not arrive.
     Lost,
-    /// It came again.
+    /// An event arrived again.
     Repeated,
-    /// It came after a later one.
+    /// An event arrived after a later one.
     Swapped,
-    /// It was another gateway's.
+    /// An event of another gateway arrived.
     Foreign,
-    /// Its payload was not what was published.
+    /// A payload was not as published.
     Garbled,
     /// An event came before the ack, or the connection broke the protocol.
     Protocol,
-    /// The hub ended a connection that had done nothing wrong.
+    /// The hub ended a connection that had followed the protocol.
     Ended,
 }
 
-/// One thing that was wrong, for the table.
+/// One error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What.
+    /// Its kind.
     pub wrong: Wrong,
-    /// Which gateway, by its number in this run.
+    /// The gateway, by its number in this run.
     pub gateway: usize,
-    /// Which event; 0 where it is about none.
+    /// The event's sequence number; 0 if it is not about one event.
     pub sequence: u64,
-    /// In words.
+    /// A description.
     pub detail: String,
 }
 
-/// What is known of the events of one gateway.
+/// The events of one gateway that were published so far.
 #[derive(Default)]
 struct GatewayEvents {
     written: u64,
@@ -48,7 +48,7 @@ struct GatewayEvents {
     unconfirmed: BTreeSet<u64>,
 }
 
-/// What one connection has seen.
+/// The events that one connection has received.
 #[derive(Default)]
 pub struct Progress {
     gateway: usize,
@@ -58,7 +58,7 @@ pub struct Progress {
     missing: BTreeSet<u64>,
 }
 
-/// Judges a run.
+/// Verifies the events of a run.
 #[derive(Default)]
 pub struct Verifier {
     gateways: Vec<GatewayEvents>,
@@ -66,33 +66,34 @@ pub struct Verifier {
     findings: Vec<Finding>,
 }
 
-/// What came of it.
+/// The errors of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// How often each thing was wrong; empty is well.
+    /// How many errors of each kind; empty if there were none.
     pub counts: BTreeMap<Wrong, u64>,
-    /// The first of them.
+    /// The first errors.
     pub findings: Vec<Finding>,
 }
 
-/// Findings kept one by one; the counts go on.
+/// How many errors are kept with their description; the counts go on.
 const FINDINGS_MAX: usize = 50;
-/// Missing events remembered for one connection.
+/// How many missing events are remembered after one gap.
 const MISSING_MAX: u64 = 100_000;
 
 impl Verifier {
-    /// For so many gateways.
+    /// A verifier for this number of gateways.
     pub fn new(count: usize) -> Self {
         Self { gateways: (0..count).map(|_| GatewayEvents::default()).collect(), ..Self::default() }
     }
 
-    /// The number of the next event, which is being written now.
+    /// The sequence number of the event that is written next.
     pub fn write(&mut self, gateway: usize) -> u64 {
         self.gateways[gateway].written += 1;
         self.gateways[gateway].written
     }
 
-    /// An event was answered; `well` is whether the hub has accepted it.
+    /// Records the answer to an event: whether the hub has accepted it. An event without an answer counts as not
+    /// accepted.
     pub fn record_answer(&mut self, gateway: usize, sequence: u64, accepted: bool) {
         let events = &mut self.gateways[gateway];
         events.answered = events.answered.max(sequence);
@@ -101,20 +102,21 @@ impl Verifier {
         }
     }
 
-    /// A connection begins: what was settled before cannot reach it.
+    /// A connection begins. Events answered before cannot reach it.
     pub fn begin(&self, gateway: usize) -> Progress {
         Progress { gateway, floor: self.gateways[gateway].answered, ..Progress::default() }
     }
 
-    /// It has got its ack: whatever is written from now on must reach it.
+    /// A connection has got its ack. Every event written from now on must reach it.
     pub fn acknowledge(&self, progress: &mut Progress) {
         let written = self.gateways[progress.gateway].written;
         progress.due = written + 1;
-        // Where events are under way, the first one seen decides from where on none may be missing.
+        // The hub may have put events in flight before or after the ack. The first event received shows which; from
+        // that one on none may be missing.
         progress.last = (written == progress.floor).then_some(written);
     }
 
-    /// It has got this event.
+    /// A connection has received an event.
     pub fn see(&mut self, progress: &mut Progress, sequence: u64) {
         let gateway = progress.gateway;
         let Some(last) = progress.last else { return self.see_first(progress, sequence) };
@@ -127,9 +129,9 @@ impl Verifier {
                 .extend((last + 1..sequence.min(last + MISSING_MAX)).filter(|it| !unconfirmed.contains(it)));
             progress.last = Some(sequence);
         } else if progress.missing.remove(&sequence) {
-            self.find(Wrong::Swapped, gateway, sequence, format!("it came after {last}"));
+            self.find(Wrong::Swapped, gateway, sequence, format!("it arrived after {last}"));
         } else {
-            self.find(Wrong::Repeated, gateway, sequence, format!("{last} had come already"));
+            self.find(Wrong::Repeated, gateway, sequence, format!("it arrived again after {last}"));
         }
     }
 
@@ -142,26 +144,26 @@ impl Verifier {
         self.see(progress, sequence);
     }
 
-    /// It has ended, and need not have seen what it was not yet given.
+    /// A connection has ended. Events after the last one received are not missing: they may not have been sent yet.
     pub fn end(&mut self, progress: Progress) {
         for sequence in progress.missing {
-            // An answer that came after the gap was noticed may have excused it.
+            // An event that was refused after the gap was noticed is not lost.
             if !self.gateways[progress.gateway].unconfirmed.contains(&sequence) {
-                self.find(Wrong::Lost, progress.gateway, sequence, "later ones came".to_owned());
+                self.find(Wrong::Lost, progress.gateway, sequence, "later events arrived".to_owned());
             }
         }
     }
 
-    /// Whether a living connection has seen all that it must.
+    /// Whether a connection has received every event that it must.
     pub fn is_complete(&self, progress: &Progress) -> bool {
         self.outstanding(progress).next().is_none()
     }
 
-    /// It lives at the end of the run: what it has not seen now is lost.
+    /// A connection is still open at the end of the run: what it has not received is lost.
     pub fn close(&mut self, progress: Progress) {
         let lost: Vec<u64> = self.outstanding(&progress).collect();
         for sequence in lost {
-            self.find(Wrong::Lost, progress.gateway, sequence, "it had not come at the end".to_owned());
+            self.find(Wrong::Lost, progress.gateway, sequence, "it had not arrived at the end of the run".to_owned());
         }
         self.end(progress);
     }
@@ -172,15 +174,16 @@ impl Verifier {
         (from..=events.written).filter(|sequence| !events.unconfirmed.contains(sequence))
     }
 
-    /// Notes what is wrong.
+    /// Records an error.
     pub fn find(&mut self, wrong: Wrong, gateway: usize, sequence: u64, detail: String) {
         *self.counts.entry(wrong).or_default() += 1;
+        // A broken hub makes millions of errors: the first ones and the counts say enough.
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(Finding { wrong, gateway, sequence, detail });
         }
     }
 
-    /// What came of it.
+    /// The errors so far.
     pub fn verdict(&self) -> Verdict {
         Verdict { counts: self.counts.clone(), findings: self.findings.clone() }
     }
@@ -194,7 +197,7 @@ mod tests {
         (0..events).for_each(|_| assert!(verifier.write(0) > 0));
     }
 
-    /// A connection that is there before `published` events, and sees `seen` of them.
+    /// A connection that exists before `published` events, and receives `seen` of them.
     fn check(published: u64, seen: &[u64], expected: &[(Wrong, u64)]) {
         let mut verifier = Verifier::new(1);
         let mut progress = verifier.begin(0);
@@ -210,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_once_and_in_order_is_well() {
+    fn each_event_once_and_in_order_is_no_error() {
         check(0, &[], &[]);
         check(3, &[1, 2, 3], &[]);
     }
@@ -226,7 +229,7 @@ mod tests {
         check(4, &[1, 3, 2, 2, 4], &[(Wrong::Repeated, 1), (Wrong::Swapped, 1)]);
     }
 
-    /// Three events settled before it began, two under way at its ack, two after.
+    /// A connection that begins after three answered events; two more are in flight at its ack, and two follow.
     fn check_late(seen: &[u64], expected: &[(Wrong, u64)]) {
         let mut verifier = Verifier::new(1);
         write(&mut verifier, 3);
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_latecomer_may_see_what_was_under_way() {
+    fn a_new_connection_may_receive_events_that_were_in_flight() {
         check_late(&[6, 7], &[]);
         check_late(&[5, 6, 7], &[]);
         check_late(&[4, 5, 6, 7], &[]);
@@ -253,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_need_not_come() {
+    fn a_refused_event_need_not_arrive() {
         let mut verifier = Verifier::new(1);
         let mut progress = verifier.begin(0);
         verifier.acknowledge(&mut progress);
@@ -268,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_ended_misses_nothing_that_came_after() {
+    fn a_connection_that_ended_need_not_receive_later_events() {
         let mut verifier = Verifier::new(1);
         let mut progress = verifier.begin(0);
         verifier.acknowledge(&mut progress);

@@ -1,4 +1,4 @@
-//! A hub that loses, repeats, swaps or changes events is found out.
+//! The tool detects a hub that loses, repeats, swaps or changes events.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 
@@ -11,10 +11,10 @@ use std::{
     thread,
 };
 
-/// What it sends for the events that it has of a gateway, of which the last is new.
+/// The frames to send after a publish, made from all events of the gateway so far; the last one is new.
 type Lie = fn(&[Vec<u8>]) -> Vec<Vec<u8>>;
 
-/// What this hub knows of one gateway: whose socket it is, and what was published.
+/// The hub's state of one gateway: its socket and its events.
 #[derive(Default)]
 struct Gateway {
     socket: Option<TcpStream>,
@@ -24,7 +24,7 @@ struct Gateway {
 #[derive(Default)]
 struct Hub {
     gateways: HashMap<String, Gateway>,
-    /// The one that connects next; there is one gateway in these tests.
+    /// The id of the only gateway.
     id: String,
 }
 
@@ -41,7 +41,7 @@ fn serve(lie: Lie) -> SocketAddr {
     address
 }
 
-/// One request; `None` ends the connection, or hands it over.
+/// Serves one request; `None` ends the connection, or leaves it to the gateway after the upgrade.
 fn handle(mut socket: &TcpStream, hub: &Mutex<Hub>, lie: Lie) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -96,22 +96,22 @@ fn check(lie: Lie, expected: Option<&str>) {
 }
 
 #[test]
-fn an_honest_hub_passes() {
+fn a_correct_hub_passes() {
     check(|events| vec![events.last().unwrap().clone()], None);
 }
 
 #[test]
-fn a_hub_that_loses_events_is_found_out() {
+fn lost_events_are_detected() {
     check(|events| events.last().filter(|_| events.len() % 5 != 3).into_iter().cloned().collect(), Some("Lost"));
 }
 
 #[test]
-fn a_hub_that_repeats_events_is_found_out() {
+fn repeated_events_are_detected() {
     check(|events| vec![events.last().unwrap().clone(); 1 + usize::from(events.len() == 3)], Some("Repeated"));
 }
 
 #[test]
-fn a_hub_that_swaps_events_is_found_out() {
+fn swapped_events_are_detected() {
     let swap: Lie = |events| match events.len() {
         3 => Vec::new(),
         4 => vec![events[3].clone(), events[2].clone()],
@@ -121,7 +121,7 @@ fn a_hub_that_swaps_events_is_found_out() {
 }
 
 #[test]
-fn a_hub_that_changes_a_payload_is_found_out() {
+fn a_changed_payload_is_detected() {
     let change: Lie = |events| {
         let mut event = events.last().unwrap().clone();
         if events.len() == 3 {

@@ -1,11 +1,11 @@
-//! Each scenario once, small, against a hub in its own process.
+//! Runs each scenario once, small, with a hub in the tool's process.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 
 use serde_json::Value;
 use std::{fs, process::Command};
 
-/// Runs a scenario; its table, and its figures by name.
+/// Runs a scenario, checks table and report, and returns its `--json`.
 fn run(arguments: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let (json, page) = (folder.path().join("run.json"), folder.path().join("run.html"));
@@ -27,14 +27,14 @@ fn figure(outcome: &Value, name: &str) -> f64 {
 }
 
 #[test]
-fn connect_brings_all_up() {
+fn connect_opens_every_connection() {
     let outcome = run("connect --gateways 20 --per-gateway 2");
     assert_eq!(figure(&outcome, "all: connections opened") as u64, 40);
     assert!(figure(&outcome, "connections a second") > 0.0);
 }
 
 #[test]
-fn idle_runs_for_its_time() {
+fn idle_measures_processor_time() {
     let outcome = run("idle --gateways 5 --seconds 0.5");
     assert!(figure(&outcome, "idle: hub's processor time") >= 0.0);
 }
@@ -58,20 +58,20 @@ fn throughput_keeps_its_rate() {
 }
 
 #[test]
-fn throughput_in_a_closed_loop_sends_batches() {
+fn closed_throughput_sends_batches() {
     let outcome = run("throughput --gateways 10 --closed --publishers 2 --batch 10 --seconds 0.5 --plain");
     assert!(figure(&outcome, "all: events accepted") >= 20.0);
 }
 
 #[test]
-fn storm_brings_all_back() {
+fn storm_reconnects_with_resumed_sessions() {
     let outcome = run("storm --gateways 20 --rate 50 --seconds 0.3 --resume");
     assert_eq!(figure(&outcome, "all: connections opened") as u64, 20 + 18);
     assert!(figure(&outcome, "storm: resumed") > 99.0, "{outcome}");
 }
 
 #[test]
-fn slow_ones_are_closed() {
+fn slow_connections_are_closed() {
     let outcome = run("slow --gateways 1 --never-read 1 --trickle 1 --rate 100 --seconds 2.5 --size 100000");
     assert!(figure(&outcome, "slow connections that the hub has ended") >= 1.0);
 }
@@ -83,13 +83,13 @@ fn churn_loses_nothing() {
 }
 
 #[test]
-fn mixed_holds() {
+fn mixed_loses_nothing() {
     let outcome = run("mixed --gateways 10 --rate 100 --seconds 1 --cuts 20 --never-read 1 --trickle 1");
     assert!(figure(&outcome, "all: deliveries verified") >= 90.0);
 }
 
 #[test]
-fn what_makes_no_sense_is_said() {
+fn compare_names_the_file_that_it_cannot_read() {
     let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(["compare", "none", "none"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("none"));

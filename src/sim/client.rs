@@ -124,7 +124,7 @@ impl Client {
                         seen.push(Seen::Broken(error.to_string()));
                         break;
                     }
-                    // `read_to_end` ends with `WouldBlock` once all plaintext is out; that is no error here.
+                    // `read_to_end` ends with `WouldBlock` once all plaintext is out; that is not an error here.
                     let _ = tls.reader().read_to_end(&mut self.input);
                 }
                 self.flights.extend(flush(tls));

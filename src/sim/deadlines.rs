@@ -136,7 +136,7 @@ impl Oracle {
         self.late("a silent peer is closed at the heartbeat timeout", conn, due, now);
         let watched = &self.watched[conn];
         // Code 1001 without a drain means the heartbeat. Not checked under TLS: part of a record is
-        // received, but is no sign of life yet.
+        // received, but does not count as a sign of life yet.
         let silent = watched.close_sent.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
         let silence = now.since(last);
         if silent && !self.scenario.tls && silence < heartbeat.timeout {

@@ -372,7 +372,7 @@ fn opening(profile: &Profile, roster: &Roster, rng: &mut Rng) -> Vec<u8> {
     }
     let key = profile.key.map(|key| roster.keys[key].secret.as_str());
     let mut bytes = match profile.misbehaviour {
-        Misbehaviour::WrongKey => client::upgrade(Some("nobody's")).into_bytes(),
+        Misbehaviour::WrongKey => client::upgrade(Some("unknown")).into_bytes(),
         _ => client::upgrade(key).into_bytes(),
     };
     if profile.misbehaviour == Misbehaviour::HalfHead {

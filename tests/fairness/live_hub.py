@@ -1,4 +1,4 @@
-"""A hub of its own and gateways' connections, for the scripts beside this."""
+"""Starts a hub and connects gateways, for the scripts beside this one."""
 import hashlib, http.client, json, os, re, select, signal, socket, subprocess, tempfile, time
 
 CONNECT = "/api/internal/v1/ws/gateways/connect"
@@ -42,7 +42,7 @@ class Hub:
 
 
 def upgrade(port, key, receive_buffer=None):
-    """Connects as a gateway; the socket, and what came behind the 101, the ack at least."""
+    """Connects as a gateway; returns the socket and the bytes received after the 101, which include the ack."""
     peer = socket.socket()
     if receive_buffer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -54,7 +54,7 @@ def upgrade(port, key, receive_buffer=None):
     while b"connection.ack" not in answer:
         more = peer.recv(65536)
         if not more:
-            raise SystemExit(f"no ack: {answer[:200]!r}")
+            raise SystemExit(f"the hub closed before the ack: {answer[:200]!r}")
         answer += more
     return peer, answer[answer.index(b"\r\n\r\n") + 4:]
 
@@ -70,7 +70,7 @@ class Gateway:
         self.pinged, self.gap, self.texts, self.closed = time.monotonic(), 0.0, [], False
 
     def read(self, most=1 << 20):
-        """Reads once, at most so much, and returns how much that was."""
+        """Reads once, at most `most` bytes, and returns the number of bytes read."""
         try:
             more = self.socket.recv(most)
         except BlockingIOError:
@@ -106,7 +106,7 @@ class Gateway:
 
 
 def attend(gateways, until):
-    """Reads for all of them until it is time."""
+    """Reads for all gateways until `until()` is true."""
     poll = select.epoll()
     by_fd = {gateway.socket.fileno(): gateway for gateway in gateways}
     for fd in by_fd:

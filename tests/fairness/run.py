@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Two ways in which one user of a hub could hold up all others, tried on a running hub.
+"""Two ways in which one user of a hub could delay all others, tried on a running hub.
 
   run.py BINARY [--publishers 2500] [--seconds 20] [--connections 200] [--only flood|batch]
 
 flood: publishers that pipeline requests without end, on two cores. Gateways that answer every ping must stay connected, and no
-       ping may be late: the hub's own figure (gatecast_deadline_lateness_seconds_max) at most 50 ms.
-batch: one batch of 8 MiB to many connections that read as fast as they can. No delivery may fail, no connection be closed, and
-       another gateway's events must go on arriving.
+       ping may be late: the hub's metric gatecast_deadline_lateness_seconds_max must be at most 50 ms.
+batch: one batch of 8 MiB to many connections that read as fast as they can. No delivery may fail, no connection may be closed,
+       and another gateway's events must arrive within 250 ms.
 
-Needs Python 3 and nothing else. Prints what it measured; exit status 1 where something of this does not hold.
+Needs only Python 3. Prints what it measured; the exit status is 1 if any of this does not hold.
 """
 import argparse, http.client, json, multiprocessing, os, resource, select, signal, socket, sys, threading, time
 
@@ -18,14 +18,14 @@ INTERVAL, TIMEOUT = 2.0, 3.0
 
 
 def drain_sockets(port, keys, ready, stop, closed, seen=None):
-    """Gateways' connections in a process of their own: everything is read, pings are answered, nothing is looked at."""
+    """Gateways' connections in their own process. They read everything without parsing it, and send a pong twice per interval."""
     gateways = [Gateway(port, key) for key in keys]
     ready.set()
     poll = select.epoll()
     by_fd = {gateway.socket.fileno(): gateway for gateway in gateways}
     for fd in by_fd:
         poll.register(fd, select.EPOLLIN)
-    beat, total = time.monotonic(), 0
+    last_pong, total = time.monotonic(), 0
     while not stop.is_set():
         for fd, _ in poll.poll(0.05):
             try:
@@ -38,8 +38,8 @@ def drain_sockets(port, keys, ready, stop, closed, seen=None):
             total += len(more)
         if seen is not None:
             seen.value = total
-        if time.monotonic() - beat > INTERVAL / 2:
-            beat = time.monotonic()
+        if time.monotonic() - last_pong > INTERVAL / 2:
+            last_pong = time.monotonic()
             for gateway in gateways:
                 try:
                     gateway.socket.send(b"\x8a\x80\0\0\0\0")
@@ -97,24 +97,24 @@ def flood(binary, publishers, seconds):
     rate = sum(counter.value for counter in answered) / seconds
     hub.stop()
     print(f"flood: {publishers} publishers, {rate:,.0f} publishes a second answered; of {len(healthy)} healthy gateways {ended} were "
-          f"closed; longest time between two pings {gap:.2f} s (interval {INTERVAL:.0f} s); the hub says its latest deadline was "
-          f"{'unknown' if late is None else f'{late * 1000:.1f} ms'} late")
+          f"closed; longest time between two pings {gap:.2f} s (interval {INTERVAL:.0f} s); the hub reports "
+          f"{'no lateness' if late is None else f'deadlines up to {late * 1000:.1f} ms late'}")
     return ended == 0 and late is not None and late <= 0.05
 
 
 def batch(binary, connections):
     hub = Hub(binary)
-    crowd, other = hub.register("crowd"), hub.register("other")
+    large, other = hub.register("large"), hub.register("other")
     stop, ready = multiprocessing.Event(), [multiprocessing.Event() for _ in range(2)]
     closed, seen = multiprocessing.Value("i", 0), [multiprocessing.Value("q", 0) for _ in range(2)]
-    jobs = [multiprocessing.Process(target=drain_sockets, args=(hub.port, [crowd[1]] * (connections // 2), event, stop, closed, total))
+    jobs = [multiprocessing.Process(target=drain_sockets, args=(hub.port, [large[1]] * (connections // 2), event, stop, closed, total))
             for event, total in zip(ready, seen)]
     for job in jobs:
         job.start()
     for event in ready:
         event.wait(60)
-    quiet = Gateway(hub.port, other[1])
-    line = json.dumps({"gatewayId": crowd[0], "type": "t", "payload": "x" * 930}) + "\n"
+    probed = Gateway(hub.port, other[1])
+    line = json.dumps({"gatewayId": large[0], "type": "t", "payload": "x" * 930}) + "\n"
     body = line * (8 * 1024 * 1024 // len(line))
     answers = []
     sender = threading.Thread(target=lambda: answers.append(hub.call("POST", "/api/v1/events", body)))
@@ -133,18 +133,18 @@ def batch(binary, connections):
     begun = time.monotonic()
     sender.start()
     whole = len(body) * (connections // 2 * 2)
-    attend([quiet], lambda: time.monotonic() - begun > 90 or (answers and sum(total.value for total in seen) >= whole))
+    attend([probed], lambda: time.monotonic() - begun > 90 or (answers and sum(total.value for total in seen) >= whole))
     took = time.monotonic() - begun
     done.set()
     prober.join()
-    attend([quiet], lambda: len(quiet.texts) > len(sent) or time.monotonic() - begun > 100)
+    attend([probed], lambda: len(probed.texts) > len(sent) or time.monotonic() - begun > 100)
     stop.set()
     for job in jobs:
         job.join(20)
         job.kill()
     rows = [json.loads(row) for row in answers[0].splitlines()] if answers else []
     failed, pending = sum(row.get("failed", 1) for row in rows), sum(row.get("pending", 0) for row in rows)
-    events = [text for text in quiet.texts if b'"type":"t"' in text[1]]
+    events = [text for text in probed.texts if b'"type":"t"' in text[1]]
     waits = sorted(at - begin for begin, (at, _) in zip(sent, events))
     hub.stop()
     print(f"batch: {len(rows)} events, {len(body) / 2**20:.1f} MiB, to {connections} connections in {took:.1f} s: {failed} deliveries failed, "

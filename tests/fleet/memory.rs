@@ -1,4 +1,4 @@
-//! Sockets in memory: each takes all that is written to it, and counts it.
+//! The engine's `Io` with sockets in memory: each accepts every write, and keeps or counts the bytes.
 
 use super::READABLE;
 use gatecast::{
@@ -8,17 +8,17 @@ use gatecast::{
 };
 use std::{collections::VecDeque, time::Duration};
 
-/// A socket's place.
+/// A socket, as an index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SocketId(usize);
 
-/// The world of one core.
+/// Everything outside of one core: clock, sockets and readiness.
 pub struct MemoryIo {
     now: Now,
     sockets: Vec<Socket>,
     accepting: VecDeque<SocketId>,
     ready: VecDeque<(LinkKey, Ready)>,
-    /// Writes to sockets of which nothing is kept, and their bytes.
+    /// Number and bytes of the writes to sockets that only count.
     moved: (usize, usize),
 }
 
@@ -49,7 +49,7 @@ impl MemoryIo {
         self.now.instant = self.now.instant + time;
     }
 
-    /// A peer connects.
+    /// Adds a connection that the engine can accept.
     pub fn connect(&mut self) -> SocketId {
         let id = SocketId(self.sockets.len());
         self.sockets.push(Socket::default());
@@ -57,7 +57,7 @@ impl MemoryIo {
         id
     }
 
-    /// The peer sends.
+    /// Bytes from the peer arrive at the socket.
     pub fn receive_from_peer(&mut self, id: SocketId, bytes: &[u8]) {
         let socket = &mut self.sockets[id.0];
         socket.incoming.extend_from_slice(bytes);
@@ -66,15 +66,16 @@ impl MemoryIo {
         }
     }
 
-    /// What was written to the socket since it was last asked.
+    /// Takes the bytes that were written to the socket.
     pub fn take_sent(&mut self, id: SocketId) -> Vec<u8> {
         let sent = &mut self.sockets[id.0].sent;
+        // A copy, not `mem::take`: the socket keeps its capacity, so that counted allocations are the engine's.
         let taken = sent.clone();
         sent.clear();
         taken
     }
 
-    /// From now on what is written to the socket is counted and not kept.
+    /// From now on, writes to the socket are counted and their bytes dropped.
     pub fn keep_nothing_of(&mut self, id: SocketId) {
         self.sockets[id.0].counted_only = true;
         self.sockets[id.0].sent = Vec::new();
@@ -159,7 +160,7 @@ impl Io for MemoryIo {
         PeerState { alive: true, acknowledged_bytes: 0 }
     }
 
-    /// The platform's connection is closed once it is idle for long.
+    /// Called only for the platform's connection, after `ping` has advanced the clock beyond the HTTP idle deadline.
     fn close(&mut self, _: SocketId, _: Ending) {}
 
     fn detach(&mut self, socket: SocketId) -> SocketId {

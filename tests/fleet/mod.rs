@@ -1,4 +1,4 @@
-//! One core with gateways that are connected to it in memory: the hub's own engine, and no socket, channel or clock.
+//! One core with gateways connected in memory: the hub's own engine without sockets, channels or a clock.
 
 mod memory;
 
@@ -42,47 +42,47 @@ struct Client {
     plain: Vec<u8>,
 }
 
-/// Both ends' configuration of TLS.
+/// The TLS configurations of both ends.
 pub struct Tls {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
 
-/// What a step moved to the gateway's connections.
+/// What was written to the gateway's connections.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Moved {
-    /// Writes to their sockets.
+    /// Number of writes to their sockets.
     pub writes: usize,
-    /// Bytes of those.
+    /// Number of bytes in these writes.
     pub bytes: usize,
 }
 
 impl Tls {
-    /// A self-signed certificate, and a client that trusts it; otherwise as the hub does it.
+    /// A self-signed certificate, and a client that trusts it; everything else is configured as in the hub.
     pub fn new() -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         let provider = Arc::new(ring::default_provider());
         let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .expect("ring knows them")
+            .expect("ring supports these versions")
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
-            .expect("they go together");
-        server.ticketer = ring::Ticketer::new().expect("random bytes");
+            .expect("the key belongs to the certificate");
+        server.ticketer = ring::Ticketer::new().expect("the system has random bytes");
         server.send_tls13_tickets = 1;
         server.session_storage = Arc::new(NoServerSessionStorage {});
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a certificate");
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("ring knows them")
+            .expect("ring supports these versions")
             .with_root_certificates(roots)
             .with_no_client_auth();
         Self { server: Arc::new(server), client: Arc::new(client) }
     }
 
-    /// Both ends of one connection, by rustls alone.
+    /// Both ends of one connection, with rustls only.
     pub fn pair(&self) -> (UnbufferedServerConnection, ClientConnection) {
         (UnbufferedServerConnection::new(Arc::clone(&self.server)).expect("a server"), self.client())
     }
@@ -94,7 +94,7 @@ impl Tls {
 }
 
 impl Fleet {
-    /// One gateway with so many connections, all past their ack, and a platform past its handshake.
+    /// One gateway with this number of connections, all of which have their ack, and a platform after its handshake.
     pub fn new(connections: usize, tls: Option<&Tls>) -> Self {
         let gateway = GatewayId::random();
         let mut io = MemoryIo::new();
@@ -126,26 +126,26 @@ impl Fleet {
         fleet
     }
 
-    /// The bytes of a publish with a payload of so many, as they come to the publisher's socket.
+    /// The bytes of a publish request, encrypted for the publisher's socket; its payload has `payload_bytes` bytes.
     pub fn event(&mut self, payload_bytes: usize) -> Vec<u8> {
         let body = format!(r#"{{"type":"api.deployed","payload":"{}"}}"#, "x".repeat(payload_bytes - 2));
         let request = self.request("POST", &format!("/api/v1/gateways/{}/events", self.gateway), &body);
         self.publisher.seal(&request)
     }
 
-    /// Lets the publisher's bytes come, and the core do all that there is to do.
+    /// Delivers the publisher's bytes, and runs the core until it is idle.
     pub fn publish(&mut self, bytes: &[u8]) {
         self.io.receive_from_peer(self.publisher.socket, bytes);
         self.run();
     }
 
-    /// What was written to the gateway's connections since it was last asked.
+    /// What was written to the gateway's connections since the last call.
     pub fn take_moved(&mut self) -> Moved {
         let (writes, bytes) = self.io.take_moved();
         Moved { writes, bytes }
     }
 
-    /// Takes the publisher's answers; how many deliveries they tell of.
+    /// Reads the publisher's answers, and returns the sum of their `delivered`.
     pub fn answers(&mut self) -> usize {
         let bytes = self.io.take_sent(self.publisher.socket);
         self.publisher.open(&bytes);
@@ -155,14 +155,14 @@ impl Fleet {
         counts.filter_map(|rest| rest.split([',', '}']).next()?.parse::<usize>().ok()).sum()
     }
 
-    /// Lets each connection's next ping come due, and sends it.
+    /// Advances the clock to the next ping of every connection, and returns what was written.
     pub fn ping(&mut self) -> Moved {
         self.io.pass_time(limits::HEARTBEAT_INTERVAL);
         self.run();
         self.take_moved()
     }
 
-    /// Passes until nothing is left to do.
+    /// Runs passes until the core is idle.
     fn run(&mut self) {
         loop {
             while let Some((key, ready)) = self.io.next_ready() {
@@ -175,12 +175,12 @@ impl Fleet {
                 Rest::More => {}
                 Rest::Until(_) if self.io.is_quiet() => return,
                 Rest::Until(_) => {}
-                Rest::Ended => panic!("nobody ends the core"),
+                Rest::Ended => panic!("the core has ended without a drain"),
             }
         }
     }
 
-    /// Sends a request, handshake included, until `expected` has come back.
+    /// Makes the handshake and sends a request, until `expected` is in the answer.
     fn exchange(&mut self, client: &mut Client, request: &[u8], expected: &[u8]) {
         let mut request = Some(request);
         for _ in 0..ROUND_TRIPS {
@@ -208,17 +208,17 @@ impl Fleet {
     }
 }
 
-/// More than a TLS 1.3 handshake and a request need.
+/// More round trips than a TLS 1.3 handshake and a request need.
 const ROUND_TRIPS: usize = 6;
 
 impl Client {
-    /// What goes over the wire for some plain bytes, with what TLS has to say itself.
+    /// Encrypts plain bytes; pending handshake bytes come first.
     fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
         let Some(tls) = &mut self.tls else { return plain.to_vec() };
-        tls.writer().write_all(plain).expect("memory");
+        tls.writer().write_all(plain).expect("memory accepts every byte");
         let mut bytes = Vec::new();
         while tls.wants_write() {
-            tls.write_tls(&mut bytes).expect("memory");
+            tls.write_tls(&mut bytes).expect("memory accepts every byte");
         }
         bytes
     }
@@ -226,9 +226,9 @@ impl Client {
     fn open(&mut self, mut bytes: &[u8]) {
         let Some(tls) = &mut self.tls else { return self.plain.extend_from_slice(bytes) };
         while !bytes.is_empty() {
-            tls.read_tls(&mut bytes).expect("memory");
+            tls.read_tls(&mut bytes).expect("memory accepts every byte");
             tls.process_new_packets().expect("the client trusts the server");
-            // `WouldBlock` ends it: there is no more for now.
+            // `read_to_end` ends with `WouldBlock` once all plaintext is out; that is not an error here.
             let _ = tls.reader().read_to_end(&mut self.plain);
         }
     }
@@ -267,7 +267,7 @@ fn hub_settings() -> HubSettings {
         session: session::Settings {
             origins: Vec::new(),
             handshake_deadline: Duration::from_secs(1 << 30),
-            // Nobody answers the pings, and nobody is closed for it.
+            // No client here answers pings, so the timeout must be out of reach.
             heartbeat: Heartbeat {
                 interval: limits::HEARTBEAT_INTERVAL,
                 timeout: Duration::from_secs(1 << 30),
@@ -285,5 +285,5 @@ fn hub_settings() -> HubSettings {
     }
 }
 
-/// What became ready about a socket in memory: bytes to read, or room to write.
+/// Readiness of a socket that has bytes to read.
 const READABLE: Ready = Ready { readable: true, writable: false, ended: false, broken: false };

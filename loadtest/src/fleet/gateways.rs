@@ -1,4 +1,4 @@
-//! The gateways' side of a fleet: connect, read, lose the connection, come back.
+//! The gateways of a fleet: they connect, read, lose their connection and reconnect.
 
 use super::*;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 use std::{io, ops::Range};
 
-/// Why a connection is over.
+/// Why a connection has ended.
 enum End {
     Refused(u16),
     Closed(u16),
@@ -18,7 +18,7 @@ enum End {
 }
 
 impl Fleet {
-    /// Connects these places, as many at a time as the window is wide.
+    /// Connects these places; at most `window` handshakes run at a time.
     pub fn connect(&mut self, places: Range<usize>) {
         for place in places {
             if !self.places[place].is_wanted {
@@ -28,7 +28,7 @@ impl Fleet {
         }
     }
 
-    /// Cuts a connection, with a close frame or without a word; it comes back at once, as today's gateway does.
+    /// Cuts a connection, with a close frame (`politely`) or without. It reconnects at once, as a real gateway does.
     pub fn cut(&mut self, place: usize, politely: bool) {
         let Some(slot) = self.places[place].slot else { return };
         if let Some(peer) = self.peers.get_mut(slot).filter(|_| politely) {
@@ -40,7 +40,8 @@ impl Fleet {
         }
     }
 
-    /// Those that did not read begin to, so that they are judged and learn that they were closed.
+    /// Lets slow connections read everything and no longer reconnect, so that the hub's closes are noticed and their
+    /// events are verified.
     pub fn start_late_reading(&mut self) {
         for place in 0..self.places.len() {
             if self.places[place].reading != Reading::All {
@@ -53,7 +54,7 @@ impl Fleet {
         }
     }
 
-    /// Whether each of those has ended or has all that it must.
+    /// Whether each late reader has ended or has received every event.
     pub fn are_late_readers_done(&self) -> bool {
         let done = |place: &Place| match place.slot.and_then(|slot| self.peers.get(slot)) {
             Some(peer) => self.verifier.is_complete(&peer.progress),
@@ -62,17 +63,18 @@ impl Fleet {
         self.places.iter().filter(|place| place.reading == Reading::Late).all(done)
     }
 
-    /// Whether every connection that reads has seen all that it must.
+    /// Whether every connection that reads has received every event that it must.
     pub fn is_complete(&self) -> bool {
         let judged = |peer: &Peer| peer.stage == Stage::Live && self.places[peer.place].reading == Reading::All;
         self.peers.iter().all(|(_, peer)| !judged(peer) || self.verifier.is_complete(&peer.progress))
     }
 
-    /// Ends the run: what has not come now is lost.
+    /// Ends the run: events that have not arrived by now are lost.
     pub fn judge(&mut self) {
         for peer in self.peers.drain().filter(|peer| peer.stage == Stage::Live) {
             match self.places[peer.place].reading {
                 Reading::All => self.verifier.close(peer.progress),
+                // What slow connections did not receive may still be in buffers; only gaps are errors.
                 Reading::Never | Reading::Trickle | Reading::Late => self.verifier.end(peer.progress),
             }
         }
@@ -95,14 +97,18 @@ impl Fleet {
     fn open(&mut self, index: usize) -> Result<(), String> {
         let place = &self.places[index];
         let tls = place.tls.as_ref().or(self.shared_tls.as_ref());
+        // Kernel buffers can hold megabytes; with large ones the hub would need a long time to notice that the
+        // connection does not read.
         let narrow = place.reading != Reading::All;
         let options = ConnectOptions { from: place.from, narrow, ..Self::connect_options(&self.endpoint, tls) };
+        // Before `connect`: the TCP handshake is part of the time to the ack.
         let begun = self.clock.now();
         let link = Link::open(&options).map_err(|error| error.to_string())?;
         let progress = self.verifier.begin(place.gateway);
         let key = &self.keys[place.gateway];
         let peer =
             Peer::begin(link, index, progress, begun, &self.endpoint.host, key).map_err(|error| error.to_string())?;
+        // Epoll has to know the slot before the peer is moved into it.
         let slot = self.peers.vacant_key();
         watch(&self.handshakes, &peer.link, slot as u64)?;
         self.peers.insert(peer);
@@ -112,10 +118,11 @@ impl Fleet {
     }
 
     pub(super) fn handle_peer(&mut self, slot: usize, flags: EventFlags) {
+        // An earlier event of the same batch may have ended this connection.
         let Some(peer) = self.peers.get(slot) else { return };
         let reading = self.places[peer.place].reading;
         let reads = matches!(reading, Reading::All | Reading::Late) || peer.stage != Stage::Live;
-        // Who does not read does not learn that it was closed, either; only a reset is no secret.
+        // A close frame or FIN waits behind bytes that this connection does not read. Only a reset shows at once.
         if reads {
             self.read_peer(slot, usize::MAX);
         } else if flags.contains(EventFlags::ERR) {
@@ -153,6 +160,7 @@ impl Fleet {
         let place = &places[peer.place];
         let (begun, gateway, is_measured) = (peer.begun, place.gateway, place.is_measured);
         let (mut end, mut acked, mut events) = (None, false, 0);
+        // The connection is ended only after the read: inside it, `peer` is borrowed.
         let more = peer.read(scratch, plain, most, |progress, received| match received {
             Received::Ack => {
                 acked = true;
@@ -185,7 +193,8 @@ impl Fleet {
         });
         if acked {
             tally.resumed += u64::from(peer.link.is_resumed());
-            // From now on its events go before the handshakes of others.
+            // Move it to the main epoll: its events have priority over handshakes. Adding it reports bytes that are
+            // already there, so no edge is lost.
             let moved = epoll::delete(&self.handshakes, &peer.link)
                 .map_err(|error| error.to_string())
                 .and_then(|()| watch(&self.epoll, &peer.link, slot as u64));
@@ -209,19 +218,21 @@ impl Fleet {
         let (index, was_live) = (peer.place, peer.stage == Stage::Live);
         let place = &self.places[index];
         let (gateway, reads, is_wanted) = (place.gateway, place.reading == Reading::All, place.is_wanted);
-        let said = match end {
+        let reason = match end {
             End::Refused(status) => status.to_string(),
             End::Closed(code) => format!("close {code}"),
-            End::Gone => "gone without a close".to_owned(),
+            End::Gone => "ended without a close frame".to_owned(),
             End::Broken(error) => error.clone(),
         };
         self.forget(slot);
         let counts = if was_live { &mut self.tally.ended } else { &mut self.tally.refused };
-        *counts.entry(said.clone()).or_default() += 1;
+        *counts.entry(reason.clone()).or_default() += 1;
         if was_live && reads {
-            self.verifier.find(Wrong::Ended, gateway, 0, said);
+            self.verifier.find(Wrong::Ended, gateway, 0, reason);
         }
         if is_wanted {
+            // At once after a lost connection, as a real gateway; after a refusal with a delay, or the retries would
+            // keep the hub busy.
             let delay = if was_live { 0 } else { RETRY_DELAY };
             self.to_retry.push_back((self.clock.now() + delay, index));
         }
@@ -239,7 +250,7 @@ impl Fleet {
     }
 }
 
-/// Judges one event; what it carries, if it is one of this gateway's.
+/// Verifies one event; returns its marker if it is one of this gateway's.
 fn see(
     verifier: &mut Verifier,
     progress: &mut Progress,
@@ -260,16 +271,21 @@ fn see(
         verifier.see(progress, marker.sequence);
         Some(marker)
     } else {
-        verifier.find(Wrong::Foreign, gateway, marker.sequence, format!("it is of gateway {}", marker.gateway));
+        verifier.find(
+            Wrong::Foreign,
+            gateway,
+            marker.sequence,
+            format!("it is an event of gateway {}", marker.gateway),
+        );
         None
     }
 }
 
-/// Acknowledges so many deployments.
+/// Sends this many deployment acks.
 fn answer(peer: &mut Peer, events: usize) {
     let mut out = Vec::new();
     (0..events).for_each(|_| frames::push(frames::TEXT, DEPLOYMENT_ACK, &mut out));
-    // A connection that is broken says so at the next read.
+    // A failed connection is noticed at the next read.
     let _ = peer.link.write(&out);
 }
 

@@ -1,13 +1,13 @@
-//! The platform's side of a fleet: events at a rate, or one after the other.
+//! The platform of a fleet: publishes events at a fixed rate, or each after the answer to the last.
 //!
-//! The order of a gateway's events must be known, so the next is written only when the one before was answered or has
-//! been seen by a connection: both say that the hub has accepted it. The answer alone would not do, because it waits
-//! for slow connections, and a platform has more than one request on the way.
+//! The order of a gateway's events must be known, so an event is sent only when the hub has accepted the one before.
+//! That is known from its answer, or earlier from its arrival at any connection. The answer alone would be too slow: it
+//! waits for slow connections, and a real platform would not wait for it.
 
 use super::*;
 use crate::publisher::PublishResult;
 
-/// The events of one gateway on their way out.
+/// The events of one gateway that wait to be sent.
 pub(super) struct GatewayQueue {
     waiting: VecDeque<DueEvent>,
     written: u64,
@@ -21,7 +21,7 @@ impl Default for GatewayQueue {
 }
 
 impl GatewayQueue {
-    /// The hub has accepted this event; says whether another can go and waits.
+    /// The hub has accepted this event; returns whether the gateway may now send an event that waits.
     pub(super) fn confirm(&mut self, sequence: u64) -> bool {
         let confirmed = !self.may_send && sequence >= self.written;
         self.may_send |= confirmed;
@@ -29,7 +29,7 @@ impl GatewayQueue {
     }
 }
 
-/// Connections of the platform where slow gateways keep answers waiting.
+/// Most connections of the platform if slow connections delay its answers.
 const PUBLISHERS_MAX: usize = 1_024;
 
 impl Fleet {
@@ -40,16 +40,18 @@ impl Fleet {
         self.dispatch();
     }
 
-    /// Publishes so many events a second from now on, to each of these gateways in turn; 0 ends it.
+    /// Publishes `rate` events a second from now on, to each of these gateways in turn; 0 stops it.
     pub fn publish_at(&mut self, rate: f64, gateways: Vec<usize>) {
         let next = self.clock.now();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a positive time")]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the interval is positive")]
         let interval = (SECOND as f64 / rate.max(f64::MIN_POSITIVE)).max(1.0) as u64;
+        // At least 1 ns: with an interval of 0, `publish_due` would never end.
         let schedule = Schedule { next, interval, gateways, turn: 0 };
         self.schedule = Some(schedule).filter(|it| rate > 0.0 && !it.gateways.is_empty());
     }
 
-    /// Lets every publisher send its next request when its last was answered, to each of these gateways in turn.
+    /// Lets every publisher send its next request as soon as the last is answered, to each of these gateways in turn;
+    /// `None` stops it.
     pub fn publish_closed(&mut self, gateways: Option<Vec<usize>>) {
         self.closed_loop = gateways;
         (0..self.publishers.len()).for_each(|publisher| self.send_next(publisher));
@@ -60,13 +62,15 @@ impl Fleet {
         self.backlog() == 0 && self.publishers.iter().all(Publisher::is_idle)
     }
 
-    /// Events that were to be sent and are not.
+    /// How many events wait to be sent.
     pub fn backlog(&self) -> usize {
         self.gateway_queues.iter().map(|queue| queue.waiting.len()).sum()
     }
 
     pub(super) fn publish_due(&mut self, now: Nanos) {
         let Some(mut schedule) = self.schedule.take() else { return };
+        // From the schedule and not from `now`: events that are late keep their intended times, so a stall shows in the
+        // latencies.
         while schedule.next <= now {
             let gateway = schedule.gateways[schedule.turn % schedule.gateways.len()];
             self.enqueue(DueEvent { gateway, intended: schedule.next });
@@ -84,7 +88,7 @@ impl Fleet {
         queue.waiting.push_back(due);
     }
 
-    /// Sends what can go, as far as there are publishers with nothing to do.
+    /// Sends events that may be sent, while there are idle publishers.
     pub(super) fn dispatch(&mut self) {
         if self.closed_loop.is_some() {
             return;
@@ -97,20 +101,22 @@ impl Fleet {
                 let queue = &mut self.gateway_queues[gateway];
                 let room = queue.waiting.len().min(self.template.batch - events.len());
                 events.extend(queue.waiting.drain(..room));
+                // The gateway's other events wait until the hub has accepted these.
                 queue.may_send = false;
             }
             self.send(publisher, &events);
         }
     }
 
-    /// One publisher more, where slow gateways hold back the others.
+    /// Adds a publisher, if slow connections can delay the answers to the others.
     fn add_publisher(&mut self) -> Option<usize> {
         let may = !self.plan.slow.is_empty() && self.publishers.len() < PUBLISHERS_MAX;
         may.then(|| self.publishers.push(Publisher::default()))?;
         Some(self.publishers.len() - 1)
     }
 
-    /// In a closed loop: gives a publisher that has nothing to do its next request, for gateways that are its own.
+    /// In a closed loop: sends an idle publisher's next request. Each gateway has one publisher, which keeps its events
+    /// in order.
     fn send_next(&mut self, publisher: usize) {
         let Some(gateways) = &self.closed_loop else { return };
         let (count, intended) = (self.publishers.len(), self.clock.now());
@@ -122,6 +128,7 @@ impl Fleet {
         self.turn += self.template.batch;
         let due = |turn: usize| DueEvent { gateway: own[(begin + turn) % own.len()], intended };
         let events: Vec<_> = (0..self.template.batch).map(due).collect();
+        // In a closed loop `dispatch` must not use this publisher as well.
         self.idle.retain(|idle| *idle != publisher);
         self.send(publisher, &events);
     }
@@ -129,7 +136,7 @@ impl Fleet {
     fn send(&mut self, index: usize, events: &[DueEvent]) {
         if self.publishers[index].link.is_none() {
             let options = Self::connect_options(&self.endpoint, self.shared_tls.as_ref());
-            // Where it cannot connect, the events count as not accepted.
+            // If it cannot connect, `send` below fails, and the events count as not accepted.
             let link = Link::open(&options).ok();
             self.publishers[index].link =
                 link.filter(|link| watch(&self.epoll, link, PUBLISHER_BIT | index as u64).is_ok());
@@ -170,6 +177,7 @@ impl Fleet {
         if !matches!(more, Ok(true)) {
             self.lose_publisher(index);
         }
+        // `lose_publisher` may have put it there.
         if is_idle && !was_idle && !self.idle.contains(&index) {
             self.idle.push(index);
         }
@@ -179,6 +187,7 @@ impl Fleet {
 
     fn lose_publisher(&mut self, index: usize) {
         let lost = self.publishers[index].lose();
+        // Without events in flight it is in `idle` already.
         if !lost.is_empty() {
             self.idle.push(index);
         }
@@ -197,11 +206,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gate_opens_when_its_last_event_was_accepted() {
+    fn the_next_event_may_be_sent_when_the_last_was_accepted() {
         let mut queue = GatewayQueue { waiting: VecDeque::new(), written: 3, may_send: false };
         queue.waiting.push_back(DueEvent { gateway: 0, intended: 0 });
-        assert!(!queue.confirm(2) && !queue.may_send, "an earlier one says nothing of the last");
+        assert!(!queue.confirm(2) && !queue.may_send, "an earlier event does not confirm the last one");
         assert!(queue.confirm(3) && queue.may_send);
-        assert!(!queue.confirm(3), "it is eager once");
+        assert!(!queue.confirm(3), "it is confirmed once");
     }
 }

@@ -1,4 +1,4 @@
-//! `slow`, `churn` and `mixed`: what goes on beside the events, and what it costs them.
+//! `slow`, `churn` and `mixed`: events while slow connections, reconnects or both are in the background.
 
 use super::{Scenario, slow_connections, stream::measure_stream};
 use crate::{
@@ -18,14 +18,14 @@ use std::{
     time::Duration,
 };
 
-/// For those that did not read to find out what has become of them: the hub's close deadline, and a little.
+/// How long slow connections may read at the end: a little more than the hub's close deadline.
 const WAKING: Nanos = 7 * SECOND;
 
 /// `slow`.
 pub fn slow(args: Slow) -> Scenario {
     let Slow { common, stream, never_read, trickle } = args;
     let question = format!(
-        "What do {never_read} connections that never read and {trickle} that read a trickle cost the others of their gateways?"
+        "How much do {never_read} connections that never read and {trickle} that read a trickle delay the other connections of their gateways?"
     );
     let slow = slow_connections(common.fleet.gateways, never_read, trickle);
     let act = move |run: &mut Run| act_slow(run, stream, never_read + trickle);
@@ -36,6 +36,7 @@ pub fn slow(args: Slow) -> Scenario {
 fn act_slow(run: &mut Run, stream: Stream, slow: usize) -> Result<(), String> {
     let (all, gateways) = (run.fleet.places.len(), run.fleet.ids().len());
     run.set_phase("connecting");
+    // The slow places are the last ones (`Plan::readings`).
     run.connect(0..all - slow)?;
     run.fleet.publish_at(stream.rate, (0..gateways).collect());
     measure_stream(run, "alone", stream.seconds)?;
@@ -48,7 +49,7 @@ fn act_slow(run: &mut Run, stream: Stream, slow: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Lets the slow ones read what is there for them; counts those that the hub has closed.
+/// Lets slow connections read everything that waits for them, and counts those that the hub has closed.
 fn read_slow_connections(run: &mut Run) -> Result<(), String> {
     run.fleet.start_late_reading();
     let deadline = run.fleet.clock.now() + WAKING;
@@ -57,8 +58,8 @@ fn read_slow_connections(run: &mut Run) -> Result<(), String> {
     run.figure("slow connections that the hub has ended", ended as f64, "");
     if ended == 0 {
         run.notes.push(
-            "no slow connection was closed: what went to each fits the kernel's buffers, which hold some megabytes; raise \
-             --size, --rate or --seconds, or lower --gateways"
+            "no slow connection was closed: its events fit into the kernel's buffers of some megabytes; raise --size, --rate \
+             or --seconds, or lower --gateways"
                 .to_owned(),
         );
     }
@@ -75,7 +76,7 @@ fn memory(run: &mut Run, before: Option<u64>) {
 /// `churn`.
 pub fn churn(args: Churn) -> Scenario {
     let Churn { common, stream, cuts } = args;
-    let question = format!("Does anything go missing while {cuts} connections a second are cut and come back?");
+    let question = format!("Are events lost while {cuts} connections a second are cut and reconnect?");
     let act = move |run: &mut Run| {
         let all = run.fleet.places.len();
         run.set_phase("connecting");
@@ -85,7 +86,7 @@ pub fn churn(args: Churn) -> Scenario {
     Scenario::new("churn", question, common, Box::new(act)).with(&stream_parameters(&stream)).with(&[("cuts", &cuts)])
 }
 
-/// Publishes, and cuts the first `places` in turn.
+/// Publishes, and cuts connections of the first `places` places.
 fn act_churn(run: &mut Run, stream: Stream, cuts: f64, places: usize) -> Result<(), String> {
     let gateways = run.fleet.ids().len();
     run.fleet.publish_at(stream.rate, (0..gateways).collect());
@@ -96,7 +97,8 @@ fn act_churn(run: &mut Run, stream: Stream, cuts: f64, places: usize) -> Result<
         let deadline = next.due + span(stream.seconds);
         run.run_until(deadline, |fleet| {
             while let Some(turn) = next.take(fleet.clock.now()) {
-                // A step that shares no factor with most fleets, so that neighbours are not cut in a row.
+                // A large prime step: neighbouring places, which may be of one gateway, are not cut one after the
+                // other.
                 fleet.cut(turn * 7_919 % places, turn % 2 == 0);
             }
             false
@@ -118,7 +120,7 @@ fn act_churn(run: &mut Run, stream: Stream, cuts: f64, places: usize) -> Result<
     run.settle()
 }
 
-/// When the next connection is cut.
+/// The schedule of the cuts.
 struct Cuts {
     due: Nanos,
     interval: Nanos,
@@ -140,7 +142,7 @@ impl Cuts {
 pub fn mixed(args: Mixed) -> Scenario {
     let Mixed { common, stream, cuts, never_read, trickle } = args;
     let question =
-        "Does everything hold at once: events, churn, slow connections, and statistics every second?".to_owned();
+        "Are events lost under everything at once: churn, slow connections, and statistics every second?".to_owned();
     let slow = slow_connections(common.fleet.gateways, never_read, trickle);
     let act = move |run: &mut Run| act_mixed(run, stream, cuts, never_read + trickle);
     let scenario = Scenario::new("mixed", question, common, Box::new(act)).with(&stream_parameters(&stream));
@@ -156,16 +158,18 @@ fn act_mixed(run: &mut Run, stream: Stream, cuts: f64, slow: usize) -> Result<()
         let (api, clock, stop) = (Api::new(run.fleet.endpoint()), run.fleet.clock, Arc::clone(&stop));
         thread::spawn(move || ask_statistics(&api, clock, &stop))
     };
+    // Slow connections, the last places, are not cut: the hub is expected to close them.
     let done = act_churn(run, stream, cuts, all - slow);
     stop.store(true, Ordering::Relaxed);
-    let statistics = asking.join().map_err(|_| "the statistics' thread has failed".to_owned())?;
+    let statistics = asking.join().map_err(|_| "the thread that requests the statistics has panicked".to_owned())?;
+    // Only after the thread has been joined: it must not outlive a failed run.
     done?;
     read_slow_connections(run)?;
     run.distribution("statistics answered", &statistics?);
     Ok(())
 }
 
-/// Asks for a page of statistics every second.
+/// Requests a page of statistics every second, and returns how long the answers took.
 fn ask_statistics(api: &Api, clock: Clock, stop: &AtomicBool) -> Result<Histogram<u64>, String> {
     let (mut took, mut next) = (tally::times(), clock.now());
     while !stop.load(Ordering::Relaxed) {

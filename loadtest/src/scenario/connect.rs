@@ -1,4 +1,4 @@
-//! `connect` and `idle`: what connections cost to make, and to have.
+//! `connect` and `idle`: the cost of making connections, and of keeping them open.
 
 use super::Scenario;
 use crate::{
@@ -6,16 +6,16 @@ use crate::{
     run::Run,
 };
 
-/// Connections that come up before memory is looked at, so that what the hub needs once is not in the figure.
+/// Connections made before the measurement, so that memory that the hub allocates once is not counted.
 const WARM: usize = 32;
-/// For the hub to end what handshakes leave behind.
+/// Pause before memory is measured, in which the hub frees what the handshakes used.
 const REST_SECONDS: f64 = 0.5;
 
 /// `connect`.
 pub fn connect(args: Connect) -> Scenario {
     let fleet = &args.common.fleet;
     let question = format!(
-        "How fast do {} connections come up, {} handshakes at a time, and what does each cost the hub?",
+        "How fast do {} connections come up, {} handshakes at a time, and how much does each cost the hub?",
         fleet.gateways * fleet.per_gateway,
         fleet.window
     );
@@ -24,6 +24,7 @@ pub fn connect(args: Connect) -> Scenario {
 
 fn act_connect(run: &mut Run) -> Result<(), String> {
     let all = run.fleet.places.len();
+    // Half of a small fleet must be left to measure.
     let warm = WARM.min(all / 2);
     run.set_phase("warming");
     run.connect(0..warm)?;
@@ -41,7 +42,9 @@ fn act_connect(run: &mut Run) -> Result<(), String> {
             let each = (after as f64 - before as f64) / 1024.0 / count as f64;
             run.figure("hub's memory for an idle connection", each, "KiB");
         }
-        None => run.notes.push("the hub's memory cannot be told apart here; --spawn or --pid shows it".to_owned()),
+        None => {
+            run.notes.push("the hub's memory was not measured: it needs --spawn, or --server with --pid".to_owned())
+        }
     }
     let connecting = run.fleet.tally.connecting.clone();
     run.distribution("TCP connect to ack", &connecting);
@@ -52,7 +55,7 @@ fn act_connect(run: &mut Run) -> Result<(), String> {
 pub fn idle(args: Idle) -> Scenario {
     let fleet = &args.common.fleet;
     let count = fleet.gateways * fleet.per_gateway;
-    let question = format!("What do {count} connections cost the hub that do nothing but answer pings?");
+    let question = format!("How much do {count} connections cost the hub that only answer pings?");
     let seconds = args.seconds;
     let act = move |run: &mut Run| act_idle(run, seconds);
     Scenario::new("idle", question, args.common, Box::new(act)).with(&[("seconds", &seconds)])

@@ -1,4 +1,4 @@
-//! `storm`: all but a few lose their connections at one moment and come back at once.
+//! `storm`: most gateways lose their connections at one moment and reconnect at once.
 
 use super::{Scenario, stream::measure_stream};
 use crate::{args::Storm, run::Run};
@@ -11,7 +11,7 @@ pub fn storm(args: Storm) -> Scenario {
     let Storm { common, rate, seconds, stay, resume } = args;
     let how = if resume { "resumed" } else { "full" };
     let question = format!(
-        "When {} % of the fleet come back at one moment with {how} handshakes: when are all back, and how late are events for those that stayed?",
+        "If {} % of the fleet reconnect at one moment with {how} handshakes, when are all back, and how late are events for those that stayed?",
         100 - stay
     );
     let act = move |run: &mut Run| act(run, rate, seconds, stay);
@@ -28,11 +28,12 @@ fn act(run: &mut Run, rate: f64, seconds: f64, stay: u8) -> Result<(), String> {
     measure_stream(run, "calm", seconds)?;
     let leaving: Vec<usize> = (0..all).filter(|place| run.fleet.places[*place].gateway >= staying).collect();
     let (count, resumed) = (leaving.len() as u64, run.fleet.tally.resumed);
+    // Real gateways do not wait for each other's handshakes.
     run.fleet.window = usize::MAX;
     run.fleet.tally.restart();
     let phase = run.measure("storm", |run| {
         let mut leaving = leaving.into_iter();
-        // A few at a time: the moment is long enough for those that stay to be served.
+        // A few per turn, or the generator itself would delay the events of those that stay.
         run.run_until(u64::MAX, |fleet| {
             leaving.by_ref().take(CUT_BATCH).for_each(|place| fleet.cut(place, false));
             leaving.len() == 0

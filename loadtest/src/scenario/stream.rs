@@ -1,4 +1,4 @@
-//! `throughput`: events at a rate that does not wait for the hub, or as fast as the hub answers.
+//! `throughput`: events at a fixed rate, even if the hub does not keep up, or as fast as the hub answers.
 
 use super::Scenario;
 use crate::{
@@ -6,9 +6,9 @@ use crate::{
     run::{Phase, Run},
 };
 
-/// Not measured.
+/// Time before the measurement.
 const WARM_SECONDS: f64 = 0.5;
-/// A share of the asked rate below which the hub did not keep up.
+/// Below this share of the requested rate a note says that the hub or the generator did not keep up.
 const KEPT_UP: f64 = 0.98;
 
 /// `throughput`.
@@ -17,11 +17,11 @@ pub fn throughput(args: Throughput) -> Scenario {
     let publishers = common.fleet.publishers;
     let question = if closed {
         format!(
-            "How many events a second go through when {publishers} publishers send {batch} at a time, each after its answer?"
+            "How many events a second are possible if {publishers} publishers send {batch} at a time, each after the last answer?"
         )
     } else {
         format!(
-            "What latency has a stream of {} events a second, from the moment each was meant to be sent?",
+            "What is the latency of a stream of {} events a second, measured from when each should have been sent?",
             stream.rate
         )
     };
@@ -48,14 +48,14 @@ fn act(run: &mut Run, stream: Stream, closed: bool) -> Result<(), String> {
     if !closed && achieved < stream.rate * KEPT_UP {
         let backlog = run.fleet.backlog();
         run.notes.push(format!(
-            "{achieved:.0} of {:.0} events a second were accepted, {backlog} waited at the end: over {:.1} s the hub or the generator did not keep up",
+            "{achieved:.0} of {:.0} events a second were accepted, {backlog} were not sent yet after {:.1} s: the hub or the generator did not keep up",
             stream.rate, phase.seconds
         ));
     }
     run.settle()
 }
 
-/// Measures what flows for so many seconds.
+/// Measures the stream of events for this many seconds.
 pub fn measure_stream(run: &mut Run, what: &'static str, seconds: f64) -> Result<Phase, String> {
     run.fleet.tally.restart();
     let (published, deliveries) = (run.fleet.tally.published, run.fleet.tally.deliveries);

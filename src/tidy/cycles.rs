@@ -1,16 +1,16 @@
-//! Which file names which, and the circles among them.
+//! Finds which file's code names which other file, and cycles among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The modules of a crate, each a file, by their path from the root.
+/// The modules of a crate; each is one file.
 pub(super) struct Modules<'a> {
-    /// A module's path (`engine::core`), its file and its code without tests and comments.
+    /// By module path (`engine::core`): the file, and its code without tests and comments.
     files: BTreeMap<String, (&'a str, &'a str)>,
-    /// What a module gives out again: (module, name) to the path that it comes from.
-    given_out: BTreeMap<(String, String), Vec<String>>,
+    /// Re-exports (`pub use`): (module, name) to the path that it comes from.
+    reexports: BTreeMap<(String, String), Vec<String>>,
 }
 
-/// The module of a file under `src/`.
+/// The module path of a file under `src/`; empty for `lib.rs`.
 pub(super) fn module_of(path: &str) -> String {
     let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
     let inner = inner.strip_suffix("/mod").unwrap_or(inner);
@@ -20,20 +20,20 @@ pub(super) fn module_of(path: &str) -> String {
 impl<'a> Modules<'a> {
     pub(super) fn new(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let files: BTreeMap<_, _> = files.into_iter().map(|(path, code)| (module_of(path), (path, code))).collect();
-        let mut given_out = BTreeMap::new();
+        let mut reexports = BTreeMap::new();
         for (module, (_, code)) in &files {
             for (public, names) in uses(code) {
                 for path in names.iter().filter(|_| public) {
                     let name = path.last().cloned().unwrap_or_default();
-                    given_out.insert((module.clone(), name), path.clone());
+                    reexports.insert((module.clone(), name), path.clone());
                 }
             }
         }
-        Self { files, given_out }
+        Self { files, reexports }
     }
 
-    /// The files that a file's code names, itself left out. What a module only gives out again is not named by it, but
-    /// by whoever takes it there.
+    /// The files that each file's code names, other than itself. A re-export is not an edge of the module that has it;
+    /// a path through it is an edge to the file that it comes from.
     pub(super) fn edges(&self) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
         let mut edges = BTreeMap::new();
         for (module, (file, code)) in &self.files {
@@ -53,7 +53,7 @@ impl<'a> Modules<'a> {
         self.files.keys().filter_map(child).collect()
     }
 
-    /// The file that a path leads to, seen from a module; none where it leads out of the crate.
+    /// The file that a path in a module leads to; `None` if it leads out of the crate.
     fn resolve(&self, module: &str, path: &[String], depth: usize) -> Option<&'a str> {
         let (mut at, mut rest) = match path.first()?.as_str() {
             "crate" => (String::new(), &path[1..]),
@@ -69,7 +69,7 @@ impl<'a> Modules<'a> {
             let below = if at.is_empty() { name.clone() } else { format!("{at}::{name}") };
             if self.files.contains_key(&below) {
                 (at, rest) = (below, &rest[1..]);
-            } else if let Some(given) = self.given_out.get(&(at.clone(), name.clone())).filter(|_| depth < 8) {
+            } else if let Some(given) = self.reexports.get(&(at.clone(), name.clone())).filter(|_| depth < 8) {
                 return self.resolve(&at, given, depth + 1).or(Some(self.files.get(&at)?.0));
             } else {
                 break;
@@ -83,7 +83,7 @@ fn parent(module: &str) -> String {
     module.rsplit_once("::").map_or(String::new(), |(parent, _)| parent.to_owned())
 }
 
-/// Every `use` of a file: whether it gives out again, and the paths that it names.
+/// Every `use` of a file: whether it is a re-export, and the paths that it names.
 fn uses(code: &str) -> Vec<(bool, Vec<Vec<String>>)> {
     let mut found = Vec::new();
     let mut rest = code;
@@ -91,6 +91,7 @@ fn uses(code: &str) -> Vec<(bool, Vec<Vec<String>>)> {
         let line = &rest[rest[..at].rfind('\n').map_or(0, |end| end + 1)..at];
         let visible = line.trim();
         rest = &rest[at + 4..];
+        // Something else on the line, such as a string or a name that ends in `use`.
         if !(visible.is_empty() || visible.starts_with("pub")) {
             continue;
         }
@@ -102,7 +103,7 @@ fn uses(code: &str) -> Vec<(bool, Vec<Vec<String>>)> {
     found
 }
 
-/// The code that is left without its `use` declarations.
+/// The code without its `use` declarations.
 fn without_uses(code: &str) -> String {
     let (mut left, mut inside) = (String::new(), false);
     for line in code.lines() {
@@ -116,7 +117,7 @@ fn without_uses(code: &str) -> String {
     left
 }
 
-/// The paths of one tree: `a::{b, c::d}` is `a::b` and `a::c::d`.
+/// The paths of one `use` tree: `a::{b, c::d}` gives `a::b` and `a::c::d`.
 fn expand(tree: &str, before: &[String], paths: &mut Vec<Vec<String>>) {
     let tree = tree.trim();
     let Some(open) = tree.find('{') else {
@@ -145,13 +146,14 @@ fn expand(tree: &str, before: &[String], paths: &mut Vec<Vec<String>>) {
     }
 }
 
-/// Paths that stand in the code itself: `super::a::b`, `crate::a`, and `child::a` in the file that declares the child.
+/// Paths in the code outside of `use`: `super::a::b`, `crate::a`, and `child::a` in the file that declares the child.
 fn inline_paths(code: &str, children: &BTreeSet<String>) -> Vec<Vec<String>> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut paths = Vec::new();
     for (at, _) in code.match_indices("::") {
         let begin = code[..at].rfind(|c: char| !is_word(c)).map_or(0, |before| before + 1);
         let first = &code[begin..at];
+        // Only the first segment begins a path; the others of `a::b::c` were taken with it.
         let follows_path = code[..begin].ends_with(':');
         if follows_path || !(matches!(first, "super" | "crate") || children.contains(first)) {
             continue;
@@ -162,8 +164,8 @@ fn inline_paths(code: &str, children: &BTreeSet<String>) -> Vec<Vec<String>> {
     paths
 }
 
-/// Groups of files that name each other in a circle.
-pub(super) fn circles(edges: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<Vec<String>> {
+/// Groups of files in which each names each other, directly or through others (strongly connected components).
+pub(super) fn cycles(edges: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<Vec<String>> {
     let reach = |from: &str| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
         while let Some(file) = open.pop() {
@@ -185,7 +187,7 @@ pub(super) fn circles(edges: &BTreeMap<&str, BTreeSet<&str>>) -> Vec<Vec<String>
 }
 
 #[test]
-fn circles_are_found_through_names_that_are_given_out() {
+fn cycles_are_found_through_reexports() {
     let files = [
         ("src/lib.rs", "mod a;\n"),
         ("src/a/mod.rs", "mod b;\nmod c;\npub use b::{B, Other};\n"),
@@ -195,14 +197,14 @@ fn circles_are_found_through_names_that_are_given_out() {
     ];
     let modules = Modules::new(files);
     let edges = modules.edges();
-    assert!(edges["src/a/mod.rs"].is_empty(), "what is given out is not taken");
+    assert!(edges["src/a/mod.rs"].is_empty(), "a re-export is not an edge");
     assert_eq!(edges["src/a/c.rs"].iter().copied().collect::<Vec<_>>(), ["src/a/b.rs", "src/a/d.rs"]);
     assert_eq!(edges["src/a/d.rs"].iter().copied().collect::<Vec<_>>(), ["src/a/b.rs"]);
-    assert_eq!(circles(&edges), [["src/a/b.rs", "src/a/c.rs", "src/a/d.rs"]]);
+    assert_eq!(cycles(&edges), [["src/a/b.rs", "src/a/c.rs", "src/a/d.rs"]]);
 }
 
 #[test]
-fn trees_of_names_are_expanded() {
+fn use_trees_are_expanded_to_paths() {
     let mut paths = Vec::new();
     expand("crate::{a::{B, self}, c, d::e::F as G}", &[], &mut paths);
     let paths: Vec<_> = paths.iter().map(|path| path.join("::")).collect();
