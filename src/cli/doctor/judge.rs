@@ -217,7 +217,7 @@ mod tests {
         fails(&files(Path::new("/nowhere/cert.pem"), &key), "/nowhere/cert.pem");
         fails(&files(&cert, Path::new("/nowhere/key.pem")), "/nowhere/key.pem");
         fails(&files(&key, &key), "holds no certificate");
-        fails(&files(&cert, &other_key), "belong together");
+        fails(&files(&cert, &other_key), "a valid certificate and its key");
 
         let mut params = rcgen::CertificateParams::new(vec!["hub".to_owned()]).expect("a name");
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
