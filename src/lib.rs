@@ -4,11 +4,11 @@
 //! limits, model ← config ∥ wire ∥ shard ← transport ← session ∥ api ∥ store ∥ tls ← engine ← driver ← server ← cli
 //! ```
 //!
-//! Each core runs one executor with one engine, and the engine owns one shard. Protocols and policy are pure state machines.
-//! Only `driver` does I/O for connections, and only `config`, `store`, `tls`, `server` and `cli` touch files.
+//! Each core runs one executor with one engine, and the engine owns one shard. Protocols and policy are pure state
+//! machines. Only `driver` does I/O for connections, and only `config`, `store`, `tls`, `server` and `cli` touch files.
 //!
-//! A program that embeds a hub needs [`Config`], [`Hub`] and [`HubHandle`]. The feature `internals` makes the other modules
-//! public for the crate's own tests and benches; they have no stable interface.
+//! A program that embeds a hub needs [`Config`], [`Hub`] and [`HubHandle`]. The feature `internals` makes the other
+//! modules public for the crate's own tests and benches; they have no stable interface.
 
 #![cfg_attr(
     not(feature = "internals"),

@@ -1,10 +1,12 @@
 //! Every bound of the program: its value, what happens beyond it, and how the bounds relate.
 //!
-//! An operator can change those that have a key in [`crate::config`], where they are the defaults. The others are fixed.
+//! An operator can change those that have a key in [`crate::config`], where they are the defaults. The others are
+//! fixed.
 
 use std::time::Duration;
 
-// ---- Before a connection is admitted ---------------------------------------------------------------------------------
+// ---- Before a connection is admitted
+// ---------------------------------------------------------------------------------
 
 /// Bytes of a request head, including the request line. Over it: 431, or 414 if the target alone is too long.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -12,7 +14,8 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 /// Header fields in one head. Over it: 431.
 pub const HEAD_FIELDS_MAX: usize = 64;
-/// Time from accept for the TLS handshake and the first request head together. Over it: 408 if HTTP has begun, then closed.
+/// Time from accept for the TLS handshake and the first request head together. Over it: 408 if HTTP has begun, then
+/// closed.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of HTTP answers that wait for one socket. Over it: the connection's next request waits.
 pub const ANSWERS_BYTES_MAX: usize = 64 * 1024;
@@ -27,7 +30,8 @@ pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
 /// Bytes of all chunk extensions in one body. Over it: 400.
 pub const CHUNK_EXTENSIONS_BYTES_MAX: usize = 16 * 1024;
 
-// ---- Requests --------------------------------------------------------------------------------------------------------
+// ---- Requests
+// --------------------------------------------------------------------------------------------------------
 
 /// Bytes of an event's payload: exactly this many pass, one more is 413 (contract section 2).
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
@@ -72,7 +76,8 @@ pub const PAGE_ROWS_DEFAULT: usize = 100;
 /// Live tokens of one gateway: two allow a rotation without downtime. Over it: 409.
 pub const TOKENS_PER_GATEWAY_MAX: usize = 2;
 
-// ---- A gateway's connection ------------------------------------------------------------------------------------------
+// ---- A gateway's connection
+// ------------------------------------------------------------------------------------------
 
 /// Bytes of one message from a gateway. Over it: close 1009.
 pub const INBOUND_MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -90,23 +95,24 @@ pub const ORIGIN_SHOWN_BYTES_MAX: usize = 128;
 pub const INBOUND_READ_BYTES: usize = 16 * 1024;
 /// Bytes that may wait for a blocked socket, besides the event that is being written. Over it: close 1013.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
-/// The same for a socket that takes bytes or has not been offered any yet. A whole batch fits, so that publishing one never
-/// closes a gateway that reads.
+/// The same for a socket that takes bytes or has not been offered any yet. A whole batch fits, so that publishing one
+/// never closes a gateway that reads.
 pub const MOVING_OUTBOX_BYTES_MAX: usize = OUTBOX_BYTES_MAX + 2 * BATCH_BODY_BYTES_MAX;
 /// Time without a byte taken after which a socket counts as blocked, so that [`OUTBOX_BYTES_MAX`] applies to it.
 pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(1);
-/// Time for which more than [`OUTBOX_BYTES_MAX`] may wait for a socket that takes bytes. The largest batch is written to hundreds
-/// of connections within it. Over it: close 1013.
+/// Time for which more than [`OUTBOX_BYTES_MAX`] may wait for a socket that takes bytes. The largest batch is written
+/// to hundreds of connections within it. Over it: close 1013.
 pub const OVER_PATIENCE: Duration = Duration::from_secs(5);
-/// Unsent bytes in the kernel at which a socket stops taking more (`TCP_NOTSENT_LOWAT`). With one buffer and one TLS record on
-/// top, a ping waits behind 128 KiB at most.
+/// Unsent bytes in the kernel at which a socket stops taking more (`TCP_NOTSENT_LOWAT`). With one buffer and one TLS
+/// record on top, a ping waits behind 128 KiB at most.
 pub const UNSENT_BYTES_MARK: u32 = 32 * 1024;
 /// Time in which a socket takes no bytes and the peer acknowledges none, while bytes wait. Over it: close 1013.
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// Time from the close frame for a revoked token or a deleted gateway until the socket is closed, whatever the peer does.
+/// Time from the close frame for a revoked token or a deleted gateway until the socket is closed, whatever the peer
+/// does.
 pub const REVOKED_PATIENCE: Duration = Duration::from_millis(500);
-/// Bytes read and discarded after our FIN. A socket that is closed with unread bytes sends a reset, which can destroy the answer
-/// before a peer that is still sending its body has read it. Over it: closed.
+/// Bytes read and discarded after our FIN. A socket that is closed with unread bytes sends a reset, which can destroy
+/// the answer before a peer that is still sending its body has read it. Over it: closed.
 pub const DISCARDED_BYTES_MAX: usize = BATCH_BODY_BYTES_MAX + 64 * 1024;
 /// Time for which a gateway may keep exceeding [`INBOUND_MESSAGES_PER_SECOND_MAX`]. Over it: close 1008.
 pub const FLOOD_PATIENCE: Duration = Duration::from_secs(10);
@@ -123,7 +129,8 @@ pub const FRAGMENT_BYTES: usize = 32 * 1024;
 /// Plaintext bytes of one write, which one TLS record can hold (RFC 8446 section 5.1).
 pub const WRITE_BATCH_BYTES: usize = 16 * 1024;
 
-// ---- The hub ---------------------------------------------------------------------------------------------------------
+// ---- The hub
+// ---------------------------------------------------------------------------------------------------------
 
 /// Shards for each processor. Over it: the hub does not start.
 pub const SHARDS_PER_CPU_MAX: usize = 16;
@@ -133,17 +140,18 @@ pub const CONNECTIONS_MAX: usize = 1_000;
 pub const RATE_PER_MINUTE: u32 = 10;
 /// Length of the rate limit's sliding window.
 pub const RATE_WINDOW: Duration = Duration::from_secs(60);
-/// Addresses that the rate limit remembers, over all shards. Over it: the address that was idle the longest is forgotten.
+/// Addresses that the rate limit remembers, over all shards. Over it: the address that was idle the longest is
+/// forgotten.
 pub const RATE_ADDRESSES_MAX: usize = 262_144;
 /// Sockets in a handshake or used for HTTP calls, that is, all but gateways' connections. Over it: closed at accept.
 pub const TRANSIENT_SOCKETS_MAX: usize = 8_192;
-/// Bytes of request bodies that are being received from the platform, over all cores. Each core has an equal share, but at least
-/// the size of the largest body. Over it: 503.
+/// Bytes of request bodies that are being received from the platform, over all cores. Each core has an equal share, but
+/// at least the size of the largest body. Over it: 503.
 pub const PLATFORM_BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The same for bodies from gateways. A core receives one body at a time for each gateway: a newer one replaces it.
 pub const GATEWAYS_BODIES_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Changes of the store that wait in a core's inbox. Over it: 503 for a call that would cause another change, on every core. With
-/// those that wait in the store's queue there are at most twice as many.
+/// Changes of the store that wait in a core's inbox. Over it: 503 for a call that would cause another change, on every
+/// core. With those that wait in the store's queue there are at most twice as many.
 pub const CONTROL_BACKLOG_MAX: usize = 1_024;
 /// Time within which a publisher gets its answer. Over it: undecided deliveries are counted as pending.
 pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -176,7 +184,8 @@ const _: () = assert!(HEARTBEAT_TIMEOUT.as_millis() > HEARTBEAT_INTERVAL.as_mill
 const _: () = assert!(LINE_BYTES_MAX < HEAD_BYTES_MAX);
 const _: () = assert!(PUBLISH_BODY_BYTES_MAX < BATCH_BODY_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX < MANIFEST_BYTES_MAX);
-// 128 bytes are what JSON needs around one target, its gateway's id included: the largest list of targets fits the body.
+// 128 bytes are what JSON needs around one target, its gateway's id included: the largest list of targets fits the
+// body.
 const _: () = assert!(DEPLOY_TARGETS_MAX * (VHOST_BYTES_MAX + 128) < DEPLOY_BODY_BYTES_MAX);
 const _: () = assert!(FRAGMENT_BYTES < 65_536, "a fragment's length fits the 16-bit form of RFC 6455 section 5.2");
 const _: () = assert!(WRITE_BATCH_BYTES <= 16_384, "one TLS record holds one batch");

@@ -37,7 +37,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client of the hub at `base`. `trusted` are the only certificates to trust; `None` trusts the public authorities.
+    /// Creates a client of the hub at `base`. `trusted` are the only certificates to trust; `None` trusts the public
+    /// authorities.
     pub fn new(base: &str, trusted: Option<&[CertificateDer<'static>]>, admin_token: &str) -> Self {
         let roots = trusted.map_or(RootCerts::WebPki, |trusted| {
             RootCerts::from(trusted.iter().map(|certificate| Certificate::from_der(certificate).to_owned()))

@@ -60,8 +60,8 @@ impl ConfigArgs {
     }
 
     fn flags(&self) -> Vec<FlagSetting> {
-        // A later entry overrides an earlier one. A key's own flag overrides `--set`, wherever they stand on the line: clap's
-        // derived struct does not keep the order of different flags.
+        // A later entry overrides an earlier one. A key's own flag overrides `--set`, wherever they stand on the line:
+        // clap's derived struct does not keep the order of different flags.
         let set = self.set.iter().map(|(key, value)| ("--set", key.as_str(), Some(value)));
         let own_flags = [
             ("--data", "data", &self.data),

@@ -1,4 +1,5 @@
-//! `gatecast demo`: a hub, its gateways and a deployment on this machine, told step by step and checked at each.
+//! `gatecast demo`: starts a hub, connects gateways and deploys an API on this machine, and checks the result of each
+//! step.
 
 mod demo_dir;
 mod deployment;
@@ -23,20 +24,20 @@ use std::{
 };
 use step_printer::{StepPrinter, expect};
 
-/// The gateways of the demo, and how many instances of each connect.
+/// The gateways of the demo, and the number of instances of each that connect.
 const GATEWAYS: [(&str, u32); 3] = [("edge-eu", 2), ("edge-us", 1), (OFFLINE_GATEWAY, 0)];
-/// The gateway that is registered and does not connect.
+/// The gateway that is registered but does not connect.
 const OFFLINE_GATEWAY: &str = "edge-lab";
 
-/// See it work.
+/// Show a hub at work.
 #[derive(Args)]
 pub struct Demo {
-    /// End after the steps instead of serving on
+    /// Exit after the steps instead of keeping the hub running
     #[arg(long)]
     once: bool,
 }
 
-/// A gateway that the demo has registered.
+/// A registered gateway.
 struct Gateway {
     name: &'static str,
     instances: u32,
@@ -44,7 +45,7 @@ struct Gateway {
     token: String,
 }
 
-/// What the steps share.
+/// The state that the steps share.
 struct DemoRun {
     printer: StepPrinter,
     client: Client,
@@ -54,7 +55,7 @@ struct DemoRun {
 }
 
 impl Demo {
-    /// Tells the story; fails at the first step that does not go as it should.
+    /// Runs the steps. Fails at the first one with an unexpected result.
     pub fn run(self) -> Result<(), Failure> {
         let demo_dir = DemoDir::new()?;
         let (config, port_free) = demo_dir.config();
@@ -64,20 +65,23 @@ impl Demo {
         let hub = serve::start(&config)?;
         signals::prepare()
             .and_then(|signals| signals::watch(signals, hub.handle()))
-            .map_err(|error| Failure::Failed(format!("signals cannot be taken: {error}")))?;
+            .map_err(|error| Failure::Failed(format!("cannot handle signals: {error}")))?;
 
         let (arrivals_out, arrivals) = mpsc::channel();
         let result = print_started(&printer, &config, &hub, port_free)
             .and_then(|()| DemoRun::new(printer, &config, &hub))
             .and_then(|mut run| run.run_steps(arrivals_out, &arrivals).map(|()| run));
+        // The hub logs nothing during the steps, so that the output is theirs alone. It does once the reader uses the
+        // hub.
         let (done, _log) = match result {
             Ok(run) if !self.once => {
                 let log = log::start(&config).map_err(Failure::Failed)?;
                 (run.serve_on(&demo_dir, &arrivals), Some(log))
             }
-            Ok(run) => (run.printer.title("All of it was as expected."), None),
+            Ok(run) => (run.printer.title("Every step went as expected."), None),
             Err(failure) => (Err(failure), None),
         };
+        // Without --once, `serve_on` returns after a signal has started the drain. In the other cases it starts here.
         if self.once || done.is_err() {
             hub.drain();
         }
@@ -87,13 +91,14 @@ impl Demo {
 }
 
 fn print_started(printer: &StepPrinter, config: &Config, hub: &Hub, port_free: bool) -> Result<(), Failure> {
-    printer.success(&format!("{} takes gateways and the platform's calls", config.url(hub.addr())))?;
+    printer.success(&format!("{} accepts gateways and the platform's calls", config.url(hub.addr())))?;
     if !port_free {
         let port = Config::default().listen.port();
-        printer.note(&format!("Port {port}, the default, is taken by another program: the hub took a free one."))?;
+        printer
+            .note(&format!("Port {port}, the default, is in use by another program, so the hub uses a free one."))?;
     }
     let data = config.data.display();
-    printer.note(&format!("Its certificate, its admin token and its store are in {data}; they go with the demo."))
+    printer.note(&format!("Its certificate, admin token and store are in {data}, which is deleted when the demo ends."))
 }
 
 impl DemoRun {
@@ -103,11 +108,12 @@ impl DemoRun {
         Ok(Self { printer, client, endpoint, gateways: Vec::new(), instances: Vec::new() })
     }
 
-    /// The steps, each with its expectations.
+    /// Runs the steps in order. Each checks its own result.
     fn run_steps(&mut self, arrivals_out: mpsc::Sender<Arrival>, arrivals: &Receiver<Arrival>) -> Result<(), Failure> {
         self.register()?;
         self.connect(&arrivals_out)?;
-        // The instances have copies: when the last of them has ended, there is nothing more to hear.
+        // The instances have copies of the sender. With this one dropped, the channel closes when the last instance
+        // ends.
         drop(arrivals_out);
         let deploy_answer = self.deploy()?;
         self.check_received(arrivals, &deploy_answer)?;
@@ -144,7 +150,7 @@ impl DemoRun {
     }
 
     fn publish_to_offline_gateway(&mut self) -> Result<(), Failure> {
-        self.printer.step(&format!("Publish to {OFFLINE_GATEWAY}, which is not connected"))?;
+        self.printer.step(&format!("Publish an event to {OFFLINE_GATEWAY}, which is not connected"))?;
         let path = format!("/api/v1/gateways/{}/events", self.offline_gateway()?.id);
         let outcome = self.client.post(&path, &hello().to_string())?.json();
         let reason = text(&outcome["failures"][0], "reason")?;
@@ -152,11 +158,11 @@ impl DemoRun {
         expect("failed deliveries of the answer", count(&outcome, "failed"), 1)?;
         expect("reason of the failure", reason.as_str(), "gateway not connected")?;
         self.printer.success(&format!("200: connections 0, failed 1, \"{reason}\""))?;
-        self.printer.note("The publisher knows at once, and the hub logs it as an error.")
+        self.printer.note("The publisher learns it at once, and the hub logs an error.")
     }
 
     fn statistics(&mut self) -> Result<(), Failure> {
-        self.printer.step("Ask for the statistics, which cover all shards")?;
+        self.printer.step("Read the statistics of all shards")?;
         let stats = self.client.get("/api/internal/v1/stats")?.json();
         let (connections, delivery) = (&stats["gatewayConnections"], &stats["eventDelivery"]);
         let live = self.instances.len() as u64;
@@ -179,7 +185,7 @@ impl DemoRun {
         Ok(())
     }
 
-    /// Goes on until the instances have gone, which they do when the hub ends.
+    /// Prints what the instances receive until all of them have ended, which they do when the hub ends.
     fn serve_on(&self, demo_dir: &DemoDir, arrivals: &Receiver<Arrival>) -> Result<(), Failure> {
         self.print_next_commands(demo_dir)?;
         for Arrival { who, what, .. } in arrivals {
@@ -194,15 +200,18 @@ impl DemoRun {
         Ok(())
     }
 
-    /// What the reader may do next.
+    /// Prints commands with which the reader can use the running hub.
     fn print_next_commands(&self, demo_dir: &DemoDir) -> Result<(), Failure> {
         let offline = self.offline_gateway()?;
         let write = |name: &str, content: &str| {
             let file = demo_dir.path().join(name);
             fs::write(&file, content)
-                .map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", file.display())))
+                .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))
         };
+        // In a file, so that the command below does not show the token in the process list.
         write(&format!("{OFFLINE_GATEWAY}.token"), &offline.token)?;
+        // The reader may have started the program by a path or with cargo, so that `gatecast` alone need not be in
+        // PATH.
         let program = std::env::current_exe().map_or_else(|_| "gatecast".to_owned(), |it| it.display().to_string());
         let (dir, base) = (demo_dir.path().display(), &self.endpoint.base);
         let eu = self.gateways.first().map_or("", |gateway| gateway.id.as_str());
@@ -211,28 +220,29 @@ impl DemoRun {
         };
         let (hello, lab) = (hello(), &offline.id);
         let payload = &hello["payload"];
-        self.printer.title("All of it was as expected. Now it is yours, until Ctrl-C. In a second terminal:")?;
+        self.printer
+            .title("Every step went as expected. The hub runs until Ctrl-C. Try these in a second terminal:")?;
         let parts = [
             (
-                "be the gateway that is missing,",
+                "Connect as the offline gateway:",
                 format!("{program} listen --data {dir} --token @{dir}/{OFFLINE_GATEWAY}.token"),
             ),
             (
-                "and publish to it from a third;",
+                "Publish to it from a third terminal:",
                 format!("{program} publish --data {dir} {lab} --type demo.hello --payload '{payload}'"),
             ),
             (
-                "publish to both instances of edge-eu, and see them hear it below;",
+                "Publish to both instances of edge-eu, which print the event below:",
                 curl(&format!("-d '{hello}' {base}/api/v1/gateways/{eu}/events")),
             ),
-            ("look at the connections,", format!("{program} stats --data {dir}")),
-            ("or at all that is counted.", curl(&format!("{base}/api/internal/v1/stats"))),
+            ("Show the connections:", format!("{program} stats --data {dir}")),
+            ("Show all statistics as JSON:", curl(&format!("{base}/api/internal/v1/stats"))),
         ];
         for (what, command) in parts {
             self.printer.note(what)?;
             self.printer.line(&format!("  {command}"))?;
         }
-        self.printer.title("What happens from here on:")
+        self.printer.title("Events received from now on:")
     }
 
     fn offline_gateway(&self) -> Result<&Gateway, Failure> {
@@ -241,17 +251,17 @@ impl DemoRun {
     }
 }
 
-/// The event that is published to whoever.
+/// The event that the demo publishes and suggests to publish.
 fn hello() -> Value {
     json!({ "type": "demo.hello", "payload": { "hello": "gateway" } })
 }
 
 fn text(value: &Value, member: &str) -> Result<String, Failure> {
     let found = value[member].as_str().map(str::to_owned);
-    found.ok_or_else(|| Failure::Failed(format!("expected a text {member:?} in {value}")))
+    found.ok_or_else(|| Failure::Failed(format!("expected a string {member:?} in {value}")))
 }
 
-/// A number of an answer; one that is not there is no number that anybody expects.
+/// Reads a number of an answer. A missing one is `u64::MAX`, which no check expects.
 fn count(value: &Value, member: &str) -> u64 {
     value[member].as_u64().unwrap_or(u64::MAX)
 }

@@ -21,8 +21,8 @@ pub struct HubArgs {
     /// URL of another hub, such as https://hub.example.com:9243 [default: $GATECAST_SERVER]
     #[arg(long, value_name = "URL", global = true)]
     pub server: Option<String>,
-    /// PEM file with the certificates to trust [default: $GATECAST_CA, the certificate in the data directory, or the public
-    /// authorities]
+    /// PEM file with the certificates to trust [default: $GATECAST_CA, the certificate in the data directory, or the
+    /// public authorities]
     #[arg(long, value_name = "FILE", global = true)]
     pub ca: Option<PathBuf>,
 }
@@ -33,7 +33,8 @@ pub struct AdminArgs {
     /// The hub.
     #[command(flatten)]
     pub hub: HubArgs,
-    /// The admin token, or @FILE to read it from a file [default: $GATECAST_ADMIN_TOKEN, or the one in the data directory]
+    /// The admin token, or @FILE to read it from a file [default: $GATECAST_ADMIN_TOKEN, or the one in the data
+    /// directory]
     #[arg(long, value_name = "TOKEN", global = true)]
     pub admin_token: Option<String>,
 }
@@ -144,6 +145,7 @@ pub fn read_secret(given: &str) -> Result<String, Failure> {
 }
 
 fn read_line(file: &Path) -> std::io::Result<String> {
+    // Editors and `echo` end a file with a line break, which is part of neither a token nor a URL.
     let text = std::fs::read_to_string(file)?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }

@@ -1,5 +1,5 @@
-//! The gateway's side of one connection, on blocking sockets. It shares no code with the hub, so that it behaves like any other
-//! WebSocket client.
+//! The gateway's side of one connection, on blocking sockets. It shares no code with the hub, so that it behaves like
+//! any other WebSocket client.
 
 use super::{Failure, client::tls_config, endpoint::Endpoint};
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
@@ -121,8 +121,8 @@ impl Link {
             match self.socket.read().map_err(read_error)? {
                 Message::Text(text) => return Ok(text.as_str().to_owned()),
                 Message::Close(frame) => {
-                    // tungstenite sends the answering close frame with the next read. Reading on until the hub closes the
-                    // socket makes sure that it has been sent.
+                    // tungstenite sends the answering close frame with the next read. Reading on until the hub closes
+                    // the socket makes sure that it has been sent.
                     while self.socket.read().is_ok() {}
                     return Err(closed(frame));
                 }
@@ -170,7 +170,8 @@ fn read_error(error: Error) -> LinkError {
 fn connect_tcp(host: &str, port: u16) -> Result<TcpStream, LinkError> {
     let addresses = (host, port).to_socket_addrs().map_err(|error| lost(format!("{host}:{port}: {error}")))?;
     let mut last = lost(format!("{host} has no address"));
-    // A name may have an address of a family that this machine cannot reach, so all are tried; the last error is reported.
+    // A name may have an address of a family that this machine cannot reach, so all are tried; the last error is
+    // reported.
     for address in addresses {
         match TcpStream::connect_timeout(&address, CONNECT_DEADLINE) {
             Ok(tcp) => {

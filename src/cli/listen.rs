@@ -52,7 +52,8 @@ impl Listen {
         loop {
             let error = match Link::connect(&endpoint, &token) {
                 Ok(mut link) => {
-                    // Only an open connection resets the pause: a hub that accepts TCP and then refuses must not be flooded.
+                    // Only an open connection resets the pause: a hub that accepts TCP and then refuses must not be
+                    // flooded.
                     backoff = Backoff::default();
                     match self.print_events(&mut link, &mut events)? {
                         None => {
@@ -109,7 +110,8 @@ fn is_final(error: &LinkError) -> bool {
     }
 }
 
-/// The pause before the next attempt. It doubles each time and is randomized, so that many clients do not reconnect at once.
+/// The pause before the next attempt. It doubles each time and is randomized, so that many clients do not reconnect at
+/// once.
 #[derive(Default)]
 struct Backoff {
     tries: u32,
@@ -130,7 +132,8 @@ impl Backoff {
     }
 }
 
-/// Puts a JSON text on one line. Line breaks in it are only between tokens, where a space means the same (RFC 8259 section 2).
+/// Puts a JSON text on one line. Line breaks in it are only between tokens, where a space means the same (RFC 8259
+/// section 2).
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }
@@ -167,8 +170,8 @@ impl<'a> Event<'a> {
         }
     }
 
-    /// The `deployment.ack` for a deployment (contract section 1); `None` for other events. Ids and `performedAt` are returned
-    /// byte for byte.
+    /// The `deployment.ack` for a deployment (contract section 1); `None` for other events. Ids and `performedAt` are
+    /// returned byte for byte.
     fn deployment_ack(&self) -> Option<String> {
         let (resource, verb) = self.event_type.rsplit_once('.')?;
         let action = match verb {

@@ -27,7 +27,8 @@ pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Result<()
 
 /// Formats a member of an answer for a table: strings without quotes, `-` for null or an absent member.
 ///
-/// Control characters are replaced: a name that a caller of the API chose must not send commands to the operator's terminal.
+/// Control characters are replaced: a name that a caller of the API chose must not send commands to the operator's
+/// terminal.
 pub fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),

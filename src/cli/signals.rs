@@ -1,4 +1,5 @@
-//! Signals: the first SIGTERM or SIGINT drains the hub, a second ends the process at once, SIGHUP reloads the certificate.
+//! Signals: the first SIGTERM or SIGINT drains the hub, a second ends the process at once, SIGHUP reloads the
+//! certificate.
 
 use crate::server::HubHandle;
 use signal_hook::{

@@ -30,6 +30,7 @@ impl Stats {
         let gateway = self.gateway.map_or_else(String::new, |id| format!("&gatewayId={id}"));
         let path = format!("/api/internal/v1/stats?limit={}&offset={}{gateway}", self.limit, self.offset);
         let answer = self.admin.client()?.get(&path)?;
+        // Printed as it came: a script sees every member, also those that this version does not know.
         if self.json {
             return output::line(answer.text.trim_end());
         }

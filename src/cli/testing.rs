@@ -47,7 +47,8 @@ pub fn answer_http(mut stream: impl Read + Write, answer: &str) -> String {
     while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
         request.push(byte[0]);
     }
-    // A client that does not trust the certificate has closed the connection by now; its test checks the client's error.
+    // A client that does not trust the certificate has closed the connection by now; its test checks the client's
+    // error.
     let _ = stream.write_all(answer.as_bytes()).and_then(|()| stream.flush());
     String::from_utf8_lossy(&request).into_owned()
 }

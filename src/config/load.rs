@@ -81,12 +81,12 @@ impl Config {
         )))
     }
 
-    /// Rejects two listeners on one address here, where the message can name both keys. Binding the second would fail as if
-    /// another program had the port.
+    /// Rejects two listeners on one address here, where the message can name both keys. Binding the second would fail
+    /// as if another program had the port.
     fn check_addresses<'a>(&self, origin: impl Fn(&'static str) -> &'a Origin) -> Result<(), ConfigError> {
         let (listen, Some(admin)) = (self.listen, self.admin_listen) else { return Ok(()) };
-        // An unspecified address covers every other of the same port. Port 0 takes a free port each time, so two of them
-        // never clash.
+        // An unspecified address covers every other of the same port. Port 0 takes a free port each time, so two of
+        // them never clash.
         let any_ip = listen.ip().is_unspecified() || admin.ip().is_unspecified();
         if listen.port() != admin.port() || listen.port() == 0 || !(any_ip || listen.ip() == admin.ip()) {
             return Ok(());

@@ -35,7 +35,8 @@ pub enum LogFormat {
 /// The configuration of a hub. Each value is within the bounds that [`Config::load`] checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The address that gateways connect to, and the platform too unless `admin_listen` is set. Port 0 takes a free port.
+    /// The address that gateways connect to, and the platform too unless `admin_listen` is set. Port 0 takes a free
+    /// port.
     pub listen: SocketAddr,
     /// A separate address for the platform's calls; gateways cannot connect there.
     pub admin_listen: Option<SocketAddr>,

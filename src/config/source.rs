@@ -100,7 +100,8 @@ fn is_section(name: &str) -> bool {
 fn raw(value: &DeValue<'_>) -> Raw {
     match value {
         DeValue::String(text) => Raw::Text(text.to_string()),
-        // TOML integers are signed and may have a radix. No key takes a negative one, so it is kept as text for the error.
+        // TOML integers are signed and may have a radix. No key takes a negative one, so it is kept as text for the
+        // error.
         DeValue::Integer(number) => match u64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => Raw::Integer(number),
             Err(_) => Raw::Other(number.as_str().to_owned()),
@@ -152,8 +153,8 @@ pub(super) fn from_flags(flags: &[FlagSetting]) -> Result<Vec<Setting>, ConfigEr
     flags.iter().map(setting).collect()
 }
 
-/// Whether the name is one of those in which Kubernetes announces a service to every pod. A service called `gatecast` gets
-/// names such as `GATECAST_SERVICE_HOST` and `GATECAST_PORT_9243_TCP_ADDR`, which must not count as misspelt keys.
+/// Whether the name is one of those in which Kubernetes announces a service to every pod. A service called `gatecast`
+/// gets names such as `GATECAST_SERVICE_HOST` and `GATECAST_PORT_9243_TCP_ADDR`, which must not count as misspelt keys.
 fn is_service_link(name: &str) -> bool {
     name.ends_with("_PORT")
         || name.contains("_SERVICE_HOST")

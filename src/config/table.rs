@@ -54,8 +54,8 @@ impl Key {
     /// Finds the key with the most similar name, if one is similar enough to suggest.
     pub(super) fn nearest(name: &str) -> Option<&'static str> {
         let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
-        // A key is often remembered without its section, or looked for in the wrong one. So its last part is compared too,
-        // with a small penalty when the section differs, which lets the right section win a tie.
+        // A key is often remembered without its section, or looked for in the wrong one. So its last part is compared
+        // too, with a small penalty when the section differs, which lets the right section win a tie.
         let similarity = |key: &Key| {
             strsim::jaro_winkler(name, key.name)
                 .max(strsim::jaro_winkler(name, last(key.name)))

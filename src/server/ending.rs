@@ -9,15 +9,15 @@ use std::{
 
 /// Time after the drain window by which all cores must have ended and the store must be closed.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// The part of [`END_TIMEOUT`] that is reserved for closing the store. A core that is not stuck ends 3 s after the window at
-/// the latest.
+/// The part of [`END_TIMEOUT`] that is reserved for closing the store. A core that is not stuck ends 3 s after the
+/// window at the latest.
 const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Waits until all cores have ended and the store is closed.
 ///
 /// # Errors
-/// A core ended before the drain: returned at once. The other cores are told to drain but not waited for. Cores or the store
-/// had not ended at the deadline. A core that dies during the drain is returned once the others have ended.
+/// A core ended before the drain: returned at once. The other cores are told to drain but not waited for. Cores or the
+/// store had not ended at the deadline. A core that dies during the drain is returned once the others have ended.
 pub(super) fn join(executors: Executors, hub: &HubHandle) -> Result<(), RunError> {
     let Executors { threads, milestones } = executors;
     let mut running: BTreeMap<_, _> = threads.into_iter().collect();
@@ -43,8 +43,9 @@ pub(super) fn join(executors: Executors, hub: &HubHandle) -> Result<(), RunError
                         died.get_or_insert(RunError::CoreDied { shard });
                     }
                 }
-                // The gateways of this shard have no owner any more and new ones would wait for it, so the hub cannot go on.
-                // Returning at once lets the process exit and be restarted. A drain ends soon anyway and is left to finish.
+                // The gateways of this shard have no owner any more and new ones would wait for it, so the hub cannot
+                // go on. Returning at once lets the process exit and be restarted. A drain ends soon anyway and is left
+                // to finish.
                 if let Some(died) = died.take_if(|_| !draining) {
                     hub.drain();
                     hub.store.stop();

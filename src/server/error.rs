@@ -1,4 +1,5 @@
-//! Errors of starting and running a hub. Each message is one sentence that says what is wrong and, if known, what to do.
+//! Errors of starting and running a hub. Each message is one sentence that says what is wrong and, if known, what to
+//! do.
 
 use crate::{
     limits::SHARDS_PER_CPU_MAX,

@@ -1,8 +1,8 @@
 //! Starts one executor per shard, each on a thread that this file creates and watches.
 //!
-//! The runtime is configured around two of its traps. With `Latency::Matters` or a short preempt timer it can park with work
-//! left to do. And it reports errors only when an executor ends, so that each core has to say when it is ready. The rings are
-//! small because sockets are in an epoll set of the driver: the runtime polls nothing but that set.
+//! The runtime is configured around two of its traps. With `Latency::Matters` or a short preempt timer it can park with
+//! work left to do. And it reports errors only when an executor ends, so that each core has to say when it is ready.
+//! The rings are small because sockets are in an epoll set of the driver: the runtime polls nothing but that set.
 
 use super::{StartError, milestone::Milestone};
 use crate::{
@@ -34,18 +34,20 @@ const START_DEADLINE: Duration = Duration::from_secs(10);
 const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Time after the drain window for ready cores to end if the start is aborted because of another core.
 const ABORTED_START_TIMEOUT: Duration = Duration::from_secs(5);
-/// Memory that the runtime registers for file I/O, in bytes. Cores do no file I/O, so this is the least that it accepts.
+/// Memory that the runtime registers for file I/O, in bytes. Cores do no file I/O, so this is the least that it
+/// accepts.
 const IO_MEMORY: usize = 64 << 10;
 /// Long, because the preempt timer costs a system call for each pass. The engine bounds each kind of work by itself.
 const PREEMPT_TIMER: Duration = Duration::from_secs(1);
-/// Entries of each ring. The runtime needs three at a time: the poll of the epoll set and two timers. Each entry locks memory,
-/// and the limit counts all processes of a user together.
+/// Entries of each ring. The runtime needs three at a time: the poll of the epoll set and two timers. Each entry locks
+/// memory, and the limit counts all processes of a user together.
 const RING_DEPTH: usize = 128;
-/// ENOMEM, which the kernel returns if the rings exceed the limit of locked memory. The runtime passes it on as text only.
+/// ENOMEM, which the kernel returns if the rings exceed the limit of locked memory. The runtime passes it on as text
+/// only.
 const OUT_OF_LOCKED_MEMORY: &str = "os error 12";
 
-/// Registers this process for expedited memory barriers, which takes the kernel a while if several threads already run. The
-/// runtime would otherwise do it when an executor parks for the first time.
+/// Registers this process for expedited memory barriers, which takes the kernel a while if several threads already run.
+/// The runtime would otherwise do it when an executor parks for the first time.
 pub(super) fn prepare() {
     // If the kernel refuses, the only cost is that first slow park.
     let _ = membarrier(MembarrierCommand::RegisterPrivateExpedited);
@@ -58,8 +60,8 @@ pub(super) fn cpus() -> Result<Vec<usize>, StartError> {
 }
 
 impl Executors {
-    /// Starts a core for each seat and waits until all are ready. Cores report their end to the sender of `milestones`. If one
-    /// fails to start, the others get `drain_window` to end.
+    /// Starts a core for each seat and waits until all are ready. Cores report their end to the sender of `milestones`.
+    /// If one fails to start, the others get `drain_window` to end.
     pub(super) fn start(
         seats: Vec<Seat>,
         cpus: &[usize],
@@ -99,8 +101,8 @@ impl Executors {
         Ok(this)
     }
 
-    /// Ends the cores of a start that failed and returns the reason: `why`, or the first reason that a core reports. Ready
-    /// cores must be told to end: each holds the others' addresses, so that no channel ever closes by itself.
+    /// Ends the cores of a start that failed and returns the reason: `why`, or the first reason that a core reports.
+    /// Ready cores must be told to end: each holds the others' addresses, so that no channel ever closes by itself.
     fn abort_start(self, cores: &[Address], timeout: Duration, mut why: Option<StartError>) -> StartError {
         for core in cores {
             // This does nothing for a core that failed: its inbox is gone.
@@ -140,7 +142,8 @@ fn run_core(seat: Seat, cpu: usize, ready: Sender<ShardId>, report: &mut EndRepo
     let ended = ended.unwrap_or_else(|_| Err(std::io::Error::other(core_loop::PANICKED)));
     match ended {
         Ok(()) => {
-            // Dropped before the report, so that its locked memory is free if another hub is started right after this one.
+            // Dropped before the report, so that its locked memory is free if another hub is started right after this
+            // one.
             drop(executor);
             report.send(Ok(()));
         }
@@ -149,7 +152,8 @@ fn run_core(seat: Seat, cpu: usize, ready: Sender<ShardId>, report: &mut EndRepo
     }
 }
 
-/// Reports once that a core's thread ends. It does so on drop if not before, so that every way out of the thread is reported.
+/// Reports once that a core's thread ends. It does so on drop if not before, so that every way out of the thread is
+/// reported.
 struct EndReport {
     shard: ShardId,
     milestones: Option<Sender<Milestone>>,

@@ -57,8 +57,8 @@ impl HubHandle {
         self.state.stalls()
     }
 
-    /// Starts the watchdog and the certificate's watcher, writes the address file and marks the hub ready. A core that is stuck
-    /// for `abort_after` then aborts the process, unless that is zero.
+    /// Starts the watchdog and the certificate's watcher, writes the address file and marks the hub ready. A core that
+    /// is stuck for `abort_after` then aborts the process, unless that is zero.
     pub(super) fn open(&self, address_file: &Path, url: &str, abort_after: Duration) -> Result<(), StartError> {
         let thread = |error: std::io::Error| StartError::Thread { why: error.to_string() };
         let shards = u16::try_from(self.cores.len()).unwrap_or(u16::MAX);

@@ -52,8 +52,8 @@ impl Hub {
         if usize::from(shards) > cpus.len() * limits::SHARDS_PER_CPU_MAX {
             return Err(StartError::TooManyCores { cores: shards, processors: cpus.len() });
         }
-        // The store comes first. It locks the data directory, so that a second hub on the same directory fails here, before it
-        // touches the first one's admin token, certificate and address file.
+        // The store comes first. It locks the data directory, so that a second hub on the same directory fails here,
+        // before it touches the first one's admin token, certificate and address file.
         let mut store = Sqlite::open(&config.data.join(STORE_FILE))?;
         let directory = store::Store::snapshot(&mut store)?;
         let admin_token = store::admin_token(&config.data)?;
@@ -144,13 +144,13 @@ impl Hub {
         self.handle.clone()
     }
 
-    /// Waits until the hub has ended, by [`Hub::drain`] or because a core died. After the drain begins, this takes at most the
-    /// drain window and 5 s.
+    /// Waits until the hub has ended, by [`Hub::drain`] or because a core died. After the drain begins, this takes at
+    /// most the drain window and 5 s.
     ///
     /// # Errors
-    /// [`RunError::CoreDied`] at once when a core dies. The other cores begin to drain and are not waited for: end the process,
-    /// or do not use this hub any more. [`RunError::CoresTimedOut`] names cores that are stuck. [`RunError::StoreTimedOut`]:
-    /// the store was not closed in time.
+    /// [`RunError::CoreDied`] at once when a core dies. The other cores begin to drain and are not waited for: end the
+    /// process, or do not use this hub any more. [`RunError::CoresTimedOut`] names cores that are stuck.
+    /// [`RunError::StoreTimedOut`]: the store was not closed in time.
     pub fn join(self) -> Result<(), RunError> {
         let ended = ending::join(self.executors, &self.handle);
         // An error is ignored: at worst a client command says that nothing listens at the old address.
@@ -166,7 +166,8 @@ const STORE_FILE: &str = "gatecast.db";
 const ADDRESS_FILE: &str = "address";
 
 fn bind(address: SocketAddr, shards: u16) -> Result<(SocketAddr, Vec<OwnedFd>), StartError> {
-    // The hub's own sockets share the port with `SO_REUSEPORT`, and binding would silently share it with another hub, too.
+    // The hub's own sockets share the port with `SO_REUSEPORT`, and binding would silently share it with another hub,
+    // too.
     if listener::is_taken(address) {
         return Err(StartError::AddressTaken(address));
     }
@@ -177,7 +178,8 @@ fn start_store(store: Sqlite, cores: &Arc<[Address]>) -> Result<StoreHandle, Sto
     let cores = Arc::clone(cores);
     StoreThread::start(Box::new(store), move |change: Change, settled: Settled| {
         let settled = Arc::new(settled);
-        // Every core has a copy of the directory, so that authenticating a gateway needs neither the store nor another core.
+        // Every core has a copy of the directory, so that authenticating a gateway needs neither the store nor another
+        // core.
         cores.iter().for_each(|core| core.tell(Incoming::Change(change, Arc::clone(&settled))));
     })
 }

@@ -103,8 +103,8 @@ impl Drop for TestHub {
     }
 }
 
-/// Connects to a hub, sends the beginning of a request that triggers the fault, and waits until the fault has happened. Returns
-/// the socket and the shard in which it happened.
+/// Connects to a hub, sends the beginning of a request that triggers the fault, and waits until the fault has happened.
+/// Returns the socket and the shard in which it happened.
 pub(crate) fn inject_fault(hub: SocketAddr, fault: Fault) -> (TcpStream, ShardId) {
     let mut peer = TcpStream::connect(hub).expect("a connection");
     let address = peer.local_addr().expect("an address");

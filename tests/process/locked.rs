@@ -1,4 +1,4 @@
-//! A store whose file somebody else holds: whoever has a key gets in, and what cannot be kept is not acknowledged.
+//! A store whose file another process has locked: gateways still connect, and changes are refused, not lost.
 
 use super::program::Program;
 use std::net::TcpStream;
@@ -17,9 +17,13 @@ fn gateways_connect_while_somebody_else_holds_the_file_and_it_heals() {
     file.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let connected: Vec<_> = (0..GATEWAYS).map(|n| program.connect_with(&format!("key-{n}"))).collect();
     assert_eq!(program.live_connections(), GATEWAYS as u64);
-    assert_eq!(program.create_over(&mut platform, "late"), None, "what is not kept is not acknowledged");
+    assert_eq!(
+        program.create_over(&mut platform, "late"),
+        None,
+        "a change that cannot be stored must not be acknowledged"
+    );
     file.execute_batch("ROLLBACK").unwrap();
-    program.wait_until("it heals", |program| {
+    program.wait_until("changes are accepted again", |program| {
         program.create_over(&mut TcpStream::connect(program.address).unwrap(), "late").is_some()
     });
     drop(connected);

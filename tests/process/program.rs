@@ -1,4 +1,4 @@
-//! The program under test: started on a free port in plain text, watched through `/proc`.
+//! The program under test: started on a free port without TLS, and observed through `/proc`.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
@@ -63,12 +63,12 @@ impl Program {
         kill_process(self.pid(), signal).expect("the program runs");
     }
 
-    /// What it has logged so far.
+    /// The log up to now.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).expect("it was started")
     }
 
-    /// Waits for the end; its exit code, if it was not killed.
+    /// Waits until the program has ended; returns its exit code, or `None` if a signal killed it.
     pub fn wait(&mut self) -> Option<i32> {
         self.child.wait().expect("it was started").code()
     }
@@ -87,7 +87,7 @@ impl Program {
         line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
     }
 
-    /// Processor time used so far.
+    /// Processor time used up to now.
     pub fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(self.proc("stat")).expect("it runs");
         let fields: Vec<_> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
@@ -108,7 +108,7 @@ impl Program {
         serde_json::from_str(answer.split_once("\r\n\r\n").expect("a head").1).expect("JSON")
     }
 
-    /// One request and its whole answer; `None` where the connection ends.
+    /// Sends one request and returns the whole answer; `None` if the connection ends before.
     fn exchange(&self, stream: &mut TcpStream, request: &str) -> Option<String> {
         stream.write_all(request.as_bytes()).ok()?;
         let mut seen = Vec::new();
@@ -131,7 +131,7 @@ impl Program {
         self.exchange(stream, &request).expect("an answer")
     }
 
-    /// Registers a gateway; `None` unless it was acknowledged.
+    /// Registers a gateway; `None` unless the hub acknowledged it.
     pub fn create_over(&self, stream: &mut TcpStream, name: &str) -> Option<()> {
         let request = self.request("POST", "/api/v1/gateways", &format!(r#"{{"name":"{name}"}}"#));
         self.exchange(stream, &request).filter(|answer| answer.starts_with("HTTP/1.1 201 ")).map(drop)
@@ -168,19 +168,19 @@ impl Program {
             .expect("a number")
     }
 
-    /// A connected gateway that has read its ack.
+    /// Connects the gateway and reads its ack.
     pub fn connect(&self) -> TcpStream {
         self.connect_with("k")
     }
 
-    /// The same with a key of its own.
+    /// Connects the gateway that has this key and reads its ack.
     pub fn connect_with(&self, key: &str) -> TcpStream {
         let mut stream = self.send_upgrade(key);
         read_until(&mut stream, b"connection.ack");
         stream
     }
 
-    /// Asks to be let in; the answer is yet to be read.
+    /// Sends the upgrade request and leaves the answer unread.
     pub fn send_upgrade(&self, key: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
@@ -203,7 +203,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It has ended already where the test waited for that.
+        // Errors are ignored: the program has ended already if the test waited for it.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

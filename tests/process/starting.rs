@@ -1,4 +1,4 @@
-//! Claims about the start of the program: what may go wrong around it without harm.
+//! Claims about the start of the program: conditions around it that must not stop a hub.
 
 use super::program::Program;
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,20 +19,24 @@ fn serve(data: &Path, stdout: Stdio, stderr: Stdio) -> Child {
 }
 
 fn first_line(from: impl std::io::Read, has: &str) -> String {
-    BufReader::new(from).lines().map_while(Result::ok).find(|line| line.contains(has)).expect("it says so")
+    BufReader::new(from)
+        .lines()
+        .map_while(Result::ok)
+        .find(|line| line.contains(has))
+        .expect("the program prints such a line")
 }
 
-/// Whether the process has a handler for SIGHUP, which is the first bit.
-fn takes_hangup(child: &Child) -> bool {
+/// Whether the process has a handler for SIGHUP, which is the lowest bit of the mask.
+fn handles_sighup(child: &Child) -> bool {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a line").trim().to_owned();
     u64::from_str_radix(&caught, 16).expect("a mask") & 1 == 1
 }
 
 #[test]
-fn a_hub_whose_standard_output_is_full_serves() {
+fn a_hub_serves_although_standard_output_is_full() {
     let data = tempfile::tempdir().unwrap();
-    let full = File::options().write(true).open("/dev/full").expect("there is one");
+    let full = File::options().write(true).open("/dev/full").expect("/dev/full exists");
     let mut child = serve(data.path(), full.into(), Stdio::piped());
     let line = first_line(child.stderr.take().expect("piped"), "cannot write to standard output");
     let address = line.split("http://").nth(1).expect("an address").trim_end_matches('"');
@@ -42,19 +46,19 @@ fn a_hub_whose_standard_output_is_full_serves() {
 }
 
 #[test]
-fn a_hangup_does_not_end_a_hub_that_is_starting() {
+fn sighup_does_not_end_a_hub_that_is_starting() {
     let data = tempfile::tempdir().unwrap();
     let mut before = Program::start_in(data.path(), &[]);
     before.signal(Signal::TERM);
     before.wait();
 
-    // The store waits for this lock, so the hub is held in its start.
+    // The store waits for this lock, which keeps the hub from finishing its start.
     let file = rusqlite::Connection::open(data.path().join("gatecast.db")).unwrap();
     file.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let mut child = serve(data.path(), Stdio::piped(), Stdio::null());
     let began = Instant::now();
-    while !takes_hangup(&child) {
-        assert!(began.elapsed() < Duration::from_secs(2), "it takes no SIGHUP while it starts");
+    while !handles_sighup(&child) {
+        assert!(began.elapsed() < Duration::from_secs(2), "it has no handler for SIGHUP while it starts");
         thread::yield_now();
     }
     kill_process(Pid::from_child(&child), Signal::HUP).expect("it runs");

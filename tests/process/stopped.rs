@@ -1,12 +1,13 @@
-//! A program that is stopped as a whole and goes on, as a laptop or a container does: its cores are not blamed for it.
+//! A process that is stopped and continued, as when a laptop sleeps or a container is paused: no core may count as
+//! stuck.
 
 use super::program::Program;
 use rustix::process::Signal;
 use std::{thread, time::Duration};
 
 #[test]
-fn a_program_that_was_stopped_goes_on_and_its_cores_are_not_called_stuck() {
-    // Two pauses are longer than it takes to abort, if time were what is counted.
+fn a_stopped_process_continues_and_no_core_counts_as_stuck() {
+    // Each pause is longer than `abort_after`, so that a watchdog that measured time would abort the process.
     let mut program = Program::start(&["--cores", "2", "--set", "watchdog.abort_after=2s", "--set", "drain.window=0s"]);
     let gateway = program.connect();
     for _ in 0..2 {
@@ -14,7 +15,7 @@ fn a_program_that_was_stopped_goes_on_and_its_cores_are_not_called_stuck() {
         thread::sleep(Duration::from_secs(3));
         program.signal(Signal::CONT);
         assert_eq!(program.call("GET", "/ready", "")["status"], "ready");
-        // The looks of a second and a half, in which a core that was blamed would be named.
+        // Long enough for the watchdog to report a core that it takes for stuck.
         thread::sleep(Duration::from_millis(1_500));
         assert_eq!(program.call("GET", "/ready", "")["status"], "ready");
     }

@@ -1,4 +1,4 @@
-//! Where the demo runs: a directory of its own that goes with it, and the default port where that is free.
+//! The demo's data directory, which is deleted at its end, and its configuration.
 
 use super::super::Failure;
 use crate::Config;
@@ -10,35 +10,39 @@ use std::{
     time::Duration,
 };
 
-/// Short: whoever ends a demo wants it to end.
+/// Short, because the user who ends the demo waits for it.
 const DRAIN_WINDOW: Duration = Duration::from_millis(500);
 
-/// A new directory that only this user can read; it is removed when this is dropped.
+/// A new directory that only this user can read. It is deleted when this value is dropped.
 pub(super) struct DemoDir {
     dir: PathBuf,
 }
 
 impl DemoDir {
-    /// Makes one under the system's directory for temporary files.
+    /// Creates the directory below the system's directory for temporary files.
     pub(super) fn new() -> Result<Self, Failure> {
-        let random = getrandom::u32().map_err(|error| Failure::Failed(format!("no random numbers: {error}")))?;
+        let random = getrandom::u32()
+            .map_err(|error| Failure::Failed(format!("the system provides no random numbers: {error}")))?;
         let dir = std::env::temp_dir().join(format!("gatecast-demo-{random:08x}"));
+        // `create` fails if the name exists, so that nobody can prepare a directory of their own for the admin token.
         match fs::DirBuilder::new().mode(0o700).create(&dir) {
             Ok(()) => Ok(Self { dir }),
-            Err(error) => Err(Failure::Failed(format!("{} cannot be made: {error}", dir.display()))),
+            Err(error) => Err(Failure::Failed(format!("cannot create {}: {error}", dir.display()))),
         }
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub(super) fn path(&self) -> &Path {
         &self.dir
     }
 
-    /// The defaults, on this machine alone; and whether the default port was free.
+    /// The default configuration on a loopback address, and whether the default port is free. If not, the hub takes
+    /// another.
     pub(super) fn config(&self) -> (Config, bool) {
         let defaults = Config::default();
         let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, defaults.listen.port()));
-        // Bound for a moment only, by which the port is not used up: nobody has connected to it.
+        // Binding for a moment leaves no TIME_WAIT behind, because nobody has connected: the hub can bind the port
+        // next.
         let free = TcpListener::bind(wanted).is_ok();
         let listen = if free { wanted } else { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) };
         (Config { data: self.dir.clone(), listen, drain_window: DRAIN_WINDOW, ..defaults }, free)
@@ -47,7 +51,7 @@ impl DemoDir {
 
 impl Drop for DemoDir {
     fn drop(&mut self) {
-        // What cannot be removed is left to whoever cleans up temporary files.
+        // An error is ignored: the system cleans up temporary files.
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
@@ -57,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_is_its_own_and_goes_with_it() {
+    fn each_directory_is_new_and_deleted_on_drop() {
         let [first, second] = [(); 2].map(|()| DemoDir::new().expect("the directory can be made"));
         assert_ne!(first.path(), second.path());
         let (config, _) = first.config();

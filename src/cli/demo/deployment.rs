@@ -1,4 +1,4 @@
-//! The deployment of the demo: announced by one HTTP call, and found again at every instance.
+//! The demo's deployment: makes one HTTP call and checks the event that every instance receives.
 
 use super::{
     super::Failure,
@@ -15,12 +15,12 @@ use std::{
 };
 use uuid::Uuid;
 
-/// An event that has not come by then does not come.
+/// Time to wait for the next event of an instance.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What is deployed.
+/// The revision that is deployed.
 const REVISION: &str = "rev-7";
 
-/// What the hub said about the deployment.
+/// The hub's answer to the deployment, and when the call began.
 pub(super) struct DeployAnswer {
     api: Uuid,
     begun: Instant,
@@ -34,7 +34,7 @@ impl Gateway {
 }
 
 impl DemoRun {
-    /// Calls the hook for every gateway that has instances.
+    /// Calls the deployment hook for every gateway that has instances.
     pub(super) fn deploy(&mut self) -> Result<DeployAnswer, Failure> {
         self.printer.step("Deploy an API to edge-eu and edge-us through the HTTP hook")?;
         let api = Uuid::new_v4();
@@ -42,6 +42,7 @@ impl DemoRun {
         self.printer.line(&format!("  POST {path}"))?;
         let targets: Vec<_> = self.gateways.iter().filter(|gateway| gateway.instances > 0).collect();
         let body: Vec<_> = targets.iter().map(|it| json!({ "gatewayId": it.id, "vhost": it.vhost() })).collect();
+        // Before the call, because an event can arrive before the call's answer does.
         let begun = Instant::now();
         let answer = self.client.post(&path, &json!(body).to_string())?.json();
         let took = begun.elapsed();
@@ -59,17 +60,18 @@ impl DemoRun {
             })?;
             self.printer.success(&format!("{name:<10}  success: written to {deployed} of {live} live instances"))?;
         }
-        self.printer.note(&format!("Answered after {}, when every socket had taken it.", millis(took)))?;
+        self.printer.note(&format!("Answered after {}, when the event was written to every socket.", millis(took)))?;
         Ok(DeployAnswer { api, begun, items })
     }
 
-    /// Waits for the event at every instance, and reads it.
+    /// Waits for the event of every instance and checks it.
     pub(super) fn check_received(
         &mut self,
         arrivals: &Receiver<Arrival>,
         deploy_answer: &DeployAnswer,
     ) -> Result<(), Failure> {
-        self.printer.step("See what each instance has received")?;
+        self.printer.step("Check what each instance received")?;
+        // Instances receive on their own threads, so that the order of arrival is not the order of the instances.
         let mut events = receive(arrivals, self.instances.len())?;
         for instance in &self.instances {
             let name = instance.name;
@@ -113,7 +115,7 @@ impl DemoRun {
     }
 }
 
-/// One event from each of so many instances, as they came.
+/// Receives as many events as there are instances, in the order of arrival.
 fn receive(arrivals: &Receiver<Arrival>, instances: usize) -> Result<Vec<(InstanceName, String, Instant)>, Failure> {
     let mut events = Vec::new();
     while events.len() < instances {

@@ -1,4 +1,4 @@
-//! One running instance of a gateway: a real connection, listened to on a thread of its own.
+//! One instance of a gateway: a real connection whose messages a separate thread receives.
 
 use super::super::{
     Failure,
@@ -14,17 +14,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What an instance heard.
+/// Something that an instance received.
 pub(super) struct Arrival {
-    /// Which instance.
+    /// The instance.
     pub who: InstanceName,
-    /// A text, or how the connection ended.
+    /// A text message, or how the connection ended.
     pub what: Result<String, LinkError>,
-    /// When.
+    /// The time of arrival.
     pub at: Instant,
 }
 
-/// A gateway's name and the number of the instance.
+/// A gateway's name and the number of the instance, counted from 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct InstanceName(pub &'static str, pub u32);
 
@@ -34,46 +34,47 @@ impl fmt::Display for InstanceName {
     }
 }
 
-/// A connection that has its ack.
+/// A connected instance that has received its ack.
 pub(super) struct Instance {
-    /// Which instance.
+    /// The name of the instance.
     pub name: InstanceName,
-    /// The connection's id, as its ack says.
+    /// The connection's id, from its ack.
     pub connection: String,
-    /// From the first byte to the ack.
+    /// Time from the start of the TCP connect to the ack.
     pub took: Duration,
 }
 
-/// An event as a gateway reads it.
+/// An event as a gateway receives it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Received<'a> {
-    /// The type.
+    /// The event's type.
     #[serde(rename = "type")]
     pub kind: String,
     /// The payload, byte for byte.
     #[serde(borrow)]
     pub payload: &'a RawValue,
-    /// To whom.
+    /// The gateway to which the event was published.
     pub gateway_id: String,
-    /// What ties it to the publisher's answer.
+    /// The id that the publisher's answer has as well.
     pub correlation_id: String,
-    /// Where it stands in the gateway's sequence.
+    /// The event's position in the gateway's sequence.
     pub position: String,
 }
 
 impl<'a> Received<'a> {
-    /// Reads a text as an event.
+    /// Parses a text message as an event.
     pub(super) fn parse(text: &'a str) -> Result<Self, Failure> {
-        serde_json::from_str(text).map_err(|error| Failure::Failed(format!("an event was expected ({error}): {text}")))
+        serde_json::from_str(text)
+            .map_err(|error| Failure::Failed(format!("expected an event ({error}), found {text}")))
     }
 }
 
 impl Instance {
-    /// Connects, takes the ack, and tells `heard` from then on what arrives.
+    /// Connects and receives the ack. From then on, a thread sends what arrives to `arrivals_out`.
     ///
     /// # Errors
-    /// The connection was refused, or its first frame is no ack of this gateway.
+    /// The connection was refused, or its first message is not an ack for this gateway.
     pub(super) fn connect(
         endpoint: &Endpoint,
         name: InstanceName,
@@ -82,7 +83,7 @@ impl Instance {
         arrivals_out: Sender<Arrival>,
     ) -> Result<Self, Failure> {
         let begun = Instant::now();
-        let failed = |error: LinkError| Failure::Failed(format!("{name} was expected to connect: {error}"));
+        let failed = |error: LinkError| Failure::Failed(format!("{name}: cannot connect: {error}"));
         let mut link = Link::connect(endpoint, token).map_err(failed)?;
         let first = link.receive().map_err(failed)?;
         let took = begun.elapsed();
@@ -97,14 +98,14 @@ impl Instance {
             loop {
                 let what = link.receive();
                 let over = what.is_err();
-                // Nobody hears it any more once the demo has ended.
+                // The receiver is gone once the demo has ended.
                 if arrivals_out.send(Arrival { who: name, what, at: Instant::now() }).is_err() || over {
                     return;
                 }
             }
         };
         let thread = thread::Builder::new().name(name.to_string()).spawn(listen);
-        thread.map_err(|error| Failure::Failed(format!("the system gives no thread: {error}")))?;
+        thread.map_err(|error| Failure::Failed(format!("cannot create a thread: {error}")))?;
         Ok(Self { name, connection, took })
     }
 }

@@ -1,18 +1,18 @@
-//! One thing that a hub needs: what was found, and what to do about it.
+//! The result of one check: what was found, and what to change.
 
 use serde::Serialize;
 use std::fmt;
 
-/// One thing that a hub needs.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// What was checked.
     pub name: &'static str,
-    /// Whether the hub can run as far as this is concerned.
+    /// Whether this check passed.
     pub ok: bool,
     /// What was found.
     pub found: String,
-    /// What to do about it; `None` where all is well.
+    /// What to change; `None` if the check passed.
     pub remedy: Option<String>,
 }
 

@@ -1,29 +1,30 @@
-//! Whether what was found will do, and the remedy where it will not; pure, so that every verdict is tested.
+//! Compares what was found on the machine with what a hub needs. Pure functions, so that tests cover each result.
 
 use super::Check;
 use crate::{config::Tls, tls};
 use std::path::Path;
 
-/// Linux 5.11 has `epoll_pwait2`, by which a core waits for its sockets.
+/// The first version with `epoll_pwait2`, with which a core waits for its sockets.
 const KERNEL_MIN: (u32, u32) = (5, 11);
-/// What the runtime insists on for one executor, and about what its rings cost at their smallest.
+/// Locked memory that the runtime demands before it creates an executor, and about what the smallest rings use.
 const LOCKED_BYTES_PER_SHARD: u64 = 512 * 1024;
-/// Listeners, rings, the store, HTTP calls and connections that are still shaking hands.
+/// Descriptors for listeners, rings, the store, HTTP calls and connections during the handshake.
 const DESCRIPTORS_RESERVED: u64 = 1_024;
-/// 1 January 2024: a clock before it was never set.
+/// 1 January 2024 in seconds since 1970. A clock that shows an earlier time was never set.
 const WALL_CLOCK_MIN: u64 = 1_704_067_200;
 
 pub fn kernel(release: &str) -> Check {
     let (major, minor) = KERNEL_MIN;
-    let remedy = || format!("a hub needs Linux {major}.{minor} or later");
+    let remedy = || format!("install Linux {major}.{minor} or later");
     match version(release) {
         Some(found) if found >= KERNEL_MIN => Check::ok("kernel", release),
         Some(_) => Check::fail("kernel", release, remedy()),
-        None => Check::fail("kernel", format!("{release:?} is not understood"), remedy()),
+        None => Check::fail("kernel", format!("unknown version {release:?}"), remedy()),
     }
 }
 
 fn version(release: &str) -> Option<(u32, u32)> {
+    // Distributions append their own text to the release, such as `5.15.0-28-cloud-amd64`.
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
@@ -31,23 +32,25 @@ fn version(release: &str) -> Option<(u32, u32)> {
 pub fn io_uring(disabled: Option<&str>, probe: Result<(), String>) -> Check {
     let name = "io_uring";
     match (probe, disabled) {
+        // The probe counts more than the switch: with 1, a group or a capability may still be allowed to use io_uring.
         (Ok(()), _) => Check::ok(name, "allowed"),
         (Err(_), Some(value @ ("1" | "2"))) => {
             Check::fail(name, format!("kernel.io_uring_disabled is {value}"), "run `sysctl kernel.io_uring_disabled=0`")
         }
         (Err(why), _) if why.contains("MemLockLimit") => {
-            Check::fail(name, "too little memory may be locked", "raise that limit, as the check of it says")
+            Check::fail(name, "the limit of locked memory is too low", "raise it, as the check of locked memory says")
         }
         (Err(why), _) => Check::fail(
             name,
             why,
-            "allow io_uring_setup, io_uring_enter and io_uring_register; in a container use a seccomp profile that does \
-             (Docker: --security-opt seccomp=PROFILE.json, or unconfined)",
+            "allow io_uring_setup, io_uring_enter and io_uring_register; in a container, use a seccomp profile that allows \
+             them (Docker: --security-opt seccomp=PROFILE.json, or unconfined)",
         ),
     }
 }
 
-/// Locked memory that so many shards need; a process that is not charged needs only what the runtime insists on.
+/// Bytes of locked memory that `shards` shards need. The kernel charges an exempt process nothing, but the runtime
+/// still compares the limit with what one executor needs.
 pub fn locked_memory_needed(shards: usize, exempt: bool) -> u64 {
     LOCKED_BYTES_PER_SHARD * if exempt { 1 } else { shards.max(1) as u64 }
 }
@@ -60,18 +63,19 @@ pub fn locked_memory(limit: Option<u64>, shards: usize, exempt: bool) -> Check {
         Some(limit) if limit >= needed => Check::ok(name, format!("{} KiB", limit / 1024)),
         Some(limit) => Check::fail(
             name,
-            format!("{} KiB where {} KiB are needed (shards: {shards})", limit / 1024, needed / 1024),
+            format!("{} KiB, needed: {} KiB (shards: {shards})", limit / 1024, needed / 1024),
             format!(
                 "raise it: `ulimit -l {0}`, LimitMEMLOCK={0}K for systemd, or --ulimit memlock={needed} for Docker{1}",
                 needed / 1024,
+                // With one shard there is nothing left to reduce.
                 if needed > LOCKED_BYTES_PER_SHARD { "; or use fewer cores" } else { "" },
             ),
         ),
     }
 }
 
-/// Descriptors that a hub needs: a connection holds one, a tenth of them move between cores or knock at the same time, and
-/// the rest of the program needs its own.
+/// Descriptors that a hub needs: one for each connection, a tenth more for connections that are being opened or moved
+/// between cores, and a fixed number for the rest of the program.
 pub fn descriptors_needed(connections_max: usize) -> u64 {
     let connections = connections_max as u64;
     connections.saturating_add(connections / 10).saturating_add(DESCRIPTORS_RESERVED)
@@ -85,27 +89,32 @@ pub fn descriptors(limit: Option<u64>, connections_max: usize) -> Check {
         Some(limit) if limit >= needed => Check::ok(name, format!("{limit} for {connections_max} connections")),
         Some(limit) => Check::fail(
             name,
-            format!("{limit} for {connections_max} connections that need {needed}"),
+            format!("{limit}, needed: {needed} (connections: {connections_max})"),
             format!(
                 "raise it: `ulimit -n {needed}`, LimitNOFILE={needed} for systemd, or --ulimit nofile={needed} for Docker; \
-                 or lower limits.max_connections (one for each connection, a tenth more for those that knock, and {DESCRIPTORS_RESERVED} beside them)"
+                 or lower limits.max_connections (needed: one for each connection, a tenth more, and {DESCRIPTORS_RESERVED})"
             ),
         ),
     }
 }
 
 pub fn cores(available: usize, shards: usize) -> Check {
-    let sharing = if shards > available { ", which share them" } else { "" };
+    // Not a failure: more shards than cores is slower, but useful in tests.
+    let sharing = if shards > available { ", some on the same core" } else { "" };
     Check::ok("cores", format!("{available} (shards: {shards}{sharing})"))
 }
 
 pub fn clock(wall_seconds: u64, monotonic: bool) -> Check {
     let name = "clock";
     if !monotonic {
-        return Check::fail(name, "the monotonic clock does not run", "use another clock source of the kernel");
+        return Check::fail(name, "the monotonic clock does not advance", "select another clock source of the kernel");
     }
     if wall_seconds < WALL_CLOCK_MIN {
-        return Check::fail(name, "it stands before 2024", "set the clock: certificates and timestamps depend on it");
+        return Check::fail(
+            name,
+            "it shows a time before 2024",
+            "set the clock: certificates and timestamps depend on it",
+        );
     }
     Check::ok(name, "set and running")
 }
@@ -114,16 +123,18 @@ pub fn data(dir: &Path, writable: Result<(), String>) -> Check {
     let name = "data directory";
     match writable {
         Ok(()) => Check::ok(name, dir.display().to_string()),
-        Err(why) => Check::fail(name, why, "let this user write there, or name another with --data"),
+        Err(why) => Check::fail(name, why, "allow this user to write there, or choose another directory with --data"),
     }
 }
 
 pub fn certificate(configured: &Tls) -> Check {
     let name = "certificate";
-    let remedy = "set tls.cert and tls.key to PEM files that this user can read, that are valid and belong together";
+    let remedy =
+        "set `tls.cert` and `tls.key` to PEM files that this user can read, with a valid certificate and its key";
     match configured {
-        Tls::Off => Check::ok(name, "none: TLS is off"),
-        Tls::SelfSigned => Check::ok(name, "the hub's own, in its data directory"),
+        Tls::Off => Check::ok(name, "none, because TLS is off"),
+        Tls::SelfSigned => Check::ok(name, "self-signed, in the data directory"),
+        // Loaded as the hub would, so that a key that does not belong to the certificate is found before the start.
         Tls::Files { cert, key } => match tls::check(cert, key) {
             Ok(()) => Check::ok(name, cert.display().to_string()),
             Err(error) => Check::fail(name, error.to_string(), remedy),
@@ -142,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn kernels_from_5_11_on_will_do() {
+    fn kernels_from_5_11_on_are_accepted() {
         let check = |release: &str, expected: bool| assert_eq!(kernel(release).ok, expected, "{release}");
         check("5.11.0", true);
         check("5.15.0-28-cloud-amd64", true);
@@ -156,16 +167,16 @@ mod tests {
     }
 
     #[test]
-    fn a_forbidden_io_uring_says_who_forbids_it() {
+    fn the_remedy_depends_on_what_forbids_io_uring() {
         assert!(io_uring(Some("0"), Ok(())).ok);
-        assert!(io_uring(Some("1"), Ok(())).ok, "a group or a capability may be excepted");
+        assert!(io_uring(Some("1"), Ok(())).ok, "a group or a capability may be exempt");
         fails(&io_uring(Some("2"), Err("no".to_owned())), "sysctl kernel.io_uring_disabled=0");
         fails(&io_uring(Some("0"), Err("Operation not permitted".to_owned())), "seccomp");
-        fails(&io_uring(None, Err("MemLockLimit(65536/524288)".to_owned())), "raise that limit");
+        fails(&io_uring(None, Err("MemLockLimit(65536/524288)".to_owned())), "as the check of locked memory says");
     }
 
     #[test]
-    fn every_shard_needs_its_locked_memory() {
+    fn each_shard_needs_locked_memory() {
         let check = |limit, shards, exempt, expected: bool| {
             assert_eq!(locked_memory(limit, shards, exempt).ok, expected, "{limit:?} {shards} {exempt}");
         };
@@ -178,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_cover_the_connections_and_those_that_knock() {
+    fn descriptors_cover_connections_open_and_being_opened() {
         let check = |limit, connections, expected: bool| {
             assert_eq!(descriptors(limit, connections).ok, expected, "{limit:?} {connections}");
         };
@@ -190,14 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_never_set_is_found() {
+    fn a_clock_that_was_never_set_fails() {
         assert!(clock(WALL_CLOCK_MIN, true).ok);
         fails(&clock(0, true), "set the clock");
         fails(&clock(WALL_CLOCK_MIN, false), "clock source");
     }
 
     #[test]
-    fn a_certificate_that_cannot_be_used_is_named() {
+    fn an_unusable_certificate_or_key_is_named() {
         let [first, second] = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
         let (cert, key) = self_signed(first.path()).expect("it can be made");
         let (_, other_key) = self_signed(second.path()).expect("it can be made");
@@ -206,7 +217,7 @@ mod tests {
         fails(&files(Path::new("/nowhere/cert.pem"), &key), "/nowhere/cert.pem");
         fails(&files(&cert, Path::new("/nowhere/key.pem")), "/nowhere/key.pem");
         fails(&files(&key, &key), "holds no certificate");
-        fails(&files(&cert, &other_key), "belong together");
+        fails(&files(&cert, &other_key), "a valid certificate and its key");
 
         let mut params = rcgen::CertificateParams::new(vec!["hub".to_owned()]).expect("a name");
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
@@ -214,11 +225,11 @@ mod tests {
         std::fs::write(&cert, params.self_signed(&pair).expect("it can be made").pem()).expect("it can be written");
         fails(&files(&cert, &key), "has expired at 2021-01-01");
         self_signed(first.path()).expect("it can be made");
-        assert!(files(&cert, &key).ok, "the hub's own is made again");
+        assert!(files(&cert, &key).ok, "the self-signed certificate is created again");
     }
 
     #[test]
-    fn this_machine_can_be_asked() {
+    fn the_checks_run_on_this_machine() {
         let dir = tempfile::tempdir().expect("a directory");
         let config = crate::Config { data: dir.path().join("new"), ..crate::Config::default() };
         let checks = super::super::check(&config);

@@ -1,4 +1,4 @@
-//! `gatecast doctor`: whether a hub can run here, and what to do where it cannot.
+//! `gatecast doctor`: checks whether a hub can run on this machine, and says what to change if it cannot.
 
 mod check;
 mod judge;
@@ -11,12 +11,12 @@ use super::{Failure, config_args::ConfigArgs, output};
 use crate::config::Config;
 use clap::Args;
 
-/// Looks at this machine and process; call [`raise_limits`] before it, as `serve` does.
+/// Checks this machine and process. Call [`raise_limits`] first, as `serve` does.
 pub fn check(config: &Config) -> Vec<Check> {
     let cores = machine::cores();
     let shards = config.cores.map_or(cores, usize::from);
     let kernel = judge::kernel(&machine::kernel_release());
-    // The runtime ends the process on a kernel that lacks its operations, so there it is not even tried.
+    // On a kernel that lacks an operation, the runtime would end the process instead of returning an error.
     let io_uring =
         kernel.ok.then(|| judge::io_uring(machine::io_uring_disabled().as_deref(), machine::probe_io_uring()));
     let mut checks = vec![kernel];
@@ -35,7 +35,7 @@ pub fn check(config: &Config) -> Vec<Check> {
 /// Check this machine.
 #[derive(Args)]
 pub struct Doctor {
-    /// Print JSON
+    /// Print the checks as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -43,11 +43,13 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    /// Prints one line a check; fails where one does.
+    /// Prints one line for each check, and fails if one of them failed.
     pub fn run(self) -> Result<(), Failure> {
         let config = self.config.load()?;
+        // Raised as `serve` would do, so that a limit that the hub can raise by itself is not reported.
         raise_limits(&config);
         let checks = check(&config);
+        // Failed checks are output, not an error: all are printed before the command fails.
         if self.json {
             output::line(&serde_json::to_string(&checks).map_err(|error| Failure::Failed(error.to_string()))?)?;
         } else {

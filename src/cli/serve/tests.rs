@@ -1,6 +1,6 @@
-//! Claims about how the program ends when a core is lost: its exit code, how soon, and what the log says.
+//! Claims about how the program ends after a core failed: its exit code, the time it takes, and its log.
 //!
-//! A fault can be armed in the test build alone, so that the program under test is this test build in a process of its own.
+//! Only a test build can inject faults, so the program under test is this test binary, started as a child process.
 
 use crate::{
     cli::{Arguments, Command, endpoint},
@@ -19,24 +19,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Tells the child process what to do: the fault, `watchdog.abort_after` and the data directory, with blanks between them.
+/// The environment variable for the child process: the fault, `watchdog.abort_after` and the data directory, separated
+/// by spaces.
 const FAULT: &str = "FAULT_OF_THE_HUB";
 const FAULTY_SHARD: &str = "faulty shard: ";
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What the child process does; nothing where it is run as a test.
+/// The body of the child process. As an ordinary test it does nothing.
 #[test]
 fn serve_with_a_fault() {
     let Ok(arguments_of_child) = env::var(FAULT) else { return };
     let [fault, abort_after, data] = arguments_of_child.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
     let fault = if fault == "panic" { Fault::CorePanic } else { Fault::Stall(60 * SECOND) };
-    // An abort that is asked for leaves no core file behind.
+    // The expected abort must not write a core file.
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).unwrap();
     let abort_after = format!("watchdog.abort_after={abort_after}");
     let arguments = ["gatecast", "serve", "--listen", "127.0.0.1:0", "--tls", "off", "--cores", "2", "--data", data];
     let settings = ["--set", "drain.window=1s", "--set", &abort_after];
     let Command::Serve(serve) = Arguments::parse_from(arguments.into_iter().chain(settings)).command else {
-        panic!("it serves")
+        panic!("the arguments select `serve`")
     };
     let data = Path::new(data).to_owned();
     let injecting = thread::spawn(move || {
@@ -45,7 +46,7 @@ fn serve_with_a_fault() {
         peer
     });
     let ended = serve.run();
-    // A core that dies ends the program sooner than the line above is written.
+    // After a core died, `run` may return before the other thread has printed its line.
     let _peer = injecting.join().unwrap();
     if let Err(failure) = &ended {
         eprintln!("gatecast: {failure}");
@@ -53,7 +54,7 @@ fn serve_with_a_fault() {
     process::exit(ended.map_or_else(|failure| failure.exit_code().into(), |()| 0));
 }
 
-/// Where the hub of this data directory listens, once it does.
+/// Waits until the hub of this data directory listens, and returns its address.
 fn address(data: &Path) -> std::net::SocketAddr {
     loop {
         let url = fs::read_to_string(data.join(endpoint::ADDRESS_FILE)).unwrap_or_default();
@@ -66,22 +67,22 @@ fn address(data: &Path) -> std::net::SocketAddr {
 
 /// How the program ended.
 struct Ended {
-    /// The core that was struck.
+    /// The shard in which the fault happened.
     shard: String,
     status: ExitStatus,
-    /// From the fault until the end.
+    /// Time from the fault to the end of the process.
     after: Duration,
     log: String,
 }
 
 impl Ended {
-    /// How many lines of the log have all of this.
+    /// Number of lines in the log that contain all of the parts.
     fn lines(&self, parts: &[&str]) -> usize {
         self.log.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
     }
 }
 
-/// Runs the program with a fault, and sends it a signal once that has struck.
+/// Runs the program with a fault, and sends it a signal after the fault has happened.
 fn run(fault: &str, abort_after: &str, signal: Option<Signal>) -> Ended {
     let data = tempfile::tempdir().unwrap();
     let mut child = process::Command::new(env::current_exe().unwrap())
@@ -118,11 +119,13 @@ fn run(fault: &str, abort_after: &str, signal: Option<Signal>) -> Ended {
 
 fn read_faulty_shard(from: ChildStdout) -> String {
     let mut lines = BufReader::new(from).lines().map_while(Result::ok);
-    lines.find_map(|line| line.strip_prefix(FAULTY_SHARD).map(str::to_owned)).expect("the fault strikes")
+    lines
+        .find_map(|line| line.strip_prefix(FAULTY_SHARD).map(str::to_owned))
+        .expect("the child prints the faulty shard")
 }
 
 #[test]
-fn a_dead_core_is_a_dead_program_within_a_second() {
+fn a_dead_core_ends_the_program_within_a_second() {
     let ended = run("panic", "30s", None);
     assert_eq!(ended.status.code(), Some(1), "{}", ended.log);
     assert!(ended.after < SECOND, "it took {:?}", ended.after);
@@ -132,7 +135,7 @@ fn a_dead_core_is_a_dead_program_within_a_second() {
 }
 
 #[test]
-fn a_core_that_never_turns_again_aborts_the_program() {
+fn a_core_that_stays_stuck_aborts_the_program() {
     let ended = run("stall", "3s", None);
     assert_eq!(ended.status.signal(), Some(Signal::ABORT.as_raw()), "{}", ended.log);
     assert!(ended.after > 2 * SECOND && ended.after < 6 * SECOND, "it took {:?}", ended.after);
