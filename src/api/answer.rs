@@ -1,10 +1,17 @@
 //! What the answers of shards and store mean over HTTP.
 
 use super::call::Answer;
-use crate::{model::StoreOutcome, shard::Reply, wire::http::Response};
+use crate::{
+    model::{Kept, StoreOutcome},
+    shard::Reply,
+    wire::http::Response,
+};
 
 /// Seconds in `Retry-After` where the cause passes at once: a full queue, a busy store.
 const RETRY_SOON: &str = "1";
+
+const CANNOT_NOW: &str = "the store cannot do this now";
+const IN_DOUBT: &str = "the store failed; the change may have been made: look before you repeat it";
 
 /// Why a question has no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,8 +62,8 @@ impl Answer {
         }
     }
 
-    /// What the store has done; an `Err` is the answer to the caller where it has not.
-    pub(super) fn store(self) -> Result<StoreOutcome, Response> {
+    /// What the store has read; an `Err` is the answer to the caller where it has not.
+    pub(super) fn read(self) -> Result<StoreOutcome, Response> {
         let outcome = match self {
             Self::Store(outcome) => outcome,
             Self::Shard(_) => return Err(Unanswered::Mismatched.into()),
@@ -67,11 +74,21 @@ impl Answer {
             StoreOutcome::NotFound(what) => Err(Response::error(404, what)),
             StoreOutcome::Conflict(what) => Err(Response::error(409, &what)),
             // What exactly fails may name a file; the operator reads it in the store's log.
-            StoreOutcome::Unavailable(_) => {
-                Err(Response::error(503, "the store cannot do this now").with("Retry-After", RETRY_SOON))
-            }
+            StoreOutcome::Unavailable(..) => Err(Response::error(503, CANNOT_NOW).with("Retry-After", RETRY_SOON)),
             done => Ok(done),
         }
+    }
+
+    /// What the store has changed; an `Err` is the answer to the caller where it has not, and a 503 says whether it may have.
+    pub(super) fn change(self) -> Result<StoreOutcome, Response> {
+        let (description, kept) = match &self {
+            Self::Overloaded => (Unanswered::Overloaded.description(), Kept::No),
+            Self::TimedOut => (Unanswered::TimedOut.description(), Kept::Unknown),
+            Self::Store(StoreOutcome::Unavailable(_, Kept::No)) => (CANNOT_NOW, Kept::No),
+            Self::Store(StoreOutcome::Unavailable(_, Kept::Unknown)) => (IN_DOUBT, Kept::Unknown),
+            Self::Store(_) | Self::Shard(_) => return self.read(),
+        };
+        Err(Response::error_with_kept(503, description, kept).with("Retry-After", RETRY_SOON))
     }
 }
 

@@ -129,19 +129,19 @@ enum Stage {
 impl Continuation for Waiting {
     fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled {
         match self.0 {
-            Stage::Create => match only(answers)?.store()? {
+            Stage::Create => match only(answers)?.change()? {
                 StoreOutcome::Gateway(record, _) => {
                     let location = format!("/api/v1/gateways/{}", record.id);
                     Ok(Step::Respond(Response::json(201, &record).with("Location", location)))
                 }
                 _ => Err(Unanswered::Mismatched.into()),
             },
-            Stage::Delete => match only(answers)?.store()? {
+            Stage::Delete => match only(answers)?.change()? {
                 StoreOutcome::Done => Ok(Step::Respond(Response::empty(204))),
                 _ => Err(Unanswered::Mismatched.into()),
             },
             Stage::One => show(answers),
-            Stage::Page(page) => match only(answers)?.store()? {
+            Stage::Page(page) => match only(answers)?.read()? {
                 StoreOutcome::Gateways(records, total) => count(page, records, total, view),
                 _ => Err(Unanswered::Mismatched.into()),
             },
@@ -154,7 +154,7 @@ impl Continuation for Waiting {
 
 fn show(answers: Vec<Answer>) -> Handled {
     let [record, live] = <[Answer; 2]>::try_from(answers).map_err(|_| Unanswered::Mismatched)?;
-    let StoreOutcome::Gateway(record, manifest) = record.store()? else { return Err(Unanswered::Mismatched.into()) };
+    let StoreOutcome::Gateway(record, manifest) = record.read()? else { return Err(Unanswered::Mismatched.into()) };
     let connections = match live.shard()? {
         Reply::Live(counts) if counts.len() == 1 => counts[0],
         _ => return Err(Unanswered::Mismatched.into()),

@@ -27,7 +27,7 @@ struct Waiting;
 
 impl Continuation for Waiting {
     fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
-        match only(answers)?.store() {
+        match only(answers)?.change() {
             Ok(StoreOutcome::Done) => Ok(Step::Respond(Response::empty(204))),
             Ok(_) => Err(Unanswered::Mismatched.into()),
             // A gateway takes 404 as a sign of another product. One whose record is gone has lost its key as well.

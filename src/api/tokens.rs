@@ -86,7 +86,9 @@ enum Stage {
 
 impl Continuation for Waiting {
     fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
-        let response = match (self.0, only(answers)?.store()?) {
+        let answer = only(answers)?;
+        let outcome = if let Stage::List = self.0 { answer.read()? } else { answer.change()? };
+        let response = match (self.0, outcome) {
             (Stage::Create(secret), StoreOutcome::Token(TokenRecord { id, created_at })) => {
                 let token = secret.as_ref().map(|secret| secret.0.as_str());
                 Response::json(201, &Created { id, token, created_at })

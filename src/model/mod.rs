@@ -22,6 +22,6 @@ pub use life::Life;
 pub use message::{DeploymentAck, Message};
 pub use position::Position;
 pub use side::Side;
-pub use store::{GatewayRecord, StoreOp, StoreOutcome, TokenRecord};
+pub use store::{GatewayRecord, Kept, StoreOp, StoreOutcome, TokenRecord};
 pub use time::{Instant, Now, Timestamp};
 pub use verdict::{KeyHash, Refused};

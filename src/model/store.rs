@@ -105,6 +105,17 @@ pub enum StoreOutcome {
     NotFound(&'static str),
     /// It would break a rule; the text says which.
     Conflict(String),
-    /// The store cannot do it now: busy, full, read-only or failing. What was in doubt may still come as a change.
-    Unavailable(String),
+    /// The store cannot do it now: busy, full, read-only or failing; and whether it may have been done all the same. What was in
+    /// doubt may still come as a change.
+    Unavailable(String, Kept),
+}
+
+/// Whether a change that was not acknowledged is in the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kept {
+    /// Surely not: the store did not begin to commit it, or has undone it.
+    No,
+    /// It is there whole or not at all: the commit failed, or no answer came in time.
+    Unknown,
 }

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     engine::{Incoming, Lane},
     model::{
-        Change, GatewayId, GatewayRecord, Instant, KeyHash, Life, ShardId, StoreOp, StoreOutcome, TokenId, TokenRecord,
+        Change, GatewayId, GatewayRecord, Instant, Kept, KeyHash, Life, ShardId, StoreOp, StoreOutcome, TokenId,
+        TokenRecord,
     },
     shard::RequestKey,
 };
@@ -186,7 +187,8 @@ impl Net {
         let now = self.now;
         let fails = self.rng.chance(self.store.conduct.fails);
         let in_doubt = fails && self.rng.chance(self.store.conduct.in_doubt);
-        let unavailable = || StoreOutcome::Unavailable("the store fails".to_owned());
+        let kept = if in_doubt { Kept::Unknown } else { Kept::No };
+        let unavailable = || StoreOutcome::Unavailable("the store fails".to_owned(), kept);
         let (outcome, change) = if fails && !in_doubt { (unavailable(), None) } else { self.store.execute(job.op) };
         if fails {
             self.oracle.sight("store failed");

@@ -3,7 +3,9 @@
 use super::row;
 use crate::{
     limits,
-    model::{Change, GatewayId, GatewayRecord, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId, TokenRecord},
+    model::{
+        Change, GatewayId, GatewayRecord, Kept, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId, TokenRecord,
+    },
 };
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
@@ -56,7 +58,7 @@ fn create_gateway(connection: &Connection, record: GatewayRecord) -> Result<Done
         return Ok((StoreOutcome::Conflict("the name is taken in this organization".to_owned()), None));
     }
     let Ok(incarnation) = getrandom::u64() else {
-        return Ok((StoreOutcome::Unavailable("the system gives no random numbers".to_owned()), None));
+        return Ok((StoreOutcome::Unavailable("the system gives no random numbers".to_owned(), Kept::No), None));
     };
     let insert = "INSERT INTO gateways (id, name, display_name, organization_id, created_at, sum, incarnation) \
                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";

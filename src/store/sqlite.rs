@@ -10,7 +10,7 @@
 use super::{Store, StoreError, disk, lock::DirLock, queries, schema, trouble::Trouble};
 use crate::{
     limits::{STORE_LOCK_WAIT, STORE_OPEN_LOCK_WAIT},
-    model::{Change, StoreOp, StoreOutcome},
+    model::{Change, Kept, StoreOp, StoreOutcome},
 };
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::{
@@ -88,7 +88,7 @@ impl Sqlite {
         Ok(late)
     }
 
-    fn attempt(&mut self, op: StoreOp) -> Result<(StoreOutcome, Option<Change>), Trouble> {
+    fn attempt(&mut self, op: StoreOp) -> Result<(StoreOutcome, Option<Change>), Failed> {
         let writes = !matches!(op, StoreOp::Gateway(_) | StoreOp::Gateways { .. } | StoreOp::Tokens(_));
         let connection = opened(&mut self.connection)?;
         if !writes {
@@ -103,11 +103,11 @@ impl Sqlite {
             }
             ran => ran?,
         };
-        if matches!(outcome, StoreOutcome::Conflict(_) | StoreOutcome::NotFound(_) | StoreOutcome::Unavailable(_)) {
+        if matches!(outcome, StoreOutcome::Conflict(_) | StoreOutcome::NotFound(_) | StoreOutcome::Unavailable(..)) {
             return Ok((outcome, None));
         }
         self.doubt = change;
-        transaction.commit()?;
+        transaction.commit().map_err(Failed::in_commit)?;
         self.doubt = None;
         self.unsettled = true;
         Ok((outcome, change))
@@ -165,13 +165,13 @@ impl Store for Sqlite {
             Ok(None) => self.attempt(op),
             Ok(late) => {
                 let answer = "the store has just been opened again; try once more".to_owned();
-                Ok((StoreOutcome::Unavailable(answer), late))
+                Ok((StoreOutcome::Unavailable(answer, Kept::No), late))
             }
-            Err(trouble) => Err(trouble),
+            Err(trouble) => Err(trouble.into()),
         };
-        done.unwrap_or_else(|trouble| {
+        done.unwrap_or_else(|Failed { trouble, kept }| {
             self.note_trouble(&trouble);
-            (StoreOutcome::Unavailable(trouble.answer()), None)
+            (StoreOutcome::Unavailable(trouble.answer(), kept), None)
         })
     }
 
@@ -182,6 +182,28 @@ impl Store for Sqlite {
 
     fn settle(&mut self) -> Result<Option<Change>, Trouble> {
         self.try_settle().inspect_err(|trouble| self.note_trouble(trouble))
+    }
+}
+
+/// Why a job was not done, and whether the file may show it all the same.
+struct Failed {
+    trouble: Trouble,
+    kept: Kept,
+}
+
+impl Failed {
+    /// The commit itself failed. SQLite undoes one that found the file locked or full. After any other failure the commit record may
+    /// be on the disk, and then the job is there once the file is read again.
+    fn in_commit(error: rusqlite::Error) -> Self {
+        let trouble = Trouble::from(error);
+        let kept = if trouble.ends_connection() { Kept::Unknown } else { Kept::No };
+        Self { trouble, kept }
+    }
+}
+
+impl<T: Into<Trouble>> From<T> for Failed {
+    fn from(before_commit: T) -> Self {
+        Self { trouble: before_commit.into(), kept: Kept::No }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Store, StoreError};
 use crate::{
     limits::{STORE_PROBE_INTERVAL, STORE_QUEUE_MAX},
-    model::{Change, StoreOp, StoreOutcome},
+    model::{Change, Kept, StoreOp, StoreOutcome},
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, after, bounded, never, select};
 use std::{
@@ -107,7 +107,7 @@ impl StoreHandle {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(reply);
         }
-        let outcome = StoreOutcome::Unavailable("the hub is going away".to_owned());
+        let outcome = StoreOutcome::Unavailable("the hub is going away".to_owned(), Kept::No);
         let job = Job { op, settled: Settled { outcome, reply: Some(reply) } };
         self.0.jobs.try_send(job).map_err(|refused| {
             let reply = refused.into_inner().settled.reply.take();
@@ -189,9 +189,10 @@ impl<A: FnMut(Change, Settled)> Worker<A> {
         let done = catch_unwind(AssertUnwindSafe(|| self.store.execute(op)));
         let (outcome, change) = done.unwrap_or_else(|_| {
             tracing::error!("the store panicked in a job");
-            (StoreOutcome::Unavailable("the store failed inside; the hub's log says where".to_owned()), None)
+            let answer = "the store failed inside; the hub's log says where".to_owned();
+            (StoreOutcome::Unavailable(answer, Kept::Unknown), None)
         });
-        if matches!(outcome, StoreOutcome::Unavailable(_)) {
+        if matches!(outcome, StoreOutcome::Unavailable(..)) {
             self.degraded.store(true, Ordering::Relaxed);
         }
         settled.outcome = outcome;

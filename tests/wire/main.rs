@@ -24,6 +24,7 @@ mod inbound;
 mod platform;
 mod slow;
 mod stats;
+mod store;
 mod storm;
 mod tls;
 mod upgrade;

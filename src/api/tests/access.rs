@@ -86,9 +86,38 @@ fn a_full_or_silent_hub_is_503_for_every_call_that_is_one_question() {
 }
 
 #[test]
+fn a_change_that_is_not_acknowledged_says_whether_it_was_kept() {
+    fn unavailable(kept: Kept) -> Answer {
+        Answer::Store(StoreOutcome::Unavailable("busy".to_owned(), kept))
+    }
+    // An answer can be given once, so each is made for each call.
+    let answers = || {
+        [
+            (Answer::Overloaded, "no"),
+            (Answer::TimedOut, "unknown"),
+            (unavailable(Kept::No), "no"),
+            (unavailable(Kept::Unknown), "unknown"),
+        ]
+    };
+    let world = World::new();
+    for request in every_call(&world) {
+        if is_open(&request) || !world.asks(&request).iter().any(|ask| matches!(ask, Ask::Store(_))) {
+            continue;
+        }
+        for (which, (_, kept)) in answers().into_iter().enumerate() {
+            let response = world.run(&request, |_| answers().into_iter().nth(which).expect("one of four").0);
+            check(&response, 503);
+            let expected = (request.method != "GET").then_some(kept);
+            assert_eq!(json(&response).get("kept").and_then(Value::as_str), expected, "{request:?}");
+        }
+    }
+}
+
+#[test]
 fn no_error_names_a_file_a_version_or_a_secret() {
     let world = World::new();
-    let failing = |_| Answer::Store(StoreOutcome::Unavailable("/var/lib/hub/store.db: disk I/O error".to_owned()));
+    let failing =
+        |_| Answer::Store(StoreOutcome::Unavailable("/var/lib/hub/store.db: disk I/O error".to_owned(), Kept::No));
     let response = world.run(&Request::new("POST", "/api/v1/gateways").body(r#"{"name":"edge"}"#), failing);
     check(&response, 503);
     let text = String::from_utf8(response.body).unwrap();

@@ -69,11 +69,11 @@ fn what_the_store_says_becomes_a_status() {
         check(&world.run(request, |_| Answer::Store(outcome.clone())), status);
     };
     check_outcome(&create(r#"{"name":"n"}"#), StoreOutcome::Conflict("the name is taken".to_owned()), 409);
-    check_outcome(&create(r#"{"name":"n"}"#), StoreOutcome::Unavailable("disk full".to_owned()), 503);
+    check_outcome(&create(r#"{"name":"n"}"#), StoreOutcome::Unavailable("disk full".to_owned(), Kept::No), 503);
     let delete = Request::new("DELETE", format!("/api/v1/gateways/{}", world.gateway));
     check_outcome(&delete, StoreOutcome::Done, 204);
     check_outcome(&delete, StoreOutcome::NotFound("there is no such gateway"), 404);
-    check_outcome(&delete, StoreOutcome::Unavailable("read-only".to_owned()), 503);
+    check_outcome(&delete, StoreOutcome::Unavailable("read-only".to_owned(), Kept::No), 503);
     for method in ["GET", "DELETE"] {
         check(&world.respond(&Request::new(method, "/api/v1/gateways/not-a-uuid")), 404);
     }

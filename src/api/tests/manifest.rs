@@ -44,7 +44,7 @@ fn any_key_but_the_gateways_own_is_401() {
 fn a_store_that_cannot_keep_it_is_never_404() {
     let world = World::new();
     let request = post(world.gateway, "{}");
-    check(&world.run(&request, |_| Answer::Store(StoreOutcome::Unavailable("busy".to_owned()))), 503);
+    check(&world.run(&request, |_| Answer::Store(StoreOutcome::Unavailable("busy".to_owned(), Kept::No))), 503);
     check(&world.run(&request, |_| Answer::Store(StoreOutcome::NotFound("there is no such gateway"))), 401);
     check(&world.run(&request, |_| Answer::Overloaded), 503);
     check(&world.run(&request, |_| Answer::TimedOut), 503);

@@ -91,7 +91,7 @@ fn conflict(text: &str) -> StoreOutcome {
 }
 
 fn unavailable(text: &str) -> StoreOutcome {
-    StoreOutcome::Unavailable(text.to_owned())
+    StoreOutcome::Unavailable(text.to_owned(), Kept::No)
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn a_caller_is_told_even_if_the_announcer_forgets() {
 #[test]
 fn panics_reach_the_caller_as_answers_and_the_thread_goes_on() {
     let bench = start(vec![Step::Panic, Step::Answer(StoreOutcome::Done, Some(created()))]);
-    assert!(matches!(bench.submit().recv_timeout(PATIENCE), Ok(StoreOutcome::Unavailable(_))));
+    assert!(matches!(bench.submit().recv_timeout(PATIENCE), Ok(StoreOutcome::Unavailable(_, Kept::Unknown))));
 
     let Bench { store, told, closed } = bench;
     drop(told);
@@ -215,7 +215,7 @@ fn the_last_handle_takes_the_thread_with_it() {
 
 #[test]
 fn trouble_shows_until_the_store_has_settled() {
-    let trouble = || StoreOutcome::Unavailable("full".to_owned());
+    let trouble = || StoreOutcome::Unavailable("full".to_owned(), Kept::No);
     let late = created();
     let (gates, settled): (Vec<_>, Vec<_>) = [Err(Trouble::Full), Ok(Some(late)), Ok(None)]
         .map(|settling| {

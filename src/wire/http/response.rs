@@ -1,6 +1,6 @@
 //! One response, and how it is written.
 
-use crate::model::Timestamp;
+use crate::model::{Kept, Timestamp};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use serde::Serialize;
 use std::{cell::RefCell, fmt, io::Write};
@@ -23,12 +23,15 @@ pub struct Response {
     pub close: bool,
 }
 
-/// The error body of every call: `{"code":429,"message":"Too Many Requests","description":"…"}` (contract section 1).
+/// The error body of every call: `{"code":429,"message":"Too Many Requests","description":"…"}` (contract section 1); `kept` is there
+/// only where the store was asked for a change.
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     code: u16,
     message: &'a str,
     description: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
 }
 
 impl Response {
@@ -40,7 +43,12 @@ impl Response {
 
     /// An error in the one form that they all have.
     pub fn error(status: u16, description: &str) -> Self {
-        Self::json(status, &ErrorBody { code: status, message: reason_phrase(status), description })
+        Self::json(status, &ErrorBody { code: status, message: reason_phrase(status), description, kept: None })
+    }
+
+    /// The same about a change that was not acknowledged, with whether it was made all the same.
+    pub fn error_with_kept(status: u16, description: &str, kept: Kept) -> Self {
+        Self::json(status, &ErrorBody { code: status, message: reason_phrase(status), description, kept: Some(kept) })
     }
 
     /// An answer without a body.

@@ -66,6 +66,24 @@ fn a_read_only_file_is_an_answer_and_heals_by_opening_it_again() {
 }
 
 #[test]
+fn a_commit_that_fails_leaves_in_doubt_what_a_job_before_it_does_not() {
+    let mut bench = Bench::new();
+    // The commit fails because a row refers to no gateway, and says so only then.
+    let bait = "CREATE TABLE bait (id BLOB REFERENCES gateways (id) DEFERRABLE INITIALLY DEFERRED);
+                CREATE TRIGGER bite AFTER INSERT ON gateways BEGIN INSERT INTO bait VALUES (x'00'); END;";
+    bench.store.connection.as_ref().unwrap().execute_batch(bait).unwrap();
+    let outcome = bench.store.execute(StoreOp::CreateGateway(record("g", None))).0;
+    let failing = "the store is failing; the hub's log says why".to_owned();
+    assert_eq!(outcome, StoreOutcome::Unavailable(failing, Kept::Unknown));
+    let other = Connection::open(bench.path()).unwrap();
+    other.execute_batch("DROP TRIGGER bite; DROP TABLE bait").unwrap();
+    // The next job opens the file again, and finds what the disk shows.
+    bench.check(StoreOp::Gateways { limit: 1, offset: 0 }, &StoreOutcome::Gateways(vec![], 0));
+    bench.pragma("query_only", 1);
+    bench.check(StoreOp::CreateGateway(record("g", None)), &unavailable("the store is read-only"));
+}
+
+#[test]
 fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
@@ -79,7 +97,7 @@ fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
         bench.store.note_trouble(&Trouble::Failing("injected".to_owned()));
         let (outcome, announced) = bench.store.execute(StoreOp::Tokens(gateway));
         assert_eq!(announced, happened.then_some(change));
-        assert_eq!(matches!(outcome, StoreOutcome::Unavailable(_)), happened);
+        assert_eq!(matches!(outcome, StoreOutcome::Unavailable(..)), happened);
         bench.store.doubt = Some(change);
         assert_eq!(bench.store.settle(), Ok(happened.then_some(change)), "after a panic");
         assert_eq!(bench.store.settle(), Ok(None));
