@@ -124,6 +124,15 @@ impl Shard {
                 let count = events.len();
                 return self.publish(now, origin, events.into_iter(), count, true);
             }
+            Command::Deploy(mut events) => {
+                for event in &mut events {
+                    if let Some(life) = self.life_of(event.gateway) {
+                        event.add_performed_at(self.sequencer.performed_at(life, now.wall));
+                    }
+                }
+                let count = events.len();
+                return self.publish(now, origin, events.into_iter(), count, true);
+            }
             Command::Totals(gateway) => Reply::Totals(self.totals(gateway)),
             Command::Connections { gateway, skip, take } => Reply::Connections(self.rows(gateway, skip, take)),
             Command::Attempt(address) => Reply::Attempt(self.handle_attempt(now, address)),

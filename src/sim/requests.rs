@@ -151,7 +151,9 @@ fn deploy(line: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: 
     let mut targets = Vec::new();
     for (gateway, entry) in roster.gateways.iter().enumerate() {
         let host = format!("v{}.example", ledger.facts.len());
-        let payload = format!(r#"{{"apiUuid":"{api}","revisionId":"r1","vhost":"{host}","environment":"production"}}"#);
+        let payload = format!(
+            r#"{{"apiUuid":"{api}","revisionId":"r1","vhost":"{host}","environment":"production","apiId":"{api}","deploymentId":"r1"}}"#
+        );
         let fact = Fact::new(gateway, entry.id, "api.deployed", payload.into_bytes(), None, None);
         facts.push(ledger.add(fact));
         targets.push(format!(r#"{{"gatewayId":"{}","vhost":"{host}"}}"#, entry.id));

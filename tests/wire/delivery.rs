@@ -302,8 +302,10 @@ fn the_deployment_hook_tells_each_gateway_and_never_fails_for_one() {
         for peer in [&mut peer, &mut sibling] {
             let event: Event = peer.event();
             let payload: Value = serde_json::from_str(event.payload.get()).unwrap();
-            let wanted =
-                json!({ "apiUuid": api, "revisionId": "r-7", "vhost": "api.example", "environment": "staging" });
+            let wanted = json!({
+                "apiUuid": api, "revisionId": "r-7", "vhost": "api.example", "environment": "staging",
+                "apiId": api, "deploymentId": "r-7", "performedAt": event.timestamp,
+            });
             assert_eq!((event.kind.as_str(), payload), ("api.deployed", wanted));
             assert_eq!(items[0]["correlationId"], event.correlation_id);
         }
@@ -316,5 +318,28 @@ fn the_deployment_hook_tells_each_gateway_and_never_fails_for_one() {
             &Request::new("POST", &format!("/api/v1/apis/{api}/deploy-revision")).body("[]"),
         );
         assert_eq!(answer.status, 401, "{answer:?}");
+    });
+}
+
+#[test]
+fn deployments_of_one_gateway_are_performed_one_after_the_other() {
+    on_one_and_four(|hub| {
+        let (gateway, mut peer) = hub.connect_new();
+        let target = json!({ "gatewayId": gateway.id, "vhost": "v" });
+        let api = uuid::Uuid::new_v4().to_string();
+        for revision in 0..3 {
+            // Ten in one call are accepted in one moment.
+            let body = json!(vec![&target; 10]).to_string();
+            let path = format!("/api/v1/apis/{api}/deploy-revision?revisionId=r-{revision}");
+            assert_eq!(hub.call("POST", &path, &body).status, 200);
+        }
+        let times: Vec<String> = (0..30)
+            .map(|_| {
+                let payload: Value = serde_json::from_str(peer.event().payload.get()).unwrap();
+                payload["performedAt"].as_str().expect("RFC 3339").to_owned()
+            })
+            .collect();
+        assert!(times.iter().all(|time| time.len() == "2024-01-01T00:00:00.000Z".len()), "{times:?}");
+        assert!(times.is_sorted_by(|one, other| one < other), "an equal one is stale to a gateway: {times:?}");
     });
 }

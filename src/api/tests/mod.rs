@@ -253,7 +253,7 @@ fn deliver(ask: Ask) -> Answer {
     let outcome = |event: &crate::model::Event| outcome(event.correlation, 2, 2, 0);
     Answer::Shard(match ask {
         Ask::Shard(_, Command::Publish(event)) => Reply::Published(outcome(&event)),
-        Ask::Shard(_, Command::PublishMany(events)) => {
+        Ask::Shard(_, Command::PublishMany(events) | Command::Deploy(events)) => {
             Reply::PublishedMany(events.iter().map(outcome).map(Some).collect())
         }
         other => panic!("{other:?} is no publish"),

@@ -98,6 +98,9 @@ impl Story {
             "revisionId": REVISION,
             "vhost": gateway.vhost(),
             "environment": "production",
+            "apiId": announced.api,
+            "deploymentId": REVISION,
+            "performedAt": payload["performedAt"],
         });
         expect(&format!("{name}: payload"), payload, expected)
     }
