@@ -63,6 +63,9 @@ pub const VHOST_BYTES_MAX: usize = 253;
 pub const FAILURES_LISTED_MAX: usize = 100;
 /// Failures listed in one batch answer, over all of its lines; the counts are always exact.
 pub const BATCH_FAILURES_LISTED_MAX: usize = BATCH_LINES_MAX;
+/// Correlation ids of one gateway's last events that are remembered once a publisher has given one, in 8 bytes each. Over it: the
+/// oldest is forgotten.
+pub const RECENT_IDS_MAX: usize = 1_024;
 /// Failed deliveries of one shard that wait to be logged. Over it: counted, and the count is logged.
 pub const FAILURES_QUEUED_MAX: usize = 65_536;
 /// Rows in one page of a list.

@@ -124,6 +124,7 @@ fn deployed_event(gateway: GatewayId, payload: &ApiDeployed, view: &View<'_>) ->
         kind: EventType::parse(EventType::API_DEPLOYED).expect("our own event type follows the rule"),
         payload: serde_json::to_vec(payload).expect("a structure of strings serializes").into(),
         correlation: CorrelationId::from_random((view.random)()),
+        correlation_given: false,
         user_id: None,
     }
 }

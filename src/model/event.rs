@@ -44,6 +44,8 @@ pub struct Event {
     pub payload: Bytes,
     /// The publisher's, or one made for it.
     pub correlation: CorrelationId,
+    /// Whether the publisher gave it.
+    pub correlation_given: bool,
     /// Passed through where the publisher gave one.
     pub user_id: Option<Box<str>>,
 }
@@ -140,6 +142,7 @@ mod tests {
             kind: EventType::parse(EventType::API_DEPLOYED).unwrap(),
             payload: Bytes::from_static(br#"{"apiUuid":"a"}"#),
             correlation: CorrelationId::random(),
+            correlation_given: false,
             user_id: None,
         };
         event.add_performed_at(Timestamp(1_700_000_000_007));
@@ -153,6 +156,7 @@ mod tests {
             kind: EventType::parse("apikey.created").unwrap(),
             payload: Bytes::from_static(br#"{"secret":"hunter2"}"#),
             correlation: CorrelationId::random(),
+            correlation_given: false,
             user_id: None,
         };
         assert!(!format!("{event:?}").contains("hunter2"));

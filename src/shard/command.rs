@@ -63,6 +63,9 @@ pub struct Totals {
     /// What was delivered and what was not.
     #[serde(flatten)]
     pub deliveries: DeliveryStats,
+    /// Events with a correlation id, given by the publisher, that their gateway had got before; for the metrics.
+    #[serde(skip)]
+    pub ids_repeated: u64,
     /// What gateways said; for the metrics.
     #[serde(skip)]
     pub inbound: InboundStats,
