@@ -22,6 +22,7 @@ fn event(payload_bytes: usize, user_id: Option<&str>) -> Event {
         kind: EventType::parse(EventType::API_DEPLOYED).expect("the type is valid"),
         payload: format!("\"{}\"", "x".repeat(payload_bytes - 2)).into(),
         correlation: CorrelationId::random(),
+        correlation_given: false,
         user_id: user_id.map(Into::into),
     }
 }

@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-// ---- Before a connection is admitted
-// ---------------------------------------------------------------------------------
+// ---- Before a connection is admitted -------------------------------------------------------------------------------
 
 /// Bytes of a request head, including the request line. Over it: 431, or 414 if the target alone is too long.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -30,8 +29,7 @@ pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
 /// Bytes of all chunk extensions in one body. Over it: 400.
 pub const CHUNK_EXTENSIONS_BYTES_MAX: usize = 16 * 1024;
 
-// ---- Requests
-// --------------------------------------------------------------------------------------------------------
+// ---- Requests ------------------------------------------------------------------------------------------------------
 
 /// Bytes of an event's payload: exactly this many pass, one more is 413 (contract section 2).
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
@@ -67,6 +65,9 @@ pub const VHOST_BYTES_MAX: usize = 253;
 pub const FAILURES_LISTED_MAX: usize = 100;
 /// Failures listed in the answer to one batch, over all its lines. Over it: not listed; the counts are always exact.
 pub const BATCH_FAILURES_LISTED_MAX: usize = BATCH_LINES_MAX;
+/// Correlation ids of one gateway's last events that are remembered once a publisher has given one, in 8 bytes each. Over it: the
+/// oldest is forgotten.
+pub const RECENT_IDS_MAX: usize = 1_024;
 /// Failed deliveries of one shard that wait to be logged. Over it: only their number is logged.
 pub const FAILURES_QUEUED_MAX: usize = 65_536;
 /// Rows in one page of a list. Over it: 400.
@@ -76,8 +77,7 @@ pub const PAGE_ROWS_DEFAULT: usize = 100;
 /// Live tokens of one gateway: two allow a rotation without downtime. Over it: 409.
 pub const TOKENS_PER_GATEWAY_MAX: usize = 2;
 
-// ---- A gateway's connection
-// ------------------------------------------------------------------------------------------
+// ---- A gateway's connection ----------------------------------------------------------------------------------------
 
 /// Bytes of one message from a gateway. Over it: close 1009.
 pub const INBOUND_MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -129,8 +129,7 @@ pub const FRAGMENT_BYTES: usize = 32 * 1024;
 /// Plaintext bytes of one write, which one TLS record can hold (RFC 8446 section 5.1).
 pub const WRITE_BATCH_BYTES: usize = 16 * 1024;
 
-// ---- The hub
-// ---------------------------------------------------------------------------------------------------------
+// ---- The hub -------------------------------------------------------------------------------------------------------
 
 /// Shards for each processor. Over it: the hub does not start.
 pub const SHARDS_PER_CPU_MAX: usize = 16;

@@ -71,7 +71,16 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     let mut spread = Spread::over(view.placement);
     let mut sent = Vec::new();
     for (gateway, vhost, environment) in read_targets(call.body)? {
-        let payload = ApiDeployed { api_uuid: api.to_string(), revision_id: revision_id.clone(), vhost, environment };
+        let payload = ApiDeployed {
+            api_uuid: api.to_string(),
+            revision_id: revision_id.clone(),
+            vhost,
+            environment,
+            api_id: Some(api.to_string()),
+            deployment_id: Some(revision_id.clone()),
+            // The owner of the gateway adds it when it accepts the event.
+            performed_at: None,
+        };
         let event = deployed_event(gateway, &payload, view);
         let owner = view.directory.knows(gateway).then(|| view.placement.of_gateway(gateway));
         sent.push(Sent { gateway, correlation: event.correlation, owner });
@@ -79,7 +88,7 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
             spread.push(owner, event);
         }
     }
-    let (asks, asked) = spread.into_asks(Command::PublishMany);
+    let (asks, asked) = spread.into_asks(Command::Deploy);
     let waiting = Waiting { sent, asked };
     if asks.is_empty() {
         Box::new(waiting).handle_answers(Vec::new(), view)
@@ -115,6 +124,7 @@ fn deployed_event(gateway: GatewayId, payload: &ApiDeployed, view: &View<'_>) ->
         kind: EventType::parse(EventType::API_DEPLOYED).expect("our own event type follows the rule"),
         payload: serde_json::to_vec(payload).expect("a structure of strings serializes").into(),
         correlation: CorrelationId::from_random((view.random)()),
+        correlation_given: false,
         user_id: None,
     }
 }

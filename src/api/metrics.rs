@@ -29,11 +29,17 @@ impl Continuation for Waiting {
 /// One sample of each shard.
 type PerShard = (&'static str, &'static str, &'static str, fn(&Totals) -> u64);
 
-const PER_SHARD: [PerShard; 7] = [
+const PER_SHARD: [PerShard; 8] = [
     ("gatecast_connections", "gauge", "Live connections of gateways.", |t| t.connections as u64),
     ("gatecast_gateways_connected", "gauge", "Gateways with a live connection.", |t| t.gateways as u64),
     ("gatecast_events_sent_total", "counter", "Events written whole to a socket.", |t| t.deliveries.total_events_sent),
     ("gatecast_deliveries_failed_total", "counter", "Deliveries that failed.", |t| t.deliveries.failed_deliveries),
+    (
+        "gatecast_correlation_ids_repeated_total",
+        "counter",
+        "Events with a correlation id that their gateway got within its last 1,024 events.",
+        |t| t.ids_repeated,
+    ),
     ("gatecast_deployments_acknowledged_total", "counter", "Deployments that gateways said went well.", |t| {
         t.inbound.acknowledged
     }),

@@ -68,7 +68,9 @@ impl Draft<'_> {
             return Err(reject(format!("`userId` is longer than {} bytes", limits::USER_ID_BYTES_MAX)));
         }
         let payload = Bytes::copy_from_slice(payload.as_bytes());
-        Ok(Event { gateway, kind, payload, correlation, user_id: self.user_id.map(String::into_boxed_str) })
+        let correlation_given = self.correlation_id.is_some();
+        let user_id = self.user_id.map(String::into_boxed_str);
+        Ok(Event { gateway, kind, payload, correlation, correlation_given, user_id })
     }
 }
 

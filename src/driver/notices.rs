@@ -4,7 +4,9 @@ use super::log_limit::LogLimit;
 use crate::{
     engine::Notice,
     model::{KeyHash, Now, ShardId},
+    shard::Repeated,
 };
+use std::net::Ipv4Addr;
 
 /// The log lines of one core.
 pub(super) struct Notices {
@@ -55,6 +57,13 @@ impl Notices {
             }
             Notice::FailuresLeftOut(count) => {
                 tracing::error!(%shard, count, "more deliveries failed at once than can be logged one by one");
+            }
+            Notice::IdRepeated(Repeated { gateway, correlation, count }) => {
+                // The publisher's address is not known here: all of a core's are one.
+                let anyone = Ipv4Addr::UNSPECIFIED.into();
+                if let Some(left_out) = self.limit.allow(now.instant, anyone, "id repeated") {
+                    tracing::warn!(%gateway, %correlation, count, left_out, "correlation id repeated");
+                }
             }
             Notice::Malformed { gateway, connection, address } => {
                 if let Some(left_out) = self.limit.allow(now.instant, address.ip(), "malformed message") {

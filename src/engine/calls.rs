@@ -184,6 +184,7 @@ impl<I: Io> Engine<I> {
                 let Some(key) = self.links.of_member(member) else { return Visit::Small };
                 self.close_link(io, now, key, reason);
             }
+            Some(shard::Effect::Repeated(repeated)) => io.notice(now, Notice::IdRepeated(repeated)),
         }
         Visit::Small
     }

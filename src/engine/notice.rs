@@ -2,7 +2,7 @@
 
 use crate::{
     model::{CloseReason, ConnectionId, DeploymentAck, GatewayId, KeyHash, Refused},
-    shard::DeliveryFailure,
+    shard::{DeliveryFailure, Repeated},
 };
 use std::{net::SocketAddr, time::Duration};
 
@@ -59,6 +59,8 @@ pub enum Notice<'a> {
     },
     /// An event did not reach a connection, or its gateway had none.
     DeliveryFailed(&'a DeliveryFailure),
+    /// A publisher gave a correlation id that its gateway has got before.
+    IdRepeated(Repeated),
     /// This many more deliveries failed, and were only counted.
     FailuresLeftOut(u64),
     /// A gateway says how a deployment went.

@@ -1,6 +1,6 @@
 //! What is sent to a gateway: a type, a payload that nobody re-encodes, and what traces it.
 
-use super::{CorrelationId, id::GatewayId};
+use super::{CorrelationId, Timestamp, id::GatewayId};
 use crate::limits;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -44,8 +44,27 @@ pub struct Event {
     pub payload: Bytes,
     /// The publisher's, or one made for it.
     pub correlation: CorrelationId,
+    /// Whether the publisher gave it.
+    pub correlation_given: bool,
     /// Passed through where the publisher gave one.
     pub user_id: Option<Box<str>>,
+}
+
+impl Event {
+    /// Adds `performedAt` to the members of the payload, which is an object with at least one other.
+    pub fn add_performed_at(&mut self, at: Timestamp) {
+        debug_assert!(
+            self.payload.ends_with(b"\"}"),
+            "a payload of the hub's own has members, and nothing behind them"
+        );
+        let members = self.payload.strip_suffix(b"}").unwrap_or(&self.payload);
+        let mut payload = Vec::with_capacity(members.len() + 48);
+        payload.extend_from_slice(members);
+        payload.extend_from_slice(b",\"performedAt\":\"");
+        at.append_to(&mut payload);
+        payload.extend_from_slice(b"\"}");
+        self.payload = payload.into();
+    }
 }
 
 impl fmt::Debug for Event {
@@ -71,6 +90,15 @@ pub struct ApiDeployed {
     pub vhost: String,
     /// `production` unless said otherwise.
     pub environment: String,
+    /// The API once more, under the name that gateways read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_id: Option<String>,
+    /// The revision once more, under the name that gateways read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployment_id: Option<String>,
+    /// When it was accepted; a gateway takes a deployment with an earlier or equal time as stale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub performed_at: Option<String>,
 }
 
 /// The payload of `api.undeployed`.
@@ -108,12 +136,27 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_deployment_is_its_last_member() {
+        let mut event = Event {
+            gateway: GatewayId::random(),
+            kind: EventType::parse(EventType::API_DEPLOYED).unwrap(),
+            payload: Bytes::from_static(br#"{"apiUuid":"a"}"#),
+            correlation: CorrelationId::random(),
+            correlation_given: false,
+            user_id: None,
+        };
+        event.add_performed_at(Timestamp(1_700_000_000_007));
+        assert_eq!(event.payload, br#"{"apiUuid":"a","performedAt":"2023-11-14T22:13:20.007Z"}"#.as_slice());
+    }
+
+    #[test]
     fn debug_shows_no_payload() {
         let event = Event {
             gateway: GatewayId::random(),
             kind: EventType::parse("apikey.created").unwrap(),
             payload: Bytes::from_static(br#"{"secret":"hunter2"}"#),
             correlation: CorrelationId::random(),
+            correlation_given: false,
             user_id: None,
         };
         assert!(!format!("{event:?}").contains("hunter2"));

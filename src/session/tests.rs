@@ -211,6 +211,7 @@ fn large_event() -> Vec<u8> {
         kind: crate::model::EventType::parse("t").unwrap(),
         payload: format!("\"{}\"", "x".repeat(100_000)).into_bytes().into(),
         correlation: crate::model::CorrelationId::random(),
+        correlation_given: false,
         user_id: None,
     };
     WebSocket::encode(&event, Position { epoch: 1, offset: 1 }, Timestamp(0)).to_vec()

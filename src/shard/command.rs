@@ -11,6 +11,9 @@ pub enum Command {
     Publish(Event),
     /// Deliver several, in this order. Answered by [`Reply::PublishedMany`], in this order.
     PublishMany(Vec<Event>),
+    /// The same for deployments: each gets the time at which it is performed, which is its payload's last member and later than that
+    /// of the gateway's deployment before.
+    Deploy(Vec<Event>),
     /// How much is there, in all or for one gateway? Answered by [`Reply::Totals`].
     Totals(Option<GatewayId>),
     /// Connections in a stable order, from `skip`, at most `take`. Answered by [`Reply::Connections`].
@@ -35,7 +38,7 @@ pub enum Reply {
     Published(PublishOutcome),
     /// To [`Command::Publish`]: the gateway was deleted while the event was on its way, or is not made yet.
     NoSuchGateway,
-    /// To [`Command::PublishMany`]; `None` in the place of an event whose gateway is not there.
+    /// To [`Command::PublishMany`] and [`Command::Deploy`]; `None` in the place of an event whose gateway is not there.
     PublishedMany(Vec<Option<PublishOutcome>>),
     /// To [`Command::Totals`].
     Totals(Totals),
@@ -60,6 +63,9 @@ pub struct Totals {
     /// What was delivered and what was not.
     #[serde(flatten)]
     pub deliveries: DeliveryStats,
+    /// Events with a correlation id, given by the publisher, that their gateway had got before; for the metrics.
+    #[serde(skip)]
+    pub ids_repeated: u64,
     /// What gateways said; for the metrics.
     #[serde(skip)]
     pub inbound: InboundStats,

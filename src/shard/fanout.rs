@@ -48,6 +48,7 @@ impl Shard {
             self.fail(now, of, event.gateway, None, crate::model::Failure::NOT_CONNECTED);
             return;
         }
+        self.ids_repeated += u64::from(self.recent_ids.note(event));
         let frame = (self.settings.encoding.encode)(event, position, now.wall);
         // By index: a connection that overflows is retired, and must not shift those behind it.
         let mut slow = Vec::new();

@@ -15,6 +15,7 @@ mod fanout;
 pub mod outbox;
 pub mod placement;
 pub mod rate_limit;
+mod recent_ids;
 pub mod registry;
 mod sequencer;
 mod stats;
@@ -25,6 +26,7 @@ pub use command::{Command, InboundStats, Reply};
 pub use directory::Directory;
 pub use failures::{DeliveryFailure, Failed};
 pub use placement::Placement;
+pub use recent_ids::Repeated;
 pub use registry::{Connection, ConnectionKey, Join};
 pub use tickets::{Origin, RequestKey};
 pub use waiting::Waiting;
@@ -35,6 +37,7 @@ use bytes::Bytes;
 use command::DeliveryStats;
 use failures::Failures;
 use rate_limit::RateLimit;
+use recent_ids::RecentIds;
 use registry::Registry;
 use sequencer::Sequencer;
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
@@ -79,6 +82,8 @@ pub enum Effect {
     Reply(Origin, Reply),
     /// End this connection.
     Close(ConnectionKey, CloseReason),
+    /// Tell that a publisher gave an id which its gateway has got before.
+    Repeated(Repeated),
 }
 
 /// One core's gateways.
@@ -92,6 +97,9 @@ pub struct Shard {
     rate: RateLimit,
     totals: DeliveryStats,
     inbound: InboundStats,
+    recent_ids: RecentIds,
+    /// Events whose id their gateway had got before.
+    ids_repeated: u64,
     dirty: VecDeque<ConnectionKey>,
     effects: VecDeque<Effect>,
     failures: Failures,
@@ -108,6 +116,8 @@ impl Shard {
             rate: RateLimit::new(settings.rate_per_window, settings.rate_window, settings.rate_addresses_max),
             totals: DeliveryStats::default(),
             inbound: InboundStats::default(),
+            recent_ids: RecentIds::default(),
+            ids_repeated: 0,
             dirty: VecDeque::new(),
             effects: VecDeque::new(),
             failures: Failures::default(),
@@ -121,6 +131,15 @@ impl Shard {
             Command::Publish(event) if self.life_of(event.gateway).is_none() => Reply::NoSuchGateway,
             Command::Publish(event) => return self.publish(now, origin, std::iter::once(event), 1, false),
             Command::PublishMany(events) => {
+                let count = events.len();
+                return self.publish(now, origin, events.into_iter(), count, true);
+            }
+            Command::Deploy(mut events) => {
+                for event in &mut events {
+                    if let Some(life) = self.life_of(event.gateway) {
+                        event.add_performed_at(self.sequencer.performed_at(life, now.wall));
+                    }
+                }
                 let count = events.len();
                 return self.publish(now, origin, events.into_iter(), count, true);
             }
@@ -272,6 +291,7 @@ impl Shard {
             Change::GatewayDeleted(gateway) => {
                 self.lives.remove(&gateway);
                 self.sequencer.forget(gateway);
+                self.recent_ids.forget(gateway);
                 let keys = self.registry.of(gateway).to_vec();
                 keys.iter().for_each(|key| self.registry.retire(*key));
                 keys.into_iter().map(|key| (key, CloseReason::GatewayDeleted)).collect()
@@ -306,12 +326,12 @@ impl Shard {
 
     /// Whether [`Shard::poll_effect`] or [`Shard::poll_failure`] has something.
     pub fn has_effect(&self) -> bool {
-        !self.effects.is_empty() || !self.failures.is_empty()
+        !self.effects.is_empty() || !self.failures.is_empty() || self.recent_ids.is_untold()
     }
 
     /// The next thing to carry out.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.effects.pop_front().or_else(|| self.recent_ids.poll().map(Effect::Repeated))
     }
 
     /// The next connection that has something new to write. It may have left since.

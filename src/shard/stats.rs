@@ -16,7 +16,14 @@ impl Shard {
                 (connections, usize::from(connections > 0))
             }
         };
-        Totals { shard: self.settings.id, connections, gateways, deliveries: self.totals, inbound: self.inbound }
+        Totals {
+            shard: self.settings.id,
+            connections,
+            gateways,
+            deliveries: self.totals,
+            ids_repeated: self.ids_repeated,
+            inbound: self.inbound,
+        }
     }
 
     /// Connections in a stable order.

@@ -54,6 +54,7 @@ fn event(gateway: GatewayId, payload: &str) -> Event {
         kind: EventType::parse("t").unwrap(),
         payload: Bytes::copy_from_slice(payload.as_bytes()),
         correlation: CorrelationId::random(),
+        correlation_given: false,
         user_id: None,
     }
 }

@@ -151,7 +151,9 @@ fn deploy(conn: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: 
     let mut targets = Vec::new();
     for (gateway, entry) in roster.gateways.iter().enumerate() {
         let host = format!("v{}.example", ledger.events.len());
-        let payload = format!(r#"{{"apiUuid":"{api}","revisionId":"r1","vhost":"{host}","environment":"production"}}"#);
+        let payload = format!(
+            r#"{{"apiUuid":"{api}","revisionId":"r1","vhost":"{host}","environment":"production","apiId":"{api}","deploymentId":"r1"}}"#
+        );
         let event = Event::new(gateway, entry.id, "api.deployed", payload.into_bytes(), None, None);
         events.push(ledger.add(event));
         targets.push(format!(r#"{{"gatewayId":"{}","vhost":"{host}"}}"#, entry.id));

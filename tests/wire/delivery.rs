@@ -2,9 +2,9 @@
 
 use crate::{
     harness::{TestHub, on_one_and_four},
-    peer::{Event, Peer},
+    peer::{CLOSE, Event, Peer, Seen},
     request::{Answer, Request},
-    socket::fresh_address,
+    socket::{PATIENCE, fresh_address},
 };
 use gatecast::limits;
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use std::{
     collections::HashSet,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Instant,
 };
 
 /// A time as the contract wants it: RFC 3339 in UTC with milliseconds.
@@ -302,8 +303,10 @@ fn the_deployment_hook_tells_each_gateway_and_never_fails_for_one() {
         for peer in [&mut peer, &mut sibling] {
             let event: Event = peer.event();
             let payload: Value = serde_json::from_str(event.payload.get()).unwrap();
-            let wanted =
-                json!({ "apiUuid": api, "revisionId": "r-7", "vhost": "api.example", "environment": "staging" });
+            let wanted = json!({
+                "apiUuid": api, "revisionId": "r-7", "vhost": "api.example", "environment": "staging",
+                "apiId": api, "deploymentId": "r-7", "performedAt": event.timestamp,
+            });
             assert_eq!((event.kind.as_str(), payload), ("api.deployed", wanted));
             assert_eq!(items[0]["correlationId"], event.correlation_id);
         }
@@ -316,5 +319,54 @@ fn the_deployment_hook_tells_each_gateway_and_never_fails_for_one() {
             &Request::new("POST", &format!("/api/v1/apis/{api}/deploy-revision")).body("[]"),
         );
         assert_eq!(answer.status, 401, "{answer:?}");
+    });
+}
+
+#[test]
+fn deployments_of_one_gateway_are_performed_one_after_the_other() {
+    on_one_and_four(|hub| {
+        let (gateway, mut peer) = hub.connect_new();
+        let target = json!({ "gatewayId": gateway.id, "vhost": "v" });
+        let api = uuid::Uuid::new_v4().to_string();
+        for revision in 0..3 {
+            // Ten in one call are accepted in one moment.
+            let body = json!(vec![&target; 10]).to_string();
+            let path = format!("/api/v1/apis/{api}/deploy-revision?revisionId=r-{revision}");
+            assert_eq!(hub.call("POST", &path, &body).status, 200);
+        }
+        let times: Vec<String> = (0..30)
+            .map(|_| {
+                let payload: Value = serde_json::from_str(peer.event().payload.get()).unwrap();
+                payload["performedAt"].as_str().expect("RFC 3339").to_owned()
+            })
+            .collect();
+        assert!(times.iter().all(|time| time.len() == "2024-01-01T00:00:00.000Z".len()), "{times:?}");
+        assert!(times.is_sorted_by(|one, other| one < other), "an equal one is stale to a gateway: {times:?}");
+    });
+}
+
+#[test]
+fn an_event_over_a_clients_own_limit_is_delivered_all_the_same() {
+    on_one_and_four(|hub| {
+        let (gateway, mut peer) = hub.connect_new();
+        // Over the limits of common clients, with what stands around it, and no more than two kernels keep.
+        let answer = hub.publish(&gateway.id, "t", &format!("\"{}\"", "x".repeat(70_000)));
+        assert_eq!((&answer["delivered"], &answer["failed"]), (&json!(1), &json!(0)), "{answer}");
+        peer.frame(CLOSE, &1009_u16.to_be_bytes());
+        assert!(matches!(peer.next(Instant::now() + PATIENCE), Seen::Text(_)));
+        assert_eq!(peer.close_frame().0, Some(1009), "its own code comes back");
+        hub.await_rows(&gateway.id, 0);
+    });
+}
+
+#[test]
+fn what_stands_around_a_payload_is_2_kib_at_the_most() {
+    on_one_and_four(|hub| {
+        let (gateway, mut peer) = hub.connect_new();
+        // Control characters are what JSON makes most of.
+        let body = json!({ "type": "t".repeat(128), "payload": 1, "userId": "\u{1}".repeat(256) }).to_string();
+        assert_eq!(hub.try_publish(&gateway.id, &body).status, 200);
+        let around = peer.message().len();
+        assert!((1_500..2_048).contains(&around), "{around} bytes");
     });
 }

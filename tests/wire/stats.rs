@@ -142,3 +142,42 @@ fn a_round_trip_is_known_once_a_ping_was_answered() {
         },
     );
 }
+
+#[test]
+fn a_correlation_id_that_a_gateway_got_before_is_counted() {
+    on_own_one_and_four(
+        |_| {},
+        |hub| {
+            let (gateway, mut peer) = hub.connect_new();
+            let repeated = || -> u64 {
+                let text = hub.call("GET", "/metrics", "").text();
+                let samples = text.lines().filter(|line| line.starts_with("gatecast_correlation_ids_repeated_total{"));
+                samples.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+            };
+            let publish = |gateway: &str, correlation: &str| {
+                let body = json!({ "type": "t", "payload": {}, "correlationId": correlation }).to_string();
+                let answer = hub.try_publish(gateway, &body);
+                assert_eq!(answer.status, 200, "{answer:?}");
+                answer.json()["correlationId"].as_str().unwrap().to_owned()
+            };
+            let ids = [(); 3].map(|()| uuid::Uuid::new_v4().to_string());
+            ids.iter().for_each(|id| drop(publish(&gateway.id, id)));
+            assert_eq!(repeated(), 0);
+            publish(&gateway.id, &ids[0]);
+            publish(&gateway.id, &ids[0].to_uppercase());
+            assert_eq!(repeated(), 2);
+            // The hub's own id, sent back to it, is one that the gateway has, too.
+            let own = hub.publish(&gateway.id, "t", "{}")["correlationId"].as_str().unwrap().to_owned();
+            publish(&gateway.id, &own);
+            assert_eq!(repeated(), 3);
+            (0..7).for_each(|_| drop(peer.event()));
+
+            let (other, _peer) = hub.connect_new();
+            publish(&other.id, &ids[0]);
+            let away = hub.register();
+            publish(&away.id, &ids[0]);
+            publish(&away.id, &ids[0]);
+            assert_eq!(repeated(), 3, "another gateway has not got it, and one that was away may be told again");
+        },
+    );
+}

@@ -18,10 +18,11 @@ fn the_event_says_api_revision_vhost_and_environment() {
     let check_payload = |environment: &str, expected: &str| {
         let body = format!(r#"[{{"gatewayId":"{}","vhost":"a.example"{environment}}}]"#, world.gateway);
         let ask = world.asks(&deploy(body)).pop().unwrap();
-        let Ask::Shard(_, Command::PublishMany(events)) = ask else { panic!("{ask:?}") };
+        let Ask::Shard(_, Command::Deploy(events)) = ask else { panic!("{ask:?}") };
         assert_eq!((events[0].kind.as_str(), events[0].gateway), ("api.deployed", world.gateway));
-        let payload =
-            format!(r#"{{"apiUuid":"{API}","revisionId":"rev 1","vhost":"a.example","environment":"{expected}"}}"#);
+        let payload = format!(
+            r#"{{"apiUuid":"{API}","revisionId":"rev 1","vhost":"a.example","environment":"{expected}","apiId":"{API}","deploymentId":"rev 1"}}"#
+        );
         assert_eq!(events[0].payload, payload.as_bytes());
     };
     check_payload("", "production");
@@ -40,7 +41,7 @@ fn every_gateway_has_its_item_in_its_place_and_no_failure_fails_the_call() {
     let response = world.run(&deploy(body), |ask| match ask {
         Ask::Shard(ShardId(0), _) => Answer::Overloaded,
         Ask::Shard(ShardId(1), _) => Answer::TimedOut,
-        Ask::Shard(_, Command::PublishMany(events)) => {
+        Ask::Shard(_, Command::Deploy(events)) => {
             let outcomes = events.iter().zip(&mut script).map(|(e, (n, d, f))| Some(outcome(e.correlation, n, d, f)));
             Answer::Shard(Reply::PublishedMany(outcomes.collect()))
         }

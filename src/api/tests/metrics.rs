@@ -22,6 +22,7 @@ fn every_sample_has_its_help_and_its_type() {
         "gatecast_gateways_connected{shard=\"2\"} 1",
         "gatecast_events_sent_total{shard=\"1\"} 10",
         "gatecast_deliveries_failed_total{shard=\"2\"} 1",
+        "gatecast_correlation_ids_repeated_total{shard=\"0\"} 3",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
     }

@@ -253,7 +253,7 @@ fn deliver(ask: Ask) -> Answer {
     let outcome = |event: &crate::model::Event| outcome(event.correlation, 2, 2, 0);
     Answer::Shard(match ask {
         Ask::Shard(_, Command::Publish(event)) => Reply::Published(outcome(&event)),
-        Ask::Shard(_, Command::PublishMany(events)) => {
+        Ask::Shard(_, Command::PublishMany(events) | Command::Deploy(events)) => {
             Reply::PublishedMany(events.iter().map(outcome).map(Some).collect())
         }
         other => panic!("{other:?} is no publish"),
@@ -263,7 +263,14 @@ fn deliver(ask: Ask) -> Answer {
 /// A shard's sums.
 fn totals(shard: ShardId, connections: usize, sent: u64, failed: u64) -> Totals {
     let deliveries = DeliveryStats { total_events_sent: sent, failed_deliveries: failed, ..DeliveryStats::default() };
-    Totals { shard, connections, gateways: connections.min(1), deliveries, inbound: Default::default() }
+    Totals {
+        shard,
+        connections,
+        gateways: connections.min(1),
+        deliveries,
+        ids_repeated: 3,
+        inbound: Default::default(),
+    }
 }
 
 /// Every call of the table as a good request: with the admin token or the key, and a body where it takes one.

@@ -110,6 +110,9 @@ impl DemoRun {
             "revisionId": REVISION,
             "vhost": gateway.vhost(),
             "environment": "production",
+            "apiId": deploy_answer.api,
+            "deploymentId": REVISION,
+            "performedAt": payload["performedAt"],
         });
         expect(&format!("{name}: payload"), payload, expected)
     }
