@@ -1,8 +1,9 @@
-//! Where descriptors run out: which connection is closed for the next, here or on the core that has a greater crowd.
+//! What to close when the process has no free descriptor for the next connection.
 //!
-//! Descriptors are the process's, and the kernel may have given all connections of one address to another core. So each core
-//! tells how great its greatest crowd of unauthenticated connections of one address is, and one that has to accept asks the core
-//! with the greatest to close one of those.
+//! The limit of descriptors is the process's, but the kernel spreads connections over the cores unevenly: the idle
+//! connections of one address that use the limit up may all be on another core. So each core publishes the largest
+//! number of unauthenticated connections that one address has on it. A core without a descriptor asks the core with the
+//! largest number to close one. (`docs/decisions/0011-descriptors-are-the-process-s.md`)
 
 use super::{
     core::Engine,
@@ -12,7 +13,7 @@ use super::{
 use crate::model::{Now, ShardId};
 
 impl<I: Io> Engine<I> {
-    /// No descriptor is left for the next connection. Returns whether there is, or soon will be.
+    /// Frees a descriptor for the next connection, or asks another core to. Returns whether to try again.
     pub(super) fn find_descriptor(&mut self, io: &mut I, now: Now) -> bool {
         if !self.acceptor.may_make_room() {
             return false;
@@ -23,6 +24,7 @@ impl<I: Io> Engine<I> {
             .filter(|(core, count)| *core != self.id && *count > self.links.max_per_address());
         if let Some((core, _)) = greater
             && self.acceptor.may_ask(now.instant)
+            // If that core's lane is full, or the core is stuck, this core closes one of its own.
             && io.request(core, Request::MakeRoom(self.id)).is_ok()
         {
             self.acceptor.handle_asked(now.instant);
@@ -31,18 +33,21 @@ impl<I: Io> Engine<I> {
         self.make_room(io, now)
     }
 
-    /// Another core has to accept a connection and has no descriptor for it.
+    /// Another core asks this one to close a connection.
     pub(super) fn handle_make_room(&mut self, io: &mut I, now: Now, asker: ShardId) {
+        // The numbers are up to one pass old. A core that has no such address any more closes nothing for another one:
+        // its idle connections of the platform stay.
         let made = self.links.max_per_address() > 0 && self.make_room(io, now);
-        // Where the asker's lane is full it tries again by itself after a while.
+        // If the asker's lane is full, the answer is dropped; the asker tries again by itself.
         let _ = io.request(asker, Request::RoomMade(made));
     }
 
-    /// Closes a connection so that another can be accepted; returns whether there was one to close.
+    /// Closes a connection so that another can be accepted; returns false if there is none to close.
     pub(super) fn make_room(&mut self, io: &mut I, now: Now) -> bool {
         let Some(key) = self.links.eviction_candidate() else { return false };
         let Some(link) = self.links.get_mut(key) else { return false };
         io.notice(now, Notice::MadeRoom { address: link.session.peer() });
+        // Without an answer or a TLS notice: the descriptor is needed now, and lingering would keep it.
         link.session.break_off();
         self.finish_visit(io, now, key);
         true

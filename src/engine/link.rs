@@ -123,7 +123,8 @@ impl<S> Links<S> {
     }
 
     /// The connection to close when a descriptor is needed: the oldest unauthenticated one of the address that has most
-    /// of them, else the oldest HTTP connection without a request in progress. Gateways' connections are never chosen.
+    /// of them, else the oldest of all but gateways' connections that has no request in progress. A gateway's
+    /// connection is never chosen.
     pub(super) fn eviction_candidate(&self) -> Option<LinkKey> {
         let idle = || {
             let idle = self.iter().filter(|(_, link)| link.member.is_none() && !link.is_busy());

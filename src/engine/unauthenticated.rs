@@ -1,26 +1,27 @@
-//! Connections that never authenticated, by address: who goes first where there is no room for another.
+//! Connections that have not authenticated, by address, and which of them to close first.
 
 use super::link_key::LinkKey;
 use crate::model::NetworkPrefix;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Who has not shown a key or token yet. An address counts by how many of these it has, so a platform with thousands of
-/// connections that have authenticated counts nothing.
+/// The connections that have presented no valid key or token. Authenticated ones do not count: all of a platform's
+/// publishers may come from one address.
 #[derive(Default)]
 pub(super) struct Unauthenticated {
-    /// In the order in which they came; some have authenticated or gone since.
+    /// In order of arrival, with stale entries of connections that have authenticated or closed since. Removing those
+    /// at once would need a search of the queue for every connection that authenticates.
     queue: VecDeque<(NetworkPrefix, LinkKey)>,
     by_address: BTreeMap<NetworkPrefix, usize>,
-    /// How many addresses have how many connections, so that the greatest number is known at once.
+    /// How many addresses have a given number of connections; its last key is the largest number.
     sizes: BTreeMap<usize, usize>,
     count: usize,
 }
 
-/// The queue keeps this many entries of connections that are not its own any more, and as many as it has others.
+/// Stale entries are removed once there are this many more of them than of current ones.
 const STALE_MAX: usize = 64;
 
 impl Unauthenticated {
-    /// A connection came. `is_unauthenticated` is asked about those that came before.
+    /// Adds a connection. `is_unauthenticated` tells current entries of the queue from stale ones.
     pub(super) fn insert(
         &mut self,
         address: NetworkPrefix,
@@ -38,10 +39,10 @@ impl Unauthenticated {
         self.count += 1;
     }
 
-    /// One of this address has authenticated, or is gone.
+    /// Removes one connection of this address: it has authenticated or closed.
     pub(super) fn remove(&mut self, address: NetworkPrefix) {
         let Some(size) = self.by_address.get_mut(&address) else {
-            debug_assert!(false, "who came is counted");
+            debug_assert!(false, "a removed connection was counted");
             return;
         };
         *size -= 1;
@@ -65,13 +66,13 @@ impl Unauthenticated {
         }
     }
 
-    /// How many connections the address with the most has; 0 where every address has one at most: whoever is the only one of
-    /// its address is in its handshake, most likely, and is not closed for another.
+    /// The largest number of connections of one address; 0 if no address has more than one. The only connection of an
+    /// address is most likely in its handshake, so it is not closed before idle ones.
     pub(super) fn max_per_address(&self) -> usize {
         self.sizes.last_key_value().map(|(size, _)| *size).filter(|size| *size > 1).unwrap_or(0)
     }
 
-    /// The one to close first: the oldest of the addresses that have the most.
+    /// The connection to close first: the oldest one of the addresses with the most.
     pub(super) fn first(&self, is_unauthenticated: impl Fn(LinkKey) -> bool) -> Option<LinkKey> {
         let max = self.max_per_address();
         let mut oldest = self.queue.iter().filter(|(address, _)| max > 0 && self.by_address.get(address) == Some(&max));
@@ -92,24 +93,28 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_the_address_with_the_most_goes_first() {
+    fn the_oldest_connection_of_the_address_with_the_most_is_closed_first() {
         let mut unauthenticated = Unauthenticated::default();
         for (index, last) in [1, 2, 2, 1, 2].into_iter().enumerate() {
             unauthenticated.insert(address(last), key(index as u32), |_| true);
         }
         assert_eq!((unauthenticated.first(|_| true), unauthenticated.max_per_address()), (Some(key(1)), 3));
-        assert_eq!(unauthenticated.first(|it| it != key(1)), Some(key(2)), "one that has authenticated is passed over");
+        assert_eq!(unauthenticated.first(|it| it != key(1)), Some(key(2)), "an authenticated connection is skipped");
         unauthenticated.remove(address(2));
-        assert_eq!(unauthenticated.first(|it| it != key(1)), Some(key(0)), "a draw: the oldest of both");
+        assert_eq!(
+            unauthenticated.first(|it| it != key(1)),
+            Some(key(0)),
+            "two addresses with the same number: the oldest of both"
+        );
         unauthenticated.remove(address(2));
         assert_eq!(unauthenticated.first(|_| true), Some(key(0)));
         unauthenticated.remove(address(1));
-        assert_eq!(unauthenticated.first(|_| true), None, "one of each is nobody's crowd");
+        assert_eq!(unauthenticated.first(|_| true), None, "an address with one connection is spared");
         assert_eq!(unauthenticated.max_per_address(), 0);
     }
 
     #[test]
-    fn what_comes_and_goes_leaves_nothing() {
+    fn closed_connections_leave_a_bounded_queue_and_no_counts() {
         let mut unauthenticated = Unauthenticated::default();
         for index in 0..10_000 {
             unauthenticated.insert(address(1), key(index), |_| false);
