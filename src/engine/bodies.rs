@@ -38,6 +38,7 @@ impl Bodies {
     pub(super) fn new(shards: u16) -> Self {
         let shards = usize::from(shards).max(1);
         Self {
+            // With many cores an equal share would be smaller than one body.
             platform: (limits::PLATFORM_BODIES_BYTES_MAX / shards).max(limits::BATCH_BODY_BYTES_MAX),
             gateways: (limits::GATEWAYS_BODIES_BYTES_MAX / shards).max(limits::MANIFEST_BYTES_MAX),
             newest: BTreeMap::new(),

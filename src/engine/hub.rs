@@ -133,6 +133,7 @@ impl HubState {
         Some(self.cores[shard.index()].passes.load(Ordering::Relaxed)).filter(|passes| *passes != ENDED)
     }
 
+    // Relaxed, here and below: these are single numbers that others compare. No other data is published with them.
     pub(super) fn beat(&self, shard: ShardId) {
         self.cores[shard.index()].passes.fetch_add(1, Ordering::Relaxed);
     }
@@ -202,6 +203,7 @@ impl HubState {
 
     /// Counts a core that waits for nothing more in the drain.
     pub(super) fn count_settled(&self) {
+        // Ordered: a core that sees all cores settled also sees what they did before, and ends for good.
         self.settled.fetch_add(1, Ordering::AcqRel);
     }
 

@@ -68,6 +68,7 @@ impl<I: Io> Engine<I> {
         for (key, member) in left {
             if member {
                 // A connection that is already closing keeps its own reason.
+                // Ended through its session all the same, so that its undelivered events fail with the right reason.
                 self.with_session(io, now, key, |session, _| {
                     session.close(now, CloseReason::Shutdown);
                     session.handle_broken();

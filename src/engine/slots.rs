@@ -25,6 +25,7 @@ impl Slots {
 
     /// Takes a slot; `None` if all are taken.
     pub(super) fn acquire(&self) -> Option<Slot> {
+        // Not an addition that is undone when it was too much: at the last slot, two cores could then refuse each other.
         let take = |taken: usize| (taken < self.max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
         Some(Slot(Arc::clone(&self.taken)))

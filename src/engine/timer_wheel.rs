@@ -25,6 +25,9 @@ struct Node<T> {
 
 /// Microseconds in a tick. An entry comes out at the end of its tick, so up to this much late.
 const TICK: u64 = 10_000;
+/// With [`TICK`] a horizon of 82 s.
+// Longer than the usual deadlines, of which an idle HTTP connection's 60 s is the longest, so that few entries are
+// inserted twice.
 const SLOTS: u64 = 8192;
 const WORDS: usize = (SLOTS / 64) as usize;
 const NONE: u32 = u32::MAX;
@@ -63,6 +66,7 @@ impl<T> TimerWheel<T> {
     pub(super) fn advance(&mut self, now: Instant, due: &mut VecDeque<T>) {
         let end = now.0 / TICK;
         while self.next <= end {
+            // The bitmap leads straight to the next entries: after a long sleep there may be thousands of empty ticks.
             let Some(tick) = self.next_occupied().filter(|tick| *tick <= end) else {
                 self.next = end + 1;
                 return;
