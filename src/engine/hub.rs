@@ -203,7 +203,6 @@ impl HubState {
 
     /// Counts a core that waits for nothing more in the drain.
     pub(super) fn count_settled(&self) {
-        // Ordered: a core that sees all cores settled also sees what they did before, and ends for good.
         self.settled.fetch_add(1, Ordering::AcqRel);
     }
 
