@@ -5,7 +5,7 @@
 //! - *requests* of other cores; if it is full, the sender gets its request back at once;
 //! - *replies* to this core's requests; never full, because it has room for all requests in flight;
 //! - *control*, from store and server; not bounded, so that they never wait for a core. The store accepts no change
-//! while a core has too many unread.
+//!   while a core has too many unread.
 //!
 //! A sender marks the lane and rings the doorbell only if the core may be asleep: ringing costs a system call. The core
 //! checks the marks after it has announced its sleep, and the sender checks for sleep after it has marked: one of them
