@@ -6,9 +6,9 @@ use std::{collections::VecDeque, time::Duration};
 
 /// From the end of the window until the drain goes on without the peers that have not answered their close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// From the begin of the drain until the first check. A keep-alive client between two requests gets `Connection: close`
-/// with its next response if it sends one in this time. With an immediate check its idle connection would be closed
-/// under its request, which it could not tell from a failure.
+/// From the beginning of the drain until the first check. A keep-alive client that sends its next request in this time
+/// gets a response with `Connection: close`. With an immediate check, its idle connection would be closed while that
+/// request is on its way, which the client cannot tell from a failure.
 const FIRST_CHECK_DELAY: Duration = Duration::from_millis(100);
 /// How long the core waits for unfinished requests after the last gateway has gone.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);

@@ -34,8 +34,7 @@ impl<I: Io> Engine<I> {
         let idle = !waiting && self.links.iter().all(|(_, link)| !link.is_busy());
         let Some(drain) = &mut self.drain else { return false };
         if drain.settle(now.instant, waiting, idle) {
-            // Until all cores have settled, this one goes on answering the others and refusing new connections with
-            // 503.
+            // Until all have settled, this core goes on answering the others and refusing new connections with 503.
             self.hub.count_settled();
         }
         if drain.begin_finish(now.instant, self.hub.all_settled()) {
