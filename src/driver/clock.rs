@@ -1,4 +1,4 @@
-//! The only place that reads the clocks.
+//! Reads both clocks for the engines.
 
 use crate::model::{Instant, Now, Timestamp};
 use std::{
@@ -8,7 +8,8 @@ use std::{
 
 static ORIGIN: OnceLock<time::Instant> = OnceLock::new();
 
-/// Both clocks. All threads share one origin, which lies a year back so that no deadline is ever near zero, whatever time is lost.
+/// Reads both clocks. All threads share one origin, because instants travel between cores. It lies a year back, so that
+/// attended time, which is real time less lost time, stays far above zero.
 pub(crate) fn now() -> Now {
     let origin = ORIGIN.get_or_init(time::Instant::now);
     let micros = u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX - HEAD_START);
@@ -16,6 +17,7 @@ pub(crate) fn now() -> Now {
 }
 
 fn wall() -> Timestamp {
+    // A wall clock before 1970 is negative, not an error: a machine may start with a wrong clock.
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let millis =
         since.map_or_else(|before| -(before.duration().as_millis() as i128), |after| after.as_millis() as i128);

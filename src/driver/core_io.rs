@@ -1,4 +1,4 @@
-//! One core's I/O: what its engine asks for, carried out with system calls and channels.
+//! One core's I/O: implements the engine's [`Io`] with system calls and channels.
 
 use super::{
     clock,
@@ -20,7 +20,7 @@ pub(super) struct CoreIo {
     id: ShardId,
     pub(super) set: EpollSet,
     listeners: Vec<(OwnedFd, Side)>,
-    /// The listener that is asked first.
+    /// Index of the listener to try first, modulo their number.
     next_listener: usize,
     inbox: Inbox,
     peers: Vec<Address>,
@@ -43,11 +43,12 @@ impl CoreIo {
         Ok(Self { id, set, listeners, next_listener: 0, inbox, peers, store, notices: Notices::new(id) })
     }
 
-    /// Tells the engine what has become ready, after waiting for at most `wait`; returns how much that was.
+    /// Waits for events for at most `wait` and passes them to the engine; returns their number.
     pub(super) fn harvest(&mut self, engine: &mut Engine<Self>, wait: Duration) -> usize {
         self.set.harvest(wait, |woken| match woken {
             EpollEvent::Link(key, ready) => engine.handle_ready(key, ready),
             EpollEvent::Acceptable => engine.handle_acceptable(),
+            // The next pass looks at the lanes and the deadlines anyway.
             EpollEvent::Wake => {}
         })
     }
@@ -75,7 +76,7 @@ impl Io for CoreIo {
             let (listener, side) = &self.listeners[self.next_listener % self.listeners.len()];
             match socket::accept(listener) {
                 Ok(Some((socket, peer))) => {
-                    // The other listener is next: one that never runs dry does not keep the other's connections waiting.
+                    // Alternate: a listener with an endless backlog must not starve the other one.
                     self.next_listener = self.next_listener.wrapping_add(1);
                     return Accepted::Socket { socket, peer, side: *side };
                 }
@@ -88,6 +89,7 @@ impl Io for CoreIo {
     }
 
     fn stop_accepting(&mut self) {
+        // Removed and closed, not shut down: a shut-down listener would report a hang-up for ever.
         for (listener, _) in self.listeners.drain(..) {
             self.set.remove(&listener);
         }
@@ -113,7 +115,7 @@ impl Io for CoreIo {
         socket::peer(socket)
     }
 
-    /// Closing takes the socket out of the set as well: it is its only descriptor.
+    // Closing also removes the socket from the epoll set, because no other descriptor refers to it.
     fn close(&mut self, socket: OwnedFd, how: Ending) {
         if how == Ending::Abort {
             socket::abort_on_close(&socket);
@@ -139,12 +141,14 @@ impl Io for CoreIo {
     }
 
     fn store(&mut self, op: StoreOp, key: RequestKey) -> bool {
+        // The control lane is not bounded, because a lost revocation would leave a connection open. The bound is here
+        // instead: no new change while any core has too many unread ones.
         if op.makes_a_change() && self.peers.iter().any(Address::is_backlogged) {
             return false;
         }
         let me = self.peers[self.id.index()].clone();
         let reply = move |outcome| {
-            // Only a core that has ended takes no answers.
+            // Fails only if this core has ended, and then nobody waits for the outcome.
             let _ = me.stored(key, outcome);
         };
         self.store.submit(op, Box::new(reply)).is_ok()

@@ -1,4 +1,4 @@
-//! The loop of one core: look at the sockets, let the engine work, wait.
+//! The loop of one core: poll the sockets, run a pass of the engine, wait.
 
 use super::{
     clock,
@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-/// What a core is started with.
+/// The parameters of [`run`].
 pub(crate) struct Seat {
     pub(crate) engine: EngineSettings,
     pub(crate) inbox: Inbox,
@@ -32,14 +32,13 @@ pub(crate) struct Seat {
     pub(crate) listening: Vec<(OwnedFd, Side)>,
 }
 
-/// How a core is said to have died whose code panicked; where, the panic's own log line has said.
+/// Why a core ended if its code panicked. The panic's own log line says where.
 pub(crate) const PANICKED: &str = "its code panicked";
 
-/// Runs a core to its end, on its executor.
+/// Runs a core until its drain has ended, on its executor.
 ///
-/// # Errors
-/// Where the system gives no descriptors to begin with, or the engine panicked. Half of a change may have been made by then,
-/// so that the core does not go on: what it holds is dropped.
+/// # Errors If the epoll set cannot be created, or if the engine panicked: its shard may be half changed, so the core
+/// does not go on.
 pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result<()> {
     let id = seat.engine.id;
     let mut io = CoreIo::new(id, seat.inbox, seat.peers, seat.store, seat.listening)?;
@@ -48,6 +47,7 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
     let heartbeat = Heartbeat::start();
     let mut pace = Pace::new(clock::now().instant);
     let mut yielded = clock::now().instant;
+    // If nobody receives it, the start has been given up and a drain follows.
     let _ = ready.send(id);
     io.harvest(&mut engine, Duration::ZERO);
     let ended = loop {
@@ -62,6 +62,7 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
                 io.harvest(&mut engine, Duration::ZERO);
             }
             Rest::Until(due) => {
+                // An event may have come during the pass. Waiting costs several system calls, this look costs one.
                 if io.harvest(&mut engine, Duration::ZERO) > 0 {
                     pace.handle_work(now);
                 } else {
@@ -71,13 +72,16 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
             }
         }
         if now.since(yielded) >= YIELD_INTERVAL {
-            // The one way on this runtime that lets its own timers in.
+            // Only a timer lets glommio's reactor run: after `yield_now` it polls this task again at once. A timer of
+            // 200 ns has expired when the reactor looks, so the core does not park; one of 1 µs would park it and cost
+            // four times as much.
             glommio::timer::sleep(Duration::from_nanos(200)).await;
             yielded = clock::now().instant;
         }
     };
     heartbeat.stop();
-    // A core that died does not wait for anything: whoever runs it has to be told.
+    // glommio would leak a poll that is still armed when its executor ends, so complete it. A core that panicked skips
+    // this, because its thread must report the panic at once.
     if ended.is_ok() && watch.is_armed() {
         io.set.bell().wake();
         poll_fn(|cx| watch.poll_ready(cx)).await;
@@ -85,7 +89,7 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
     ended
 }
 
-/// Waits until something is ready, rings, or is due.
+/// Waits until an event, the doorbell or the deadline `due`.
 async fn wait(
     io: &mut CoreIo,
     engine: &mut Engine<CoreIo>,
@@ -96,9 +100,12 @@ async fn wait(
 ) {
     let now = clock::now().instant;
     let left = due.map_or(Duration::MAX, |due| due.since(now));
+    // From `try_sleep` on, senders ring the doorbell. It fails if a value has come since the lanes were last read.
     if left.is_zero() || !io.set.bell().try_sleep() {
         return;
     }
+    // While work is frequent, wait in `epoll_pwait2`: parking in glommio costs nine calls of its rings for each
+    // wake-up.
     let linger = pace.linger();
     if !linger.is_zero() {
         let woken = io.harvest(engine, linger.min(left));
@@ -111,6 +118,7 @@ async fn wait(
         }
         pace.handle_idle();
     }
+    // Parked, the core is woken only by the epoll set and the heartbeat, so the deadline becomes an event of the set.
     io.set.set_timer(due, clock::now().instant);
     poll_fn(|cx| {
         if heartbeat.take(cx.waker()) {
@@ -125,11 +133,12 @@ async fn wait(
     }
 }
 
-/// A busy core lets the runtime's own timers in this often.
+/// How often a busy core lets the runtime's own timers run. Only the heartbeat needs them, so this may be rare.
 const YIELD_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Wakes the loop several times a second whatever happens: the watchdog sees that an idle core lives, and a wake-up that the
-/// runtime loses costs no more than this.
+/// Wakes the loop every [`WAKE_INTERVAL`]. So the watchdog sees that an idle core runs. It also bounds a fault of
+/// glommio 0.9.0, which can park with a runnable task if a completion arrives just before: such a wake-up is late, not
+/// lost.
 struct Heartbeat(Rc<HeartbeatState>);
 
 #[derive(Default)]
@@ -156,7 +165,7 @@ impl Heartbeat {
         Self(state)
     }
 
-    /// Whether a beat is due, which is taken; else `waker` is woken by the next.
+    /// Takes a due beat and returns true; else the next beat wakes `waker`.
     fn take(&self, waker: &Waker) -> bool {
         let due = self.0.due.take();
         if !due {

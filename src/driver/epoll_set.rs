@@ -1,9 +1,13 @@
-//! The one epoll set of a core: its sockets, its listeners, its doorbell, its timer.
+//! The epoll set of a core: its sockets, listeners, doorbell and timer.
 //!
 //! | descriptor | interest |
 //! |---|---|
 //! | link | IN, OUT, RDHUP, edge-triggered: added once, never modified |
 //! | listener, doorbell, timer | IN, edge-triggered; doorbell and timer are never read |
+//!
+//! Edge-triggered, because a link whose reading is paused has bytes to read all the time: level-triggered it would be
+//! reported by every look, or need a system call to change its interest each time it is paused. RDHUP reports the
+//! peer's FIN also while reading is paused.
 
 use super::mesh::Bell;
 use crate::{
@@ -27,31 +31,31 @@ use std::{
     time::Duration,
 };
 
-/// Events of one look at the set.
+/// Maximum number of events in one call. The others stay in the set for the next call.
 const EVENTS_MAX: usize = 512;
 
-/// The set.
+/// The epoll set and its timer.
 pub(super) struct EpollSet {
     epoll: Rc<OwnedFd>,
     timer: OwnedFd,
-    /// When the timer fires.
+    /// When the timer fires; `None` if it is disarmed.
     timer_at: Option<Instant>,
     bell: Arc<Bell>,
     events: Vec<Event>,
 }
 
-/// What became ready.
+/// An event of the set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum EpollEvent {
-    /// A link's socket.
+    /// A link's socket became ready.
     Link(LinkKey, Ready),
-    /// A listener.
+    /// A listener has connections.
     Acceptable,
-    /// The doorbell or the timer: the loop looks at lanes and deadlines by itself.
+    /// The doorbell or the timer. The loop looks at lanes and deadlines itself.
     Wake,
 }
 
-/// What is no link has the serial 0, which no link has.
+// The data of an event is the serial and the index of a link. Other descriptors have the serial 0, which no link has.
 const WAKE: u64 = 0;
 const LISTENER: u64 = 1;
 
@@ -65,7 +69,7 @@ impl EpollSet {
         Ok(Self { epoll: Rc::new(epoll), timer, timer_at: None, bell, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
-    /// The set's own descriptor, which is readable while something in it is ready.
+    /// The set's own descriptor. It is readable while the set has an event.
     pub(super) fn descriptor(&self) -> Rc<OwnedFd> {
         Rc::clone(&self.epoll)
     }
@@ -82,11 +86,11 @@ impl EpollSet {
     }
 
     pub(super) fn remove(&self, descriptor: impl AsFd) {
-        // It fails where the descriptor is not in the set, which is as good.
+        // Fails only if the descriptor is not in the set.
         let _ = epoll::delete(&*self.epoll, descriptor);
     }
 
-    /// Tells what has become ready, after waiting for at most `wait`; returns how many there were.
+    /// Waits for events for at most `wait`, calls `each` with every one, and returns their number.
     pub(super) fn harvest(&mut self, wait: Duration, mut each: impl FnMut(EpollEvent)) -> usize {
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
         self.events.clear();
@@ -95,7 +99,7 @@ impl EpollSet {
                 Ok(_) => break,
                 Err(Errno::INTR) => {}
                 Err(error) => {
-                    tracing::error!(%error, "the sockets cannot be waited for");
+                    tracing::error!(%error, "cannot wait for socket events");
                     break;
                 }
             }
@@ -104,19 +108,21 @@ impl EpollSet {
         self.events.len()
     }
 
-    /// Sees to it that the set becomes ready at `at`.
+    /// Makes the set ready at `at`; `None` disarms the timer.
     pub(super) fn set_timer(&mut self, at: Option<Instant>, now: Instant) {
+        // Most waits have the deadline of the one before, so the system call is skipped. A timer that has fired is set
+        // again.
         if self.timer_at == at && at.is_none_or(|at| at > now) {
             return;
         }
-        // A moment that has come already is waited for for the shortest time there is; nothing at all disarms the timer.
+        // Zero would disarm the timer, so a deadline that has passed becomes one nanosecond.
         let left = at.map_or(Duration::ZERO, |at| at.since(now).max(Duration::from_nanos(1)));
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
         let value = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         let spec = Itimerspec { it_interval: zero, it_value: value };
         match timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec) {
             Ok(_) => self.timer_at = at,
-            Err(error) => tracing::error!(%error, "the timer cannot be set"),
+            Err(error) => tracing::error!(%error, "cannot set the core's timer"),
         }
     }
 
@@ -126,7 +132,7 @@ impl EpollSet {
 }
 
 fn decode(event: &Event) -> EpollEvent {
-    // The kernel's structure is packed, so its fields are copied out.
+    // The kernel's structure is packed: its fields are copied, because a reference could be unaligned.
     let (data, flags) = (event.data.u64(), event.flags);
     let (serial, index) = ((data >> 32) as u32, data as u32);
     if serial == 0 {
@@ -135,6 +141,7 @@ fn decode(event: &Event) -> EpollEvent {
     let ready = Ready {
         readable: flags.contains(EventFlags::IN),
         writable: flags.contains(EventFlags::OUT),
+        // HUP means that both directions are closed, so the end can be read as after RDHUP.
         ended: flags.intersects(EventFlags::RDHUP | EventFlags::HUP),
         broken: flags.contains(EventFlags::ERR),
     };

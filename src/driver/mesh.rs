@@ -1,8 +1,15 @@
-//! Values between cores over channels, and the doorbell that wakes a core that sleeps.
+//! Channels between cores, and the doorbell that wakes a sleeping core.
 //!
-//! Three lanes to each core, so that one that is full cannot hold up another: *requests* (full: the asker is told at once),
-//! *replies* (never full: there are no more of them than requests in flight) and *control* (the store and the server: never
-//! full, so that they wait for no core; while one is far behind, changes are not asked of the store). Who sends marks the lane, and rings only where the core may be asleep; the core looks at the marks before it sleeps.
+//! Each core has three lanes, so that a full one does not delay the others:
+//!
+//! - *requests* of other cores; if it is full, the sender gets its request back at once;
+//! - *replies* to this core's requests; never full, because it has room for all requests in flight;
+//! - *control*, from store and server; not bounded, so that they never wait for a core. The store accepts no change
+//!   while a core has too many unread.
+//!
+//! A sender marks the lane and rings the doorbell only if the core may be asleep: ringing costs a system call. The core
+//! checks the marks after it has announced its sleep, and the sender checks for sleep after it has marked: one of them
+//! sees the other.
 
 use crate::{
     engine::{Incoming, Lane, Request},
@@ -22,26 +29,29 @@ use std::{
     },
 };
 
-/// What travels: sockets as descriptors, and with a change of the store the answer that waits until every core has applied it.
+/// A value in a lane. Sockets travel as descriptors. A change carries the store's answer, sent once every core has
+/// applied it.
 pub(crate) type Message = Incoming<OwnedFd, Arc<Settled>>;
 
-/// The way to one core.
+/// The sending side of one core's lanes.
 #[derive(Clone)]
 pub(crate) struct Address {
     lanes: [Sender<Message>; LANES],
     bell: Arc<Bell>,
 }
 
-/// What a core reads from.
+/// The receiving side of one core's lanes.
 pub(crate) struct Inbox {
     lanes: [Receiver<Message>; LANES],
     pub(super) bell: Arc<Bell>,
 }
 
-/// Wakes one core.
+/// The doorbell of one core.
 pub(super) struct Bell {
     pub(super) eventfd: OwnedFd,
+    /// The core may be asleep, so a sender has to ring.
     asleep: AtomicBool,
+    /// Lanes that may hold values.
     marked: [AtomicBool; LANES],
 }
 
@@ -55,10 +65,10 @@ const fn index(lane: Lane) -> usize {
     }
 }
 
-/// The addresses of all cores, and an inbox for each.
+/// Creates the addresses of all cores, and an inbox for each.
 ///
 /// # Errors
-/// Where the system gives no descriptor.
+/// If an eventfd cannot be created.
 pub(crate) fn build(shards: u16) -> io::Result<(Vec<Address>, Vec<Inbox>)> {
     let ways = (0..shards).map(|_| {
         let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -72,25 +82,26 @@ pub(crate) fn build(shards: u16) -> io::Result<(Vec<Address>, Vec<Inbox>)> {
     ways.collect::<io::Result<Vec<_>>>().map(|ways| ways.into_iter().unzip())
 }
 
-/// A late answer may still be on its way when its request's place has been given to another.
+/// Replies in a lane per request in flight. A request that has timed out makes room for another one, and its late reply
+/// may still be in the lane.
 const ANSWERS_PER_REQUEST: usize = 2;
 
 impl Address {
-    /// Tells the core something by its control lane, and waits for nothing. A core that has ended needs to know nothing.
+    /// Sends by the control lane, without waiting. Does nothing if the core has ended.
     pub(crate) fn tell(&self, message: Message) {
         let _ = self.lanes[index(Lane::Control)].send(message);
         self.bell.ring(Lane::Control);
     }
 
-    /// Whether so much was told to the core, and not heard yet, that nothing is to be added.
+    /// Whether the core has so many unread control values that no change may be added.
     pub(super) fn is_backlogged(&self) -> bool {
         self.lanes[index(Lane::Control)].len() >= limits::CONTROL_BACKLOG_MAX
     }
 
-    /// Asks the core something.
+    /// Sends a request to the core.
     ///
     /// # Errors
-    /// Gives the request back where the lane is full, or the core has ended.
+    /// Returns the request if the lane is full or the core has ended.
     pub(super) fn request(&self, request: Request<OwnedFd>) -> Result<(), Request<OwnedFd>> {
         let sent = self.lanes[index(Lane::Requests)].try_send(Incoming::Request(request));
         self.bell.ring(Lane::Requests);
@@ -100,12 +111,12 @@ impl Address {
         }
     }
 
-    /// Answers the core's request; whether there was room.
+    /// Answers the core's request; returns whether the lane had room.
     pub(super) fn reply(&self, key: RequestKey, reply: Reply) -> bool {
         self.answer(Incoming::Reply(key, reply))
     }
 
-    /// Brings the store's outcome; whether there was room.
+    /// Sends the store's outcome; returns whether the lane had room.
     pub(super) fn stored(&self, key: RequestKey, outcome: StoreOutcome) -> bool {
         self.answer(Incoming::Stored(key, outcome))
     }
@@ -118,16 +129,18 @@ impl Address {
 }
 
 impl Inbox {
-    /// The next value of a lane.
+    /// Takes the next value of a lane.
     pub(super) fn take(&self, lane: Lane) -> Option<Message> {
         let (mark, lane) = (&self.bell.marked[index(lane)], &self.lanes[index(lane)]);
+        // An empty lane costs one load. `try_recv` would take the channel's lock for each of three lanes in every
+        // round.
         if !mark.load(Ordering::Acquire) {
             return None;
         }
         if let Ok(message) = lane.try_recv() {
             return Some(message);
         }
-        // Who sends from now on marks the lane again; who has sent before is found by this look.
+        // A value sent after the mark is cleared sets it again. One sent just before is found by this second look.
         mark.store(false, Ordering::SeqCst);
         let message = lane.try_recv().ok()?;
         mark.store(true, Ordering::SeqCst);
@@ -143,14 +156,17 @@ impl Bell {
         }
     }
 
-    /// Wakes the core, asleep or not.
+    /// Makes the core's epoll set ready.
     pub(super) fn wake(&self) {
-        // It fails only where the counter is full, and the core is awake then.
+        // Fails only if the counter is full, and then the set is ready already.
         let _ = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
     }
 
-    /// The core is about to sleep; false where a lane was marked, and it must not.
+    /// Announces that the core will sleep. Returns false if a lane is marked: the core must not sleep.
     pub(super) fn try_sleep(&self) -> bool {
+        // Sequentially consistent, like `ring`: this stores `asleep` and then loads the marks, a sender the other way
+        // round. With weaker orders both could miss each other's store, and the core would sleep with a value in its
+        // lane.
         self.asleep.store(true, Ordering::SeqCst);
         let quiet = self.marked.iter().all(|mark| !mark.load(Ordering::SeqCst));
         if !quiet {
@@ -159,7 +175,7 @@ impl Bell {
         quiet
     }
 
-    /// The core is awake.
+    /// Announces that the core is awake.
     pub(super) fn awake(&self) {
         self.asleep.store(false, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! The only code that knows glommio, flume, sockets and the clock: a thin shell around each core's [`Engine`].
+//! The only code with glommio, flume, sockets and the clock: it carries out the I/O of each core's [`Engine`].
 //!
 //! ```text
 //!   sockets, listeners ──▶ ┌───────────┐ ──▶ Engine::handle_ready ─▶ ┌────────┐
@@ -7,8 +7,8 @@
 //!                               │ watched by glommio only while the core is idle
 //! ```
 //!
-//! One future a core owns engine and I/O; there is no task per connection, and nothing is shared with another core but the
-//! lanes of [`mesh`] and the counters of the engine's hub state.
+//! One future per core owns the engine and its I/O. There is no task per connection. Cores share only the lanes of
+//! [`mesh`] and the atomics of the engine's hub state.
 //!
 //! [`Engine`]: crate::engine::Engine
 

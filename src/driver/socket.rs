@@ -1,4 +1,4 @@
-//! The calls on connected sockets; none of them waits.
+//! System calls on connected sockets. None of them blocks.
 
 use super::raw;
 use crate::engine::{PeerState, Received, Sent};
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-/// The next connection of a listener, with the address of its peer; `None` where none waits.
+/// Accepts the next connection of a listener, with its peer's address; `None` if no connection waits.
 pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<(OwnedFd, SocketAddr)>> {
     loop {
         match rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
@@ -21,7 +21,7 @@ pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<(OwnedFd, SocketAd
                 Ok(peer) => return Ok(Some((socket, peer))),
                 Err(_) => drop(socket),
             },
-            // A peer that is gone already has no address, and an aborted one no connection.
+            // The peer closed the connection before it was accepted, or a signal came: try again.
             Ok((_, None)) | Err(Errno::CONNABORTED | Errno::INTR) => {}
             Err(Errno::AGAIN) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -29,6 +29,7 @@ pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<(OwnedFd, SocketAd
     }
 }
 
+/// Reads once, without blocking.
 pub(super) fn receive(socket: &OwnedFd, room: &mut [u8]) -> Received {
     loop {
         match rustix::net::recv(socket, &mut *room, RecvFlags::DONTWAIT) {
@@ -41,8 +42,10 @@ pub(super) fn receive(socket: &OwnedFd, room: &mut [u8]) -> Received {
     }
 }
 
+/// Writes once, without blocking.
 pub(super) fn send(socket: &OwnedFd, bytes: &[u8]) -> Sent {
     loop {
+        // NOSIGNAL: a peer that has closed must not end the process with SIGPIPE.
         match rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => return Sent::Took(sent),
             Err(Errno::INTR) => {}
@@ -54,25 +57,25 @@ pub(super) fn send(socket: &OwnedFd, bytes: &[u8]) -> Sent {
 
 /// Sends a FIN.
 pub(super) fn shutdown_write(socket: &OwnedFd) {
-    // It fails where the peer is gone already, which is as good.
+    // Fails only if the connection has ended already.
     let _ = rustix::net::shutdown(socket, Shutdown::Write);
 }
 
-/// Has the socket torn down when it is closed: the kernel throws away what it holds, and the peer gets a reset.
+/// Makes the close of the socket abort the connection: the kernel discards unsent bytes and sends a reset.
 pub(super) fn abort_on_close(socket: &OwnedFd) {
-    // It fails where the peer is gone already, which is as good.
+    // Fails only if the connection has ended already. A linger time of zero is how Linux is asked for a reset.
     let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
 }
 
-/// A peer's kernel that has acknowledged something within this is there, in milliseconds.
+/// A peer whose kernel acknowledged something within this time, in milliseconds, counts as alive.
 const ALIVE_MS: u32 = 5_000;
 
-/// Whether no descriptor is left, of the process or of the machine.
+/// Whether the process (EMFILE) or the machine (ENFILE) has no free descriptor.
 pub(super) fn is_exhausted(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// What the kernel knows about the peer.
+/// Reads the kernel's state of the connection to the peer.
 pub(super) fn peer(socket: &OwnedFd) -> PeerState {
     match raw::tcp_info(socket.as_fd()) {
         Some(info) => PeerState {

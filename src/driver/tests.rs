@@ -1,4 +1,4 @@
-//! Claims about the runtime below a real hub: panics, stalls, messages between cores under pressure.
+//! The runtime below a real hub: panics, stalls, messages between cores under load.
 
 use super::{
     epoll_set::EpollSet,
@@ -81,7 +81,7 @@ fn sockets(hub: SocketAddr) -> usize {
 }
 
 #[test]
-fn a_stalled_shard_is_noticed_before_it_turns_again() {
+fn a_stalled_shard_is_counted_while_it_is_stalled() {
     let hub = TestHub::start();
     let mut gateway = hub.connect();
     let stall = Duration::from_millis(2_500);
@@ -90,10 +90,10 @@ fn a_stalled_shard_is_noticed_before_it_turns_again() {
     let began = Instant::now();
     gateway.write_all(&PONG).expect("sent");
     while hub.hub().handle().stalls() == 0 {
-        assert!(began.elapsed() < stall, "not noticed while it lasted");
+        assert!(began.elapsed() < stall, "not counted during the stall");
         thread::sleep(Duration::from_millis(10));
     }
-    assert!(hub.publish().contains(r#""delivered":1"#), "it turns again");
+    assert!(hub.publish().contains(r#""delivered":1"#), "the shard is running again");
 }
 
 #[test]
@@ -105,9 +105,10 @@ fn a_port_is_free_again_once_the_hub_has_ended() {
     drop(std::net::TcpListener::bind(address).expect("the port is free"));
 }
 
-/// A million messages there and back between two executors set up as the hub's, with somebody else on their processor.
-/// A message that is lost to a sleeping executor would stall its lane until a heartbeat; none may take 200 ms more than a
-/// plain thread, which sleeps and wakes beside them, was late itself: a machine that runs nobody proves nothing.
+/// Sends a million messages there and back between two executors set up like the hub's, with a busy thread on their
+/// processors. A wake-up that a parked executor missed would delay its lane until the next heartbeat. So no message may
+/// take longer than 200 ms plus three times the lateness of a plain thread that sleeps beside them, which shows how
+/// late the machine itself was.
 #[test]
 fn a_million_messages_cross_between_cores_under_a_hog_without_a_stall() {
     const MESSAGES: u64 = 1_000_000;
@@ -184,7 +185,7 @@ fn a_million_messages_cross_between_cores_under_a_hog_without_a_stall() {
     assert!(worst < 200 + 3 * late, "one took {worst} ms, and a plain thread was {late} ms late at most");
 }
 
-/// What a core's loop has to wait with.
+/// The parts of a core with which its loop waits.
 struct Core {
     inbox: Inbox,
     set: EpollSet,
@@ -198,7 +199,7 @@ impl Core {
         Self { inbox, set, watch }
     }
 
-    /// The next message of a lane; waits as the loop does, parked in the runtime.
+    /// Takes the next message of a lane; waits parked in the runtime, as the loop does.
     async fn next(&mut self, lane: Lane) -> mesh::Message {
         loop {
             if let Some(message) = self.inbox.take(lane) {
@@ -213,7 +214,8 @@ impl Core {
     }
 }
 
-/// What [`Watch`] depends on: that a poll is armed when a stream is made, and that the read of what is no socket fails.
+/// [`Watch`] depends on two details of glommio: a new stream arms a poll, and reading a descriptor that is not a socket
+/// fails.
 #[test]
 fn a_watch_sleeps_until_its_descriptor_is_readable_and_leaves_nothing_behind() {
     let descriptors = || std::fs::read_dir("/proc/self/fd").expect("a list").count();
@@ -244,7 +246,7 @@ fn a_watch_sleeps_until_its_descriptor_is_readable_and_leaves_nothing_behind() {
     .expect("an orderly end");
 }
 
-/// An executor as the hub's, heartbeats included; the future ends it.
+/// An executor set up like the hub's, heartbeats included. It ends with the future.
 fn executor<F: Future<Output = ()> + 'static>(
     cpu: usize,
     run: impl FnOnce() -> F + Send + 'static,

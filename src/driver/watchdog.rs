@@ -1,7 +1,7 @@
-//! Notices within about a second that a core does not turn any more, from a thread of its own.
+//! Detects within about a second, from a thread of its own, that a core has stopped beginning passes.
 //!
-//! It counts its own looks and never measures time: when the whole process is stopped, no look is taken, so that nothing is held
-//! against the cores when it goes on.
+//! It counts its own checks instead of measuring how long a core has been stuck: while the whole process is stopped, it
+//! checks nothing, so a hub that was stopped for a minute is not aborted when it goes on.
 
 use crate::{engine::HubState, model::ShardId};
 use std::{
@@ -12,17 +12,18 @@ use std::{
 };
 
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
-/// A core's loop turns several times a second even when it is idle; one that has not turned for so many looks is stuck.
+/// Checks without a new pass after which a core is stuck. Even an idle core begins a pass every 280 ms.
 const STUCK_CHECKS: u32 = 5;
-/// A look that comes so late says that this thread was kept from running, and the cores perhaps with it: it starts anew.
+/// A check that comes later than this after the last one shows that this thread did not run, and the cores may not have
+/// run either: counting starts anew.
 const LATE_CHECK: Duration = Duration::from_secs(1);
-/// What the log's own thread has to write the last line before the process is aborted.
+/// Time for the log's thread to write the last line before the process is aborted.
 const LOG_FLUSH_TIME: Duration = Duration::from_millis(200);
 
-/// Starts the thread; it ends with the hub. A core that has not turned for `abort_after` ends the process, unless that is zero.
+/// Starts the thread, which ends with the hub. A core that begins no pass for `abort_after` aborts the process, unless
+/// that is zero.
 ///
-/// # Errors
-/// Where the system gives no thread.
+/// # Errors If the thread cannot be started.
 pub(crate) fn start(hub: Arc<HubState>, shards: u16, abort_after: Duration) -> std::io::Result<()> {
     let mut watchdog = Watchdog::new(shards, abort_after);
     let watch = move || {
@@ -45,39 +46,40 @@ fn report(hub: &HubState, finding: Finding) {
             tracing::error!(%shard, "shard has stalled");
         }
         Finding::Recovered(shard, stalled) => {
-            tracing::warn!(%shard, stalled_ms = stalled.as_millis() as u64, "shard turns again");
+            tracing::warn!(%shard, stalled_ms = stalled.as_millis() as u64, "shard is running again");
         }
         Finding::AbortDue(shard, stalled) => {
-            tracing::error!(%shard, stalled_ms = stalled.as_millis() as u64, "shard does not turn: the process is aborted");
+            tracing::error!(%shard, stalled_ms = stalled.as_millis() as u64, "shard is still stalled: aborting the process");
             thread::sleep(LOG_FLUSH_TIME);
+            // Not an exit: a stuck core may hold locks that exit handlers wait for, and an abort leaves a core dump.
             process::abort();
         }
     }
 }
 
-/// What a look has found out about a core.
+/// What a check has found about a core.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Finding {
-    /// It has not turned for [`STUCK_CHECKS`].
+    /// It has begun no pass for [`STUCK_CHECKS`] checks.
     Stuck(ShardId),
-    /// It was stuck and turns again, after about this long.
+    /// It was stuck for about this time and is running again.
     Recovered(ShardId, Duration),
-    /// It has not turned for so long that the process is to end.
+    /// It has been stuck for this time, and the process is to be aborted.
     AbortDue(ShardId, Duration),
 }
 
-/// What is known of all cores.
+/// The state of all cores.
 struct Watchdog {
     cores: Vec<Core>,
-    /// Looks without a turn after which there is no hope; `None` where there is always hope.
+    /// Checks without a new pass after which the process is aborted; `None` for never.
     abort_checks: Option<u32>,
 }
 
-/// What is known of one core.
+/// The state of one core.
 #[derive(Clone, Copy, Default)]
 struct Core {
     passes: u64,
-    /// Looks in a row that found no new pass.
+    /// Consecutive checks without a new pass.
     checks: u32,
     stuck: bool,
 }
@@ -92,7 +94,7 @@ impl Watchdog {
         }
     }
 
-    /// Looks at all cores once. `late` says that the look before was long ago.
+    /// Checks all cores once. `late` says that the last check was more than [`LATE_CHECK`] ago.
     fn check(&mut self, late: bool, passes: impl Fn(ShardId) -> Option<u64>, mut found: impl FnMut(Finding)) {
         for (shard, core) in (0..).map(ShardId).zip(&mut self.cores) {
             let passes = passes(shard);
@@ -116,7 +118,7 @@ impl Watchdog {
         }
     }
 
-    /// The lowest core that is stuck.
+    /// The lowest stuck core.
     fn stuck(&self) -> Option<ShardId> {
         (0..).map(ShardId).zip(&self.cores).find(|(_, core)| core.stuck).map(|(shard, _)| shard)
     }
@@ -126,7 +128,7 @@ impl Watchdog {
 mod tests {
     use super::*;
 
-    /// Looks at two cores, of which the second turns at each look, and collects what is found.
+    /// Checks two cores, of which the second has begun a new pass at each check, and collects the findings.
     struct Fixture {
         watchdog: Watchdog,
         checks: u64,
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_is_stuck_after_five_looks_and_heals_when_it_turns() {
+    fn a_core_is_stuck_after_five_checks_until_its_next_pass() {
         let mut fixture = Fixture::new(Duration::ZERO);
         fixture.check(false, Some(7));
         for look in 1..=10 {
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn hope_ends_once_after_as_many_looks_as_are_configured() {
+    fn the_process_is_aborted_once_after_the_configured_time() {
         let mut fixture = Fixture::new(Duration::from_secs(30));
         fixture.check(false, Some(7));
         fixture.check_often(149, Some(7));
@@ -186,19 +188,19 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_hope_for_ever_and_less_than_stuck_is_not_possible() {
+    fn zero_never_aborts_and_an_abort_never_precedes_stuck() {
         let mut fixture = Fixture::new(Duration::ZERO);
         fixture.check_often(10000, Some(7));
         assert_eq!(fixture.found, [Finding::Stuck(STILL)]);
         let mut fixture = Fixture::new(Duration::from_millis(1));
         fixture.check(false, Some(7));
         fixture.check_often(5, Some(7));
-        assert_eq!(fixture.found, [Finding::Stuck(STILL)], "an abort is not the first that is heard of it");
+        assert_eq!(fixture.found, [Finding::Stuck(STILL)], "a core is reported as stuck before the abort");
     }
 
-    /// However long the process was stopped, that is one look, and a late one.
+    /// However long the process was stopped, that is one late check.
     #[test]
-    fn a_pause_of_the_process_is_not_held_against_the_cores() {
+    fn a_stopped_process_does_not_make_cores_stuck() {
         let mut fixture = Fixture::new(Duration::from_secs(2));
         fixture.check(false, Some(7));
         for _ in 0..100 {
@@ -207,11 +209,11 @@ mod tests {
         }
         assert_eq!(fixture.found, []);
         fixture.check_often(5, Some(7));
-        assert_eq!(fixture.found, [Finding::Stuck(STILL)], "one that does not go on is found");
+        assert_eq!(fixture.found, [Finding::Stuck(STILL)], "a core that does not go on is found");
         fixture.check_often(4, Some(7));
-        assert_eq!(fixture.check(true, Some(7)), Some(STILL), "a stuck core has not healed by a pause");
+        assert_eq!(fixture.check(true, Some(7)), Some(STILL), "a stop of the process does not clear a stuck core");
         fixture.check_often(9, Some(7));
-        assert_eq!(fixture.found, [Finding::Stuck(STILL)], "but the time until the abort counts anew");
+        assert_eq!(fixture.found, [Finding::Stuck(STILL)], "but the time until the abort starts anew");
     }
 
     #[test]

@@ -1,24 +1,25 @@
-//! Whether the kernel has connections to give, and how long it is left alone where it cannot.
+//! When to accept: after readiness, and after a delay where no descriptor is free or accepting failed.
 
 use crate::model::Instant;
 use std::time::Duration;
 
-/// Whether connections wait, and since when the kernel gives none.
+/// The state of accepting on one core.
 #[derive(Default)]
 pub(super) struct Acceptor {
     ready: bool,
+    /// Do not accept before this time.
     retry: Option<Instant>,
-    /// How long the last refusal was waited out.
+    /// The last delay after a failed accept; zero after a successful one.
     backoff: Duration,
-    /// Room was made for a connection that has not come yet.
+    /// A connection was closed to free a descriptor, and no accept has succeeded since.
     made_room: bool,
-    /// Another core was asked to make room, and is not asked again before this unless it answers.
+    /// Another core was asked to close a connection. Do not ask again before this time, unless it answers.
     asked_until: Option<Instant>,
 }
 
 const BACKOFF: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// A core that has not answered by then is stuck.
+/// After this time without an answer, a core may be asked again.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Acceptor {
@@ -26,7 +27,7 @@ impl Acceptor {
         self.ready = true;
     }
 
-    /// Whether a connection may wait.
+    /// Whether to try an accept now.
     pub(super) fn is_ready(&self) -> bool {
         self.ready && self.retry.is_none()
     }
@@ -36,25 +37,27 @@ impl Acceptor {
         self.made_room = false;
     }
 
-    /// Whether room may be made. Where it has not helped, it waits for the next attempt: the descriptors are somebody else's.
+    /// Whether a connection may be closed to free a descriptor: once until an accept succeeds or the delay has passed.
     pub(super) fn may_make_room(&mut self) -> bool {
+        // If the last one did not help, somebody else took the descriptor. Without this bound one attempt after another
+        // would close every connection of the core.
         !std::mem::replace(&mut self.made_room, true)
     }
 
-    /// Whether another core may be asked to make room.
+    /// Whether another core may be asked to close a connection.
     pub(super) fn may_ask(&self, now: Instant) -> bool {
         self.asked_until.is_none_or(|until| now >= until)
     }
 
-    /// Another core was asked to make room: its answer is waited for, or a moment.
+    /// Another core was asked to close a connection: waits for its answer, or [`BACKOFF`].
     pub(super) fn handle_asked(&mut self, now: Instant) {
         self.ready = false;
         self.asked_until = Some(now + ANSWER_PATIENCE);
         self.retry = Some(now + BACKOFF);
     }
 
-    /// The other core has answered. Where it made room, the next attempt comes at once; it may fail, because another core's
-    /// connection was faster.
+    /// The other core has answered. If it closed a connection, accepting is tried again at once; it fails if another
+    /// core was faster.
     pub(super) fn handle_answered(&mut self, made: bool) {
         self.asked_until = None;
         if made {
@@ -64,7 +67,7 @@ impl Acceptor {
         }
     }
 
-    /// None waits any more.
+    /// No connection waits; a listener reports the next one.
     pub(super) fn handle_blocked(&mut self) {
         self.ready = false;
     }
@@ -84,6 +87,7 @@ impl Acceptor {
     /// The kernel gave no connection. Waits for a time that doubles up to a second, but not beyond `candidate`: from then on there
     /// is a connection that may be closed for this one. Returns whether to log it: the first time, and when it lasts.
     pub(super) fn back_off(&mut self, now: Instant, candidate: Option<Instant>) -> bool {
+        // Accepting fails at once while no descriptor is free, so retrying without a delay would take the whole core.
         self.ready = false;
         self.backoff = if self.backoff.is_zero() { BACKOFF } else { (self.backoff * 2).min(BACKOFF_MAX) };
         let retry = now + self.backoff;
@@ -105,26 +109,26 @@ mod tests {
         acceptor.handle_asked(began);
         assert!(!acceptor.is_ready());
         acceptor.handle_timeout(began + BACKOFF);
-        assert!(acceptor.is_ready() && acceptor.may_make_room(), "this core's own are not spared for long");
+        assert!(acceptor.is_ready() && acceptor.may_make_room(), "after the delay, this core may close one of its own");
         assert!(!acceptor.may_ask(began + BACKOFF) && acceptor.may_ask(began + ANSWER_PATIENCE));
     }
 
     #[test]
-    fn room_that_another_core_made_is_used_at_once_and_missed_once() {
+    fn a_descriptor_freed_by_another_core_is_tried_at_once_and_only_once() {
         let mut acceptor = Acceptor::default();
         acceptor.handle_ready();
         assert!(acceptor.may_make_room());
         acceptor.handle_asked(Instant(0));
         acceptor.handle_answered(true);
         assert!(acceptor.is_ready() && acceptor.may_ask(Instant(1)));
-        assert!(!acceptor.may_make_room(), "somebody else was faster: not a second one at once");
+        assert!(!acceptor.may_make_room(), "another core took it: do not close a second connection at once");
         acceptor.back_off(Instant(1), None);
         acceptor.handle_timeout(Instant(1) + BACKOFF);
         assert!(acceptor.is_ready() && acceptor.may_make_room());
     }
 
     #[test]
-    fn a_core_that_had_none_to_close_is_not_waited_for_longer_than_a_moment() {
+    fn accepting_is_tried_again_after_10_ms_if_the_other_core_closed_nothing() {
         let mut acceptor = Acceptor::default();
         acceptor.handle_ready();
         acceptor.handle_asked(Instant(0));

@@ -1,49 +1,52 @@
-//! Bytes of requests' bodies that a core has promised to take: so many for the platform, so many for all gateways, and of each
-//! gateway one body at a time that is not whole. One side's unfinished bodies take nothing from the other.
+//! Memory reserved for request bodies: one budget for the platform, one for all gateways, and one unfinished body per
+//! gateway.
+//!
+//! The budgets are separate, so that a gateway with unfinished bodies cannot turn the platform's publishes into 503.
 
 use super::link_key::LinkKey;
 use crate::{limits, model::GatewayId};
 use std::collections::BTreeMap;
 
-/// Whose body it is.
+/// Which budget a body counts against.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum BodyOwner {
     Platform,
     Gateway(GatewayId),
 }
 
-/// Bytes that one connection may send; it has to be given back.
+/// Bytes reserved for one connection's body. Pass it to [`Bodies::release`] in the end.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct Reservation {
     owner: BodyOwner,
     bytes: usize,
 }
 
-/// What is left of both budgets.
+/// The free bytes of both budgets.
 pub(super) struct Bodies {
     platform: usize,
     gateways: usize,
-    /// Whose body of each gateway is the newest.
+    /// The connection that began the newest body of each gateway.
     newest: BTreeMap<GatewayId, LinkKey>,
 }
 
-/// No room for another body now.
+/// The budget is used up.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) struct NoRoom;
 
 impl Bodies {
-    /// One core's share of the hub's budgets; the largest body always fits.
+    /// Creates one core's share of the hub's budgets, each at least as large as the largest body.
     pub(super) fn new(shards: u16) -> Self {
         let shards = usize::from(shards).max(1);
         Self {
+            // With many cores an equal share would be smaller than one body.
             platform: (limits::PLATFORM_BODIES_BYTES_MAX / shards).max(limits::BATCH_BODY_BYTES_MAX),
             gateways: (limits::GATEWAYS_BODIES_BYTES_MAX / shards).max(limits::MANIFEST_BYTES_MAX),
             newest: BTreeMap::new(),
         }
     }
 
-    /// Promises to take a body. With the connection whose body of the same gateway was the newest until now, if there is one:
-    /// where it is not whole, it has to go.
+    /// Reserves memory for a body. Also returns the connection that began the gateway's previous body, if any: the
+    /// caller ends that request if its body is unfinished.
     pub(super) fn reserve(
         &mut self,
         owner: BodyOwner,
@@ -59,16 +62,17 @@ impl Bodies {
         Ok((Reservation { owner, bytes }, before))
     }
 
-    /// The body is whole, and has so many bytes.
+    /// The body is complete: reduces its reservation to its size in bytes.
     pub(super) fn shrink(&mut self, reservation: &mut Reservation, bytes: usize) {
         let over = reservation.bytes.saturating_sub(bytes);
         reservation.bytes -= over;
         *self.available(reservation.owner) += over;
     }
 
-    /// The body is gone.
+    /// The body was freed: returns its bytes to the budget.
     pub(super) fn release(&mut self, reservation: Reservation, link: LinkKey) {
         *self.available(reservation.owner) += reservation.bytes;
+        // An older request of the gateway must not remove the entry of a newer one.
         if let BodyOwner::Gateway(gateway) = reservation.owner
             && self.newest.get(&gateway) == Some(&link)
         {
@@ -99,11 +103,11 @@ mod tests {
     }
 
     #[test]
-    fn gateways_take_nothing_from_the_platform_and_what_is_given_back_is_there_again() {
+    fn the_budgets_are_separate_and_released_bytes_are_free_again() {
         let mut bodies = Bodies::new(64);
         let (platform, gateways) = (bodies.platform, bodies.gateways);
         let (first, _) = bodies.reserve(gateway(1), MIB, link(1)).unwrap();
-        assert_eq!(bodies.reserve(gateway(2), 1, link(2)), Err(NoRoom), "the share of 64 cores is one manifest");
+        assert_eq!(bodies.reserve(gateway(2), 1, link(2)), Err(NoRoom), "with 64 cores a core's share is one manifest");
         let (batch, _) = bodies.reserve(BodyOwner::Platform, 8 * MIB, link(3)).unwrap();
         assert_eq!(bodies.reserve(BodyOwner::Platform, 1, link(4)), Err(NoRoom));
         bodies.release(first, link(1));
@@ -113,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_body_counts_by_its_size() {
+    fn a_complete_body_reserves_only_its_size() {
         let mut bodies = Bodies::new(64);
         let (mut reservation, _) = bodies.reserve(BodyOwner::Platform, 8 * MIB, link(1)).unwrap();
         bodies.shrink(&mut reservation, 100);
@@ -123,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_of_a_gateway_names_the_one_before() {
+    fn a_new_body_of_a_gateway_returns_the_previous_connection() {
         let mut bodies = Bodies::new(1);
         let (older, before) = bodies.reserve(gateway(1), MIB, link(1)).unwrap();
         assert_eq!(before, None);
@@ -131,7 +135,7 @@ mod tests {
         assert_eq!(before, Some(link(1)));
         bodies.release(older, link(1));
         let (_, before) = bodies.reserve(gateway(1), MIB, link(3)).unwrap();
-        assert_eq!(before, Some(link(2)), "what an older one gives back is not the newest's");
+        assert_eq!(before, Some(link(2)), "releasing an older body keeps the newest entry");
         bodies.release(newer, link(2));
     }
 }

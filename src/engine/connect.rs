@@ -174,6 +174,8 @@ impl<I: Io> Engine<I> {
         debug_assert!(link.member.is_none(), "a connection joins once");
         let connection = ConnectionId::from_random(io.random());
         let join = Join { gateway, id: connection, token: credentials.token, address };
+        // The shard first: the ack names the position after which events reach this connection, so no event may come in
+        // between.
         let (member, position) = match self.shard.handle_join(now, join) {
             Err(refused) => return self.refuse(io, now, key, refused),
             Ok(joined) => joined,

@@ -1,42 +1,45 @@
-//! How far the end of a core has come: whose close is due when, and when it is over whatever is left.
+//! The drain of one core: when to close each connection, and when to go from one stage to the next.
 
 use super::link::LinkKey;
 use crate::model::Instant;
 use std::{collections::VecDeque, time::Duration};
 
-/// After the window, this long for the last closes to be answered.
+/// From the end of the window until the drain goes on without the peers that have not answered their close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Nobody is settled with before this: who is between two requests hears with its next answer that it is the last.
+/// From the beginning of the drain until the first check. A keep-alive client that sends its next request in this time
+/// gets a response with `Connection: close`. With an immediate check, its idle connection would be closed while that
+/// request is on its way, which the client cannot tell from a failure.
 const FIRST_CHECK_DELAY: Duration = Duration::from_millis(100);
-/// After the last gateway has gone, so long requests are waited for that have begun.
+/// How long the core waits for unfinished requests after the last gateway has gone.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
-/// From our last FIN until the sockets go whatever the peers do.
+/// From our FINs until the sockets are closed without the peers' FINs.
 const FIN_TIMEOUT: Duration = Duration::from_millis(300);
-/// How often it is looked at whether all is done: another core may be what is waited for.
+/// Time between two checks. They are polled because no event tells that another core has settled.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A drain that has begun.
+/// The state of a drain.
 pub(super) struct Drain {
-    /// Gateways' connections that are still to be closed, in the order of chance that their places had.
+    /// Gateways' connections to close, in shuffled order.
     queue: VecDeque<LinkKey>,
     began: Instant,
-    /// Between two closes.
+    /// Time between two closes.
     step: Duration,
     closed: u32,
     deadline: Instant,
     next_check: Instant,
-    /// Since when only requests are waited for.
+    /// Since when the core waits for nothing but unfinished requests.
     only_requests_since: Option<Instant>,
     stage: Stage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Connections are being closed, or have not gone yet.
+    /// Closing connections, or waiting for them to end.
     Closing,
-    /// Nothing is left here; other cores may still need answers, and new connections theirs.
+    /// Waiting for nothing on this core. It still answers other cores, which may wait for its shard, and refuses new
+    /// connections with 503.
     Settled,
-    /// Our FINs are on their way; the peers' are awaited since then.
+    /// Waiting for the peers' FINs, since this time.
     AwaitingFins(Instant),
     /// The core has ended.
     Ended,
@@ -56,8 +59,10 @@ impl Drain {
         self.began + self.step * self.closed
     }
 
-    /// A drain of these connections that begins now; in no order that a gateway could know.
+    /// Begins a drain of these connections, with the closes spread over `window`.
     pub(super) fn new(now: Instant, mut connections: Vec<LinkKey>, window: Duration) -> Self {
+        // Shuffled by a multiplicative hash: connections that came together, often the instances of one gateway, must
+        // not be closed together and come back together.
         connections.sort_by_key(|key| key.serial.wrapping_mul(0x9e37_79b1));
         let step = window.checked_div(u32::try_from(connections.len()).unwrap_or(u32::MAX)).unwrap_or_default();
         Self {
@@ -72,7 +77,7 @@ impl Drain {
         }
     }
 
-    /// The next connection to close, once its time has come.
+    /// Takes the next connection to close, if it is due.
     pub(super) fn pop_close(&mut self, now: Instant) -> Option<LinkKey> {
         if self.has_ended() || self.queue.is_empty() || now < self.next_close() {
             return None;
@@ -81,7 +86,7 @@ impl Drain {
         self.queue.pop_front()
     }
 
-    /// Whether it is time to look at what is left.
+    /// Returns whether a check is due, and schedules the next one.
     pub(super) fn take_check(&mut self, now: Instant) -> bool {
         let due = !self.has_ended() && now >= self.next_check;
         if due {
@@ -90,8 +95,8 @@ impl Drain {
         due
     }
 
-    /// Nothing is left on this core that is waited for, or its time is over; returns whether this is news. With whether gateways
-    /// or answers are waited for, and whether no request has begun.
+    /// Settles the core once it waits for nothing, or at the deadline; returns whether it settled now. `waiting` says
+    /// whether gateways or answers are outstanding, `idle` that no request is unfinished.
     pub(super) fn settle(&mut self, now: Instant, waiting: bool, idle: bool) -> bool {
         if self.stage != Stage::Closing {
             return false;
@@ -106,7 +111,7 @@ impl Drain {
         settles
     }
 
-    /// All cores have settled, or this one's time is over; returns whether this is news.
+    /// Goes on to the FINs once all cores have settled, or at the deadline; returns whether it did now.
     pub(super) fn begin_finish(&mut self, now: Instant, all_settled: bool) -> bool {
         let begins = self.stage == Stage::Settled && (all_settled || now >= self.deadline);
         if begins {
@@ -115,7 +120,7 @@ impl Drain {
         begins
     }
 
-    /// All peers have gone, or the time for it is over; returns whether this is news.
+    /// Ends the drain once all sockets are closed, or after [`FIN_TIMEOUT`]; returns whether it ended now.
     pub(super) fn end(&mut self, now: Instant, all_closed: bool) -> bool {
         let Stage::AwaitingFins(since) = self.stage else { return false };
         let ends = all_closed || now >= since + FIN_TIMEOUT;
@@ -145,20 +150,20 @@ mod tests {
         }
         assert_eq!(closed.iter().map(|(tick, _)| *tick).collect::<Vec<_>>(), [0, 5, 10, 15, 20, 25, 30, 35, 40, 45]);
         let mut serials: Vec<_> = closed.iter().map(|(_, serial)| *serial).collect();
-        assert!(!serials.is_sorted(), "in another order than they came");
+        assert!(!serials.is_sorted(), "in another order than they connected");
         serials.sort_unstable();
         assert_eq!(serials, (1..=10).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_core_ends_when_all_have_settled_or_its_time_is_over() {
+    fn a_core_ends_once_all_cores_have_settled_or_at_its_deadline() {
         let mut drain = Drain::new(Instant(0), keys(1), Duration::ZERO);
         assert!(
             !drain.take_check(Instant(99_999)) && drain.take_check(Instant(100_000)),
-            "who is between two requests has a moment"
+            "a client between two requests has 100 ms"
         );
         assert!(!drain.settle(Instant(0), true, true) && !drain.begin_finish(Instant(0), true));
-        assert!(drain.settle(Instant(1), false, true) && !drain.settle(Instant(2), false, true), "once");
+        assert!(drain.settle(Instant(1), false, true) && !drain.settle(Instant(2), false, true), "it settles once");
         assert!(!drain.begin_finish(Instant(2), false) && drain.begin_finish(Instant(3), true) && !drain.has_ended());
         assert!(!drain.end(Instant(4), false) && drain.end(Instant(5), true) && drain.has_ended());
         let mut forced = Drain::new(Instant(0), keys(1), Duration::ZERO);
@@ -168,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_have_begun_hold_the_end_up_for_a_while() {
+    fn unfinished_requests_delay_the_end_by_one_second() {
         let mut drain = Drain::new(Instant(0), keys(1), Duration::ZERO);
         let begun = Instant(500_000);
         assert!(!drain.settle(begun, false, false) && !drain.settle(begun + REQUEST_TIMEOUT / 2, true, false));
         let again = begun + REQUEST_TIMEOUT;
-        assert!(!drain.settle(again, false, false), "a gateway has come in between");
+        assert!(!drain.settle(again, false, false), "the time starts anew if a gateway is there in between");
         assert!(drain.settle(again + REQUEST_TIMEOUT, false, false));
     }
 }

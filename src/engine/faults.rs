@@ -1,4 +1,4 @@
-//! Test build only: faults of our own, struck when a chosen peer says something.
+//! Test build only: injects faults into the hub's own code when a chosen peer sends something.
 
 use std::{
     cell::Cell,
@@ -8,35 +8,35 @@ use std::{
     time::Duration,
 };
 
-/// What happens to the core that hears the peer.
+/// The fault of the core that reads from the peer.
 #[derive(Clone, Copy)]
 pub(crate) enum Fault {
     /// The connection's code panics.
     Panic,
     /// The code of an HTTP call panics.
     CallPanic,
-    /// The core does nothing else for so long.
+    /// The core sleeps for this long.
     Stall(Duration),
-    /// The core's own code panics, where no connection answers for it.
+    /// The core's own code panics, outside of [`super::guard`].
     CorePanic,
-    /// The code around the engine panics: the loop, or the runtime.
+    /// The code around the engine panics: the loop or the runtime.
     RuntimePanic,
 }
 
 static ARMED: Mutex<Vec<(SocketAddr, Fault)>> = Mutex::new(Vec::new());
-/// By which peer, and in which thread.
+/// The faults that happened: the peer and the name of the thread.
 static STRUCK: Mutex<Vec<(SocketAddr, String)>> = Mutex::new(Vec::new());
 
 thread_local! {
     static RUNTIME_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Arms a fault for the next bytes of a peer.
+/// Arms a fault for the next bytes from a peer.
 pub(crate) fn arm(peer: SocketAddr, fault: Fault) {
     lock(&ARMED).push((peer, fault));
 }
 
-/// The name of the thread that this peer's fault has struck.
+/// The name of the thread in which this peer's fault happened.
 pub(crate) fn struck(peer: SocketAddr) -> Option<String> {
     lock(&STRUCK).iter().find(|(known, _)| *known == peer).map(|(_, thread)| thread.clone())
 }
@@ -52,30 +52,30 @@ fn lock<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
     list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Strikes in the code of one connection, if a fault of this peer is armed for it.
+/// Injects an armed fault of this peer into the code of its connection.
 pub(crate) fn inject(peer: SocketAddr) {
     match disarm(peer, |fault| matches!(fault, Fault::Panic | Fault::Stall(_))) {
-        Some(Fault::Panic) => panic!("a fault that was asked for"),
+        Some(Fault::Panic) => panic!("an injected fault of a connection"),
         Some(Fault::Stall(time)) => thread::sleep(time),
         _ => {}
     }
 }
 
-/// Strikes in the code of an HTTP call, if a fault of this peer is armed for it.
+/// Injects an armed fault of this peer into the code of an HTTP call.
 pub(crate) fn inject_call(peer: SocketAddr) {
-    assert!(disarm(peer, |fault| matches!(fault, Fault::CallPanic)).is_none(), "a fault of a call that was asked for");
+    assert!(disarm(peer, |fault| matches!(fault, Fault::CallPanic)).is_none(), "an injected fault of a call");
 }
 
-/// Strikes in the code of the core, if a fault of this peer is armed for it.
+/// Injects an armed fault of this peer into the code of the core.
 pub(crate) fn inject_core(peer: SocketAddr) {
     match disarm(peer, |fault| matches!(fault, Fault::CorePanic | Fault::RuntimePanic)) {
-        Some(Fault::CorePanic) => panic!("a fault of the core that was asked for"),
+        Some(Fault::CorePanic) => panic!("an injected fault of the core"),
         Some(Fault::RuntimePanic) => RUNTIME_PANICS.set(true),
         _ => {}
     }
 }
 
-/// Strikes around the engine, if the core has been told to.
+/// Injects a fault into the code around the engine, if this core's thread has one armed.
 pub(crate) fn inject_runtime() {
-    assert!(!RUNTIME_PANICS.take(), "a fault of the runtime that was asked for");
+    assert!(!RUNTIME_PANICS.take(), "an injected fault of the runtime");
 }

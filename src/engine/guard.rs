@@ -1,8 +1,9 @@
-//! A panic in what touches one connection alone costs that connection: session, API and message parsing run in here.
+//! Where a panic ends only one connection: session, API and message parsing run inside of [`guarded`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs `what`; `None` where it panicked. Nothing that outlives the connection may be left half changed by it.
+/// Runs `what`; returns `None` if it panicked. `what` must change nothing that outlives the connection: a half-changed
+/// shard is worse than a restart, so panics in shard and loop are not caught here but end the process.
 pub(super) fn guarded<T>(what: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(what)).ok()
 }

@@ -1,4 +1,5 @@
-//! What all cores of a hub share: settings, the phase, the slots, counters. Nothing in it is locked.
+//! The state that all cores of a hub share: settings, the phase, the slots, counters. The settings never change and the
+//! rest are atomics, so nothing locks.
 
 use super::{slots::Slots, unauthenticated::Pressure};
 use crate::{
@@ -15,25 +16,25 @@ use std::{
     time::Duration,
 };
 
-/// What a hub's cores are told at the start.
+/// The parameters of [`HubState::new`].
 pub struct HubSettings {
-    /// For every session.
+    /// The settings of every session.
     pub session: session::Settings,
-    /// Which core owns what.
+    /// The placement of gateways and addresses on cores.
     pub placement: Placement,
-    /// Connections that gateways may hold.
+    /// Maximum number of gateways' connections.
     pub connections_max: usize,
     /// The SHA-256 of the admin token.
     pub admin_token: KeyHash,
-    /// A core that was asked has to answer within this.
+    /// How long a call waits for the answers of other cores and of the store.
     pub answer_timeout: Duration,
-    /// Over how long a drain spreads its closes.
+    /// The time over which a drain spreads its closes.
     pub drain_window: Duration,
-    /// Whether the store cannot write now; the store's own flag.
+    /// Set by the store while it cannot write.
     pub degraded: Arc<AtomicBool>,
 }
 
-/// One hub's, shared by its threads.
+/// The state of one hub, shared by its threads.
 pub struct HubState {
     pub(super) session: Arc<session::Settings>,
     pub(super) placement: Placement,
@@ -46,20 +47,22 @@ pub struct HubState {
     cores: Vec<CoreStatus>,
     panics: AtomicU64,
     stalls: AtomicU64,
-    /// The lowest core that is stuck, counted from 1; 0 where none is.
+    /// The lowest stuck core, counted from 1; 0 if none is stuck.
     stuck: AtomicU32,
-    /// Cores that have nothing left to wait for in the drain.
+    /// Number of cores that wait for nothing more in the drain.
     settled: AtomicUsize,
     ended: AtomicBool,
     phase: AtomicU8,
 }
 
-/// What a core tells of itself at each pass, on a cache line of its own: that it lives, and who crowds it.
+/// Published by one core at each pass. It has cache lines of its own, because each core writes its status up to a
+/// thousand times a second: in a shared line every write would slow the others down.
 #[derive(Default)]
 #[repr(align(128))]
 struct CoreStatus {
+    /// Passes begun, or [`ENDED`].
     passes: AtomicU64,
-    /// The latest that a deadline of a connection was served, in microseconds.
+    /// The greatest lateness of a connection's deadline, in microseconds.
     lateness: AtomicU64,
     /// See [`Pressure::crowd`].
     crowd: AtomicUsize,
@@ -67,13 +70,13 @@ struct CoreStatus {
     oldest: AtomicU64,
 }
 
-/// In the place of a number of passes.
+/// The value of `passes` once a core has ended.
 const ENDED: u64 = u64::MAX;
 /// In place of the time of the oldest connection.
 const NO_CONNECTION: u64 = 0;
 
 impl HubState {
-    /// The state of a hub that starts.
+    /// The state of a hub that is starting.
     pub fn new(settings: HubSettings) -> Self {
         Self {
             session: Arc::new(settings.session),
@@ -94,7 +97,7 @@ impl HubState {
         }
     }
 
-    /// Where the hub is in its life.
+    /// The phase of the hub.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Starting,
@@ -103,7 +106,7 @@ impl HubState {
         }
     }
 
-    /// Phases only go forward; returns whether this call brought it there.
+    /// Advances to a later phase; returns false if the hub was there already or beyond.
     pub fn advance(&self, phase: Phase) -> bool {
         let next = match phase {
             Phase::Starting => 0,
@@ -113,27 +116,28 @@ impl HubState {
         self.phase.fetch_max(next, Ordering::AcqRel) < next
     }
 
-    /// Gateways' connections, over all cores.
+    /// Number of gateways' connections over all cores.
     pub fn connections(&self) -> usize {
         self.slots.taken()
     }
 
-    /// How long a drain spreads its closes.
+    /// The time over which a drain spreads its closes.
     pub fn drain_window(&self) -> Duration {
         self.drain_window
     }
 
-    /// Whether the store cannot write now.
+    /// Whether the store cannot write at the moment.
     pub fn is_degraded(&self) -> bool {
         self.degraded.load(Ordering::Relaxed)
     }
 
-    /// Passes that a core's loop has begun; a core that lives raises it several times a second. `None` once the core is
-    /// known to have ended.
+    /// Number of passes that a core has begun; a running core begins several a second even if idle. `None` once the
+    /// core has ended.
     pub fn passes(&self, shard: ShardId) -> Option<u64> {
         Some(self.cores[shard.index()].passes.load(Ordering::Relaxed)).filter(|passes| *passes != ENDED)
     }
 
+    // Relaxed, here and below: these are single numbers that others compare. No other data is published with them.
     pub(super) fn beat(&self, shard: ShardId) {
         self.cores[shard.index()].passes.fetch_add(1, Ordering::Relaxed);
     }
@@ -154,27 +158,28 @@ impl HubState {
         (0..).map(ShardId).zip(self.cores.iter().map(rank)).max_by_key(|(_, rank)| *rank)
     }
 
-    /// The core begins no pass any more, and whoever has to know it does: it is not stuck.
+    /// Records that the core has ended, so that the watchdog does not take it for stuck.
     pub fn stop_beating(&self, shard: ShardId) {
         self.cores[shard.index()].passes.store(ENDED, Ordering::Relaxed);
     }
 
-    /// The latest that any deadline of a connection was served, over all cores, beyond the slot of the timer wheel.
+    /// The greatest lateness of a connection's deadline over all cores.
     pub fn lateness_max(&self) -> Duration {
         let micros = self.cores.iter().map(|core| core.lateness.load(Ordering::Relaxed)).max();
         Duration::from_micros(micros.unwrap_or(0))
     }
 
-    /// A deadline was `due`, and is served `now`.
+    /// Records that a deadline at `due` is handled at `now`.
     pub(super) fn record_lateness(&self, shard: ShardId, due: Instant, now: Instant) {
         let late = u64::try_from(now.since(due).as_micros()).unwrap_or(u64::MAX);
+        // Only this core writes its value, so the check and the store need not be one operation.
         let lateness = &self.cores[shard.index()].lateness;
         if late > lateness.load(Ordering::Relaxed) {
             lateness.store(late, Ordering::Relaxed);
         }
     }
 
-    /// Connections whose code panicked.
+    /// Number of panics in the code of connections.
     pub fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
     }
@@ -183,28 +188,28 @@ impl HubState {
         self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often a core was found to be stalled.
+    /// Number of stalls that the watchdog found.
     pub fn stalls(&self) -> u64 {
         self.stalls.load(Ordering::Relaxed)
     }
 
-    /// A core was found to be stalled.
+    /// Counts a stall.
     pub fn count_stall(&self) {
         self.stalls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The lowest core that has not turned for a second, if one has not.
+    /// The lowest core that has begun no pass for a second, if any.
     pub fn stuck(&self) -> Option<ShardId> {
         let above = self.stuck.load(Ordering::Relaxed).checked_sub(1)?;
         u16::try_from(above).ok().map(ShardId)
     }
 
-    /// Says which is the lowest core that is stuck.
+    /// Sets the lowest stuck core.
     pub fn set_stuck(&self, shard: Option<ShardId>) {
         self.stuck.store(shard.map_or(0, |shard| u32::from(shard.0) + 1), Ordering::Relaxed);
     }
 
-    /// A core has nothing left to wait for in the drain.
+    /// Counts a core that waits for nothing more in the drain.
     pub(super) fn count_settled(&self) {
         self.settled.fetch_add(1, Ordering::AcqRel);
     }
@@ -213,12 +218,12 @@ impl HubState {
         self.settled.load(Ordering::Acquire) >= usize::from(self.placement.shards())
     }
 
-    /// The hub is over: every core has ended, or nobody waits for those that have not.
+    /// Whether the hub has ended: all cores have, or the server gave up waiting for them.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
-    /// Says that the hub is over.
+    /// Records that the hub has ended.
     pub fn end(&self) {
         self.ended.store(true, Ordering::Release);
     }

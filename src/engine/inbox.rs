@@ -1,4 +1,4 @@
-//! What comes by the lanes: changes and orders, answers, requests of other cores.
+//! Taking values from the lanes: changes and commands of store and server, answers, requests of other cores.
 
 use super::{
     core::Engine,
@@ -8,12 +8,12 @@ use super::{
 use crate::{api::Answer, model::Now};
 
 impl<I: Io> Engine<I> {
-    /// Takes one value from a lane.
+    /// Takes one value from a lane and handles it.
     pub(super) fn take(&mut self, io: &mut I, now: Now, lane: Lane) -> Visit {
         match io.take(lane) {
             None => return Visit::Idle,
             Some(Incoming::Request(Request::Command(origin, command))) => {
-                debug_assert_ne!(origin.shard, self.id, "a core does not ask itself by a lane");
+                debug_assert_ne!(origin.shard, self.id, "a core runs its own commands directly");
                 self.shard.handle_command(now, origin, command);
                 self.wake_dirty();
                 return Visit::Large;
@@ -38,6 +38,8 @@ impl<I: Io> Engine<I> {
             Some(Incoming::Change(change, receipt)) => {
                 self.directory.apply(change);
                 self.shard.handle_change(change);
+                // The store's answer goes out when the last core has dropped its receipt, so that it never precedes the
+                // change.
                 drop(receipt);
             }
             Some(Incoming::Tls(config)) => self.tls = Some(config),

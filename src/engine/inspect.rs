@@ -1,19 +1,19 @@
-//! What a core holds, for tests: what is left when all have gone, and what each link keeps in memory.
+//! Test build only: what a core still holds after all connections have ended, and what each link keeps in memory.
 
 use super::{core::Engine, io::Io};
 
-/// What one link keeps.
+/// Memory of one link.
 pub(crate) struct Held {
-    /// Bytes of the session that wait for the socket: answers, control frames, sealed bytes.
+    /// Bytes of the session that wait for the socket: responses, control frames, sealed records.
     pub(crate) session_bytes: usize,
-    /// Bytes of requests that are not whole.
+    /// Bytes of incomplete requests.
     pub(crate) unfinished_bytes: usize,
-    /// Bytes of events that wait, or are on their way.
+    /// Bytes of events in the outbox.
     pub(crate) outbox_bytes: usize,
 }
 
 impl<I: Io> Engine<I> {
-    /// What is there although nobody needs it any more, by name; nothing of it may be left once everybody has gone.
+    /// The counts above zero of everything that must be gone once all connections have ended, by name.
     pub(crate) fn leftovers(&self) -> Vec<(&'static str, usize)> {
         let counts = [
             ("links", self.links.len()),
@@ -21,14 +21,14 @@ impl<I: Io> Engine<I> {
             ("undecided publishes", self.shard.undecided()),
             ("members", self.links.iter().filter(|(_, link)| link.member.is_some()).count()),
             ("slots", self.hub.connections()),
-            ("questions", usize::from(self.pending.is_waiting())),
+            ("pending requests", usize::from(self.pending.is_waiting())),
             ("dirty", usize::from(self.shard.is_dirty())),
             ("effects", usize::from(self.shard.has_effect())),
         ];
         counts.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Shows what each link keeps.
+    /// Calls `each` with every link's socket and memory.
     pub(crate) fn inspect(&self, mut each: impl FnMut(&I::Socket, Held)) {
         for (_, link) in self.links.iter() {
             let connection = link.member.and_then(|member| self.shard.connection(member));

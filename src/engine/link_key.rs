@@ -1,10 +1,11 @@
-//! How the world and the core name one connection.
+//! The name of one connection, used by the driver and the core.
 
-/// A link's place among those of its core; the serial, which is never 0, tells it from one that had the same place before.
+/// An index into the links of a core, with a serial. An event for a closed link must not reach the link that got its
+/// index next: their serials differ. The serial is never 0, which the driver uses for descriptors that are not links.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct LinkKey {
-    /// The place.
+    /// The index.
     pub index: u32,
-    /// Which link that had the place.
+    /// The serial of the link, never 0.
     pub serial: u32,
 }

@@ -1,20 +1,23 @@
-//! Finds out that a core did not run: the machine stopped the process, or something kept the core for too long.
+//! Detects that a core did not run, because the process was stopped or its processor was taken away.
 //!
-//! A reading of the clock that comes later than it was expected by [`LOST_AFTER`] means that time was lost: within a pass the next
-//! reading is expected at once, and after it when the core wanted to be woken, or after [`WAKE_INTERVAL`] at the latest.
+//! Peers must not be closed for a silence in which the core could not read. So the core measures its own *lost time*: a
+//! reading of the clock that comes [`LOST_AFTER`] or more after it was expected. Within a pass the next reading is
+//! expected at once; after a pass, when the core asked to be woken, [`WAKE_INTERVAL`] later at most. What a peer must
+//! do in time runs on `attended` = real time less lost time; what the hub promises (publish timeout, rate window,
+//! drain) runs on real time.
 
 use crate::model::{Instant, Now};
 use std::time::Duration;
 
-/// Whoever drives an engine begins a pass at least this often.
+/// The caller of an engine begins a pass at least this often, so that a stop of an idle core is noticed as well.
 pub const WAKE_INTERVAL: Duration = Duration::from_millis(280);
-/// What is later than this was not the core's own doing.
+/// Lateness from which it counts as lost time. Shorter delays are ordinary load, and deadlines have room for them.
 const LOST_AFTER: Duration = Duration::from_millis(250);
 
-/// The time that a core has lost since it began.
+/// The lost time of one core since its start.
 pub(super) struct LostTime {
     total: Duration,
-    /// When the next reading of the clock is expected at the latest.
+    /// When the clock is expected to be read next.
     expected: Instant,
 }
 
@@ -27,19 +30,21 @@ impl LostTime {
         self.total
     }
 
-    /// Puts the attended time into a reading of the clock; returns how much time was found to be lost.
+    /// Sets `attended` in a reading of the clock; returns the lost time that it revealed, if any.
     pub(super) fn observe(&mut self, now: &mut Now) -> Option<Duration> {
         let late = now.instant.since(self.expected);
         let lost = (late >= LOST_AFTER).then_some(late);
         self.total += lost.unwrap_or_default();
+        // A core may be woken before the time that it asked for. An early reading does not move the expectation back.
         self.expected = self.expected.max(now.instant);
         now.attended = now.instant - self.total;
         lost
     }
 
-    /// The core has nothing to do before `due`.
+    /// The core goes to sleep until `due`.
     pub(super) fn expect_wake(&mut self, now: Instant, due: Option<Instant>) {
         let latest = now + WAKE_INTERVAL;
+        // An overdue deadline counts from now: the core has run until now, so no time before it is lost.
         self.expected = due.map_or(latest, |due| due.clamp(now, latest));
     }
 }
@@ -62,17 +67,17 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_within_a_pass_is_found_and_work_is_not() {
+    fn a_stop_within_a_pass_is_lost_time_and_long_work_is_not() {
         let mut lost = LostTime::new(Instant(0));
         assert_eq!(attend(&mut lost, 1), (None, 1));
-        assert_eq!(attend(&mut lost, 250), (None, 250), "a long turn");
+        assert_eq!(attend(&mut lost, 250), (None, 250), "a long visit");
         assert_eq!(attend(&mut lost, 500), (Some(250), 250));
         assert_eq!(attend(&mut lost, 501), (None, 251));
         assert_eq!(lost.total(), Duration::from_millis(250));
     }
 
     #[test]
-    fn a_sleep_that_was_wanted_is_not_lost_and_what_is_beyond_it_is() {
+    fn only_what_exceeds_the_requested_sleep_is_lost_time() {
         let mut lost = LostTime::new(Instant(0));
         lost.expect_wake(Instant(0), Some(at(100).instant));
         assert_eq!(attend(&mut lost, 101), (None, 101));
@@ -81,6 +86,6 @@ mod tests {
         lost.expect_wake(at(15_381).instant, None);
         assert_eq!(attend(&mut lost, 15_600), (None, 600));
         lost.expect_wake(at(15_600).instant, Some(at(15_000).instant));
-        assert_eq!(attend(&mut lost, 15_700), (None, 700), "what is overdue is due now");
+        assert_eq!(attend(&mut lost, 15_700), (None, 700), "an overdue deadline is expected now");
     }
 }

@@ -1,4 +1,6 @@
-//! Questions of this core to shards and to the store, and what to do with the answers. Bounded, and each has a deadline.
+//! Requests of this core that wait for answers of shards and store, and how to continue. Bounded, each with a deadline.
+//!
+//! A request has parts, one for each shard or store operation, and is complete when all are answered.
 
 use super::link::LinkKey;
 use crate::{
@@ -10,23 +12,23 @@ use crate::{
 use slab::Slab;
 use std::collections::VecDeque;
 
-/// What happens when all answers are there.
+/// How to continue once all answers are there.
 #[derive(Debug)]
 pub(super) enum Continuation {
-    /// A call goes on.
+    /// Continue with an HTTP call.
     Call(Pending),
-    /// A gateway's address may try to connect; now its key is looked at.
+    /// Continue with the admission of a connection that presented this key, after the rate limit of its address.
     Admit(Option<KeyHash>),
 }
 
-/// All answers to a request.
+/// A complete request with its answers, in the order of its parts.
 pub(super) struct Complete {
     pub(super) link: LinkKey,
     pub(super) then: Continuation,
     pub(super) answers: Vec<Answer>,
 }
 
-/// A request's place; the serial tells it from one that had the same place before.
+/// An index of a pending request; the serial tells it from earlier ones with the same index.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct PendingKey {
     index: usize,
@@ -35,31 +37,32 @@ pub(super) struct PendingKey {
 
 struct PendingRequest {
     link: LinkKey,
-    /// `None` while its next slice is being made.
+    /// `None` while the API makes its next slice.
     then: Option<Continuation>,
     answers: Vec<Option<Answer>>,
     missing: usize,
     serial: u32,
-    /// More may be asked.
+    /// More parts may be added.
     open: bool,
 }
 
-/// The questions in flight.
+/// The pending requests of one core.
 #[derive(Default)]
 pub(super) struct PendingRequests {
     requests: Slab<PendingRequest>,
+    /// In the order of their deadlines, because all wait for the same time. Entries of completed requests are skipped.
     deadlines: VecDeque<(Instant, PendingKey)>,
-    /// Questions that were complete when they were closed.
+    /// Requests whose answers were complete when they were closed.
     complete: VecDeque<PendingKey>,
-    /// Questions whose next slice is to be asked.
+    /// Requests with a slice to make.
     slices: VecDeque<PendingKey>,
     serial: u32,
-    /// Parts that were asked, of questions that are not complete.
+    /// Number of parts of all pending requests.
     in_flight: usize,
 }
 
 impl PendingRequests {
-    /// Opens a request, which stays open until [`PendingRequests::close`].
+    /// Opens a request. It cannot complete before [`PendingRequests::close`], however fast its parts are answered.
     pub(super) fn open(&mut self, link: LinkKey, then: Continuation) -> PendingKey {
         self.serial = self.serial.wrapping_add(1) & SERIAL_MASK;
         let serial = self.serial;
@@ -67,11 +70,12 @@ impl PendingRequests {
         PendingKey { index: self.requests.insert(request), serial }
     }
 
-    /// Adds a part to an open request; returns its key. Where too many are in flight it is answered as overloaded at once.
+    /// Adds a part to an open request and returns its key. Over the bound, answers the part as overloaded and returns
+    /// `None`.
     pub(super) fn add_part(&mut self, key: PendingKey) -> Option<RequestKey> {
         let room = self.in_flight < limits::REQUESTS_IN_FLIGHT_MAX;
         let request = self.requests.get_mut(key.index).filter(|request| request.serial == key.serial)?;
-        debug_assert!(request.open, "a question is asked whole before it is closed");
+        debug_assert!(request.open, "parts are added to an open request");
         let part = request.answers.len();
         self.in_flight += 1;
         if !room || part >= PARTS_MAX {
@@ -83,8 +87,9 @@ impl PendingRequests {
         Some((key.index as u64) << 40 | u64::from(key.serial) << 16 | part as u64)
     }
 
-    /// The question is asked whole, and waits until `deadline`. Where all answers are there already it is [`Self::expire`] that
-    /// gives it: its answer may make the next call, and that one's the next.
+    /// Closes a request: it waits for its answers until `deadline`. If all are there already, [`Self::expire`] returns
+    /// it, not this call: its response may begin the connection's next call, and pipelined calls would recurse once for
+    /// each.
     pub(super) fn close(&mut self, key: PendingKey, deadline: Instant) {
         let request = self.requests.get_mut(key.index).filter(|request| request.serial == key.serial);
         let Some(request) = request else { return };
@@ -95,7 +100,7 @@ impl PendingRequests {
         }
     }
 
-    /// Takes an answer; returns all of them where it was the last. One that comes too late is dropped.
+    /// Records an answer; returns the request if it was the last one. Drops an answer that comes after the deadline.
     pub(super) fn answer(&mut self, key: RequestKey, answer: Answer) -> Option<Complete> {
         let (index, serial, part) = ((key >> 40) as usize, (key >> 16) as u32 & SERIAL_MASK, (key & 0xffff) as usize);
         let request = self.requests.get_mut(index).filter(|request| request.serial == serial)?;
@@ -107,7 +112,7 @@ impl PendingRequests {
         if whole { self.remove(PendingKey { index, serial }) } else { None }
     }
 
-    /// Ends one question that was complete when it was closed, or whose time is up.
+    /// Takes one request that was complete when it was closed, or whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant) -> Option<Complete> {
         while let Some(key) = self.complete.pop_front() {
             if let Some(complete) = self.remove(key) {
@@ -132,12 +137,12 @@ impl PendingRequests {
         None
     }
 
-    /// The request's next slice is to be asked.
+    /// Queues a request for its next slice.
     pub(super) fn push_slice(&mut self, key: PendingKey) {
         self.slices.push_back(key);
     }
 
-    /// The next question that has a slice to ask, with what makes it.
+    /// Takes the next request with a slice to make, and the state that makes it.
     pub(super) fn pop_slice(&mut self) -> Option<(PendingKey, LinkKey, Pending)> {
         loop {
             let key = self.slices.pop_front()?;
@@ -151,7 +156,7 @@ impl PendingRequests {
         }
     }
 
-    /// A slice was made.
+    /// Returns the state after a slice was made.
     pub(super) fn put_back(&mut self, key: PendingKey, pending: Pending) {
         let request = self.requests.get_mut(key.index).filter(|request| request.serial == key.serial);
         if let Some(request) = request {
@@ -159,12 +164,12 @@ impl PendingRequests {
         }
     }
 
-    /// Nobody waits for the answers any more.
+    /// Drops a request without continuing it.
     pub(super) fn forget(&mut self, key: PendingKey) {
         self.remove(key);
     }
 
-    /// Whether somebody waits for an answer.
+    /// Whether any request is pending.
     pub(super) fn is_waiting(&self) -> bool {
         !self.requests.is_empty()
     }
@@ -179,6 +184,7 @@ impl PendingRequests {
     }
 }
 
+// A part's key packs index, serial and part: 24, 24 and 16 bits.
 const SERIAL_MASK: u32 = 0x00ff_ffff;
 const PARTS_MAX: usize = 1 << 16;
 
@@ -198,21 +204,21 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_complete_with_its_last_answer_and_answers_stay_in_order() {
+    fn a_request_completes_with_its_last_answer_and_answers_keep_their_order() {
         let mut pending = PendingRequests::default();
         let request = pending.open(LINK, Continuation::Admit(None));
         let parts = [(); 3].map(|()| pending.add_part(request).unwrap());
         assert!(pending.answer(parts[2], Answer::Overloaded).is_none());
         pending.close(request, at(10));
         assert!(pending.answer(parts[0], yes()).is_none());
-        assert!(pending.answer(parts[0], Answer::Overloaded).is_none(), "answered once");
+        assert!(pending.answer(parts[0], Answer::Overloaded).is_none(), "each part is answered once");
         let complete = pending.answer(parts[1], yes()).expect("complete");
         assert!(matches!(complete.answers[..], [Answer::Shard(_), Answer::Shard(_), Answer::Overloaded]));
         assert!(!pending.is_waiting() && pending.in_flight == 0 && pending.poll_timeout().is_none());
     }
 
     #[test]
-    fn an_open_question_waits_although_all_is_answered() {
+    fn an_open_request_waits_even_if_all_parts_are_answered() {
         let mut pending = PendingRequests::default();
         let request = pending.open(LINK, Continuation::Admit(None));
         let part = pending.add_part(request).unwrap();
@@ -222,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_answered_in_time_is_timed_out_and_a_late_answer_is_nobodys() {
+    fn an_unanswered_part_times_out_and_a_late_answer_is_dropped() {
         let mut pending = PendingRequests::default();
         let request = pending.open(LINK, Continuation::Admit(None));
         let part = pending.add_part(request).unwrap();

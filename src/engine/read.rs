@@ -111,6 +111,7 @@ impl<I: Io> Engine<I> {
                 // A gateway that is busy answers no ping, but its kernel still acknowledges bytes.
                 let reachable = io.peer(&link.socket).alive;
                 link.session.handle_peer_state(now, reachable);
+                // Reachable but silent: the connection stays, and the statistics show it as stale.
                 if let Some(member) = link.member.filter(|_| reachable) {
                     self.shard.handle_stale(member);
                 }
@@ -123,6 +124,8 @@ impl<I: Io> Engine<I> {
                 let moved = std::mem::replace(&mut link.acknowledged_bytes, acknowledged) < acknowledged;
                 link.session.handle_stall(now, moved);
             }
+            // The socket stays open after our FIN: closing it with unread bytes would send a reset, which can destroy our
+            // last bytes on their way (RFC 9112 section 9.6).
             Effect::ShutdownWrite => io.shutdown_write(&mut link.socket),
             Effect::Over(End::Closed(reason)) => self.leave(io, now, key, reason),
             Effect::Over(End::Tls(error)) => {

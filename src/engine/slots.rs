@@ -1,18 +1,20 @@
-//! The places that gateways' connections may take, over all cores: exactly so many, each freed exactly once.
+//! The bound on gateways' connections over all cores (`limits.max_connections`): one slot each, freed exactly once.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// The counter that all cores share; no lock.
+/// The counter of taken slots, shared by all cores without a lock.
 #[derive(Clone, Debug)]
 pub(super) struct Slots {
     taken: Arc<AtomicUsize>,
     max: usize,
 }
 
-/// One place; dropping it frees it.
+/// One slot. Dropping it frees it.
+// A value rather than a number to count down: it moves with the connection between cores, and no way in which the
+// connection ends, a panic included, can leave it taken.
 #[derive(Debug)]
 pub(crate) struct Slot(Arc<AtomicUsize>);
 
@@ -21,14 +23,15 @@ impl Slots {
         Self { taken: Arc::default(), max }
     }
 
-    /// A place, if there is one.
+    /// Takes a slot; `None` if all are taken.
     pub(super) fn acquire(&self) -> Option<Slot> {
+        // Not an addition that is undone when it was too much: at the last slot, two cores could then refuse each other.
         let take = |taken: usize| (taken < self.max).then_some(taken + 1);
         self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).ok()?;
         Some(Slot(Arc::clone(&self.taken)))
     }
 
-    /// How many are taken.
+    /// Number of slots taken.
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Acquire)
     }
@@ -45,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exactly_so_many_are_admitted_in_a_storm_and_all_come_back() {
+    fn threads_in_parallel_take_exactly_the_maximum_and_free_every_slot() {
         let slots = Slots::new(300);
         let held: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> =

@@ -1,19 +1,20 @@
-//! When which connection wants to be looked at: a hashed timer wheel, 16 bytes an entry, which allocates nothing once it has
-//! grown to the number of its entries.
+//! A hashed timer wheel for the deadlines of connections: 16 bytes an entry, and no allocation once it has grown to the
+//! number of its entries.
 
 use crate::model::Instant;
 use std::collections::VecDeque;
 
-/// Entries by the tick that they are due in. One beyond the horizon is due at the horizon, and is put back then.
+/// Entries by the tick in which they are due. An entry beyond the horizon comes out at the horizon, and its owner
+/// inserts it again.
 pub(super) struct TimerWheel<T> {
-    /// The first node of each tick's list.
+    /// The first node of each slot's list.
     slots: Vec<u32>,
     nodes: Vec<Node<T>>,
-    /// The first node that holds nothing.
+    /// The first unused node.
     free: u32,
-    /// A bit for each slot that has entries.
+    /// One bit a slot, set if it has entries: the loop sleeps until the next one without a search of all slots.
     occupied: [u64; WORDS],
-    /// The next tick to be looked at.
+    /// The next tick to process.
     next: u64,
 }
 
@@ -22,8 +23,11 @@ struct Node<T> {
     next: u32,
 }
 
-/// Microseconds of one tick: an entry is due up to this much late.
+/// Microseconds in a tick. An entry comes out at the end of its tick, so up to this much late.
 const TICK: u64 = 10_000;
+/// With [`TICK`] a horizon of 82 s.
+// Longer than the usual deadlines, of which an idle HTTP connection's 60 s is the longest, so that few entries are
+// inserted twice.
 const SLOTS: u64 = 8192;
 const WORDS: usize = (SLOTS / 64) as usize;
 const NONE: u32 = u32::MAX;
@@ -34,12 +38,12 @@ impl<T> TimerWheel<T> {
         Self { slots, nodes: Vec::new(), free: NONE, occupied: [0; WORDS], next: now.0 / TICK }
     }
 
-    /// When an entry for `at` comes out: not before it, or at the horizon.
+    /// When an entry for `at` comes out: at the end of its tick, or at the horizon.
     fn due(&self, at: Instant) -> Instant {
         Instant(at.0.div_ceil(TICK).clamp(self.next, self.next + SLOTS - 1) * TICK)
     }
 
-    /// Puts an entry in; it comes out of [`TimerWheel::advance`] at [`TimerWheel::due`].
+    /// Inserts an entry. It comes out of [`TimerWheel::advance`] at [`TimerWheel::due`].
     fn insert(&mut self, at: Instant, entry: T) {
         debug_assert!(self.due(at).0.is_multiple_of(TICK), "an entry is due at the end of a tick");
         let slot = (self.due(at).0 / TICK % SLOTS) as usize;
@@ -58,15 +62,16 @@ impl<T> TimerWheel<T> {
         };
     }
 
-    /// Moves everything that is due by `now` into `due`.
+    /// Moves all entries due by `now` into `due`.
     pub(super) fn advance(&mut self, now: Instant, due: &mut VecDeque<T>) {
         let end = now.0 / TICK;
         while self.next <= end {
+            // The bitmap leads straight to the next entries: after a long sleep there may be thousands of empty ticks.
             let Some(tick) = self.next_occupied().filter(|tick| *tick <= end) else {
                 self.next = end + 1;
                 return;
             };
-            debug_assert!((self.next..self.next + SLOTS).contains(&tick), "a slot has the entries of one tick");
+            debug_assert!((self.next..self.next + SLOTS).contains(&tick), "a slot holds the entries of one tick");
             let slot = (tick % SLOTS) as usize;
             self.occupied[slot / 64] &= !(1 << (slot % 64));
             let mut at = std::mem::replace(&mut self.slots[slot], NONE);
@@ -86,11 +91,11 @@ impl<T> TimerWheel<T> {
         self.next_occupied().map(|tick| Instant(tick * TICK))
     }
 
-    /// The first tick from [`TimerWheel::next`] on that has entries.
+    /// The first tick with entries, at or after `self.next`.
     fn next_occupied(&self) -> Option<u64> {
         let begin = (self.next % SLOTS) as usize;
         let first = self.occupied[begin / 64] & (u64::MAX << (begin % 64));
-        // The word that the search begins in comes once more at its end, for the slots before the beginning.
+        // The search begins inside a word. That word comes again at the end, for its slots before the beginning.
         let words = (1..=WORDS).map(|step| (begin / 64 + step) % WORDS).map(|word| (word, self.occupied[word]));
         let (word, bits) = std::iter::once((begin / 64, first)).chain(words).find(|(_, bits)| *bits != 0)?;
         let slot = (word * 64 + bits.trailing_zeros() as usize) as u64;
@@ -98,19 +103,21 @@ impl<T> TimerWheel<T> {
     }
 }
 
-/// The one entry that counts for its owner. Those that it has overtaken come out, too, and are nobody's: were each
-/// followed by another, a connection would have more of them with every day.
+/// The time of an owner's current entry in a wheel. Entries cannot be removed, so an earlier deadline gets an entry of
+/// its own and the later one comes out without effect. If each of those were replaced by another, a connection's
+/// entries would pile up.
 pub(super) struct Alarm(Instant);
 
 impl Default for Alarm {
-    /// No entry.
+    /// Without an entry.
     fn default() -> Self {
         Self(NEVER)
     }
 }
 
 impl Alarm {
-    /// Sees to it that an entry comes out at `at` or before.
+    /// Ensures that an entry comes out at `at` or before. Inserts nothing if the current one does: most deadlines only
+    /// move later.
     pub(super) fn set<T>(&mut self, wheel: &mut TimerWheel<T>, at: Instant, entry: T) {
         let due = wheel.due(at);
         if due < self.0 {
@@ -119,7 +126,7 @@ impl Alarm {
         }
     }
 
-    /// An entry has come out; returns whether it is the one that counts, which there is none of then.
+    /// An entry has come out; returns whether it was the current one, and then clears it.
     pub(super) fn ring(&mut self, now: Instant) -> bool {
         let counts = self.0 <= now;
         if counts {
@@ -136,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_come_out_once_and_never_early_within_the_horizon() {
+    fn entries_within_the_horizon_come_out_once_and_never_early() {
         let mut wheel = TimerWheel::new(Instant(0));
         for at in [0, 1, TICK, TICK + 1, 10 * TICK, 7_900 * TICK] {
             wheel.insert(Instant(at), at);
@@ -155,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_beyond_the_horizon_comes_at_the_horizon() {
+    fn an_entry_beyond_the_horizon_comes_out_at_the_horizon() {
         let mut wheel = TimerWheel::new(Instant(0));
         wheel.insert(Instant(u64::MAX / 2), ());
         let mut due = VecDeque::new();
@@ -166,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn deadlines_that_come_and_go_leave_few_entries() {
+    fn a_deadline_that_moves_often_leaves_few_entries() {
         let (mut wheel, mut alarm) = (TimerWheel::new(Instant(0)), Alarm::default());
         let mut rings = 0;
         for tick in 0..10_000 {
@@ -174,7 +181,7 @@ mod tests {
             let mut due = VecDeque::new();
             wheel.advance(now, &mut due);
             rings += due.into_iter().filter(|()| alarm.ring(now)).count();
-            // A deadline far away, and often one that is nearer for a moment.
+            // A distant deadline that is replaced by a nearer one for a moment.
             for ticks in [400, 200 + tick % 7, 400] {
                 alarm.set(&mut wheel, Instant(now.0 + ticks * TICK), ());
             }
@@ -185,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_entry_is_found_wherever_the_wheel_stands() {
+    fn the_next_entry_is_found_from_every_position_of_the_wheel() {
         for start in [0, 1, 63, 64, 8_191, 8_192, 20_000] {
             for ahead in [0, 1, 62, 63, 64, 65, 8_000, 8_191] {
                 let mut wheel = TimerWheel::new(Instant(start * TICK));

@@ -13,7 +13,7 @@ fn a_repeated_correlation_id_is_a_warning_that_names_it() {
     for _ in 0..20 {
         program.call("POST", &format!("/api/v1/gateways/{id}/events"), &body);
     }
-    program.eventually("there is a line", |program| program.log().contains("correlation id repeated"));
+    program.wait_until("there is a line", |program| program.log().contains("correlation id repeated"));
     let log = program.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("correlation id repeated")).collect();
     assert!(lines.len() < 19, "each of 19 has a line");
