@@ -169,6 +169,9 @@ impl<I: Io> Engine<I> {
             return self.refuse_key(io, now, key, Some(credentials.key));
         }
         let Some(link) = self.links.get_mut(key) else { return };
+        if link.session.end_if_peer_ended(now) {
+            return;
+        }
         let (gateway, address) = (credentials.gateway, link.session.peer());
         debug_assert_eq!(self.hub.placement.of_gateway(gateway), self.id, "a gateway has one core");
         debug_assert!(link.member.is_none(), "a connection joins once");

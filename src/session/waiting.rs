@@ -7,6 +7,6 @@ pub(super) struct Waiting {
     pub(super) upgrade: Upgrade,
     /// Frames that it sent too early.
     pub(super) early: Vec<u8>,
-    /// It sends no more: it is told why it is refused; if it is not, its connection ends at once.
+    /// It sends no more: it is told why it is refused, and with a good key its connection ends.
     pub(super) ended: bool,
 }
