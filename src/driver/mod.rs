@@ -21,6 +21,7 @@ mod log_limit;
 pub(crate) mod mesh;
 mod notices;
 mod pace;
+mod peer_text;
 mod raw;
 mod socket;
 pub(crate) mod watchdog;

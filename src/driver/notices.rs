@@ -1,6 +1,9 @@
 //! What the engine tells, as log lines (contract section 4). One noisy address or kind does not fill the log.
 
-use super::log_limit::LogLimit;
+use super::{
+    log_limit::LogLimit,
+    peer_text::{clean, peer_text},
+};
 use crate::{
     engine::Notice,
     model::{KeyHash, Now, ShardId},
@@ -34,9 +37,9 @@ impl Notices {
                     tracing::warn!(%address, reason = refused.label(), left_out, "gateway not admitted");
                 }
             }
-            Notice::OriginRefused { address, origin } => {
+            Notice::OriginRefused { address, origin, tokens } => {
                 if let Some(left_out) = self.limit.allow(now.instant, address.ip(), "origin") {
-                    tracing::warn!(%address, origin, left_out, "origin not allowed");
+                    tracing::warn!(%address, origin = &*peer_text(origin, *tokens), left_out, "origin not allowed");
                 }
             }
             Notice::MadeRoom { address } => {
@@ -50,9 +53,9 @@ impl Notices {
                     tracing::warn!(%address, key, left_out, "authentication failed");
                 }
             }
-            Notice::DeliveryFailed(failure) => {
+            Notice::DeliveryFailed { failure, tokens } => {
                 let connection = failure.connection.map(|id| id.to_string()).unwrap_or_default();
-                tracing::error!(gateway = %failure.gateway, connection, kind = %failure.kind,
+                tracing::error!(gateway = %failure.gateway, connection, kind = %peer_text(failure.kind.as_str(), *tokens),
                     correlation = %failure.correlation, reason = failure.reason, "delivery failed");
             }
             Notice::FailuresLeftOut(count) => {
@@ -74,19 +77,20 @@ impl Notices {
         }
     }
 
-    fn write_rare(&self, notice: &Notice<'_>) {
+    fn write_rare<'a>(&self, notice: &'a Notice<'_>) {
         let shard = self.shard;
         match notice {
-            Notice::Acknowledged { gateway, connection, ack } => {
-                let text = |field: &Option<String>| field.clone().unwrap_or_default();
-                tracing::info!(%gateway, %connection, deployment = text(&ack.deployment_id), artifact = text(&ack.artifact_id),
-                    action = text(&ack.action), status = text(&ack.status), error = text(&ack.error_code), "deployment acknowledged");
+            Notice::Acknowledged { gateway, connection, ack, tokens } => {
+                let text = |field: &'a Option<String>| peer_text(field.as_deref().unwrap_or_default(), *tokens);
+                tracing::info!(%gateway, %connection, deployment = &*text(&ack.deployment_id), artifact = &*text(&ack.artifact_id),
+                    action = &*text(&ack.action), status = &*text(&ack.status), error = &*text(&ack.error_code),
+                    "deployment acknowledged");
             }
             Notice::UnknownMessage { gateway, connection } => {
                 tracing::debug!(%gateway, %connection, "message of an unknown type ignored");
             }
             Notice::Ignored { address } => tracing::debug!(%address, "message ignored"),
-            Notice::TlsFailed { address, error } => tracing::debug!(%address, error, "TLS failed"),
+            Notice::TlsFailed { address, error } => tracing::debug!(%address, error = &*clean(error), "TLS failed"),
             Notice::Panicked { address } => {
                 tracing::error!(%address, "a connection's code panicked; the connection ends");
             }

@@ -6,6 +6,7 @@ use super::{
     guard::guarded,
     io::{Io, Request},
     link::LinkKey,
+    live_tokens::LiveTokens,
     notice::Notice,
     pending_requests::{Complete, Continuation, PendingKey},
     schedule::Visit,
@@ -204,7 +205,10 @@ impl<I: Io> Engine<I> {
         // notices.
         match self.shard.poll_failure() {
             None => return Visit::Idle,
-            Some(Failed::One(failure)) => io.notice(now, Notice::DeliveryFailed(&failure)),
+            Some(Failed::One(failure)) => {
+                let tokens = self.live_tokens();
+                io.notice(now, Notice::DeliveryFailed { failure: &failure, tokens });
+            }
             Some(Failed::LeftOut(count)) => io.notice(now, Notice::FailuresLeftOut(count)),
         }
         Visit::Small
@@ -274,6 +278,11 @@ impl<I: Io> Engine<I> {
         }
         self.finish_visit(io, now, key);
         Visit::Large
+    }
+
+    /// The tokens that no log line may hold.
+    pub(super) fn live_tokens(&self) -> LiveTokens<'_> {
+        LiveTokens::new(&self.directory, self.hub.admin_token)
     }
 
     /// Runs `what` with the read-only view that calls have of their core.

@@ -132,7 +132,8 @@ impl<I: Io> Engine<I> {
                 io.notice(now, Notice::TlsFailed { address: link.session.peer(), error: &error });
             }
             Effect::Over(End::Origin(origin)) => {
-                io.notice(now, Notice::OriginRefused { address: link.session.peer(), origin: &origin });
+                let (address, tokens) = (link.session.peer(), self.live_tokens());
+                io.notice(now, Notice::OriginRefused { address, origin: &origin, tokens });
             }
             Effect::Over(_) => {}
         }
@@ -145,7 +146,7 @@ impl<I: Io> Engine<I> {
         let (gateway, connection) = (member.gateway, member.id);
         match guarded(|| message::parse(text)) {
             Some(Message::DeploymentAck(ack)) => {
-                io.notice(now, Notice::Acknowledged { gateway, connection, ack: &ack });
+                io.notice(now, Notice::Acknowledged { gateway, connection, ack: &ack, tokens: self.live_tokens() });
                 self.shard.handle_ack(ack.status.as_deref() == Some("success"));
             }
             Some(Message::Unknown) => io.notice(now, Notice::UnknownMessage { gateway, connection }),

@@ -4,6 +4,7 @@
 
 mod correlation;
 mod locked;
+mod logs;
 mod origin;
 mod program;
 mod starting;

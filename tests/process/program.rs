@@ -37,10 +37,15 @@ impl Program {
     }
 
     pub fn start_in(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", data, arguments)
+    }
+
+    /// The same on another address, without a gateway.
+    pub fn start_at(listen: &str, data: &Path, arguments: &[&str]) -> Self {
         let log = data.join("log");
         let errors = File::options().create(true).append(true).open(&log).expect("a file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_gatecast"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--tls", "off", "--rate-limit-per-minute", "0", "--data"])
+            .args(["serve", "--listen", listen, "--tls", "off", "--rate-limit-per-minute", "0", "--data"])
             .arg(data)
             .args(arguments)
             .stdout(Stdio::piped())
@@ -57,6 +62,11 @@ impl Program {
 
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// The platform's token.
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -182,7 +192,12 @@ impl Program {
 
     /// Sends the upgrade request and leaves the answer unread.
     pub fn send_upgrade(&self, key: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        self.send_upgrade_to(self.address, key)
+    }
+
+    /// The same to another of its addresses.
+    pub fn send_upgrade_to(&self, address: SocketAddr, key: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         let request = format!(
             "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -190,6 +205,13 @@ impl Program {
         );
         stream.write_all(request.as_bytes()).expect("sent");
         stream
+    }
+
+    /// Waits for the first line of the log that holds `what`.
+    pub fn log_line(&self, what: &str) -> String {
+        let line = |log: String| log.lines().find(|line| line.contains(what)).map(str::to_owned);
+        self.wait_until(what, |program| line(program.log()).is_some());
+        line(self.log()).expect("it was there")
     }
 
     pub fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
@@ -224,4 +246,20 @@ pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut seen = Vec::new();
     stream.read_to_end(&mut seen).expect("an orderly end");
     seen
+}
+
+/// Sends a text message as a gateway does, masked with zeros.
+pub fn send_text(stream: &mut TcpStream, text: &str) {
+    let length = u16::try_from(text.len()).expect("a short text");
+    let mut frame = vec![0x81];
+    match u8::try_from(length).ok().filter(|short| *short < 126) {
+        Some(short) => frame.push(0x80 | short),
+        None => {
+            frame.push(0x80 | 126);
+            frame.extend(length.to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(text.as_bytes());
+    stream.write_all(&frame).expect("sent");
 }
