@@ -16,6 +16,7 @@ pub(crate) mod clock;
 mod core_io;
 pub(crate) mod core_loop;
 mod epoll_set;
+pub(crate) mod line_limit;
 pub(crate) mod listener;
 mod log_limit;
 pub(crate) mod mesh;

@@ -194,7 +194,7 @@ struct Core {
 
 impl Core {
     fn new(inbox: Inbox) -> Self {
-        let set = EpollSet::new(Arc::clone(&inbox.bell)).expect("descriptors");
+        let set = EpollSet::new(Arc::clone(&inbox.bell), Arc::default()).expect("descriptors");
         let watch = Watch::new(set.descriptor());
         Self { inbox, set, watch }
     }

@@ -1,8 +1,14 @@
 //! Claims about what the program logs: peers cannot forge lines, hide in them, or have a token written into them.
 
-use super::program::{Program, send_text};
+use super::program::{Program, read_to_end, send_text};
 use serde_json::json;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use socket2::{Domain, Socket, Type};
+use std::{
+    io::Write,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
 
 fn acknowledge(gateway: &mut TcpStream, deployment: &str) {
     let payload = json!({ "deploymentId": deployment, "status": "success", "errorCode": "end-of-ack" });
@@ -59,4 +65,65 @@ fn an_ipv4_peer_of_an_ipv6_listener_is_logged_as_ipv4() {
     assert!(line.contains(&format!("address={address}")), "{line}");
     let stats = program.call("GET", "/api/internal/v1/stats", "");
     assert_eq!(stats["gatewayConnections"]["connections"][0]["remoteAddress"], address);
+}
+
+/// How many lines with this message there are, and how many they say were left out.
+fn count(program: &Program, message: &str) -> (u64, u64) {
+    let log = program.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let left_out = lines.filter(|line| line["message"] == message).map(|line| line["left_out"].as_u64().unwrap_or(0));
+    left_out.fold((0, 0), |(lines, sum), left_out| (lines + 1, sum + left_out))
+}
+
+#[test]
+fn a_flood_from_many_addresses_does_not_fill_the_log() {
+    const KNOCKS: u64 = 400;
+    let program = Program::start(&["--log-format", "json", "--cores", "2"]);
+    let knock = |at: u64| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let from = Ipv4Addr::new(127, 0, u8::try_from(at / 200).unwrap() + 1, u8::try_from(at % 200).unwrap() + 1);
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&program.address.into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.write_all(Program::connect_request("nobodys").as_bytes()).expect("sent");
+        assert!(read_to_end(&mut stream).starts_with(b"HTTP/1.1 401 "));
+    };
+    (0..KNOCKS).for_each(knock);
+    // In another second, the next line says how many were left out before it.
+    thread::sleep(Duration::from_millis(1_100));
+    knock(KNOCKS);
+    program.wait_until("every refusal is logged or counted", |program| {
+        let (lines, left_out) = count(program, "authentication failed");
+        lines + left_out == KNOCKS + 1
+    });
+    let (lines, _) = count(&program, "authentication failed");
+    assert!(lines < KNOCKS / 4, "{lines} lines");
+}
+
+#[test]
+fn failed_deliveries_are_counted_whole_and_logged_in_part() {
+    const EVENTS: u64 = 1_000;
+    let program = Program::start(&["--log-format", "json"]);
+    let answers = program.publish_batch(EVENTS as usize);
+    assert!(answers.iter().all(|answer| answer["failed"] == 1) && answers.len() as u64 == EVENTS);
+    thread::sleep(Duration::from_millis(1_100));
+    program.publish_batch(1);
+    program.wait_until("every failure is logged or counted", |program| {
+        let (lines, left_out) = count(program, "delivery failed");
+        lines + left_out == EVENTS + 1
+    });
+    let (lines, _) = count(&program, "delivery failed");
+    assert!(lines < EVENTS / 4, "{lines} lines");
+    assert_eq!(program.metric("gatecast_deliveries_failed_total"), EVENTS as f64 + 1.0);
+}
+
+#[test]
+fn an_acknowledgement_is_a_line_for_debugging_only() {
+    let program = Program::start(&[]);
+    let mut gateway = program.connect();
+    acknowledge(&mut gateway, "d");
+    drop(gateway);
+    program.log_line("gateway disconnected");
+    assert_eq!(program.metric("gatecast_deployments_acknowledged_total"), 1.0);
+    assert!(!program.log().contains("deployment acknowledged"), "{}", program.log());
 }

@@ -141,6 +141,24 @@ impl Program {
         self.exchange(stream, &request).expect("an answer")
     }
 
+    /// Publishes many events in one call to the gateway; the answer's lines.
+    pub fn publish_batch(&self, events: usize) -> Vec<serde_json::Value> {
+        let line = format!("{{\"type\":\"t\",\"payload\":1,\"gatewayId\":\"{}\"}}\n", self.gateway);
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        let request = self.request("POST", "/api/v1/events", &line.repeat(events));
+        let answer = self.exchange(&mut stream, &request).expect("an answer");
+        let lines = answer.split_once("\r\n\r\n").expect("a head").1.lines();
+        lines.map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// The sum of a metric's samples.
+    pub fn metric(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        let answer = self.exchange(&mut stream, &self.request("GET", "/metrics", "")).expect("an answer");
+        let samples = answer.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        samples.map(|line| line.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number")).sum()
+    }
+
     /// Registers a gateway; `None` unless the hub acknowledged it.
     pub fn create_over(&self, stream: &mut TcpStream, name: &str) -> Option<()> {
         let request = self.request("POST", "/api/v1/gateways", &format!(r#"{{"name":"{name}"}}"#));
@@ -199,12 +217,16 @@ impl Program {
     pub fn send_upgrade_to(&self, address: SocketAddr, key: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        let request = format!(
+        stream.write_all(Self::connect_request(key).as_bytes()).expect("sent");
+        stream
+    }
+
+    /// What a gateway with this key asks with.
+    pub fn connect_request(key: &str) -> String {
+        format!(
             "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: {key}\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).expect("sent");
-        stream
+        )
     }
 
     /// Waits for the first line of the log that holds `what`.
