@@ -56,6 +56,9 @@ impl<I: Io> Engine<I> {
                 Err(response)
             }
         };
+        if let Err(response) = &verdict {
+            self.shard.count_answer(response.status);
+        }
         self.with_session(io, now, key, |session, _| session.handle_route(now, verdict));
     }
 
@@ -82,6 +85,7 @@ impl<I: Io> Engine<I> {
         // One unfinished body per gateway: otherwise one gateway that never finishes its bodies takes the whole budget.
         if let Some(before) = before {
             let response = Response::error(503, "replaced by a newer request").with("Retry-After", "1");
+            self.shard.count_answer(response.status);
             self.with_session(io, now, before, |session, _| session.abandon(now, response));
             self.wake_writer(before);
             self.finish_visit(io, now, before);
@@ -136,6 +140,7 @@ impl<I: Io> Engine<I> {
         debug_assert!((200..600).contains(&response.status), "a response has a final status");
         // A drain waits for requests in progress, so a connection must not begin another.
         response.close |= self.hub.phase() == Phase::Draining;
+        self.shard.count_answer(response.status);
         self.with_session(io, now, key, |session, _| session.handle_response(now, &response));
         self.wake_writer(key);
         self.finish_visit(io, now, key);
@@ -296,6 +301,8 @@ impl<I: Io> Engine<I> {
             degraded: self.hub.is_degraded(),
             stuck: self.hub.stuck(),
             admin_token: self.hub.admin_token,
+            panics: self.hub.panics(),
+            stalls: self.hub.stalls(),
             lateness_max: self.hub.lateness_max(),
             random: &|| io.random(),
         })

@@ -12,6 +12,7 @@ use crate::{
     limits,
     model::{Message, Now},
     session::{Effect, End},
+    shard::counters,
     wire::message,
 };
 use zeroize::Zeroize;
@@ -129,13 +130,19 @@ impl<I: Io> Engine<I> {
             Effect::ShutdownWrite => io.shutdown_write(&mut link.socket),
             Effect::Over(End::Closed(reason)) => self.leave(io, now, key, reason),
             Effect::Over(End::Tls(error)) => {
+                self.shard.count_failed(counters::TLS);
                 io.notice(now, Notice::TlsFailed { address: link.session.peer(), error: &error });
             }
             Effect::Over(End::Origin(origin)) => {
+                self.shard.count_failed(counters::ORIGIN);
                 let (address, tokens) = (link.session.peer(), self.live_tokens());
                 io.notice(now, Notice::OriginRefused { address, origin: &origin, tokens });
             }
-            Effect::Over(_) => {}
+            Effect::Over(End::BadRequest(label)) => self.shard.count_failed(label),
+            Effect::Over(End::TimedOut) => self.shard.count_failed(counters::TIMED_OUT),
+            Effect::Over(End::Stalled) => self.shard.count_failed(counters::STALLED),
+            // A refusal was counted when it was made.
+            Effect::Over(End::Gone | End::Answered | End::Refused(_)) => {}
         }
     }
 
