@@ -40,21 +40,22 @@ impl Program {
         Self::start_at("127.0.0.1:0", data, arguments)
     }
 
-    /// The same on another address, without a gateway.
+    /// The same on another address.
     pub fn start_at(listen: &str, data: &Path, arguments: &[&str]) -> Self {
         let log = data.join("log");
         let errors = File::options().create(true).append(true).open(&log).expect("a file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_gatecast"))
-            .args(["serve", "--listen", listen, "--tls", "off", "--rate-limit-per-minute", "0", "--data"])
+            .args(["serve", "--listen", listen, "--rate-limit-per-minute", "0", "--data"])
             .arg(data)
             .args(arguments)
+            .args(if arguments.contains(&"--tls") { &[][..] } else { &["--tls", "off"] })
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
             .expect("the program starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let address = line.split("://").nth(1).and_then(|rest| rest.split_whitespace().next());
         let address = address.unwrap_or_else(|| panic!("no address in {line:?}")).parse().expect("an address");
         let admin_token = fs::read_to_string(data.join("admin-token")).expect("a token").trim().to_owned();
         Self { address, child, admin_token, gateway: String::new(), log, _data: None }
