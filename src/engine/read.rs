@@ -56,15 +56,17 @@ impl<I: Io> Engine<I> {
                 #[cfg(test)]
                 super::faults::inject_core(link.session.peer());
                 let mut buffer = std::mem::take(&mut self.received);
-                self.with_session(io, now, key, |session, scratch| {
+                let had_secret = self.with_session(io, now, key, |session, scratch| {
                     #[cfg(test)]
                     super::faults::inject(session.peer());
                     session.handle_received(now, &mut buffer[..bytes], scratch);
-                    if session.had_secret() {
-                        // Without TLS the gateway's key was in this buffer, which all links share.
-                        buffer[..bytes].zeroize();
-                    }
+                    session.had_secret()
                 });
+                // Without TLS the gateway's key may have been in this buffer, which all links share. After a panic the session
+                // cannot tell.
+                if had_secret.unwrap_or(true) {
+                    buffer[..bytes].zeroize();
+                }
                 self.received = buffer;
             }
             Received::Blocked => link.readable = false,

@@ -8,6 +8,7 @@ mod locked;
 mod logs;
 mod origin;
 mod program;
+mod secrets;
 mod starting;
 mod stopped;
 

@@ -65,6 +65,11 @@ impl Program {
         Pid::from_child(&self.child)
     }
 
+    /// The id of its gateway.
+    pub fn gateway(&self) -> &str {
+        &self.gateway
+    }
+
     /// The platform's token.
     pub fn admin_token(&self) -> &str {
         &self.admin_token
@@ -84,7 +89,8 @@ impl Program {
         self.child.wait().expect("it was started").code()
     }
 
-    fn proc(&self, file: &str) -> String {
+    /// A file about it below `/proc`.
+    pub fn proc(&self, file: &str) -> String {
         format!("/proc/{}/{file}", self.child.id())
     }
 
