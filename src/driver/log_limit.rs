@@ -1,7 +1,7 @@
 //! Keeps one noisy address from having all lines of a kind: one a second for each.
 
 use super::line_limit::LineKind;
-use crate::model::Instant;
+use crate::model::{Instant, NetworkPrefix};
 use ahash::HashMap;
 use std::{net::IpAddr, time::Duration};
 
@@ -12,7 +12,7 @@ const ADDRESSES_MAX: usize = 1_024;
 /// When a line of a kind about an address was last written.
 #[derive(Default)]
 pub(super) struct LogLimit {
-    last: HashMap<(IpAddr, LineKind), Instant>,
+    last: HashMap<(NetworkPrefix, LineKind), Instant>,
 }
 
 impl LogLimit {
@@ -21,6 +21,8 @@ impl LogLimit {
         if self.last.len() >= ADDRESSES_MAX {
             self.last.clear();
         }
+        // Whoever has one address of an IPv6 /64 has all of them, and would have a line for each.
+        let address = NetworkPrefix::from(address);
         match self.last.get(&(address, kind)) {
             Some(at) if now.since(*at) < INTERVAL => false,
             _ => {
@@ -49,5 +51,16 @@ mod tests {
         ] {
             assert_eq!(limit.allow(Instant(at), address, kind), expected, "{address} {kind:?} at {at}");
         }
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        let mut limit = LogLimit::default();
+        let mut allow = |address: &str| limit.allow(Instant(0), address.parse().unwrap(), LineKind::Unauthorized);
+        assert!(allow("2001:db8:0:1::1"));
+        assert!(!allow("2001:db8:0:1:ffff::2"), "of the same /64");
+        assert!(allow("2001:db8:0:2::1"), "of another");
+        assert!(allow("192.0.2.1"));
+        assert!(!allow("::ffff:192.0.2.1"), "the same through an IPv6 socket");
     }
 }
