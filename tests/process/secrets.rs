@@ -29,11 +29,14 @@ fn found(program: &Program, what: &[u8]) -> Vec<String> {
     found
 }
 
+/// How a key reaches the hub, in words and in bytes.
+type Way = (&'static str, fn(&Program, &str));
+
 #[test]
 fn no_copy_of_a_key_stays_in_memory() {
     let program = Program::start(&["--cores", "2"]);
     let mut platform = TcpStream::connect(program.address).unwrap();
-    let ways: [(&str, fn(&Program, &str)); 10] = [
+    let ways: [Way; 10] = [
         ("in one piece", |program, key| drop(program.connect_with(key))),
         ("a byte at a time", |program, key| {
             let mut stream = TcpStream::connect(program.address).unwrap();
