@@ -244,7 +244,8 @@ fn a_watch_sleeps_until_its_descriptor_is_readable_and_leaves_nothing_behind() {
             assert_eq!(core.set.harvest(Duration::ZERO, |_| {}), 1);
             assert!(!core.watch.is_armed());
         }
-        assert!(descriptors() <= before + 2, "descriptors are left behind");
+        // Other tests of this process open some meanwhile; one left by each of the 10,000 rounds is many more.
+        assert!(descriptors() <= before + 1_000, "descriptors are left behind");
     })
     .join()
     .expect("an orderly end");
