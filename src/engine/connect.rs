@@ -11,7 +11,6 @@ use super::{
     pending_requests::Continuation,
     schedule::{HANDSHAKES_MAX, Visit},
     slots::Slot,
-    unauthenticated::HANDSHAKE_GRACE,
 };
 use crate::{
     api::{Answer, Ask, Phase},
@@ -66,8 +65,7 @@ impl<I: Io> Engine<I> {
             // has answered.
             Accepted::Exhausted(_) if self.find_descriptor(io, now) => Visit::Large,
             Accepted::Exhausted(error) | Accepted::Failed(error) => {
-                let candidate = self.links.pressure().oldest.map(|at| at + HANDSHAKE_GRACE);
-                if self.acceptor.back_off(now.instant, candidate) {
+                if self.acceptor.back_off(now.instant, self.next_eviction()) {
                     io.notice(now, Notice::CannotAccept(&error));
                 }
                 Visit::Small

@@ -9,9 +9,10 @@ use super::{
     io::{Io, Request},
     link::LinkKey,
     notice::Notice,
+    unauthenticated::HANDSHAKE_GRACE,
 };
 use crate::{
-    model::{Now, ShardId},
+    model::{Instant, Now, ShardId},
     shard::counters,
 };
 
@@ -31,7 +32,21 @@ impl<I: Io> Engine<I> {
             self.acceptor.handle_asked(now.instant);
             return true;
         }
-        self.evict_for_accept(io, now)
+        // The platform's idle connections are spared while a connection that has not authenticated, on any core, is only too
+        // young to be closed.
+        let everybody_authenticated = self.oldest_unauthenticated().is_none();
+        let idle = || if everybody_authenticated { self.links.idle_candidate() } else { None };
+        let candidate = self.links.unauthenticated_candidate(now.instant).or_else(idle);
+        candidate.is_some_and(|key| self.evict(io, now, key))
+    }
+
+    /// From when on a connection may be closed for the next one, if none may be closed yet.
+    pub(super) fn next_eviction(&self) -> Option<Instant> {
+        self.oldest_unauthenticated().map(|at| at + HANDSHAKE_GRACE)
+    }
+
+    fn oldest_unauthenticated(&self) -> Option<Instant> {
+        [self.hub.oldest_unauthenticated_beside(self.id), self.links.pressure().oldest].into_iter().flatten().min()
     }
 
     /// Another core needs a descriptor. Only connections that have not authenticated are closed for it: the platform's idle ones are
@@ -43,9 +58,11 @@ impl<I: Io> Engine<I> {
         let _ = io.request(asker, Request::RoomMade(made));
     }
 
-    /// Closes a connection of this core so that another can be accepted. Returns whether there was one to close.
+    /// Closes a connection of this core, because it has as many that are not gateways' as it may have. Returns whether there was
+    /// one to close.
     pub(super) fn evict_for_accept(&mut self, io: &mut I, now: Now) -> bool {
-        self.links.eviction_candidate(now.instant).is_some_and(|key| self.evict(io, now, key))
+        let candidate = self.links.unauthenticated_candidate(now.instant).or_else(|| self.links.idle_candidate());
+        candidate.is_some_and(|key| self.evict(io, now, key))
     }
 
     fn evict(&mut self, io: &mut I, now: Now, key: LinkKey) -> bool {

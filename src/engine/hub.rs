@@ -158,6 +158,13 @@ impl HubState {
         (0..).map(ShardId).zip(self.cores.iter().map(rank)).max_by_key(|(_, rank)| *rank)
     }
 
+    /// When the oldest unauthenticated connection of the other cores came; `None` if they have none.
+    pub(super) fn oldest_unauthenticated_beside(&self, shard: ShardId) -> Option<Instant> {
+        let others = self.cores.iter().enumerate().filter(|(core, _)| *core != shard.index());
+        let oldest = others.map(|(_, status)| status.oldest.load(Ordering::Relaxed));
+        oldest.filter(|at| *at != NO_CONNECTION).min().map(Instant)
+    }
+
     /// Records that the core has ended, so that the watchdog does not take it for stuck.
     pub fn stop_beating(&self, shard: ShardId) {
         self.cores[shard.index()].passes.store(ENDED, Ordering::Relaxed);

@@ -123,17 +123,15 @@ impl<S> Links<S> {
         }
     }
 
-    /// The connection to close when a descriptor is needed: one that has not authenticated (see [`Unauthenticated::first`]), else the
-    /// oldest HTTP connection that has, and has no request in progress. Gateways' connections are never chosen.
-    pub(super) fn eviction_candidate(&self, now: Instant) -> Option<LinkKey> {
-        let is_idle = |link: &Link<S>| link.unauthenticated.is_none() && link.member.is_none() && !link.is_busy();
-        let idle = || self.iter().filter(|(_, link)| is_idle(link)).map(|(key, _)| key).min_by_key(|key| key.serial);
-        self.unauthenticated.first(now).or_else(idle)
-    }
-
-    /// The connection that has not authenticated and is to be closed when another core needs a descriptor.
+    /// The connection that has not authenticated and is to be closed for another one (see [`Unauthenticated::first`]).
     pub(super) fn unauthenticated_candidate(&self, now: Instant) -> Option<LinkKey> {
         self.unauthenticated.first(now)
+    }
+
+    /// The oldest HTTP connection that has authenticated and has no request in progress.
+    pub(super) fn idle_candidate(&self) -> Option<LinkKey> {
+        let is_idle = |link: &Link<S>| link.unauthenticated.is_none() && link.member.is_none() && !link.is_busy();
+        self.iter().filter(|(_, link)| is_idle(link)).map(|(key, _)| key).min_by_key(|key| key.serial)
     }
 
     /// What the other cores have to know about the connections here that have not authenticated.

@@ -106,8 +106,8 @@ fn idle_sockets_on_one_core_are_closed_for_gateways_on_another() {
     let elsewhere = |key| Profile { host: Some(2 + key as u8), core: Some(1), ..Profile::gateway(key) };
     // The platform has two idle connections on the core that needs a descriptor. They must stay: the other core has
     // 200.
-    let mut platform =
-        Profile::platform(vec![(millis(50), Request::Get("/health")), (seconds(9), Request::Get("/health"))]);
+    let publish = Request::Publish { gateway: 0, size: 100 };
+    let mut platform = Profile::platform(vec![(millis(50), publish), (seconds(9), publish)]);
     (platform.core, platform.host) = (Some(1), Some(9));
     scenario.profiles.extend(several(2, &platform));
     for key in 0..40 {
@@ -139,6 +139,23 @@ fn idle_sockets_of_many_addresses_are_closed_before_newcomers() {
         let report = holds(scenario, rng);
         assert!(report.coverage.contains_key("made room"), "the world never ran out of descriptors");
     }
+}
+
+/// All descriptors are taken within a second, by addresses with one connection each. None of them may be closed yet, and that is
+/// no reason to close the platform's connection.
+#[test]
+fn the_platforms_idle_connection_stays_while_others_are_too_young_to_be_closed() {
+    let (mut scenario, rng) = world(1);
+    (scenario.active, scenario.sockets_max) = (seconds(12), 50);
+    scenario.counted = vec!["a waiting connection is accepted at once"];
+    let publish = Request::Publish { gateway: 0, size: 100 };
+    scenario.profiles.push(Profile::platform(vec![(millis(10), publish), (seconds(9), publish)]));
+    for host in 1..=100 {
+        let idle = Profile { misbehaviour: Misbehaviour::HalfHead, host: Some(host), ..Profile::gateway(0) };
+        scenario.profiles.push(Profile { arrives: millis(100 + u64::from(host)), ..idle });
+    }
+    let report = holds(scenario, rng);
+    assert!(report.coverage.contains_key("made room"), "the world never ran out of descriptors");
 }
 
 /// One key begins many manifests and never sends their last byte.

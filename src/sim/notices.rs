@@ -58,9 +58,13 @@ impl Oracle {
             let watched = &self.watched[*conn];
             watched.accepted.is_some() && watched.closed.is_none() && watched.connected.is_none()
         };
-        let all = (0..self.watched.len()).filter(open).count();
-        let own = (0..self.watched.len()).filter(|other| self.addresses[*other] == self.addresses[conn]).filter(open);
-        let own = own.count();
+        let all: Vec<_> = (0..self.watched.len()).filter(open).collect();
+        let own = all.iter().filter(|other| self.addresses[**other] == self.addresses[conn]).count();
+        let strangers = all.iter().filter(|conn| !self.scenario.profiles[**conn].platform).count();
+        let all = all.len();
+        if self.scenario.strict && self.scenario.profiles[conn].platform && strangers > 0 {
+            self.fail("the platform's connections are spared", Some(conn), format!("{strangers} others have no token"));
+        }
         let age = now.since(self.watched[conn].accepted.unwrap_or(now));
         if self.scenario.strict && age < Duration::from_secs(1) && own * 8 < all {
             let text = format!("closed after {age:?}, as one of {own} of its address, of {all}");
