@@ -23,8 +23,8 @@ pub enum Effect {
     Ignored,
     /// The peer is silent: say by [`super::Session::handle_peer_state`] whether its kernel is there.
     Probe,
-    /// The socket has taken nothing for the write deadline: say by [`super::Session::handle_stall`] whether the peer has
-    /// acknowledged anything meanwhile.
+    /// The socket has taken nothing for the write deadline: say by [`super::Session::handle_stall`] whether the peer
+    /// has acknowledged anything meanwhile.
     Stalled,
     /// The connection gets no more events.
     Closing(CloseReason),

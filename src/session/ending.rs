@@ -1,5 +1,5 @@
-//! Ends that come from the hub: a close with its reason, an answer in the place of a request's rest, a teardown; and what is
-//! still under way before them.
+//! Ends that come from the hub: a close with its reason, an answer in the place of a request's rest, a teardown; and
+//! what is still under way before them.
 
 use super::{End, Session, Stage};
 use crate::{

@@ -30,9 +30,9 @@ pub(super) enum Beat {
 }
 
 impl Heartbeat {
-    /// The first ping is within one interval, at a moment of the connection's own, so that connections that came together do
-    /// not ping together. Moments lie on a common grid, a fortieth of the interval: a core that has woken for one ping sends
-    /// those of its neighbours, and finds their answers together, too.
+    /// The first ping is within one interval, at a moment of the connection's own, so that connections that came
+    /// together do not ping together. Moments lie on a common grid, a fortieth of the interval: a core that has woken
+    /// for one ping sends those of its neighbours, and finds their answers together, too.
     pub(super) fn new(settings: Settings, now: Instant, connection: ConnectionId) -> Self {
         let spread = u64::from(u32::try_from(connection.0.as_u128() >> 96).unwrap_or(0));
         let interval = u64::try_from(settings.interval.as_micros()).unwrap_or(u64::MAX);
@@ -56,8 +56,8 @@ impl Heartbeat {
         self.pinged.take().map(|pinged| now.since(pinged))
     }
 
-    /// The core did not run for a while, which `now` leaves out. The peer's time stood still; that of the pings, which the peer
-    /// counts on, did not.
+    /// The core did not run for a while, which `now` leaves out. The peer's time stood still; that of the pings, which
+    /// the peer counts on, did not.
     pub(super) fn handle_lost(&mut self, lost: Duration) {
         self.next_ping = self.next_ping - lost;
     }

@@ -108,9 +108,9 @@ impl Streaming {
         self.paused_until.is_none() && !self.ended
     }
 
-    /// The peer sends no more. Returns whether the connection goes on until the close frame that the peer is owed has gone out,
-    /// behind the frame that is begun: a close frame is answered (RFC 6455 section 5.5.1), and TLS's `close_notify` ends one
-    /// direction only (RFC 8446 section 6.1).
+    /// The peer sends no more. Returns whether the connection goes on until the close frame that the peer is owed has
+    /// gone out, behind the frame that is begun: a close frame is answered (RFC 6455 section 5.5.1), and TLS's
+    /// `close_notify` ends one direction only (RFC 8446 section 6.1).
     pub(super) fn handle_end(&mut self) -> bool {
         self.ended |= self.owes_close() || self.is_finished();
         if let Some(closing) = self.closing.as_mut().filter(|_| self.ended) {
@@ -129,8 +129,8 @@ impl Streaming {
         self.closing.as_ref().is_some_and(|closing| !closing.told && closing.reason != CloseReason::Shutdown)
     }
 
-    /// Begins to close. The first reason stays, but for a shutdown that still waits for its events: whatever else ends the
-    /// connection ends the waiting, too.
+    /// Begins to close. The first reason stays, but for a shutdown that still waits for its events: whatever else ends
+    /// the connection ends the waiting, too.
     pub(super) fn close(&mut self, now: Instant, reason: CloseReason, effects: &mut VecDeque<Effect>) {
         let waits = |closing: &Closing| closing.reason == CloseReason::Shutdown && !closing.told;
         if self.closing.as_ref().is_some_and(|closing| !waits(closing) || reason == CloseReason::Shutdown) {
@@ -180,8 +180,8 @@ impl Streaming {
         self.paused_until.map_or(due, |until| until.min(due))
     }
 
-    /// Sends a ping that is due. Nearly always nothing waits that it would have to stay behind, and it goes into `next`, which
-    /// costs no memory; else into `waiting`, what waits for the next frame boundary.
+    /// Sends a ping that is due. Nearly always nothing waits that it would have to stay behind, and it goes into
+    /// `next`, which costs no memory; else into `waiting`, what waits for the next frame boundary.
     pub(super) fn send_ping(&mut self, source: &impl Source, waiting: &mut Vec<u8>, next: &mut Vec<u8>) {
         // Behind a close frame nothing may follow.
         if std::mem::take(&mut self.ping) && self.closing.is_none() {
@@ -224,8 +224,8 @@ impl Streaming {
         }
     }
 
-    /// Lets a gateway that sends more messages than it may wait, so that those who share its core do not. Returns whether it
-    /// has done so for too long.
+    /// Lets a gateway that sends more messages than it may wait, so that those who share its core do not. Returns
+    /// whether it has done so for too long.
     fn pace(&mut self, now: Instant, messages: u32) -> bool {
         if self.messages.is_unused(now) {
             self.flooding_since = None;

@@ -1,4 +1,5 @@
-//! What waits for one socket below the events: plain bytes of the protocol itself, and sealed bytes that it did not take.
+//! What waits for one socket below the events: plain bytes of the protocol itself, and sealed bytes that it did not
+//! take.
 
 use crate::{limits, model::Instant, transport::Inbound};
 use std::time::Duration;
@@ -28,8 +29,8 @@ const SCRATCH_BYTES_KEPT: usize = 256 * 1024;
 
 /// Where a session's events come from: a view, which the caller moves on once the bytes are sealed.
 pub trait Source {
-    /// Appends up to `budget` bytes of what comes next to `out`; with `stop`, not beyond the end of the frame that is begun.
-    /// Returns how many.
+    /// Appends up to `budget` bytes of what comes next to `out`; with `stop`, not beyond the end of the frame that is
+    /// begun. Returns how many.
     fn copy(&self, budget: usize, stop: bool, out: &mut Vec<u8>) -> usize;
     /// Whether another frame may stand before the next bytes.
     fn at_boundary(&self) -> bool;
@@ -111,8 +112,8 @@ impl Transmit {
         self.plain.rest().len() + self.sealed.rest().len() > limits::READ_BATCH_BYTES
     }
 
-    /// Moves the next plain bytes into `out`: the protocol's own where a frame may begin, then events. Returns how many bytes
-    /// of events there are.
+    /// Moves the next plain bytes into `out`: the protocol's own where a frame may begin, then events. Returns how many
+    /// bytes of events there are.
     pub(super) fn fill(&mut self, events: &impl Source, out: &mut Vec<u8>) -> usize {
         let own = self.plain.rest().len();
         if own > 0 && events.at_boundary() {
