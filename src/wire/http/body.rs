@@ -12,10 +12,10 @@ const fn refuse(detail: &'static str) -> Refusal {
     Refusal::new(400, "chunk", detail)
 }
 
-const LINE_END: Refusal = refuse("A line between chunks does not end with CR LF, or has a control character.");
-const LINE_TOO_LONG: Refusal = refuse("A line between chunks is too long.");
-const SIZE: Refusal = refuse("A chunk's size is not 1 to 16 hexadecimal digits.");
-const DATA_END: Refusal = refuse("A chunk's data is not followed by CR LF.");
+const LINE_END: Refusal = refuse("A chunk-size or trailer line must end with CR LF and contain no control character.");
+const LINE_TOO_LONG: Refusal = refuse("A chunk-size line or the trailer section is too long.");
+const SIZE: Refusal = refuse("A chunk size must be 1 to 16 hexadecimal digits.");
+const DATA_END: Refusal = refuse("The data of a chunk must be followed by CR LF.");
 const TRAILER: Refusal = refuse("A trailer field is malformed.");
 
 /// Takes a body out of a stream, as its bytes come in. It holds no data itself, and one line between chunks at the most.

@@ -137,7 +137,7 @@ pub(super) fn check_host(fields: &Fields, version: Version) -> Result<(), Refusa
     match fields.only("host") {
         Err(()) => Err(refuse("The request has more than one Host.")),
         Ok(None) if version == Version::Http11 => Err(refuse("The request has no Host.")),
-        Ok(Some(host)) if !is_host(host) => Err(refuse("Host is not the name of a host.")),
+        Ok(Some(host)) if !is_host(host) => Err(refuse("Host is not a valid host name or address.")),
         Ok(_) => Ok(()),
     }
 }
@@ -183,7 +183,7 @@ pub(super) fn expects_continue(fields: &Fields, version: Version) -> Result<bool
     let mut expected = false;
     for member in fields.all("expect").flat_map(members) {
         if !member.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal::new(417, "expectation", "The only expectation that can be met is 100-continue."));
+            return Err(Refusal::new(417, "expectation", "The only supported expectation is 100-continue."));
         }
         expected = true;
     }

@@ -28,18 +28,19 @@ pub fn check_length(framing: Framing, bytes_max: usize) -> Result<(), Refusal> {
     }
 }
 
-pub(super) const TOO_LARGE: Refusal = Refusal::new(413, "body size", "The body is longer than this call takes.");
+pub(super) const TOO_LARGE: Refusal = Refusal::new(413, "body size", "The body is longer than this call allows.");
 
 /// What the head says about the body. Anything that two parsers could read in two ways is refused, also where RFC 9112
 /// would let a server repair it.
 pub(super) fn of(fields: &Fields, version: Version) -> Result<Framing, Refusal> {
     let length = fields.only("content-length").map_err(|()| refuse("The request has more than one Content-Length."))?;
-    let coding = fields.only("transfer-encoding").map_err(|()| refuse("Transfer-Encoding may be given once."))?;
+    let coding =
+        fields.only("transfer-encoding").map_err(|()| refuse("The request has more than one Transfer-Encoding."))?;
     match (length, coding) {
         (None, None) => Ok(Framing::None),
         (Some(length), None) => parse_length(length).map(Framing::Length),
         (None, Some(coding)) => check_coding(coding, version).map(|()| Framing::Chunked),
-        (Some(_), Some(_)) => Err(refuse("Content-Length and Transfer-Encoding exclude each other.")),
+        (Some(_), Some(_)) => Err(refuse("The request has both Content-Length and Transfer-Encoding.")),
     }
 }
 
@@ -49,7 +50,7 @@ const fn refuse(detail: &'static str) -> Refusal {
 
 /// Digits and nothing else; `str::parse` alone would take a plus.
 fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
-    const NOT_A_LENGTH: Refusal = refuse("Content-Length is not a decimal number that fits 64 bits.");
+    const NOT_A_LENGTH: Refusal = refuse("Content-Length must be a decimal number below 2^64.");
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(NOT_A_LENGTH);
     }
@@ -59,7 +60,7 @@ fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
 /// `chunked` is the one coding there is here, and it stands alone.
 fn check_coding(value: &[u8], version: Version) -> Result<(), Refusal> {
     if version == Version::Http10 {
-        return Err(refuse("HTTP/1.0 has no Transfer-Encoding."));
+        return Err(refuse("HTTP/1.0 does not allow Transfer-Encoding."));
     }
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
@@ -68,7 +69,7 @@ fn check_coding(value: &[u8], version: Version) -> Result<(), Refusal> {
         !member.is_empty() && member.iter().all(|byte| is_token_byte(*byte)) && !member.eq_ignore_ascii_case(b"chunked")
     };
     if members(value).any(is_other) {
-        return Err(Refusal::new(501, "coding", "The only transfer coding that is understood is chunked."));
+        return Err(Refusal::new(501, "coding", "The only supported transfer coding is chunked."));
     }
-    Err(refuse("Transfer-Encoding is not the word chunked."))
+    Err(refuse("Transfer-Encoding must be the single word chunked."))
 }

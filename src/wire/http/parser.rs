@@ -17,7 +17,8 @@ const LINE_FRAME_BYTES: usize = 64;
 const HEAD_TOO_LONG: Refusal = Refusal::new(431, "head size", "The request head is too long.");
 const FIELD_TOO_LONG: Refusal = Refusal::new(431, "field size", "A header field is too long.");
 const TOO_MANY_FIELDS: Refusal = Refusal::new(431, "field count", "The request has too many header fields.");
-const LINE_END: Refusal = Refusal::new(400, "line end", "A line does not end with CR LF, or has a CR inside.");
+const LINE_END: Refusal =
+    Refusal::new(400, "line end", "Each line of the head must end with CR LF and contain no other CR.");
 const FIELD_SYNTAX: Refusal = Refusal::new(400, "field syntax", "A header field is malformed.");
 
 /// Reads the heads of one connection, one after the other.

@@ -9,8 +9,8 @@ use crate::limits::LINE_BYTES_MAX;
 /// No method that is registered comes near it.
 const METHOD_BYTES_MAX: usize = 16;
 
-const SYNTAX: Refusal = Refusal::new(400, "request line", "The request line is not a method, a target and a version.");
-const UNKNOWN_METHOD: Refusal = Refusal::new(501, "method", "The method is not known here.");
+const SYNTAX: Refusal = Refusal::new(400, "request line", "The request line must be a method, a target and a version.");
+const UNKNOWN_METHOD: Refusal = Refusal::new(501, "method", "The request method is unknown.");
 pub(super) const TARGET_TOO_LONG: Refusal = Refusal::new(414, "target length", "The request target is too long.");
 
 /// Refuses a line, of which only the beginning may be there, whose method cannot become one.
@@ -40,7 +40,7 @@ pub(super) fn parse(line: &[u8]) -> Result<(Method, &[u8], Version), Refusal> {
     }
     let version = parse_version(version)?;
     if method == b"CONNECT" {
-        return Err(Refusal::new(400, "method", "CONNECT is for proxies, and this is none."));
+        return Err(Refusal::new(400, "method", "CONNECT is not supported: the hub is not a proxy."));
     }
     let method = Method::of(method).ok_or(UNKNOWN_METHOD)?;
     check_target(target)?;
@@ -52,7 +52,7 @@ fn parse_version(version: &[u8]) -> Result<Version, Refusal> {
         b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
-            Err(Refusal::new(505, "version", "Only HTTP/1.1 and HTTP/1.0 are served."))
+            Err(Refusal::new(505, "version", "Only HTTP/1.1 and HTTP/1.0 are supported."))
         }
         _ => Err(SYNTAX),
     }
@@ -67,27 +67,31 @@ fn check_target(target: &[u8]) -> Result<(), Refusal> {
         return Err(TARGET_TOO_LONG);
     }
     if target[0] != b'/' {
-        return Err(refuse("The request target does not begin with a slash."));
+        return Err(refuse("The request target must begin with a slash."));
     }
     if !target.iter().all(|byte| TARGET_BYTE[usize::from(*byte)]) {
-        return Err(refuse("The request target has a character that must be escaped."));
+        return Err(refuse("The request target contains a character that must be percent-encoded."));
     }
     let path = &target[..memchr::memchr(b'?', target).unwrap_or(target.len())];
     for at in memchr::memchr_iter(b'%', target) {
         match unescape(&target[at..]) {
-            None => return Err(refuse("The request target has a percent sign that escapes nothing.")),
-            Some(..0x20 | 0x7f) => return Err(refuse("The request target has an escaped control character.")),
-            Some(b'/' | b'\\') if at < path.len() => return Err(refuse("The path has an escaped slash.")),
+            None => return Err(refuse("The request target has a percent sign without two hexadecimal digits.")),
+            Some(..0x20 | 0x7f) => {
+                return Err(refuse("The request target contains a percent-encoded control character."));
+            }
+            Some(b'/' | b'\\') if at < path.len() => {
+                return Err(refuse("The path contains a percent-encoded slash or backslash."));
+            }
             Some(_) => {}
         }
     }
     if path.windows(2).any(|pair| pair == b"//") {
-        return Err(refuse("The path has an empty segment."));
+        return Err(refuse("The path contains an empty segment."));
     }
     // Only a segment that begins so can be one, and few do.
     let suspicious = path.windows(2).any(|pair| matches!(pair, [b'/', b'.' | b'%']));
     if suspicious && path.split(|byte| *byte == b'/').any(is_dots) {
-        return Err(refuse("The path has a dot segment."));
+        return Err(refuse("The path contains a dot segment."));
     }
     Ok(())
 }
