@@ -218,7 +218,7 @@ fn large_event() -> Vec<u8> {
 }
 
 #[test]
-fn a_silent_gateway_is_told_and_closed_at_thirty_seconds() {
+fn a_silent_gateway_gets_a_close_frame_and_is_closed_at_thirty_seconds() {
     let mut world = World::streaming();
     assert_eq!(world.run(Duration::from_secs(60)), Some(Duration::from_secs(30)));
     let frames = world.frames();
@@ -228,7 +228,7 @@ fn a_silent_gateway_is_told_and_closed_at_thirty_seconds() {
 }
 
 #[test]
-fn a_gateway_that_answers_pings_lives_and_each_is_measured() {
+fn a_gateway_that_answers_pings_stays_and_each_round_trip_is_measured() {
     let mut world = World::streaming();
     for _ in 0..20 {
         assert_eq!(world.run(Duration::from_secs(20)), None);
@@ -240,7 +240,7 @@ fn a_gateway_that_answers_pings_lives_and_each_is_measured() {
 }
 
 #[test]
-fn any_frame_is_a_sign_of_life() {
+fn any_frame_restarts_the_heartbeat_timeout() {
     let mut world = World::streaming();
     for _ in 0..5 {
         assert_eq!(world.run(Duration::from_secs(29)), None);
@@ -268,7 +268,7 @@ fn a_ping_goes_out_between_the_frames_of_a_large_event() {
 }
 
 #[test]
-fn revocation_ends_the_begun_frame_and_then_says_why() {
+fn revocation_completes_the_current_frame_and_then_sends_the_reason() {
     let mut world = World::streaming();
     world.events.bytes = large_event();
     world.room = 1_000;
@@ -285,7 +285,7 @@ fn revocation_ends_the_begun_frame_and_then_says_why() {
 }
 
 #[test]
-fn a_shutdown_lets_the_queued_events_out_first() {
+fn a_shutdown_sends_the_queued_events_before_the_close_frame() {
     let mut world = World::streaming();
     world.events.bytes = large_event();
     world.session.close(world.now, CloseReason::Shutdown);
@@ -298,7 +298,7 @@ fn a_shutdown_lets_the_queued_events_out_first() {
 }
 
 #[test]
-fn a_socket_that_takes_nothing_is_a_slow_consumer_at_the_write_deadline() {
+fn a_socket_that_takes_no_bytes_is_closed_as_slow_at_the_write_deadline() {
     let mut world = World::streaming();
     world.events.bytes = large_event();
     world.room = 1_000;
@@ -323,7 +323,7 @@ fn a_peer_that_acknowledges_is_not_stalled() {
 }
 
 #[test]
-fn slow_but_moving_is_not_stalled() {
+fn a_socket_that_takes_one_byte_is_not_stalled() {
     let mut world = World::streaming();
     world.events.bytes = large_event();
     world.room = 1_000;
@@ -348,7 +348,7 @@ fn a_close_is_echoed_and_the_connection_ends() {
 }
 
 #[test]
-fn a_request_that_does_not_come_is_answered_408_at_the_deadline() {
+fn a_request_that_does_not_arrive_is_answered_408_at_the_deadline() {
     for (sent, answer) in [("", "HTTP/1.1 408 "), ("GET / HT", "HTTP/1.1 408 ")] {
         let mut world = World::new();
         world.receive(sent.as_bytes());
@@ -360,7 +360,7 @@ fn a_request_that_does_not_come_is_answered_408_at_the_deadline() {
 }
 
 #[test]
-fn frames_that_came_too_early_are_heard_after_the_ack() {
+fn frames_sent_with_the_upgrade_are_handled_after_the_ack() {
     let mut world = World::new();
     world.receive(&[CONNECT.as_bytes(), &masked(0x81, b"{\"type\":\"x\"}")].concat());
     assert!(!world.session.wants_read());
@@ -370,7 +370,7 @@ fn frames_that_came_too_early_are_heard_after_the_ack() {
 }
 
 #[test]
-fn a_refused_gateway_is_told_when_to_come_back() {
+fn a_rate_limited_gateway_gets_retry_after() {
     let mut world = World::new();
     world.receive(CONNECT.as_bytes());
     world.session.handle_refusal(world.now, Refused::RateLimited { retry_after: 7 });
@@ -381,7 +381,7 @@ fn a_refused_gateway_is_told_when_to_come_back() {
 }
 
 #[test]
-fn no_key_is_kept_where_a_request_was_read() {
+fn no_key_stays_in_the_buffer_a_request_was_read_into() {
     let mut world = World::new();
     world.receive(CONNECT.as_bytes());
     assert!(world.scratch.plain.is_empty());
@@ -389,7 +389,7 @@ fn no_key_is_kept_where_a_request_was_read() {
 }
 
 #[test]
-fn a_stage_stays_small() {
+fn a_streaming_stage_is_small() {
     let streaming = size_of::<Streaming>();
     assert!(streaming <= 640, "a streaming stage has {streaming} bytes");
     println!("streaming {streaming}");

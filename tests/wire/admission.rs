@@ -14,7 +14,7 @@ use std::{
 };
 
 #[test]
-fn no_key_and_no_good_key_get_the_same_401() {
+fn missing_and_invalid_keys_get_the_same_401() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let (revoked_id, revoked) = hub.make_key(&gateway.id);
@@ -58,7 +58,7 @@ fn no_key_and_no_good_key_get_the_same_401() {
 }
 
 #[test]
-fn a_key_that_is_no_text_is_refused() {
+fn a_key_that_is_not_text_is_refused() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         for (value, statuses) in [(b"\xff\xfe".as_slice(), [400, 401]), (b"a\0b", [400, 400])] {
@@ -71,7 +71,7 @@ fn a_key_that_is_no_text_is_refused() {
 }
 
 #[test]
-fn the_tenth_attempt_of_an_address_is_in_and_the_eleventh_is_out() {
+fn the_tenth_attempt_of_an_address_is_admitted_and_the_eleventh_is_429() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let (here, start) = (fresh_address(), Instant::now());
@@ -127,7 +127,7 @@ fn the_rate_limit_is_exact_when_all_attempts_come_at_once() {
 }
 
 #[test]
-fn a_full_hub_admits_exactly_its_cap_and_a_freed_slot_serves_again() {
+fn a_full_hub_admits_exactly_its_cap_and_reuses_a_freed_slot() {
     on_own_one_and_four(
         |config| config.connections_max = 5,
         |hub| {
@@ -180,7 +180,7 @@ fn one_gateway_cannot_take_more_than_its_own_cap() {
 }
 
 #[test]
-fn what_fails_after_the_check_gives_its_slot_back() {
+fn a_connection_reset_during_admission_frees_its_slot() {
     on_own_one_and_four(
         |config| config.connections_max = 3,
         |hub| {
@@ -201,7 +201,7 @@ fn what_fails_after_the_check_gives_its_slot_back() {
 }
 
 #[test]
-fn a_draining_hub_takes_nobody_and_says_so_with_503() {
+fn a_draining_hub_refuses_connections_with_503() {
     on_own_one_and_four(
         |config| config.drain_window = Duration::from_secs(2),
         |hub| {

@@ -47,7 +47,7 @@ fn revoking_a_key_closes_its_connections_and_no_others() {
 }
 
 #[test]
-fn a_revoked_peer_that_reads_nothing_is_torn_down_with_what_the_kernel_held() {
+fn a_revoked_peer_that_reads_nothing_is_reset_and_loses_what_the_kernel_held() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let socket = open(hub.addr, fresh_address(), |socket| socket.set_recv_buffer_size(8 * 1024).unwrap());
@@ -61,7 +61,7 @@ fn a_revoked_peer_that_reads_nothing_is_torn_down_with_what_the_kernel_held() {
 }
 
 #[test]
-fn what_stands_before_the_end_of_a_stream_is_answered() {
+fn frames_before_the_end_of_a_stream_are_answered() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let long = vec![b'x'; 70_000];
@@ -140,7 +140,7 @@ fn deleting_a_gateway_closes_all_its_connections() {
 }
 
 #[test]
-fn a_key_revoked_while_its_connection_is_made_never_stays() {
+fn a_connection_whose_key_is_revoked_during_admission_does_not_stay() {
     on_one_and_four(|hub| {
         for _ in 0..10 {
             let gateway = hub.register();
@@ -191,7 +191,7 @@ fn a_drain_closes_every_connection_with_1001_and_ends() {
 }
 
 #[test]
-fn what_was_accepted_before_a_drain_is_delivered() {
+fn events_accepted_before_a_drain_are_delivered() {
     on_own_one_and_four(
         |config| config.drain_window = Duration::from_millis(500),
         |hub| {
@@ -220,7 +220,7 @@ fn what_was_accepted_before_a_drain_is_delivered() {
 }
 
 #[test]
-fn a_peer_that_ignores_the_close_does_not_hold_the_drain() {
+fn a_peer_that_ignores_the_close_does_not_delay_the_drain() {
     on_own_one_and_four(
         |_| {},
         |hub| {
@@ -268,7 +268,7 @@ fn publishing_during_a_drain_is_counted_or_refused() {
 }
 
 #[test]
-fn a_hub_comes_back_on_its_data_with_its_gateways() {
+fn a_restarted_hub_has_its_gateways_again() {
     on_own_one_and_four(
         |_| {},
         |hub| {

@@ -32,7 +32,7 @@ fn payload_of(bytes: usize) -> String {
 }
 
 #[test]
-fn the_ack_comes_first_and_names_gateway_and_connection() {
+fn the_ack_comes_first_and_has_gateway_and_connection_id() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let mut ids = HashSet::new();
@@ -50,7 +50,7 @@ fn the_ack_comes_first_and_names_gateway_and_connection() {
 }
 
 #[test]
-fn no_event_comes_before_the_ack_however_many_are_published() {
+fn no_event_precedes_the_ack_however_many_are_published() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let done = AtomicBool::new(false);
@@ -117,7 +117,7 @@ fn a_payload_arrives_byte_for_byte() {
 }
 
 #[test]
-fn a_payload_may_be_a_mebibyte_and_not_a_byte_more() {
+fn a_payload_of_one_mebibyte_passes_and_one_byte_more_is_refused() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         for bytes in [125, 126, 65_535, 65_536, limits::FRAGMENT_BYTES, limits::PAYLOAD_BYTES_MAX] {
@@ -133,7 +133,7 @@ fn a_payload_may_be_a_mebibyte_and_not_a_byte_more() {
 }
 
 #[test]
-fn a_bad_event_is_refused_with_the_place_that_is_bad() {
+fn an_invalid_event_is_refused_with_the_invalid_field() {
     let long = format!(r#"{{"type":"{}","payload":{{}}}}"#, "x".repeat(129));
     let table = [
         ("no JSON", "{", ""),
@@ -203,7 +203,7 @@ fn an_event_for_a_gateway_that_is_not_connected_is_a_failed_delivery() {
 }
 
 #[test]
-fn racing_publishers_are_seen_in_one_order_by_all_connections() {
+fn all_connections_receive_racing_publishers_events_in_one_order() {
     const PUBLISHERS: usize = 6;
     const EACH: usize = 60;
     on_one_and_four(|hub| {
@@ -240,7 +240,7 @@ fn payloads(peer: &mut Peer, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_batch_is_answered_line_by_line_and_one_bad_line_fails_alone() {
+fn a_batch_is_answered_line_by_line_and_an_invalid_line_fails_alone() {
     on_one_and_four(|hub| {
         let (one, mut first) = hub.connect_new();
         let (two, mut second) = hub.connect_new();
@@ -277,7 +277,7 @@ fn a_batch_is_answered_line_by_line_and_one_bad_line_fails_alone() {
 }
 
 #[test]
-fn the_deployment_hook_tells_each_gateway_and_never_fails_for_one() {
+fn the_deployment_hook_publishes_to_each_gateway_even_if_one_fails() {
     on_one_and_four(|hub| {
         let (up, mut peer) = hub.connect_new();
         let mut sibling = hub.connect(&up.key);
@@ -323,7 +323,7 @@ fn the_deployment_hook_tells_each_gateway_and_never_fails_for_one() {
 }
 
 #[test]
-fn deployments_of_one_gateway_are_performed_one_after_the_other() {
+fn deployments_of_one_gateway_have_rising_times() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         let target = json!({ "gatewayId": gateway.id, "vhost": "v" });
@@ -346,7 +346,7 @@ fn deployments_of_one_gateway_are_performed_one_after_the_other() {
 }
 
 #[test]
-fn an_event_over_a_clients_own_limit_is_delivered_all_the_same() {
+fn an_event_over_a_clients_own_limit_still_counts_as_delivered() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         // Over the limits of common clients, with what stands around it, and no more than two kernels keep.
@@ -360,7 +360,7 @@ fn an_event_over_a_clients_own_limit_is_delivered_all_the_same() {
 }
 
 #[test]
-fn what_stands_around_a_payload_is_2_kib_at_the_most() {
+fn the_envelope_around_a_payload_has_at_most_2_kib() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         // Control characters are what JSON makes most of.

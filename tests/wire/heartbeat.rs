@@ -51,7 +51,7 @@ fn stays(hub: &TestHub, time: Duration, mut peer: Peer, mut each: impl FnMut(&mu
 }
 
 #[test]
-fn empty_pings_come_every_interval_from_the_first_on() {
+fn empty_pings_come_every_interval_from_the_start() {
     on_own_one_and_four(scaled, |hub| {
         let gateway = hub.register();
         let start = Instant::now();
@@ -72,7 +72,7 @@ fn empty_pings_come_every_interval_from_the_first_on() {
 }
 
 #[test]
-fn a_silent_peer_is_closed_at_the_timeout_and_not_at_the_next_tick() {
+fn a_silent_peer_is_closed_at_the_timeout_and_not_later() {
     on_own_one_and_four(scaled, |hub| {
         let gateway = hub.register();
         let lives: Vec<Duration> = thread::scope(|scope| {
@@ -98,7 +98,7 @@ fn a_silent_peer_is_closed_at_the_timeout_and_not_at_the_next_tick() {
 }
 
 #[test]
-fn whatever_comes_in_is_a_sign_of_life() {
+fn any_bytes_restart_the_heartbeat_timeout() {
     let long = TIMEOUT * 3;
     on_own_one_and_four(scaled, |hub| {
         thread::scope(|scope| {
@@ -142,7 +142,7 @@ fn pings_go_out_while_events_stream() {
 }
 
 #[test]
-fn a_peer_that_vanishes_without_a_word_is_closed_at_the_timeout_and_holds_nobody_up() {
+fn a_peer_that_vanishes_is_closed_at_the_timeout_and_delays_no_other() {
     on_own_one_and_four(scaled, |hub| {
         let gateway = hub.register();
         let (gone, mut stays) = (hub.connect(&gateway.key), hub.connect(&gateway.key));

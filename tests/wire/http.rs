@@ -107,7 +107,7 @@ fn a_bad_body_length_is_refused_and_nothing_is_published() {
 }
 
 #[test]
-fn a_path_that_only_looks_like_one_of_ours_is_not_routed() {
+fn a_path_that_resembles_a_route_is_not_routed() {
     let targets = [
         "/api/internal/v1/ws/../stats",
         "/api/internal/v1//stats",
@@ -134,7 +134,7 @@ fn a_path_that_only_looks_like_one_of_ours_is_not_routed() {
 }
 
 #[test]
-fn a_method_that_a_path_does_not_have_is_405() {
+fn a_method_that_a_path_does_not_allow_is_405() {
     let path = "/api/internal/v1/stats";
     on_one_and_four(|hub| {
         for method in ["PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"] {
@@ -181,7 +181,7 @@ fn a_head_is_bounded_to_the_byte_and_the_field() {
 }
 
 #[test]
-fn a_request_may_come_in_single_bytes() {
+fn a_request_may_arrive_in_single_bytes() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         let mut wire = hub.wire();
@@ -216,7 +216,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn what_follows_a_request_to_close_is_ignored() {
+fn bytes_after_a_request_with_connection_close_are_ignored() {
     on_one_and_four(|hub| {
         let mut wire = hub.wire();
         wire.send(&[Request::new("GET", "/health").with("Connection", "close").bytes(), SMUGGLED.into()].concat());
@@ -243,7 +243,7 @@ fn a_connection_serves_many_requests_and_head_has_no_body() {
 }
 
 #[test]
-fn a_chunked_body_is_put_together_as_sent() {
+fn a_chunked_body_is_joined_as_sent() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         let mut wire = hub.wire();
@@ -261,7 +261,7 @@ fn a_chunked_body_is_put_together_as_sent() {
 }
 
 #[test]
-fn a_client_that_waits_for_100_gets_it_only_where_its_body_is_wanted() {
+fn a_client_that_waits_for_100_gets_it_only_if_its_body_is_accepted() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let path = format!("/api/v1/gateways/{}/events", gateway.id);
@@ -285,7 +285,7 @@ fn a_client_that_waits_for_100_gets_it_only_where_its_body_is_wanted() {
 }
 
 #[test]
-fn a_client_that_goes_in_the_middle_leaves_nothing_behind() {
+fn a_client_that_leaves_within_a_request_leaves_nothing_behind() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         let body = r#"{"type":"cut","payload":{}}"#;
@@ -307,7 +307,7 @@ fn a_client_that_goes_in_the_middle_leaves_nothing_behind() {
 }
 
 #[test]
-fn connect_requests_before_the_end_of_a_stream_are_refused_with_an_answer() {
+fn a_connect_request_before_the_end_of_a_stream_is_refused_with_a_response() {
     on_one_and_four(|hub| {
         let (gateway, _peer) = hub.connect_new();
         let body = r#"{"type":"t","payload":{}}"#;

@@ -46,7 +46,7 @@ fn text_of(bytes: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_a_gateway_may_send_leaves_it_connected() {
+fn valid_frames_of_a_gateway_leave_it_connected() {
     let ack = r#"{"type":"deployment.ack","payload":{"deploymentId":"d","artifactId":"a","resourceType":"api","action":"deploy","status":"success","performedAt":"2024-01-01T00:00:00Z"}}"#;
     let text = |text: &str| frame(TEXT, text.len() as u64, text.as_bytes());
     let table: &[(&str, Vec<u8>)] = &[
@@ -123,7 +123,7 @@ fn a_message_over_the_bound_is_closed_with_a_1009_that_arrives() {
 }
 
 #[test]
-fn a_breach_of_the_protocol_is_closed_with_1002() {
+fn a_protocol_violation_is_closed_with_1002() {
     let mut table: Vec<Breach> = vec![
         ("a frame without a mask", unmasked(TEXT, b"{}"), 1002),
         ("a ping without a mask", unmasked(PING, b""), 1002),
@@ -161,7 +161,7 @@ fn text_that_is_not_utf_8_is_closed_with_1007() {
 }
 
 #[test]
-fn a_gateway_that_asks_to_close_gets_its_code_back() {
+fn a_gateways_close_frame_is_answered_with_its_code() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         for code in [1000u16, 1001, 1003, 1008, 1011, 1012, 1013, 3000, 3999, 4000, 4999] {
@@ -180,7 +180,7 @@ fn a_gateway_that_asks_to_close_gets_its_code_back() {
 }
 
 #[test]
-fn what_follows_a_close_frame_is_ignored() {
+fn bytes_after_a_close_frame_are_ignored() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let mut peer = hub.connect(&gateway.key);
@@ -195,7 +195,7 @@ fn what_follows_a_close_frame_is_ignored() {
 }
 
 #[test]
-fn a_flood_of_pings_is_closed_and_delays_nobody() {
+fn a_flood_of_pings_is_closed_and_delays_no_other_gateway() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let (mut flooder, mut sibling) = (hub.connect(&gateway.key), hub.connect(&gateway.key));
@@ -231,7 +231,7 @@ fn pongs_until_close(peer: &mut Peer) -> usize {
 }
 
 #[test]
-fn acknowledgements_and_what_is_no_message_are_counted() {
+fn acknowledgements_and_malformed_messages_are_counted() {
     on_own_one_and_four(
         |_| {},
         |hub| {

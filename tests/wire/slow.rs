@@ -113,7 +113,7 @@ fn a_reader_that_is_slow_but_reads_stays() {
 }
 
 #[test]
-fn a_reader_that_stops_delays_nobody() {
+fn a_reader_that_stops_delays_no_other() {
     on_own_one_and_four(
         |config| {
             scaled(config);
@@ -166,7 +166,7 @@ fn within(most: Duration, what: &str, run: impl FnOnce()) {
 }
 
 #[test]
-fn a_head_that_dribbles_in_is_closed_at_the_deadline() {
+fn a_head_that_arrives_byte_by_byte_is_closed_at_the_deadline() {
     on_own_one_and_four(scaled, |hub| {
         let start = Instant::now();
         let mut wire = hub.wire();
@@ -190,7 +190,7 @@ fn a_head_that_dribbles_in_is_closed_at_the_deadline() {
 }
 
 #[test]
-fn a_head_that_stops_is_told_408_at_the_deadline() {
+fn a_head_that_stops_is_answered_408_at_the_deadline() {
     on_own_one_and_four(scaled, |hub| {
         let start = Instant::now();
         let mut wire = hub.wire();
@@ -201,7 +201,7 @@ fn a_head_that_stops_is_told_408_at_the_deadline() {
 }
 
 #[test]
-fn tls_that_is_never_finished_is_closed_at_the_deadline() {
+fn an_unfinished_tls_handshake_is_closed_at_the_deadline() {
     on_own_one_and_four(scaled, |hub| {
         let hello = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
         for (name, bytes) in [("silence", &[][..]), ("half a ClientHello", &hello)] {

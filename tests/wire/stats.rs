@@ -15,7 +15,7 @@ fn number(value: &Value) -> u64 {
 }
 
 #[test]
-fn a_row_tells_who_since_when_from_where_and_how_it_goes() {
+fn a_row_has_gateway_connection_time_address_and_counters() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         hub.publish(&gateway.id, "t", "{}");
@@ -43,7 +43,7 @@ fn a_row_tells_who_since_when_from_where_and_how_it_goes() {
 }
 
 #[test]
-fn sums_cover_all_shards_and_connections_that_have_gone() {
+fn sums_include_all_shards_and_ended_connections() {
     on_own_one_and_four(
         |_| {},
         |hub| {
@@ -92,7 +92,7 @@ fn assert_totals(hub: &TestHub, (connections, gateways): (u64, u64), (sent, fail
 }
 
 #[test]
-fn connections_are_shown_in_pages_that_leave_none_out() {
+fn pages_list_every_connection_once() {
     on_own_one_and_four(
         |_| {},
         |hub| {
@@ -123,7 +123,7 @@ fn connections_are_shown_in_pages_that_leave_none_out() {
 }
 
 #[test]
-fn a_round_trip_is_known_once_a_ping_was_answered() {
+fn a_round_trip_is_shown_once_a_ping_is_answered() {
     on_own_one_and_four(
         |config| config.heartbeat_interval = std::time::Duration::from_millis(100),
         |hub| {
@@ -144,7 +144,7 @@ fn a_round_trip_is_known_once_a_ping_was_answered() {
 }
 
 #[test]
-fn a_correlation_id_that_a_gateway_got_before_is_counted() {
+fn a_repeated_correlation_id_of_a_gateway_is_counted() {
     on_own_one_and_four(
         |_| {},
         |hub| {

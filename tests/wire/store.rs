@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 #[test]
-fn a_change_that_finds_the_store_locked_is_told_that_it_was_not_kept() {
+fn a_change_while_the_store_is_locked_is_answered_as_not_kept() {
     on_own_one_and_four(
         |_| {},
         |hub| {

@@ -20,7 +20,7 @@ fn call(hub: &TestHub, client: &Arc<ClientConfig>) -> (u16, ProtocolVersion, Han
 }
 
 #[test]
-fn both_versions_are_spoken_and_the_newer_is_preferred() {
+fn both_tls_versions_work_and_the_newer_is_preferred() {
     on_one_and_four(|hub| {
         let cert = hub.data().join("cert.pem");
         let table: [(&[_], _); 3] = [
@@ -57,7 +57,7 @@ fn a_session_is_resumed_on_every_core() {
 }
 
 #[test]
-fn what_is_not_tls_is_closed_at_once() {
+fn bytes_that_are_not_tls_end_the_connection_at_once() {
     on_one_and_four(|hub| {
         for bytes in
             [&b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"[..], &[0xff; 64], &[0x16, 0x03, 0x01, 0xff, 0xff, 0x01]]
@@ -96,7 +96,7 @@ fn write_certificate(cert: &Path, key: &Path) {
 }
 
 #[test]
-fn a_new_certificate_is_picked_up_and_drops_nobody() {
+fn a_new_certificate_is_used_and_drops_no_connection() {
     let files = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (cert, key) = (files.path().join("c.pem"), files.path().join("k.pem"));
     for shards in [1, 4] {
@@ -132,7 +132,7 @@ fn a_new_certificate_is_picked_up_and_drops_nobody() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_keeps_the_old_one_in_force() {
+fn an_unusable_certificate_leaves_the_old_one_in_use() {
     let files = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (cert, key) = (files.path().join("c.pem"), files.path().join("k.pem"));
     write_certificate(&cert, &key);
@@ -154,7 +154,7 @@ fn a_certificate_that_cannot_be_used_keeps_the_old_one_in_force() {
 }
 
 #[test]
-fn without_tls_the_same_is_spoken_in_the_clear() {
+fn without_tls_the_hub_behaves_the_same() {
     on_own_one_and_four(
         |config| config.tls = Tls::Off,
         |hub| {

@@ -27,7 +27,7 @@ impl World {
 }
 
 #[test]
-fn requests_in_one_segment_wait_for_the_answers_before_them() {
+fn pipelined_requests_wait_until_earlier_responses_are_sent() {
     let mut world = World::new();
     world.room = 1_000;
     world.receive(REQUEST.repeat(3).as_bytes());
@@ -47,7 +47,7 @@ fn requests_in_one_segment_wait_for_the_answers_before_them() {
 }
 
 #[test]
-fn a_request_that_waits_for_the_socket_is_not_late() {
+fn a_request_paused_for_the_socket_does_not_time_out() {
     let mut world = World::new();
     world.room = 1_000;
     world.receive(REQUEST.repeat(2).as_bytes());
@@ -64,7 +64,7 @@ fn a_request_that_waits_for_the_socket_is_not_late() {
 }
 
 #[test]
-fn a_client_that_half_closes_gets_its_whole_answer() {
+fn a_client_that_half_closes_gets_its_whole_response() {
     for field in ["", "Connection: close\r\n"] {
         let mut world = World::new();
         world.room = 150_000;

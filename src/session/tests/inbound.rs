@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_fault_of_the_gateway_is_answered_with_its_code() {
+fn a_violation_of_a_gateway_is_answered_with_its_close_code() {
     for (input, code, label) in [
         (vec![0x81, 0x01, b'x'], 1002_u16, "protocol error"),
         (masked(0x81, &[0xff]), 1007, "invalid utf-8"),
@@ -36,7 +36,7 @@ fn a_flood_of_pings_is_answered_and_then_refused() {
 }
 
 #[test]
-fn who_sends_too_many_messages_waits_and_is_heard_again() {
+fn reading_pauses_while_a_gateway_sends_too_many_messages() {
     let mut world = World::streaming();
     let burst = masked(0x81, b"{}").repeat(1_000);
     world.receive(&burst);

@@ -16,7 +16,7 @@ const THREADS: usize = 4;
 const CUTS_EACH: usize = 150;
 
 #[test]
-fn whatever_stage_a_connection_is_cut_at_its_slot_comes_back() {
+fn a_connection_cut_at_any_stage_frees_its_slot() {
     on_own_one_and_four(
         |config| config.connections_max = CAP,
         |hub| {

@@ -37,7 +37,7 @@ struct Life {
 type Told = Vec<(usize, Position, String)>;
 
 #[test]
-fn every_connection_sees_a_gapless_run_of_what_was_accepted() {
+fn every_connection_receives_a_gapless_run_of_the_accepted_events() {
     for shards in [1, 4] {
         eprintln!("with {shards} shard(s)");
         let hub = TestHub::with(shards, |config| config.rate_per_minute = 0);

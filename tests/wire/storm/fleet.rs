@@ -20,7 +20,7 @@ const THREADS: usize = 8;
 const FLEET_PATIENCE: Duration = Duration::from_secs(90);
 
 #[test]
-fn a_fleet_that_connects_at_once_fills_the_cap_exactly_and_leaves_nothing() {
+fn a_fleet_that_connects_at_once_fills_the_cap_exactly_and_leaves_nothing_behind() {
     let hub = TestHub::with(4, |config| {
         config.connections_max = CAP;
         config.handshake_deadline = FLEET_PATIENCE;
