@@ -1,4 +1,4 @@
-//! Claims about one connection's life, in virtual time and without a socket.
+//! Tests of whole sessions, in virtual time and without a socket.
 
 use super::*;
 use crate::{
@@ -16,7 +16,7 @@ const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
 const CONNECT: &str = "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: k\r\n\r\n";
 
-/// A session and everything around it: the clock, its events, and what it has sent.
+/// A session with a simulated clock, socket and outbox.
 struct World {
     session: Session,
     now: Now,
@@ -24,13 +24,13 @@ struct World {
     events: Events,
     sent: Vec<u8>,
     effects: Vec<String>,
-    /// Bytes that the socket still takes.
+    /// Bytes that the socket takes before it blocks.
     room: usize,
-    /// Whether the peer's kernel acknowledges while the socket takes nothing.
+    /// Whether the peer's kernel acknowledges bytes while the socket is blocked.
     acknowledges: bool,
 }
 
-/// Events as one stream of encoded bytes.
+/// Encoded events in one buffer.
 #[derive(Default)]
 struct Events {
     bytes: Vec<u8>,
@@ -38,7 +38,7 @@ struct Events {
 }
 
 impl Events {
-    /// What the shard does when a connection closes: the begun frame stays.
+    /// Drops the events as the shard does when a connection closes: only the current frame stays.
     fn abort(&mut self) {
         let end = if self.at_boundary() { self.at } else { WebSocket::boundary(self.bytes.len(), self.at) };
         self.bytes.truncate(end);
@@ -98,7 +98,7 @@ impl World {
         world.receive(CONNECT.as_bytes());
         assert!(world.take_effects().starts_with("Admit(Some("));
         world.admit();
-        let at = world.sent.windows(4).position(|w| w == b"\r\n\r\n").expect("a whole 101") + 4;
+        let at = world.sent.windows(4).position(|w| w == b"\r\n\r\n").expect("a complete 101") + 4;
         world.sent.drain(..at);
         let ack = world.frames();
         assert_eq!((ack.len(), ack[0].0), (1, 0x81));
@@ -121,13 +121,13 @@ impl World {
         self.settle();
     }
 
-    /// Writes as the driver does, and notes the effects.
+    /// Writes as the engine does, and records the effects.
     fn settle(&mut self) {
         loop {
             while let Some(effect) = self.session.poll_effect() {
                 match effect {
                     Effect::Closing(_) => self.events.abort(),
-                    // The route table of these tests: one path connects, the others are calls.
+                    // In these tests one path is the connect path, and all others are calls.
                     Effect::Route if self.session.request().is_some_and(|it| it.head.path() == CONNECT_PATH) => {
                         self.session.handle_upgrade(self.now);
                         continue;
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// Lets time pass up to a moment, waking the session exactly when it asks for it. Returns when it was over.
+    /// Advances the clock by `time`, handling each deadline exactly when it is due. Returns when the session ended.
     fn run(&mut self, time: Duration) -> Option<Duration> {
         let began = self.now.attended;
         let end = began + time;
@@ -181,7 +181,7 @@ impl World {
         std::mem::take(&mut self.effects).join(" ")
     }
 
-    /// Whole frames that were sent: first byte and payload.
+    /// Takes the complete frames that were sent: first byte and payload.
     fn frames(&mut self) -> Vec<(u8, Vec<u8>)> {
         let mut frames = Vec::new();
         loop {
@@ -204,7 +204,7 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
 }
 
-/// An encoded event of several fragments, and its length.
+/// An encoded event of several fragments.
 fn large_event() -> Vec<u8> {
     let event = crate::model::Event {
         gateway: GatewayId::random(),
@@ -233,7 +233,7 @@ fn a_gateway_that_answers_pings_stays_and_each_round_trip_is_measured() {
     for _ in 0..20 {
         assert_eq!(world.run(Duration::from_secs(20)), None);
         let pings = world.frames();
-        assert_eq!(pings, [(0x89, vec![])], "one ping in any interval");
+        assert_eq!(pings, [(0x89, vec![])], "one ping in each interval");
         world.receive(&masked(0x8a, b""));
         assert!(world.take_effects().contains("Life(Some("));
     }
@@ -254,7 +254,7 @@ fn a_ping_goes_out_between_the_frames_of_a_large_event() {
     world.events.bytes = large_event();
     world.room = 1_000;
     world.settle();
-    // The socket takes a little now and then, so the event is on its way for longer than an interval.
+    // The socket takes a few bytes each second, so sending the event takes longer than a heartbeat interval.
     for _ in 0..30 {
         assert_eq!(world.run(Duration::from_secs(1)), None);
         world.room += 4_000;
@@ -281,7 +281,7 @@ fn revocation_completes_the_current_frame_and_then_sends_the_reason() {
     assert_eq!(frames[1].1[..2], 1008_u16.to_be_bytes());
     assert_eq!(world.run(Duration::from_secs(60)), Some(limits::REVOKED_PATIENCE), "whatever the peer does");
     assert!(world.take_effects().ends_with("Over(Closed(KeyRevoked))"));
-    assert!(world.session.is_aborted(), "nothing that a kernel still holds reaches it");
+    assert!(world.session.is_aborted(), "the kernel drops the bytes it still holds");
 }
 
 #[test]
@@ -391,6 +391,6 @@ fn no_key_stays_in_the_buffer_a_request_was_read_into() {
 #[test]
 fn a_streaming_stage_is_small() {
     let streaming = size_of::<Streaming>();
-    assert!(streaming <= 640, "a streaming stage has {streaming} bytes");
+    assert!(streaming <= 640, "a streaming stage has {streaming} bytes, expected at most 640");
     println!("streaming {streaming}");
 }

@@ -1,4 +1,4 @@
-//! Who is let in (contract section 1, acceptance list C to E): keys, the rate limit and the caps.
+//! Admission (contract section 1, acceptance list C to E): keys, the rate limit and the caps.
 
 use crate::{
     harness::{on_one_and_four, on_own_one_and_four},
@@ -87,7 +87,7 @@ fn the_tenth_attempt_of_an_address_is_admitted_and_the_eleventh_is_429() {
         for key in [&gateway.key, "wrong"] {
             let answer = hub.ask_from(here, &Request::upgrade(key));
             assert_eq!(answer.status, 429, "{answer:?}");
-            let (least, wait) = (60 - start.elapsed().as_secs() - 1, answer.retry_after().expect("when to come back"));
+            let (least, wait) = (60 - start.elapsed().as_secs() - 1, answer.retry_after().expect("a Retry-After"));
             assert!(
                 (least..=60).contains(&wait),
                 "come back in {wait} s, {:?} after the first attempt",
@@ -101,7 +101,7 @@ fn the_tenth_attempt_of_an_address_is_admitted_and_the_eleventh_is_429() {
             "checked before the rate"
         );
         let forwarded = Request::upgrade(&gateway.key).with("X-Forwarded-For", "203.0.113.7");
-        assert_eq!(hub.ask_from(here, &forwarded).status, 429, "a peer cannot say where it comes from");
+        assert_eq!(hub.ask_from(here, &forwarded).status, 429, "X-Forwarded-For is ignored");
         hub.connect(&gateway.key).leave();
         peers.iter_mut().for_each(Peer::is_alive);
     });
@@ -134,7 +134,7 @@ fn a_full_hub_admits_exactly_its_cap_and_reuses_a_freed_slot() {
             let gateways = [hub.register(), hub.register()];
             let mut peers: Vec<_> = (0..5).map(|n| hub.connect(&gateways[n % 2].key)).collect();
             for gateway in &gateways {
-                let answer = hub.try_connect(&gateway.key).err().expect("the sixth is one too many");
+                let answer = hub.try_connect(&gateway.key).err().expect("the sixth connection is over the cap");
                 assert_eq!(answer.status, 503, "{answer:?}");
                 assert!(answer.retry_after().is_some_and(|s| s > 0), "{answer:?}");
                 assert!(answer.text().contains("capacity exceeded"), "{answer:?}");
@@ -155,7 +155,7 @@ fn a_full_hub_admits_exactly_its_cap_and_reuses_a_freed_slot() {
                 assert_eq!(
                     hub.try_connect(&gateways[0].key).err().map(|a| a.status),
                     Some(503),
-                    "{how}: one slot, once"
+                    "{how}: exactly one slot is freed"
                 );
             }
         },
@@ -169,7 +169,7 @@ fn one_gateway_cannot_take_more_than_its_own_cap() {
         |hub| {
             let gateway = hub.register();
             let peers = [hub.connect(&gateway.key), hub.connect(&gateway.key)];
-            let answer = hub.try_connect(&gateway.key).err().expect("the third is one too many");
+            let answer = hub.try_connect(&gateway.key).err().expect("the third connection is over the cap");
             assert_eq!(answer.status, 503, "{answer:?}");
             assert!(answer.retry_after().is_some(), "{answer:?}");
             hub.connect_new().1.leave();
@@ -210,15 +210,15 @@ fn a_draining_hub_refuses_connections_with_503() {
             early.send(&Request::new("GET", "/ready").bytes());
             assert_eq!(Answer::read(&mut early).unwrap().status, 200);
             hub.drain();
-            let answer = hub.try_connect(&gateway.key).err().expect("a draining hub takes nobody");
+            let answer = hub.try_connect(&gateway.key).err().expect("a draining hub refuses connections");
             assert_eq!(answer.status, 503, "{answer:?}");
             assert!(answer.retry_after().is_some(), "{answer:?}");
-            assert_eq!(hub.ask(&Request::upgrade("wrong")).status, 503, "not a word about keys while draining");
+            assert_eq!(hub.ask(&Request::upgrade("wrong")).status, 503, "the key is not checked while draining");
             early.send(&Request::new("GET", "/ready").bytes());
             assert_eq!(
                 Answer::read(&mut early).unwrap().status,
                 503,
-                "not ready on a connection that was there before"
+                "not ready, on a connection from before the drain"
             );
             drop((peer, early));
             hub.join();

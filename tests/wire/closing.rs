@@ -1,4 +1,4 @@
-//! How the hub ends connections of its own accord (contract section 1, "Closing"): revocation, deletion, drain.
+//! Connections that the hub closes (contract section 1, "Closing"): revocation, deletion, drain.
 
 use crate::{
     harness::{Registered, TestHub, on_one_and_four, on_own_one_and_four, trusting_with},
@@ -18,7 +18,7 @@ fn revoke(hub: &TestHub, gateway: &Registered) {
     assert_eq!(hub.call("DELETE", &path, "").status, 204);
 }
 
-/// Expects a prompt 1008 with this reason on each.
+/// Expects a close frame with 1008 and this reason on each connection, promptly.
 fn closed_promptly(peers: Vec<Peer>, since: Instant, wanted: &str) {
     for mut peer in peers {
         let (code, reason) = peer.closed();
@@ -37,7 +37,11 @@ fn revoking_a_key_closes_its_connections_and_no_others() {
         let start = Instant::now();
         revoke(hub, &gateway);
         closed_promptly(peers, start, "key revoked");
-        assert_eq!(hub.try_connect(&gateway.key).err().map(|a| a.status), Some(401), "it does not come back");
+        assert_eq!(
+            hub.try_connect(&gateway.key).err().map(|a| a.status),
+            Some(401),
+            "a revoked key is not admitted again"
+        );
         hub.await_rows(&gateway.id, 1);
         let answer = hub.publish(&gateway.id, "t", "{}");
         assert_eq!((&answer["connections"], &answer["delivered"]), (&json!(1), &json!(1)), "{answer}");
@@ -55,7 +59,7 @@ fn a_revoked_peer_that_reads_nothing_is_reset_and_loses_what_the_kernel_held() {
         hub.publish(&gateway.id, "t", &format!("\"{}\"", "x".repeat(500_000)));
         revoke(hub, &gateway);
         hub.await_rows(&gateway.id, 0);
-        // Had it been an orderly close, all that was in the kernel would follow, and a FIN.
+        // An orderly close would deliver all bytes that were in the kernel, then a FIN.
         assert!(matches!(peer.wire.read_to_end(Instant::now() + PATIENCE), Some(End::Reset)), "it is reset");
     });
 }
@@ -110,7 +114,7 @@ fn a_close_frame_together_with_close_notify_and_fin_is_answered() {
                 peer.wire.close_notify();
                 answered(peer, Some(1001), "one after the other");
 
-                // The answer stands behind an event of which the hub has written a part, perhaps.
+                // The hub may have written a part of an event, which the answering close frame must follow.
                 let mut peer = connect();
                 hub.publish(&gateway.id, "t", &long);
                 peer.wire.send_last(&frame(CLOSE, 0, b""));
@@ -171,7 +175,7 @@ fn a_drain_closes_every_connection_with_1001_and_ends() {
             let start = Instant::now();
             hub.drain();
             watch.send(&Request::new("GET", "/ready").bytes());
-            assert_eq!(Answer::read(&mut watch).map(|a| a.status), Some(503), "not ready from the first moment");
+            assert_eq!(Answer::read(&mut watch).map(|a| a.status), Some(503), "not ready as soon as the drain begins");
             let close = |mut peer: Peer| {
                 let (code, reason) = peer.closed();
                 assert_eq!((code, reason.as_str()), (Some(1001), "server shutdown"));
@@ -182,7 +186,7 @@ fn a_drain_closes_every_connection_with_1001_and_ends() {
                 peers.into_iter().map(|peer| peer.join().unwrap()).collect()
             });
             times.sort();
-            assert!(times[29] - times[0] >= window / 4, "the closes come in one wave: {times:?}");
+            assert!(times[29] - times[0] >= window / 4, "the closes are not spread: {times:?}");
             assert!(times[29] < window + PROMPT, "{times:?}");
             hub.join();
             assert!(start.elapsed() < window + Duration::from_secs(10), "{:?}", start.elapsed());

@@ -1,4 +1,4 @@
-//! From a publish to the sockets (contract sections 1 and 2): the ack first, the payload untouched, one order for all.
+//! From a publish to the sockets (contract sections 1 and 2): the ack first, payloads unchanged, one order for all.
 
 use crate::{
     harness::{TestHub, on_one_and_four},
@@ -15,18 +15,18 @@ use std::{
     time::Instant,
 };
 
-/// A time as the contract wants it: RFC 3339 in UTC with milliseconds.
+/// Parses a time in the contract's form: RFC 3339 in UTC with milliseconds.
 fn assert_timestamp(text: &str) {
     assert!(text.len() == 24 && text.ends_with('Z') && text.as_bytes()[19] == b'.', "{text:?}");
     text.parse::<jiff::Timestamp>().unwrap_or_else(|e| panic!("{e} in {text:?}"));
 }
 
 fn assert_uuid(value: &Value) {
-    let text = value.as_str().unwrap_or_else(|| panic!("{value} is no string"));
+    let text = value.as_str().unwrap_or_else(|| panic!("{value} is not a string"));
     assert!(text.len() == 36 && uuid::Uuid::try_parse(text).is_ok(), "{text:?}");
 }
 
-/// A payload of exactly so many bytes.
+/// A payload of exactly this many bytes.
 fn payload_of(bytes: usize) -> String {
     format!(r#"{{"p":"{}"}}"#, "x".repeat(bytes - 8))
 }
@@ -128,7 +128,7 @@ fn a_payload_of_one_mebibyte_passes_and_one_byte_more_is_refused() {
         let body = format!(r#"{{"type":"big","payload":{}}}"#, payload_of(limits::PAYLOAD_BYTES_MAX + 1));
         assert_eq!(hub.try_publish(&gateway.id, &body).status, 413);
         hub.publish(&gateway.id, "marker", "{}");
-        assert_eq!(peer.event().kind, "marker", "what is refused is not sent");
+        assert_eq!(peer.event().kind, "marker", "a refused event is not sent");
     });
 }
 
@@ -182,7 +182,7 @@ fn every_connection_of_a_gateway_gets_the_event_and_the_answer_counts_them() {
         assert_eq!(hub.publish(&gateway.id, "t", "{}")["delivered"], 3);
         let (other, mut peer) = stranger;
         hub.publish(&other.id, "own", "{}");
-        assert_eq!(peer.event().kind, "own", "it gets its own gateway's events only");
+        assert_eq!(peer.event().kind, "own", "it receives only its own gateway's events");
     });
 }
 
@@ -329,7 +329,7 @@ fn deployments_of_one_gateway_have_rising_times() {
         let target = json!({ "gatewayId": gateway.id, "vhost": "v" });
         let api = uuid::Uuid::new_v4().to_string();
         for revision in 0..3 {
-            // Ten in one call are accepted in one moment.
+            // The ten deployments of one call are accepted at the same time.
             let body = json!(vec![&target; 10]).to_string();
             let path = format!("/api/v1/apis/{api}/deploy-revision?revisionId=r-{revision}");
             assert_eq!(hub.call("POST", &path, &body).status, 200);
@@ -341,7 +341,10 @@ fn deployments_of_one_gateway_have_rising_times() {
             })
             .collect();
         assert!(times.iter().all(|time| time.len() == "2024-01-01T00:00:00.000Z".len()), "{times:?}");
-        assert!(times.is_sorted_by(|one, other| one < other), "an equal one is stale to a gateway: {times:?}");
+        assert!(
+            times.is_sorted_by(|one, other| one < other),
+            "a gateway ignores a deployment with a time that is not later: {times:?}"
+        );
     });
 }
 
@@ -349,7 +352,7 @@ fn deployments_of_one_gateway_have_rising_times() {
 fn an_event_over_a_clients_own_limit_still_counts_as_delivered() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
-        // Over the limits of common clients, with what stands around it, and no more than two kernels keep.
+        // Larger than the limits of common clients, and small enough for the buffers of two kernels.
         let answer = hub.publish(&gateway.id, "t", &format!("\"{}\"", "x".repeat(70_000)));
         assert_eq!((&answer["delivered"], &answer["failed"]), (&json!(1), &json!(0)), "{answer}");
         peer.frame(CLOSE, &1009_u16.to_be_bytes());
@@ -363,7 +366,7 @@ fn an_event_over_a_clients_own_limit_still_counts_as_delivered() {
 fn the_envelope_around_a_payload_has_at_most_2_kib() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
-        // Control characters are what JSON makes most of.
+        // JSON escapes a control character in six bytes, which makes the largest envelope.
         let body = json!({ "type": "t".repeat(128), "payload": 1, "userId": "\u{1}".repeat(256) }).to_string();
         assert_eq!(hub.try_publish(&gateway.id, &body).status, 200);
         let around = peer.message().len();

@@ -1,4 +1,4 @@
-//! HTTP/1.1 over a real socket (acceptance list A): what is refused once and for good, and what must go on working.
+//! HTTP/1.1 over a real socket (acceptance list A): refused requests, and requests that must work.
 
 use crate::{
     harness::{TestHub, on_one_and_four},
@@ -8,7 +8,7 @@ use crate::{
 use gatecast::limits;
 use std::time::{Duration, Instant};
 
-/// A case whose bytes are all there is to it: its name, what is sent, and which statuses are right.
+/// A case: its name, the bytes to send, and the accepted statuses.
 type Row = (&'static str, &'static str, &'static [u16]);
 
 const BAD_HEADS: &[Row] = &[
@@ -68,10 +68,10 @@ const BAD_FRAMING: &[Row] = &[
     ("bare CR in an extension", "Transfer-Encoding: chunked\r\n\r\n5;a\rb\r\nabcde\r\n0\r\n\r\n", &[400]),
 ];
 
-/// A request that must never be taken for one: a second answer would show it.
+/// A request that must not be parsed: a second answer would show that it was.
 const SMUGGLED: &str = "GET /health HTTP/1.1\r\nHost: smuggled\r\n\r\n";
 
-/// Sends these bytes and what must not be parsed after them: one answer and the end is right, all else is not.
+/// Sends these bytes and a request that must not be parsed after them, and expects one answer and the end.
 fn refused_for_good(hub: &TestHub, name: &str, bytes: &str, statuses: &[u16]) {
     eprintln!("{name}");
     let mut wire = hub.wire();
@@ -102,7 +102,7 @@ fn a_bad_body_length_is_refused_and_nothing_is_published() {
         let old = "POST /api/v1/events HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
         refused_for_good(hub, "chunked in HTTP/1.0", old, &[400, 501]);
         hub.publish(&gateway.id, "marker", "{}");
-        assert_eq!(peer.event().kind, "marker", "a refused publish was carried out");
+        assert_eq!(peer.event().kind, "marker", "a refused publish was delivered");
     });
 }
 
@@ -238,7 +238,7 @@ fn a_connection_serves_many_requests_and_head_has_no_body() {
             assert_eq!(method == "HEAD", answer.body.is_empty(), "{method}: {answer:?}");
         }
         let silence = Instant::now() + Duration::from_millis(50);
-        assert!(!wire.fill(silence) && wire.end().is_none(), "it stays open and nothing more comes");
+        assert!(!wire.fill(silence) && wire.end().is_none(), "the connection stays open without further bytes");
     });
 }
 
@@ -256,7 +256,7 @@ fn a_chunked_body_is_joined_as_sent() {
         let answer = Answer::read(&mut wire).unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(peer.event().kind, "chunked");
-        assert_eq!(Answer::read(&mut wire).unwrap().status, 200, "the next request is found behind the trailer");
+        assert_eq!(Answer::read(&mut wire).unwrap().status, 200, "the request after the trailer is parsed");
     });
 }
 
@@ -302,7 +302,7 @@ fn a_client_that_leaves_within_a_request_leaves_nothing_behind() {
             wire.reset();
         }
         hub.publish(&gateway.id, "marker", "{}");
-        assert_eq!(peer.event().kind, "marker", "half a publish was carried out");
+        assert_eq!(peer.event().kind, "marker", "an incomplete publish was delivered");
     });
 }
 
@@ -318,8 +318,8 @@ fn a_connect_request_before_the_end_of_a_stream_is_refused_with_a_response() {
             ("a bad key", vec![401], Request::upgrade("wrong").bytes()),
             ("no key", vec![401], Request::upgrade("x").without("api-key").bytes()),
             ("a publish and a bad key", vec![200, 401], [publish.clone(), Request::upgrade("wrong").bytes()].concat()),
-            // With a good key, too, nobody is there for events: no 101.
-            ("a publish and a good key", vec![200], [publish, Request::upgrade(&gateway.key).bytes()].concat()),
+            // A valid key gets no 101 either, because the peer has ended its stream.
+            ("a publish and a valid key", vec![200], [publish, Request::upgrade(&gateway.key).bytes()].concat()),
         ];
         for (what, owed, bytes) in cases {
             let mut wire = hub.wire();
@@ -340,12 +340,12 @@ fn requests_before_the_end_of_a_stream_are_all_answered() {
     on_one_and_four(|hub| {
         for notify in [true, false] {
             let mut wire = hub.wire();
-            // The first ends the handshake, too.
+            // This request completes the handshake as well.
             wire.send(&Request::new("GET", "/health").bytes());
             assert_eq!(Answer::read(&mut wire).map(|answer| answer.status), Some(200));
             wire.queue(&Request::new("GET", "/health").bytes().repeat(5));
             if notify {
-                // Behind the requests in the same write, and so in the same read.
+                // In the same write as the requests, so that the hub reads both at once.
                 wire.close_notify();
             } else {
                 wire.flush();

@@ -1,4 +1,4 @@
-//! What gateways send (contract section 1 and "Closing", acceptance list F): what is taken, and what ends a connection.
+//! Messages and frames of gateways (contract section 1 and "Closing", acceptance list F), valid and invalid.
 
 use crate::{
     harness::{eventually, on_one_and_four, on_own_one_and_four},
@@ -11,10 +11,10 @@ use std::time::Instant;
 const CONTINUATION: u8 = 0x80;
 const NOT_FINAL: u8 = 0x7f;
 
-/// Raw bytes that a peer sends after its ack, and the code of the close frame that it must get.
+/// A case: its name, the bytes that a peer sends after its ack, and the expected close code.
 type Breach = (&'static str, Vec<u8>, u16);
 
-/// Sends each on a connection of its own and wants the close frame, the end, and a gateway without connections.
+/// Sends each case on a connection of its own, and expects the close frame, the end, and no connection left.
 fn check_closes(table: &[Breach]) {
     on_one_and_four(|hub| {
         let gateway = hub.register();
@@ -31,7 +31,7 @@ fn check_closes(table: &[Breach]) {
     });
 }
 
-/// A message in so many fragments of this payload.
+/// A message of this many fragments with this payload each.
 fn fragments(count: usize, payload: &[u8]) -> Vec<u8> {
     let part = |n: usize| {
         let opcode = if n == 0 { TEXT } else { CONTINUATION };
@@ -40,7 +40,7 @@ fn fragments(count: usize, payload: &[u8]) -> Vec<u8> {
     (0..count).flat_map(part).collect()
 }
 
-/// A whole text frame of so many letters.
+/// A complete text frame of this many letters.
 fn text_of(bytes: usize) -> Vec<u8> {
     frame(TEXT, bytes as u64, &vec![b'x'; bytes])
 }
@@ -204,11 +204,11 @@ fn a_flood_of_pings_is_closed_and_delays_no_other_gateway() {
         let answer = hub.publish(&gateway.id, "t", "{}");
         assert!(answer["connections"].as_u64() >= Some(1), "{answer}");
         assert_eq!(sibling.event().kind, "t");
-        // What was read together is answered together, so that one reading may come on top.
+        // All pings of one read are answered, so the pongs of one more read are possible.
         let allowed = limits::INBOUND_CONTROL_PER_SECOND_MAX as usize * 10;
         let most = allowed + limits::READ_BATCH_BYTES * 2 / ping.len();
         let pongs = pongs_until_close(&mut flooder);
-        assert!((1..=most).contains(&pongs), "{pongs} pongs to a flood");
+        assert!((1..=most).contains(&pongs), "{pongs} pongs, expected 1 to {most}");
         hub.await_rows(&gateway.id, 1);
         sibling.is_alive();
     });
@@ -247,7 +247,7 @@ fn acknowledgements_and_malformed_messages_are_counted() {
                 let rows = text.lines().filter(|line| line.starts_with(name));
                 rows.map(|row| row.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
             };
-            eventually("all were heard", || counted("gatecast_malformed_messages_total") == 1);
+            eventually("all messages are counted", || counted("gatecast_malformed_messages_total") == 1);
             assert_eq!(counted("gatecast_deployments_acknowledged_total"), 2);
             assert_eq!(counted("gatecast_deployments_refused_total"), 1);
         },

@@ -1,4 +1,4 @@
-//! The platform's calls over the wire (contract section 2): gateways, keys, manifests, and who may ask.
+//! The platform's calls over the wire (contract section 2): gateways, keys, manifests and authorization.
 
 use crate::{
     harness::{TestHub, on_one_and_four},
@@ -63,7 +63,7 @@ fn an_idempotency_key_is_refused_and_nothing_is_done() {
         ];
         for (method, path, body) in &calls {
             let request = hub.platform_request(method, path, body).with("Idempotency-Key", "k-1");
-            // Twice is no way around it.
+            // Two of these fields are refused as well.
             for request in [request.clone(), request.with("Idempotency-Key", "k-2")] {
                 let answer = hub.ask(&request);
                 assert_eq!(answer.status, 400, "{method} {path}: {answer:?}");
@@ -107,7 +107,7 @@ fn a_manifest_is_accepted_from_its_own_gateway_only() {
         assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, r#"{"first":true}"#).status, 204);
         assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, MANIFEST).status, 204);
         let shown = hub.call("GET", &format!("/api/v1/gateways/{}", gateway.id), "");
-        assert!(shown.text().contains(MANIFEST), "the latest, as it came: {}", shown.text());
+        assert!(shown.text().contains(MANIFEST), "the latest manifest, unchanged: {}", shown.text());
         assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, "{").status, 400);
     });
 }
@@ -136,7 +136,7 @@ fn a_newer_manifest_replaces_a_gateways_older_one_and_delays_no_platform_call() 
                 refused += 1;
             }
         }
-        assert!(refused >= 100 - shards, "{refused} of 100 were ended: each core waits for the newest");
+        assert!(refused >= 100 - shards, "{refused} of 100 were refused, expected all but the newest of each core");
     });
 }
 

@@ -1,4 +1,4 @@
-//! The upgrade (contract section 1, acceptance list B): what is let in, and how what is not is told.
+//! The upgrade (contract section 1, acceptance list B): accepted requests, and the answers to refused ones.
 
 use crate::{
     harness::{ORIGIN, on_one_and_four},
@@ -6,7 +6,7 @@ use crate::{
     request::{Answer, CONNECT_PATH, Request},
 };
 
-/// What is done to the upgrade that a gateway sends.
+/// A change to the upgrade request of a gateway.
 type Change = fn(Request) -> Request;
 
 #[test]
