@@ -112,6 +112,7 @@ impl Transport for WebSocket {
     }
 
     fn boundary(encoded: usize, offset: usize) -> usize {
+        // Computed, not stored with each event: all fragments but the last have the same length.
         if encoded <= STRIDE { encoded } else { ((offset / STRIDE + 1) * STRIDE).min(encoded) }
     }
 

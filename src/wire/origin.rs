@@ -28,6 +28,7 @@ pub fn is_listed(origin: &[u8], listed: &[String]) -> bool {
 /// terminate TLS before the hub.
 pub fn is_own(origin: &[u8], host: &[u8], tls: bool) -> bool {
     let Some((scheme, authority)) = split_scheme(origin) else { return false };
+    // A page that was loaded without TLS may have been changed on its way, so it is not the hub's own.
     if tls && scheme == Scheme::Http {
         return false;
     }

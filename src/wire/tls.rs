@@ -148,6 +148,7 @@ impl Tls {
             let state = match state {
                 Ok(state) => state,
                 Err(error) => {
+                    // The peer should learn why (RFC 8446 section 6.2), and a client's log then names the cause.
                     self.alert(wire);
                     return Err(error.into());
                 }
@@ -162,6 +163,7 @@ impl Tls {
                     }
                 }
                 ConnectionState::EncodeTlsData(mut data) => encode(wire, |room| data.encode(room))?,
+                // Not waited for: these bytes are in `wire` already, which is sent in order.
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 ConnectionState::PeerClosed => self.peer_closed = true,
                 ConnectionState::WriteTraffic(_) => {
@@ -218,6 +220,7 @@ impl Tls {
 /// Appends the bytes that `put` writes, with as much room as it needs.
 fn encode(wire: &mut Vec<u8>, mut put: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>) -> Result<(), TlsError> {
     let start = wire.len();
+    // A first guess. Only the flight with the certificate chain is usually larger, and rustls then says by how much.
     let mut room = 4 * 1024;
     loop {
         wire.resize(start + room, 0);

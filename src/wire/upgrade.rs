@@ -29,6 +29,7 @@ pub fn check(head: &Head, origins: &[String], tls: bool) -> Result<Upgrade, Resp
     if !matches!(head.framing, Framing::None | Framing::Length(0)) {
         return Err(refuse(400, "An upgrade must not have a body."));
     }
+    // Tokens in any case, among others and over several lines: proxies rewrite these fields.
     if !head.has_token("upgrade", "websocket") {
         return Err(upgrade_required("This path accepts only WebSocket upgrades."));
     }
@@ -51,6 +52,7 @@ pub fn check(head: &Head, origins: &[String], tls: bool) -> Result<Upgrade, Resp
 impl Upgrade {
     /// Appends the 101.
     pub fn response_101(&self, out: &mut Vec<u8>) {
+        // Not a `Response`, which would set `Connection` to close or keep-alive.
         let head =
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ";
         for part in [head, &self.accept, "\r\n\r\n"] {

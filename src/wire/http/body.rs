@@ -78,6 +78,7 @@ impl BodyDecoder {
         while consumed < input.len() && !matches!(self.stage, Stage::Done | Stage::Refused(_)) {
             match self.step(&input[consumed..], out) {
                 Ok(bytes) => consumed += bytes,
+                // Kept, because after it the end of the body is unknown: no later call may find one.
                 Err(refusal) => self.stage = Stage::Refused(refusal),
             }
         }
@@ -152,8 +153,11 @@ impl BodyDecoder {
         let Ok(httparse::Status::Complete((_, size))) = httparse::parse_chunk_size(&self.line) else {
             return Err(SIZE);
         };
+        // Extensions have a bound over the whole body: otherwise each one-byte chunk could bring another kilobyte of
+        // them.
         let extension_bytes = self.line.len() - digits - b"\r\n".len();
         self.extension_bytes_left = self.extension_bytes_left.checked_sub(extension_bytes).ok_or(LINE_TOO_LONG)?;
+        // The announced size counts, before the chunk's data arrives.
         self.bytes_left = self.bytes_left.checked_sub(size).ok_or(TOO_LARGE)?;
         self.line_bytes_left = CHUNK_LINE_BYTES_MAX;
         self.stage = if size == 0 { Stage::Trailers } else { Stage::Data(size) };

@@ -22,7 +22,7 @@ const _: () = assert!(crate::limits::HEAD_BYTES_MAX <= u16::MAX as usize);
 impl Span {
     /// The range of `part` in `whole`. `part` must be a slice of `whole`.
     pub(super) fn of(part: &[u8], whole: &[u8]) -> Self {
-        // httparse may return an empty value as a constant that is not part of the input.
+        // An empty slice need not point into `whole`.
         if part.is_empty() {
             return Self::new(0, 0);
         }
@@ -145,6 +145,7 @@ pub(super) fn check_host(fields: &Fields, version: Version) -> Result<(), Refusa
 
 /// Whether this is a name or an address, with or without a port.
 fn is_host(host: &[u8]) -> bool {
+    // The characters are checked, not the grammar: nothing here resolves the name, and `origin` compares its bytes.
     let is_name_byte = |byte: &u8| HOST_BYTE[usize::from(*byte)];
     let is_address_byte = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
     let after = if let Some(rest) = host.strip_prefix(b"[") {
@@ -178,6 +179,7 @@ pub(super) fn keep_alive(fields: &Fields, version: Version) -> bool {
 
 /// Whether the peer waits for a 100 before it sends the body (RFC 9110 section 10.1.1).
 pub(super) fn expects_continue(fields: &Fields, version: Version) -> Result<bool, Refusal> {
+    // An HTTP/1.0 client cannot read an interim response (RFC 9110 section 10.1.1).
     if version == Version::Http10 {
         return Ok(false);
     }

@@ -37,6 +37,7 @@ pub(super) fn of(fields: &Fields, version: Version) -> Result<Framing, Refusal> 
     let coding =
         fields.only("transfer-encoding").map_err(|()| refuse("The request has more than one Transfer-Encoding."))?;
     match (length, coding) {
+        // A request without either has no body; only a response can last until the end (RFC 9112 section 6.3).
         (None, None) => Ok(Framing::None),
         (Some(length), None) => parse_length(length).map(Framing::Length),
         (None, Some(coding)) => check_coding(coding, version).map(|()| Framing::Chunked),

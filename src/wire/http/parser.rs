@@ -69,6 +69,8 @@ impl HeadParser {
 
     /// Checks the last line of `seen`, which is complete; returns whether it ends the head.
     fn handle_line(&mut self, seen: &[u8]) -> Result<bool, Refusal> {
+        // httparse accepts an LF alone as a line end, as RFC 9112 section 2.2 permits. A proxy may not, and would see
+        // other lines than the hub, so the line ends are checked here.
         let Some(line) = seen[self.line_start..].strip_suffix(b"\r\n") else { return Err(LINE_END) };
         if memchr::memchr(b'\r', line).is_some() {
             return Err(LINE_END);
@@ -101,6 +103,7 @@ impl HeadParser {
             return check_line_length(line, FIELD_TOO_LONG);
         }
         match line {
+            // It may become the empty line that is ignored before a request line.
             [b'\r'] => Ok(()),
             [b'\r', ..] => Err(LINE_END),
             _ => {

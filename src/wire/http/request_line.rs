@@ -80,6 +80,7 @@ fn check_target(target: &[u8]) -> Result<(), Refusal> {
             Some(..0x20 | 0x7f) => {
                 return Err(refuse("The request target contains a percent-encoded control character."));
             }
+            // Only in the path: in the query it cannot change which route is chosen.
             Some(b'/' | b'\\') if at < path.len() => {
                 return Err(refuse("The path contains a percent-encoded slash or backslash."));
             }

@@ -79,6 +79,7 @@ impl Response {
         out.extend_from_slice(b"\r\nDate: ");
         DATE.with_borrow_mut(|date| out.extend_from_slice(date.at(now).as_bytes()));
         out.extend_from_slice(if self.close || !keep_alive { CLOSE } else { KEEP_ALIVE });
+        // Responses contain tokens and live state: no cache may keep them, and no browser may guess another type.
         out.extend_from_slice(b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
         if let Some(content_type) = self.content_type {
             push_field("Content-Type", content_type, out);
