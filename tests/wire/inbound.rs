@@ -60,7 +60,7 @@ fn valid_frames_of_a_gateway_leave_it_connected() {
         ("deep JSON", text(&"[".repeat(60_000))),
         ("an empty text", text("")),
         ("a binary message", frame(BINARY, 4, b"\xff\x00\x01\x02")),
-        ("a pong that nobody asked for", frame(PONG, 3, b"odd")),
+        ("an unsolicited pong", frame(PONG, 3, b"odd")),
         ("a message of exactly the bound", text_of(limits::INBOUND_MESSAGE_BYTES_MAX)),
         ("the same in 16 fragments", fragments(16, &[b'x'; 4096])),
         ("as many fragments as there may be", fragments(limits::INBOUND_FRAGMENTS_MAX as usize, b"x")),

@@ -274,7 +274,7 @@ fn take_frame(wire: &mut Wire) -> Option<(bool, u8, Vec<u8>)> {
 }
 
 fn close_parts(payload: &[u8]) -> Seen {
-    assert_ne!(payload.len(), 1, "half a close code");
+    assert_ne!(payload.len(), 1, "a close frame with one byte of payload");
     let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
     Seen::Close(code, String::from_utf8(payload.get(2..).unwrap_or_default().to_vec()).expect("a reason is UTF-8"))
 }

@@ -28,7 +28,7 @@ fn an_upgrade_rewritten_by_a_proxy_is_accepted() {
             r.set("Host", "localhost:443").with("Origin", "https://localhost")
         }),
         ("a length of zero", |r| r.with("Content-Length", "0")),
-        ("a field that nobody knows", |r| r.with("X-Forwarded-For", "203.0.113.9")),
+        ("an unknown field", |r| r.with("X-Forwarded-For", "203.0.113.9")),
     ];
     on_one_and_four(|hub| {
         let gateway = hub.register();
