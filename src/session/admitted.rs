@@ -1,14 +1,14 @@
-//! What an admitted gateway is told in its ack.
+//! The contents of a connection's ack.
 
 use crate::model::{ConnectionId, GatewayId, Position};
 
-/// What an admitted gateway is told.
+/// The identity of an admitted connection, which its ack tells the gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct Admitted {
-    /// Whose connection it is.
+    /// The gateway.
     pub gateway: GatewayId,
-    /// Which.
+    /// The id of this connection.
     pub connection: ConnectionId,
-    /// Where its events begin.
+    /// The position of the gateway's last event: the connection receives those after it.
     pub position: Position,
 }

@@ -1,81 +1,82 @@
-//! What a session asks of its driver.
+//! The effects that a session asks its caller to carry out, and the ways in which it can end.
 
 use crate::model::{CloseReason, KeyHash};
 use bytes::Bytes;
 use std::{collections::VecDeque, time::Duration};
 
-/// Something for the driver to carry out.
+/// An effect for the caller to carry out.
 #[derive(Debug)]
 pub enum Effect {
-    /// A request's head is there: say what it becomes, by [`super::Session::handle_route`] or
+    /// A request's head is complete: look up its route, and call [`super::Session::handle_route`] or
     /// [`super::Session::handle_upgrade`].
     Route,
-    /// A request is there: answer it, by [`super::Session::handle_response`].
+    /// A request is complete: answer it by [`super::Session::handle_response`].
     Call,
     /// A gateway wants to connect with this key: answer by [`super::Session::handle_admitted`] or
     /// [`super::Session::handle_refusal`].
     Admit(Option<KeyHash>),
-    /// The peer is alive; an answered ping took so long.
+    /// Bytes came from the gateway; with the round-trip time if they answered a ping.
     Life(Option<Duration>),
     /// A text message from the gateway.
     Message(Bytes),
-    /// A message that nobody asked for, which is ignored.
+    /// A message was ignored: it was binary, or came after the connection had begun to close.
     Ignored,
-    /// The peer is silent: say by [`super::Session::handle_peer_state`] whether its kernel is there.
+    /// The peer is silent: tell [`super::Session::handle_peer_state`] whether its kernel still acknowledges bytes.
     Probe,
-    /// The socket has taken nothing for the write deadline: say by [`super::Session::handle_stall`] whether the peer has
-    /// acknowledged anything meanwhile.
+    /// The socket has taken nothing for the write deadline: say by [`super::Session::handle_stall`] whether the peer
+    /// has acknowledged anything meanwhile.
     Stalled,
-    /// The connection gets no more events.
+    /// The connection begins to close: it gets no more events, and its undelivered ones have failed for this reason.
     Closing(CloseReason),
-    /// Send a FIN; go on reading.
+    /// Send a FIN, and go on reading.
     ShutdownWrite,
-    /// The socket can go.
+    /// The session has ended, and the socket can be closed.
     Over(End),
 }
 
 /// How a connection ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum End {
-    /// The peer went away, or was sent away before it said anything.
+    /// The peer ended the connection, or the hub did before there was a request to answer.
     Gone,
-    /// The last answer was given.
+    /// After a response, which was the last.
     Answered,
-    /// A request could not be served; the metric label.
+    /// A request was invalid; with the metric label.
     BadRequest(&'static str),
-    /// An upgrade came from an origin that may not connect; the origin, for the log.
+    /// An upgrade came from an origin that is not allowed; with the origin, for the log.
     Origin(String),
-    /// A gateway was not let in; the metric label.
+    /// An upgrade was refused; with the metric label.
     Refused(&'static str),
-    /// TLS broke; for the log.
+    /// TLS failed; with the error, for the log.
     Tls(String),
-    /// The deadline for handshake, head or body passed.
+    /// Handshake, head or body did not arrive in time.
     TimedOut,
     /// The socket took nothing for the write deadline.
     Stalled,
-    /// A gateway's connection came to its end.
+    /// A gateway's connection closed for this reason.
     Closed(CloseReason),
 }
 
-/// Takes the next effect. A burst of small messages makes the queue grow; once it is empty, it gives the memory back.
+/// Takes the next effect. A read with many small messages makes the queue grow; its memory is freed once it is empty.
 pub(super) fn pop(effects: &mut VecDeque<Effect>) -> Option<Effect> {
     let effect = effects.pop_front();
-    if effect.is_none() && effects.capacity() > ROOM_KEPT {
+    if effect.is_none() && effects.capacity() > CAPACITY_KEPT {
         *effects = VecDeque::new();
     }
     effect
 }
 
-const ROOM_KEPT: usize = 8;
+/// Effects for which an empty queue keeps its memory.
+const CAPACITY_KEPT: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_leaves_no_memory_behind() {
+    fn an_emptied_queue_frees_the_memory_of_a_burst() {
         let mut effects: VecDeque<_> = (0..10_000).map(|_| Effect::Ignored).collect();
         while pop(&mut effects).is_some() {}
-        assert!(effects.capacity() <= ROOM_KEPT, "{} places", effects.capacity());
+        assert!(effects.capacity() <= CAPACITY_KEPT, "capacity for {} effects", effects.capacity());
     }
 }

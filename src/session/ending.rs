@@ -1,5 +1,5 @@
-//! Ends that come from the hub: a close with its reason, an answer in the place of a request's rest, a teardown; and what is
-//! still under way before them.
+//! Endings that the hub causes: a close with a reason, a response to an incomplete request, an abort; and the queries
+//! that decide when to cause them.
 
 use super::{End, Session, Stage};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Session {
-    /// Whether a request has begun to come, is being answered, or its answer is not out.
+    /// Whether a request has begun to arrive or its response is not in the socket yet. A drain waits for these.
     pub fn is_busy(&self) -> bool {
         match &self.stage {
             Stage::Exchange(exchange) => exchange.has_begun() || self.has_output(),
@@ -19,12 +19,12 @@ impl Session {
         }
     }
 
-    /// Whether a request's body is here, or on its way.
+    /// Whether a request's body is being received or held: its memory is still reserved.
     pub fn has_body(&self) -> bool {
         matches!(&self.stage, Stage::Exchange(exchange) if exchange.has_body())
     }
 
-    /// Ends a request that is not whole, and with it the connection, by this answer.
+    /// Answers an incomplete request with this response, which ends the connection.
     pub fn abandon(&mut self, now: Now, response: Response) {
         if matches!(&self.stage, Stage::Exchange(exchange) if !exchange.is_answering()) {
             response.closing().encode(now.wall, false, false, self.transmit.plain());
@@ -32,13 +32,15 @@ impl Session {
         }
     }
 
-    /// Ends the connection for a reason of the hub's. A shutdown lets the queued events out first.
+    /// Begins to close the connection for this reason. With [`CloseReason::Shutdown`] the queued events go out first.
     pub fn close(&mut self, now: Now, reason: CloseReason) {
+        // The peer has lost the right to what is on its way to it, so it cannot delay its end by reading nothing.
         if matches!(reason, CloseReason::KeyRevoked | CloseReason::GatewayDeleted) {
             self.abort_at.get_or_insert(now.attended + limits::REVOKED_PATIENCE);
         }
         match &mut self.stage {
             Stage::Streaming(streaming) => streaming.close(now.attended, reason, &mut self.effects),
+            // The request is complete and may have changed something: its response goes out, with `Connection: close`.
             Stage::Exchange(exchange) if exchange.is_answering() => exchange.handle_drain(),
             Stage::Exchange(exchange) => {
                 if exchange.has_begun() && self.security.established() {
@@ -51,7 +53,7 @@ impl Session {
         }
     }
 
-    /// Whether the socket is to be torn down: what the kernel still holds for a revoked peer must not reach it.
+    /// Whether to abort the socket: bytes that the kernel still holds must not reach a peer whose token was revoked.
     pub fn is_aborted(&self) -> bool {
         self.aborted
     }

@@ -1,9 +1,9 @@
-//! HTTP on one connection: a request at a time, in order, until one upgrades or ends it.
+//! HTTP on one connection: one request at a time, in order, until one upgrades the connection or ends it.
 
 use super::{
     effect::{Effect, End},
+    pending_upgrade::PendingUpgrade,
     settings::Settings,
-    waiting::Waiting,
 };
 use crate::{
     limits,
@@ -15,51 +15,56 @@ use crate::{
 };
 use zeroize::Zeroize;
 
-/// A request, with its body once it is there.
+/// A request, with its body once that is complete.
 #[derive(Debug)]
 pub struct Request {
     /// The head.
     pub head: Head,
-    /// The body; empty until it is whole.
+    /// The body; empty until it is complete.
     pub body: Vec<u8>,
 }
 
-/// The stage of one connection.
+/// The stage in which a connection carries HTTP.
 pub(super) struct Exchange {
     parser: HeadParser,
     input: Vec<u8>,
-    /// So much of the input is done with.
+    /// Bytes at the front of `input` that are parsed already.
     used: usize,
     state: State,
     deadline: Option<Instant>,
-    /// The hub goes away: this answer is the last.
-    last: bool,
-    /// The peer sends no more: what it has sent is answered, and nothing else.
+    /// The hub drains: the next response closes the connection.
+    draining: bool,
+    /// The peer has ended its stream: the complete requests in `input` are the last.
     ended: bool,
+    /// At least one request was served.
     served: bool,
     /// There may be a gateway's key in the bytes that came last.
     secret: bool,
-    /// The next request waits until the answers before it are in the socket.
-    held: bool,
+    /// The next request in `input` waits until all responses before it are in the socket.
+    paused: bool,
 }
 
+// The state is taken out of the exchange while it is handled, because the requests in it move from state to state.
 enum State {
+    /// Waiting for a complete head.
     Head,
-    /// The head is there; the route table decides what becomes of it.
+    /// The head is complete, and the engine looks up its route.
     Routing(Request),
+    /// Receiving the body.
     Body(Request, BodyDecoder),
+    /// The engine makes the response.
     Answering(Request),
 }
 
-/// What came of some input.
+/// The result of a step.
 pub(super) enum Progress {
-    /// More is needed.
+    /// Waits for the peer or for the engine.
     Wait,
-    /// Something for the driver.
+    /// The engine is to carry this out.
     Do(Effect),
-    /// A gateway wants to connect with this key.
-    Upgrade(Waiting, Option<KeyHash>),
-    /// The last answer is in the output.
+    /// A gateway wants to connect with the key of this hash.
+    Upgrade(PendingUpgrade, Option<KeyHash>),
+    /// The last response is in the output.
     Close(End),
 }
 
@@ -71,11 +76,11 @@ impl Exchange {
             used: 0,
             state: State::Head,
             deadline: Some(deadline),
-            last: false,
+            draining: false,
             ended: false,
             served: false,
             secret: false,
-            held: false,
+            paused: false,
         }
     }
 
@@ -86,7 +91,7 @@ impl Exchange {
         }
     }
 
-    /// Bytes of requests that are not whole.
+    /// Bytes of incomplete requests.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         let body = if let State::Body(request, _) = &self.state { request.body.capacity() } else { 0 };
@@ -100,40 +105,42 @@ impl Exchange {
     }
 
     pub(super) fn wants_read(&self) -> bool {
-        matches!(self.state, State::Head | State::Body(..)) && !self.last && !self.ended && !self.held
+        matches!(self.state, State::Head | State::Body(..)) && !self.draining && !self.ended && !self.paused
     }
 
-    /// An answer is being made, or will be without another byte from the peer.
+    /// Whether a response is being made, or will be without another byte from the peer.
     pub(super) fn is_answering(&self) -> bool {
-        matches!(self.state, State::Routing(_) | State::Answering(_)) || self.held
+        matches!(self.state, State::Routing(_) | State::Answering(_)) || self.paused
     }
 
-    /// Whether a request is on its way in, or its answer out.
+    /// Whether a request has begun to arrive and its response is not made yet.
     pub(super) fn has_begun(&self) -> bool {
         !matches!(self.state, State::Head) || !self.pending().is_empty()
     }
 
-    /// Whether a request's body is here, or on its way.
+    /// Whether a request's body is being received or is held until the response is made.
     pub(super) fn has_body(&self) -> bool {
         matches!(self.state, State::Body(..) | State::Answering(_))
     }
 
-    /// The answer that is being made is the last one.
+    /// The response that is being made closes the connection.
     pub(super) fn handle_drain(&mut self) {
-        self.last = true;
+        self.draining = true;
     }
 
-    /// The peer sends no more, and still takes the answers to what it has sent.
+    /// The peer has ended its stream. It still receives the responses to its complete requests.
     pub(super) fn handle_end(&mut self) {
         self.ended = true;
     }
 
-    /// Whether the peer sends no more.
+    /// Whether the peer has ended its stream.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
     pub(super) fn handle_bytes(&mut self, now: Now, plain: &[u8], settings: &Settings, out: &mut Vec<u8>) -> Progress {
+        // The first byte of a further request ends the idle time. The first request's deadline counts from accept and
+        // is not moved, or a peer could keep the socket by dribbling.
         if self.served && self.pending().is_empty() && matches!(self.state, State::Head) {
             self.deadline = Some(now.attended + settings.handshake_deadline);
         }
@@ -142,8 +149,8 @@ impl Exchange {
         self.advance(now, out)
     }
 
-    /// Puts new bytes behind those that are pending. A key may be among these, so that no copy of them is left behind: neither where
-    /// they were before they moved to the front, nor in a buffer that has become too small.
+    /// Appends new bytes to the pending input. The input may contain a key, so no copy of it may stay in memory: neither where the
+    /// bytes were before they moved to the front, nor in a buffer that became too small.
     fn take_in(&mut self, plain: &[u8]) {
         let used = std::mem::take(&mut self.used);
         if used > 0 {
@@ -162,7 +169,7 @@ impl Exchange {
         self.input.extend_from_slice(plain);
     }
 
-    /// The head's route: how large a body may come, or the answer already.
+    /// Handles the head's route: the largest body in bytes that it accepts, or a response already.
     pub(super) fn handle_route(
         &mut self,
         now: Now,
@@ -176,7 +183,7 @@ impl Exchange {
             Ok(bound) => bound,
             Err(response) => {
                 self.state = State::Answering(request);
-                // A body that was not read stands between this request and the next.
+                // The connection closes if there is a body: it was not read, and it precedes the next request.
                 let response = if matches!(framing, Framing::None) { response } else { response.closing() };
                 return self.handle_response(now, &response, settings, out);
             }
@@ -189,6 +196,7 @@ impl Exchange {
             self.deadline = None;
             return Progress::Do(Effect::Call);
         }
+        // No 100 if the body has begun to arrive already (RFC 9110 section 10.1.1 allows this).
         if request.head.expects_continue && self.pending().is_empty() {
             out.extend_from_slice(http::CONTINUE);
         }
@@ -197,7 +205,7 @@ impl Exchange {
         self.advance(now, out)
     }
 
-    /// The head's route is the connect path: the request becomes an upgrade, or is refused.
+    /// Handles the head's route, the connect path: the request is a valid upgrade, or is refused.
     pub(super) fn handle_upgrade(&mut self, now: Now, settings: &Settings, tls: bool, out: &mut Vec<u8>) -> Progress {
         let State::Routing(Request { head, .. }) = std::mem::replace(&mut self.state, State::Head) else {
             return Progress::Wait;
@@ -205,8 +213,8 @@ impl Exchange {
         match upgrade::check(&head, &settings.origins, tls) {
             Ok(upgrade) => {
                 let key = head.only_field("api-key").filter(|key| !key.is_empty()).map(KeyHash::of);
-                let waiting = Waiting { upgrade, early: self.input.split_off(self.used), ended: self.ended };
-                Progress::Upgrade(waiting, key)
+                let early_bytes = self.input.split_off(self.used);
+                Progress::Upgrade(PendingUpgrade { upgrade, early_bytes, ended: self.ended }, key)
             }
             Err(response) => {
                 response.encode(now.wall, head.method == Method::Head, false, out);
@@ -216,7 +224,7 @@ impl Exchange {
         }
     }
 
-    /// Gives the answer, and goes on with what the peer has sent behind its request.
+    /// Writes the response, then parses what the peer has sent after the request.
     pub(super) fn handle_response(
         &mut self,
         now: Now,
@@ -225,22 +233,23 @@ impl Exchange {
         out: &mut Vec<u8>,
     ) -> Progress {
         let State::Answering(request) = std::mem::replace(&mut self.state, State::Head) else { return Progress::Wait };
+        // A peer that has ended its stream may have pipelined further requests before.
         let more = !self.ended || !self.pending().is_empty();
-        let keep = request.head.keep_alive && !self.last && more;
+        let keep = request.head.keep_alive && !self.draining && more;
         response.encode(now.wall, request.head.method == Method::Head, keep, out);
         if response.close || !keep {
             return Progress::Close(End::Answered);
         }
         self.served = true;
         self.parser = HeadParser::new();
-        let patience = if self.pending().is_empty() { limits::HTTP_IDLE_DEADLINE } else { settings.handshake_deadline };
-        self.deadline = Some(now.attended + patience);
+        let timeout = if self.pending().is_empty() { limits::HTTP_IDLE_DEADLINE } else { settings.handshake_deadline };
+        self.deadline = Some(now.attended + timeout);
         self.advance(now, out)
     }
 
-    /// All answers are in the socket: goes on with the request that waited for that.
+    /// All responses are in the socket: resumes with the next request if it was paused.
     pub(super) fn handle_drained(&mut self, now: Now, settings: &Settings, out: &mut Vec<u8>) -> Progress {
-        if !std::mem::take(&mut self.held) {
+        if !std::mem::take(&mut self.paused) {
             return Progress::Wait;
         }
         self.deadline = Some(now.attended + settings.handshake_deadline);
@@ -251,13 +260,15 @@ impl Exchange {
         self.deadline
     }
 
-    /// Ends a peer that has not said in time what it wants.
+    /// Ends a connection whose handshake, head or body is late, or that was idle for too long.
     pub(super) fn handle_timeout(&mut self, now: Now, established: bool, out: &mut Vec<u8>) -> Progress {
         if self.deadline.is_none_or(|deadline| now.attended < deadline) {
             return Progress::Wait;
         }
         self.deadline = None;
         let idle = self.served && self.pending().is_empty() && matches!(self.state, State::Head);
+        // Before TLS is established a response cannot be sent. An idle client gets none: it would take the 408 for the
+        // response to its next request.
         if established && !idle {
             Response::error(408, "The request did not arrive in time.").closing().encode(now.wall, false, false, out);
         }
@@ -274,8 +285,8 @@ impl Exchange {
             }
         };
         match progress {
-            // What is not whole now never will be.
-            Progress::Wait if self.ended && !self.held => Progress::Close(End::Answered),
+            // The peer has ended its stream, so an incomplete request will never be complete.
+            Progress::Wait if self.ended && !self.paused => Progress::Close(End::Answered),
             progress => progress,
         }
     }
@@ -284,9 +295,10 @@ impl Exchange {
         if self.pending().is_empty() {
             return Progress::Wait;
         }
-        // Many requests fit into one read, and each can ask for a long answer that the peer never takes.
+        // One read may contain many requests with long responses, which the peer may never read. No deadline while
+        // paused: a peer that reads nothing reaches the write deadline.
         if out.len() > limits::ANSWERS_BYTES_MAX {
-            self.held = true;
+            self.paused = true;
             self.deadline = None;
             return Progress::Wait;
         }
@@ -334,12 +346,12 @@ impl Exchange {
         }
     }
 
-    /// What came and was not used yet.
+    /// Bytes that are not parsed yet.
     fn pending(&self) -> &[u8] {
         &self.input[self.used..]
     }
 
-    /// Forgets input that was used, in one go when all is: many requests come in one reading.
+    /// Marks input as parsed. The buffer is freed once all of it is, not shifted after each of many pipelined requests.
     fn consume(&mut self, used: usize) {
         self.used += used;
         if self.pending().is_empty() {
@@ -350,7 +362,7 @@ impl Exchange {
 }
 
 impl Drop for Exchange {
-    /// There may be a key in input that was not parsed.
+    /// Input that was not parsed may contain a key.
     fn drop(&mut self) {
         if !self.pending().is_empty() {
             self.input.zeroize();
@@ -358,7 +370,7 @@ impl Drop for Exchange {
     }
 }
 
-/// A peer's bytes as they may stand in a log line.
+/// A peer's bytes, truncated and escaped for the log.
 fn shown(bytes: &[u8]) -> String {
     bytes[..bytes.len().min(limits::ORIGIN_SHOWN_BYTES_MAX)].escape_ascii().to_string()
 }

@@ -1,13 +1,14 @@
-//! Pings and the silence that ends a connection; deadlines are computed, never ticked (contract section 1).
+//! Pings, and the silence after which a connection is closed (contract section 1). Deadlines are computed, not checked
+//! at intervals, so a peer is closed exactly at its timeout.
 
 use super::settings::Heartbeat as Settings;
 use crate::model::{ConnectionId, Instant};
 use std::time::Duration;
 
-/// How often a silent peer in its grace is looked at.
+/// Time between two probes of a silent peer during its grace.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Moments of an interval at which pings go out.
+/// Points in one interval at which pings are sent.
 const GRID: u64 = 40;
 
 /// The heartbeat of one connection.
@@ -15,70 +16,76 @@ const GRID: u64 = 40;
 pub(super) struct Heartbeat {
     settings: Settings,
     next_ping: Instant,
-    last_life: Instant,
+    last_received: Instant,
+    /// When the ping was sent that is not answered yet.
     pinged: Option<Instant>,
-    probe: Option<Instant>,
+    /// When to probe the silent peer again, or [`UNREACHABLE`]; `None` while it is not silent.
+    next_probe: Option<Instant>,
 }
 
-/// What is due.
+/// The action that is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Beat {
     Nothing,
     Ping,
+    /// Ask the kernel whether the peer's still acknowledges bytes.
     Probe,
+    /// Close the connection.
     Dead,
 }
 
 impl Heartbeat {
-    /// The first ping is within one interval, at a moment of the connection's own, so that connections that came together do
-    /// not ping together. Moments lie on a common grid, a fortieth of the interval: a core that has woken for one ping sends
-    /// those of its neighbours, and finds their answers together, too.
+    /// Plans the first ping within one interval, at a time that depends on the connection's id: connections that came
+    /// together must not ping together. Times are rounded to a fortieth of the interval, so that a core wakes once for
+    /// many pings and reads their pongs together.
     pub(super) fn new(settings: Settings, now: Instant, connection: ConnectionId) -> Self {
         let spread = u64::from(u32::try_from(connection.0.as_u128() >> 96).unwrap_or(0));
         let interval = u64::try_from(settings.interval.as_micros()).unwrap_or(u64::MAX);
         let grid = (interval / GRID).max(1);
-        // From a twentieth of the interval to all of it.
+        // Between a twentieth of the interval and all of it.
         let least = interval / 20;
         let phase = least + ((u128::from(interval - least) * u128::from(spread)) >> 32) as u64;
         let first = now + Duration::from_micros(phase);
         let next_ping = Instant(first.0 - first.0 % grid);
-        Self { settings, next_ping, last_life: now, pinged: None, probe: None }
+        Self { settings, next_ping, last_received: now, pinged: None, next_probe: None }
     }
 
-    /// Something came from the peer.
+    /// Bytes came from the peer.
     pub(super) fn handle_life(&mut self, now: Instant) {
-        self.last_life = now;
-        self.probe = None;
+        self.last_received = now;
+        self.next_probe = None;
     }
 
-    /// A pong came; returns the way there and back if it was asked for.
+    /// A pong came; returns the round-trip time unless it was unsolicited.
     pub(super) fn handle_pong(&mut self, now: Instant) -> Option<Duration> {
         self.pinged.take().map(|pinged| now.since(pinged))
     }
 
-    /// The core did not run for a while, which `now` leaves out. The peer's time stood still; that of the pings, which the peer
-    /// counts on, did not.
+    /// The core did not run for the time `lost`, which `now` leaves out. The peer's silence in it does not count. Pings
+    /// keep to real time, because the peer may time us out by them.
     pub(super) fn handle_lost(&mut self, lost: Duration) {
         self.next_ping = self.next_ping - lost;
     }
 
-    /// The kernel was asked about a silent peer.
+    /// Handles the answer to [`Beat::Probe`].
     pub(super) fn handle_peer_state(&mut self, now: Instant, reachable: bool) {
-        if self.probe.is_some() {
-            self.probe = Some(if reachable { now + PROBE_INTERVAL } else { DEAD });
+        // `None` if the peer has sent bytes meanwhile.
+        if self.next_probe.is_some() {
+            self.next_probe = Some(if reachable { now + PROBE_INTERVAL } else { UNREACHABLE });
         }
     }
 
-    /// What is due now.
+    /// Returns the action that is due now.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Beat {
-        let silence_ends = self.last_life + self.settings.timeout;
+        let silence_ends = self.last_received + self.settings.timeout;
         if now >= silence_ends {
-            let in_grace = now < silence_ends + self.settings.busy_grace && self.probe != Some(DEAD);
-            return match self.probe {
+            let in_grace = now < silence_ends + self.settings.busy_grace && self.next_probe != Some(UNREACHABLE);
+            return match self.next_probe {
                 _ if !in_grace => Beat::Dead,
+                // Pings go on during the grace: a pong ends it.
                 Some(next) if now < next => self.ping(now),
                 _ => {
-                    self.probe = Some(now + PROBE_INTERVAL);
+                    self.next_probe = Some(now + PROBE_INTERVAL);
                     Beat::Probe
                 }
             };
@@ -90,18 +97,19 @@ impl Heartbeat {
         if now < self.next_ping {
             return Beat::Nothing;
         }
-        // From the plan, by whole intervals: neither a late tick nor a pause shifts the rhythm, or brings all into one.
+        // Counted from the planned time, not from `now`: otherwise each late wake-up would shift the pings, and after a
+        // pause of the core all connections would ping at the same time from then on.
         let missed = now.since(self.next_ping).div_duration_f64(self.settings.interval) as u32;
         self.next_ping = self.next_ping + self.settings.interval * (missed + 1);
         self.pinged = Some(now);
         Beat::Ping
     }
 
-    /// When something is due.
+    /// When an action is due.
     pub(super) fn poll_timeout(&self) -> Instant {
-        let silence_ends = self.last_life + self.settings.timeout;
-        let silence = match self.probe {
-            Some(DEAD) => silence_ends,
+        let silence_ends = self.last_received + self.settings.timeout;
+        let silence = match self.next_probe {
+            Some(UNREACHABLE) => silence_ends,
             Some(next) => next.min(silence_ends + self.settings.busy_grace),
             None => silence_ends,
         };
@@ -109,8 +117,8 @@ impl Heartbeat {
     }
 }
 
-/// The peer's kernel is gone, too.
-const DEAD: Instant = Instant(0);
+/// The value of `next_probe` for a peer whose kernel does not acknowledge bytes either.
+const UNREACHABLE: Instant = Instant(0);
 
 #[cfg(test)]
 mod tests {
@@ -127,7 +135,7 @@ mod tests {
         Heartbeat::new(settings, Instant(0), ConnectionId::random())
     }
 
-    /// Runs to the end of a silent peer's life; returns when it was judged dead and the pings before.
+    /// Runs until a silent peer is declared dead; returns that time and the times of the pings.
     fn silent(mut heartbeat: Heartbeat, reachable: bool) -> (u64, Vec<u64>) {
         let mut pings = Vec::new();
         loop {
@@ -151,22 +159,22 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_is_given_to_a_peer_whose_kernel_is_there_and_to_no_other() {
+    fn only_a_peer_whose_kernel_acknowledges_gets_a_grace() {
         assert_eq!(silent(heartbeat(15), true).0, 45 * SECOND);
         assert_eq!(silent(heartbeat(15), false).0, 30 * SECOND);
     }
 
     #[test]
-    fn lost_time_is_not_the_peers_and_the_next_ping_makes_up_for_it() {
+    fn lost_time_does_not_count_as_silence_and_does_not_delay_the_next_ping() {
         let mut heartbeat = heartbeat(0);
         let due = heartbeat.poll_timeout();
         heartbeat.handle_lost(Duration::from_micros(due.0 / 2));
         assert_eq!(heartbeat.poll_timeout(), due - Duration::from_micros(due.0 / 2));
-        assert_eq!(silent(heartbeat, true).0, 30 * SECOND, "by the core's clock, which stood still meanwhile");
+        assert_eq!(silent(heartbeat, true).0, 30 * SECOND, "by the core's clock, which leaves the lost time out");
     }
 
     #[test]
-    fn pings_keep_their_rhythm_while_the_peer_answers() {
+    fn late_wake_ups_do_not_shift_the_pings() {
         let mut heartbeat = heartbeat(0);
         let mut pings = Vec::new();
         while pings.len() < 20 {
@@ -184,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_pause_a_ping_that_fell_due_goes_out_at_once_and_the_rhythm_stays() {
+    fn after_a_pause_a_due_ping_is_sent_at_once_and_the_phase_stays() {
         let begin = Instant(3_600 * SECOND);
         for pause in [1, 15, 45, 200].map(Duration::from_secs) {
             let mut heartbeat = Heartbeat::new(heartbeat(0).settings, begin, ConnectionId::random());
@@ -193,7 +201,7 @@ mod tests {
             // The core's clock leaves the pause out; on the wall it is over at `begin + pause`.
             assert_eq!(heartbeat.handle_timeout(begin) == Beat::Ping, planned <= begin + pause);
             let next = heartbeat.poll_timeout() + pause;
-            assert_eq!(next.since(planned).as_micros() as u64 % (20 * SECOND), 0, "the rhythm of its own");
+            assert_eq!(next.since(planned).as_micros() as u64 % (20 * SECOND), 0, "its phase stays");
             assert!(
                 next > begin + pause && next <= begin + pause + Duration::from_secs(20),
                 "after a pause of {pause:?}"

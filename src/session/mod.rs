@@ -1,12 +1,14 @@
-//! One connection's life, byte in to byte out; pure, so that a whole life runs in a test without a socket.
+//! The state machine of one connection. It is pure: bytes, verdicts and the time come in, bytes and effects go out, so
+//! a test runs a connection's whole life without a socket.
 //!
 //! ```text
-//!   accept ─▶ Exchange (TLS, HTTP requests) ─▶ Admission (waits for its verdict) ─▶ Streaming ─▶ Lingering ─▶ over
-//!                  └──────────── one answer that closes ───────────────────────────────────────────▲
+//!   accept ─▶ Exchange (TLS, HTTP requests) ─▶ Admission (awaits the verdict) ─▶ Streaming ─▶ Lingering ─▶ Over
+//!                  └──────────── a response that closes the connection ───────────────────────▲
 //! ```
 //!
 //! After each `handle_*` the caller drains [`Session::poll_effect`], writes what [`Session::poll_transmit`] gives, and
-//! calls [`Session::handle_timeout`] when [`Session::poll_timeout`] has come.
+//! calls [`Session::handle_timeout`] when [`Session::poll_timeout`] has come. Effects are queued, not called back: to
+//! carry one out, the caller needs the session again.
 
 mod admission;
 mod admitted;
@@ -15,12 +17,12 @@ mod ending;
 mod exchange;
 mod heartbeat;
 mod lingering;
+mod pending_upgrade;
 mod refusal;
 mod settings;
 mod streaming;
 mod transitions;
 mod transmit;
-mod waiting;
 
 pub use admitted::Admitted;
 pub use effect::{Effect, End};
@@ -34,10 +36,10 @@ use crate::{
 };
 use exchange::Exchange;
 use lingering::Lingering;
+use pending_upgrade::PendingUpgrade;
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 use streaming::Streaming;
 use transmit::Transmit;
-use waiting::Waiting;
 
 /// One connection.
 pub struct Session {
@@ -47,29 +49,31 @@ pub struct Session {
     transmit: Transmit,
     stage: Stage,
     effects: VecDeque<Effect>,
-    /// There may be a gateway's key in the bytes that came last.
+    /// The bytes that were received last may contain a gateway's key.
     secret: bool,
-    /// When the connection is torn down, however far it has come: its key was revoked.
+    /// When the socket is aborted, in whatever stage: set once the token is revoked or the gateway deleted.
     abort_at: Option<Instant>,
-    /// That time has come.
+    /// `abort_at` has passed.
     aborted: bool,
 }
 
+// The large stages are boxed: a gateway's connection, of which there are many, must not keep room for the state of
+// HTTP.
 enum Stage {
-    /// HTTP requests and their answers.
+    /// HTTP requests and their responses.
     Exchange(Box<Exchange>),
-    /// An upgrade waits for its verdict; nothing is read meanwhile. With what the peer sent too early.
-    Admission(Box<Waiting>),
-    /// A gateway gets its events.
+    /// An upgrade awaits its verdict. Nothing is read meanwhile.
+    Admission(Box<PendingUpgrade>),
+    /// A gateway receives its events.
     Streaming(Box<Streaming>),
-    /// Nothing more will be said; what is still to be sent is sent.
+    /// Nothing new is produced. The output that waits is sent, then the transport is closed.
     Lingering(Lingering),
-    /// The socket can go.
+    /// The socket can be closed.
     Over,
 }
 
 impl Session {
-    /// A connection that was accepted at `now`.
+    /// Creates the session of a connection that was accepted at `now`.
     pub fn new(now: Now, settings: Arc<Settings>, security: Security, peer: SocketAddr) -> Self {
         let stage = Stage::Exchange(Box::new(Exchange::new(now.attended + settings.handshake_deadline)));
         Self {
@@ -85,18 +89,18 @@ impl Session {
         }
     }
 
-    /// The other end.
+    /// The peer's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Whether there may be a gateway's key in the bytes that came last: whoever holds a buffer with them overwrites it. Without TLS no
-    /// copy of a key stays in memory that the hub has allocated.
+    /// Whether the bytes that were received last may contain a gateway's key. The caller then overwrites its copy, so that no copy of a
+    /// key stays in memory that the hub has allocated, also without TLS.
     pub fn had_secret(&self) -> bool {
         self.secret
     }
 
-    /// Whether a gateway's events go over it.
+    /// Whether it carries a gateway's events.
     pub fn is_streaming(&self) -> bool {
         matches!(self.stage, Stage::Streaming(_))
     }
@@ -114,9 +118,10 @@ impl Session {
         }
     }
 
-    /// Whether bytes from the peer are welcome now. While they are not, they wait in the kernel.
+    /// Whether to read from the socket now. While not, the peer's bytes wait in the kernel.
     pub fn wants_read(&self) -> bool {
         match &self.stage {
+            // A peer that sends requests or pings and reads no responses or pongs would make them pile up here.
             Stage::Exchange(exchange) => exchange.wants_read() && !self.transmit.is_congested(),
             Stage::Streaming(streaming) => streaming.wants_read() && !self.transmit.is_congested(),
             Stage::Lingering(lingering) => lingering.wants_read(),
@@ -124,10 +129,10 @@ impl Session {
         }
     }
 
-    /// Bytes from the socket.
+    /// Handles bytes from the socket.
     pub fn handle_received(&mut self, now: Now, bytes: &mut [u8], scratch: &mut Scratch) {
-        debug_assert!(!self.is_over(), "nothing is read for who is over");
-        // What is thrown away unseen may be a request with a key; only as plain text does that matter.
+        debug_assert!(!self.is_over(), "a session that is over reads nothing");
+        // Discarded bytes may be a request with a key. Only without TLS are they readable.
         self.secret = matches!((&self.stage, &self.security), (Stage::Lingering(_), Security::Plain));
         if let Stage::Lingering(lingering) = &mut self.stage {
             if lingering.discard(bytes.len()) {
@@ -141,6 +146,7 @@ impl Session {
         if !scratch.plain.is_empty() {
             self.handle_plain(now, scratch);
         }
+        // Only now: the records before a broken one, or before close_notify, were intact.
         match opened {
             Err(error) => self.linger(now, End::Tls(error.0)),
             Ok(()) if self.security.peer_closed() => self.handle_end(now),
@@ -148,13 +154,15 @@ impl Session {
         }
     }
 
-    /// The peer sends no more. A client may half-close behind its request or its close frame, and still gets the whole answer.
+    /// Handles the end of the peer's stream: its FIN, or TLS's close_notify. It ends one direction only: a client that
+    /// half-closes after a request or a close frame still gets the whole response.
     pub fn handle_end(&mut self, now: Now) {
         let unsent = !self.transmit.is_empty();
         if let Stage::Exchange(exchange) = &mut self.stage {
             if exchange.is_answering() {
                 return exchange.handle_end();
             }
+            // Earlier responses still wait for the socket.
             if unsent {
                 self.linger(now, End::Answered);
             }
@@ -166,11 +174,12 @@ impl Session {
                     self.handle_broken();
                 }
             }
+            // Nothing is owed to the peer, and it will request nothing more.
             _ => self.handle_broken(),
         }
     }
 
-    /// The socket is broken: nothing reaches the peer any more.
+    /// Ends the session at once: the socket has failed, or nothing more may reach the peer.
     pub fn handle_broken(&mut self) {
         match &mut self.stage {
             Stage::Streaming(streaming) => {
@@ -186,7 +195,7 @@ impl Session {
         }
     }
 
-    /// The route of [`Effect::Route`]'s request: the bound of its body, or the answer already.
+    /// Answers [`Effect::Route`]: the largest body in bytes that the route accepts, or a response already.
     pub fn handle_route(&mut self, now: Now, verdict: Result<usize, Response>) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         debug_assert!(exchange.request().is_some(), "a route is given to a request that waits for one");
@@ -194,7 +203,7 @@ impl Session {
         self.follow(now, progress);
     }
 
-    /// The route of [`Effect::Route`]'s request is the connect path.
+    /// Answers [`Effect::Route`]: the request is for the connect path.
     pub fn handle_upgrade(&mut self, now: Now) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         debug_assert!(exchange.request().is_some(), "a route is given to a request that waits for one");
@@ -202,47 +211,52 @@ impl Session {
         self.follow(now, progress);
     }
 
-    /// The answer to the call.
+    /// Answers [`Effect::Call`] with its response.
     pub fn handle_response(&mut self, now: Now, response: &Response) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
-        debug_assert!(exchange.is_answering(), "an answer is given to a request that waits for one");
+        debug_assert!(exchange.is_answering(), "a response is given to a request that waits for one");
         let progress = exchange.handle_response(now, response, &self.settings, self.transmit.plain());
         self.follow(now, progress);
     }
 
-    /// Answers [`Effect::Stalled`]: whether the peer's kernel has acknowledged anything since the socket last took bytes.
+    /// Answers [`Effect::Stalled`]: whether the peer's kernel has acknowledged anything since the socket last took
+    /// bytes.
     pub fn handle_stall(&mut self, now: Now, acknowledged: bool) {
         if acknowledged { self.transmit.restart_stall(now.attended) } else { self.end_stalled(now) }
     }
 
-    /// What the kernel knows about a silent peer: whether it still acknowledges our bytes.
+    /// Answers [`Effect::Probe`]: whether the silent peer's kernel still acknowledges our bytes.
     pub fn handle_peer_state(&mut self, now: Now, reachable: bool) {
         if let Stage::Streaming(streaming) = &mut self.stage {
             streaming.handle_peer_state(now.attended, reachable);
         }
     }
 
-    /// The core did not run for a while, which its attended time leaves out.
+    /// The core did not run for the time `lost`, which [`Now::attended`] leaves out.
     pub fn handle_lost(&mut self, lost: Duration) {
         if let Stage::Streaming(streaming) = &mut self.stage {
             streaming.handle_lost(lost);
         }
     }
 
-    /// The connection has come to another core, whose attended time is `to` where that of the first was `from`.
+    /// The connection has moved to another core. The same moment is `from` in the attended time of the core it left,
+    /// and `to` in that of this core.
     pub fn handle_moved(&mut self, from: Instant, to: Instant) {
-        debug_assert!(matches!(self.stage, Stage::Admission(_)), "a connection moves while it waits for its verdict");
+        debug_assert!(matches!(self.stage, Stage::Admission(_)), "a connection moves while it awaits its verdict");
+        // This stage has no deadline of its own, so the stall is the only time to convert.
         self.transmit.handle_moved(from, to);
     }
 
-    /// A deadline may have come.
+    /// Handles the deadlines that have passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        // First, because no other deadline may prolong the connection of a revoked token.
         if self.abort_at.is_some_and(|at| now.attended >= at) && !self.is_over() {
             self.handle_broken();
             self.aborted = true;
             return;
         }
         if self.transmit.poll_stall(self.settings.write_deadline).is_some_and(|deadline| now.attended >= deadline) {
+            // Not ended here: only the kernel knows whether the peer has acknowledged bytes meanwhile.
             self.effects.push_back(Effect::Stalled);
             return;
         }
@@ -277,35 +291,37 @@ impl Session {
         [stage, stall, self.abort_at.filter(|_| !self.is_over())].into_iter().flatten().min()
     }
 
-    /// The next thing for the caller to carry out.
+    /// Takes the next effect for the caller to carry out.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         effect::pop(&mut self.effects)
     }
 
-    /// Whether [`Session::poll_effect`] has something.
+    /// Whether an effect is queued.
     pub fn has_effect(&self) -> bool {
         !self.effects.is_empty()
     }
 
-    /// Ends it as it is, without a word to anybody: its own code cannot be trusted any more.
+    /// Ends the session at once, without output and without effects: its code has panicked and cannot be trusted, or
+    /// its descriptor is needed for another connection.
     pub fn break_off(&mut self) {
         self.stage = Stage::Over;
         self.effects.clear();
     }
 
-    /// Whether the socket can go.
+    /// Whether the socket can be closed.
     pub fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over)
     }
 
-    /// Puts the next bytes for the socket into `scratch.wire`, unless the socket still owes the [`Session::backlog`].
-    /// Events are copied from `source`, which the caller then advances by [`Filled::event_bytes`]. `None` where there is
-    /// nothing to send; else [`Session::handle_sent`] has to follow.
+    /// Puts the next bytes for the socket into `scratch.wire`. Events are copied from `source`, which the caller then
+    /// advances by [`Filled::event_bytes`], and calls [`Session::handle_sent`]. `None` if there is nothing to send, or
+    /// if the [`Session::backlog`] has to be sent first.
     pub fn poll_transmit(&mut self, now: Now, source: &impl Source, scratch: &mut Scratch) -> Option<Filled> {
         if !self.transmit.backlog().is_empty() || self.is_over() {
             return None;
         }
         scratch.clear();
+        // All responses are in the socket, so a pipelined request that was paused for them continues.
         if let Stage::Exchange(exchange) = &mut self.stage
             && self.transmit.is_empty()
         {
@@ -314,6 +330,8 @@ impl Session {
         }
         let event_bytes = match &mut self.stage {
             Stage::Streaming(streaming) => {
+                // In this order: no frame may follow a close frame (RFC 6455 section 5.5.1), and both go before the
+                // events that wait, at the next frame boundary.
                 streaming.send_ping(source, self.transmit.plain(), &mut scratch.plain);
                 streaming.before_transmit(now, source, self.transmit.plain(), &mut self.effects);
                 self.transmit.fill(source, &mut scratch.plain)
@@ -327,28 +345,29 @@ impl Session {
             }
             return Some(Filled { event_bytes });
         }
+        // With nothing left to seal, the ending goes on; TLS's close_notify goes into `wire`, a record already.
         self.handle_drained(now, scratch);
         (!scratch.wire.is_empty()).then_some(Filled { event_bytes: 0 })
     }
 
-    /// The socket took the first `sent` bytes of `scratch.wire`; the rest is kept and goes out first.
+    /// The socket took the first `sent` bytes of `scratch.wire`. The others become the backlog, which is sent first.
     pub fn handle_sent(&mut self, now: Now, sent: usize, scratch: &Scratch) {
         debug_assert!(sent <= scratch.wire.len(), "a socket takes at most what it is offered");
         self.transmit.handle_sent(now.attended, sent, &scratch.wire);
-        debug_assert_eq!(self.backlog().len(), scratch.wire.len() - sent, "what was not taken is kept");
+        debug_assert_eq!(self.backlog().len(), scratch.wire.len() - sent, "unsent bytes are kept");
     }
 
-    /// Whether something of its own waits for the socket; events apart.
+    /// Whether output of its own (responses, pongs, a close frame) waits for the socket. Events do not count.
     pub fn has_output(&self) -> bool {
         !self.transmit.is_empty() || matches!(&self.stage, Stage::Streaming(streaming) if streaming.owes_close())
     }
 
-    /// Sealed bytes that the socket did not take yet.
+    /// Sealed bytes that the socket has not taken yet.
     pub fn backlog(&self) -> &[u8] {
         self.transmit.backlog()
     }
 
-    /// Bytes that wait for the socket in here, sealed or not, and bytes of requests that are not whole.
+    /// Bytes that wait for the socket, sealed or not, and bytes of incomplete requests.
     #[cfg(test)]
     pub(crate) fn held_bytes(&self) -> (usize, usize) {
         let unfinished = match &self.stage {

@@ -1,8 +1,8 @@
-//! What a gateway is told that may not connect (contract section 1).
+//! The response to a refused upgrade (contract section 1).
 
 use crate::{model::Refused, wire::http::Response};
 
-/// The answer; it closes.
+/// The response for this reason. It closes the connection.
 pub(super) fn response(refused: Refused) -> Response {
     let description = match refused {
         Refused::RateLimited { .. } => "Too many connection attempts from this address.",

@@ -1,29 +1,29 @@
-//! What every connection of a hub has in common.
+//! The settings that all connections of a hub share.
 
 use std::time::Duration;
 
-/// How signs of life are asked for (contract section 1).
+/// The heartbeat of a gateway's connection (contract section 1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Heartbeat {
-    /// A ping goes out this often.
+    /// Time between two pings.
     pub interval: Duration,
-    /// Closed after so long without a sign of life.
+    /// Time without a byte from the peer after which the connection is closed.
     pub timeout: Duration,
-    /// How much longer a peer may be silent whose kernel still acknowledges.
+    /// Time added to `timeout` for a peer whose kernel still acknowledges bytes.
     pub busy_grace: Duration,
 }
 
 /// The settings, shared by all sessions.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Origins that a browser may connect from.
+    /// Origins that are allowed besides the hub's own.
     pub origins: Vec<String>,
-    /// TLS handshake and request head together.
+    /// Time for the TLS handshake and the first request head together, and for each later head.
     pub handshake_deadline: Duration,
     /// Pings and the silence that ends a connection.
     pub heartbeat: Heartbeat,
-    /// How long a socket may take nothing while bytes wait.
+    /// Time for which a socket may take no bytes while some wait.
     pub write_deadline: Duration,
-    /// One inbound message.
+    /// Bytes of one message from a gateway.
     pub inbound_message_bytes_max: usize,
 }

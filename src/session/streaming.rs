@@ -1,4 +1,4 @@
-//! A gateway's connection after its 101: events out, messages in, heartbeat, and how it closes.
+//! A gateway's connection after its 101: events out, messages in, heartbeat, close handshake.
 
 use super::{
     Admitted,
@@ -15,34 +15,36 @@ use crate::{
 };
 use std::{collections::VecDeque, time::Duration};
 
-/// The stage of one connection.
+/// The stage in which a connection carries events.
 pub(super) struct Streaming {
     transport: WebSocket,
     heartbeat: Heartbeat,
+    /// The rate of control frames from the gateway.
     controls: Budget,
+    /// The rate of messages from the gateway.
     messages: Budget,
-    /// Nothing is read until then: it sends more than it may.
+    /// Nothing is read until then, because the gateway exceeds the rate of messages.
     paused_until: Option<Instant>,
-    /// Since when it has sent more than it may, without a moment in which it had not.
+    /// Since when the gateway has exceeded the rate of messages without a pause.
     flooding_since: Option<Instant>,
     closing: Option<Closing>,
-    /// A ping is due and not yet on its way.
+    /// A ping is due and not sent yet.
     ping: bool,
-    /// The peer sends no more, and gets the close frame that it is owed.
+    /// The peer has ended its stream, and is still owed a close frame.
     ended: bool,
 }
 
 struct Closing {
     reason: CloseReason,
-    /// The close frame is on its way.
-    told: bool,
-    /// What the peer still says is not listened to.
-    deaf: bool,
+    /// Our close frame is in the output.
+    close_sent: bool,
+    /// Bytes from the peer are discarded.
+    discards_input: bool,
     deadline: Instant,
 }
 
 impl Streaming {
-    /// Begins: the ack goes first.
+    /// Begins the stage by writing the ack.
     pub(super) fn open(now: Now, settings: &Settings, admitted: Admitted, out: &mut Vec<u8>) -> Self {
         let mut transport = WebSocket::new(settings.inbound_message_bytes_max);
         let ack = envelope::connection_ack(admitted.gateway, admitted.connection, admitted.position, now.wall);
@@ -60,12 +62,12 @@ impl Streaming {
         }
     }
 
-    /// Why it closes, once it does.
+    /// The reason for closing, once it closes.
     pub(super) fn reason(&self) -> Option<CloseReason> {
         self.closing.as_ref().map(|closing| closing.reason)
     }
 
-    /// Bytes from the gateway.
+    /// Handles bytes from the gateway.
     pub(super) fn handle_bytes(
         &mut self,
         now: Instant,
@@ -74,14 +76,15 @@ impl Streaming {
         out: &mut Vec<u8>,
         effects: &mut VecDeque<Effect>,
     ) {
-        if plain.is_empty() || self.closing.as_ref().is_some_and(|closing| closing.deaf) {
+        if plain.is_empty() || self.closing.as_ref().is_some_and(|closing| closing.discards_input) {
             return;
         }
         self.heartbeat.handle_life(now);
+        // Not returned at once on an error: the messages before the invalid frame were valid and are handled.
         let result = self.transport.handle_bytes(plain, inbound, out);
         let mut round_trip = None;
         let messages = inbound.iter().filter(|it| matches!(it, Inbound::Text(_) | Inbound::Binary)).count();
-        let floods = self.pace(now, u32::try_from(messages).unwrap_or(u32::MAX));
+        let floods = self.limit_messages(now, u32::try_from(messages).unwrap_or(u32::MAX));
         for message in inbound.drain(..) {
             match message {
                 Inbound::Pong => round_trip = self.heartbeat.handle_pong(now).or(round_trip),
@@ -93,57 +96,59 @@ impl Streaming {
         }
         effects.push_back(Effect::Life(round_trip));
         match result {
-            Err(reason) => self.refuse(now, reason, effects),
+            Err(reason) => self.close_for_violation(now, reason, effects),
             Ok(controls) => {
                 let ahead = self.controls.spend(now, controls, limits::INBOUND_CONTROL_PER_SECOND_MAX);
                 if ahead > FLOOD_AHEAD || floods {
-                    self.refuse(now, CloseReason::Flood, effects);
+                    self.close_for_violation(now, CloseReason::Flood, effects);
                 }
             }
         }
     }
 
-    /// Whether bytes from the gateway are welcome.
+    /// Whether to read from the socket now.
     pub(super) fn wants_read(&self) -> bool {
         self.paused_until.is_none() && !self.ended
     }
 
-    /// The peer sends no more. Returns whether the connection goes on until the close frame that the peer is owed has gone out,
-    /// behind the frame that is begun: a close frame is answered (RFC 6455 section 5.5.1), and TLS's `close_notify` ends one
-    /// direction only (RFC 8446 section 6.1).
+    /// The peer has ended its stream. Returns whether the connection stays until our close frame is sent, after the
+    /// frame that is being sent: a close frame must be answered (RFC 6455 section 5.5.1), and TLS's `close_notify` ends
+    /// only one direction (RFC 8446 section 6.1).
     pub(super) fn handle_end(&mut self) -> bool {
         self.ended |= self.owes_close() || self.is_finished();
         if let Some(closing) = self.closing.as_mut().filter(|_| self.ended) {
-            closing.deaf = true;
+            closing.discards_input = true;
         }
         self.ended
     }
 
-    /// Whether the peer sends no more.
+    /// Whether the peer has ended its stream.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether its close frame is due and not said. That of a shutdown waits for the events.
+    /// Whether a close frame is due that is not in the output yet. That of a shutdown is due only after the events.
     pub(super) fn owes_close(&self) -> bool {
-        self.closing.as_ref().is_some_and(|closing| !closing.told && closing.reason != CloseReason::Shutdown)
+        self.closing.as_ref().is_some_and(|closing| !closing.close_sent && closing.reason != CloseReason::Shutdown)
     }
 
-    /// Begins to close. The first reason stays, but for a shutdown that still waits for its events: whatever else ends the
-    /// connection ends the waiting, too.
+    /// Begins to close. The first reason stays. The exception is a shutdown that still waits for its events to go out:
+    /// any other reason replaces it, and does not wait for them.
     pub(super) fn close(&mut self, now: Instant, reason: CloseReason, effects: &mut VecDeque<Effect>) {
-        let waits = |closing: &Closing| closing.reason == CloseReason::Shutdown && !closing.told;
+        let waits = |closing: &Closing| closing.reason == CloseReason::Shutdown && !closing.close_sent;
         if self.closing.as_ref().is_some_and(|closing| !waits(closing) || reason == CloseReason::Shutdown) {
             return;
         }
-        let patience = match reason {
-            // Whoever is dead does not answer.
+        let timeout = match reason {
+            // A dead peer does not answer. The close frame is sent all the same, for one that only did not answer
+            // pings.
             CloseReason::HeartbeatTimeout => Duration::ZERO,
-            // The queued events go first; the hub's own drain bounds it.
+            // The queued events go out first. The drain has a deadline of its own for them.
             CloseReason::Shutdown => limits::HTTP_IDLE_DEADLINE,
             _ => limits::CLOSE_DEADLINE,
         };
-        self.closing = Some(Closing { reason, told: false, deaf: false, deadline: now + patience });
+        self.closing = Some(Closing { reason, close_sent: false, discards_input: false, deadline: now + timeout });
+        // The shard drops the connection's events on this effect, so that of a shutdown comes after they are sent.
         if reason != CloseReason::Shutdown {
             effects.push_back(Effect::Closing(reason));
         }
@@ -154,12 +159,12 @@ impl Streaming {
         self.heartbeat.handle_lost(lost);
     }
 
-    /// The kernel's word about a silent peer.
+    /// See [`Heartbeat::handle_peer_state`].
     pub(super) fn handle_peer_state(&mut self, now: Instant, reachable: bool) {
         self.heartbeat.handle_peer_state(now, reachable);
     }
 
-    /// Deadlines. Returns the reason once the socket is to be closed as it is.
+    /// Handles deadlines. Returns the reason if the connection ends now, without waiting for the peer.
     pub(super) fn handle_timeout(&mut self, now: Instant, effects: &mut VecDeque<Effect>) -> Option<CloseReason> {
         self.paused_until = self.paused_until.filter(|until| now < *until);
         if let Some(closing) = &self.closing {
@@ -180,16 +185,17 @@ impl Streaming {
         self.paused_until.map_or(due, |until| until.min(due))
     }
 
-    /// Sends a ping that is due. Nearly always nothing waits that it would have to stay behind, and it goes into `next`, which
-    /// costs no memory; else into `waiting`, what waits for the next frame boundary.
+    /// Sends a ping that is due. Usually nothing waits before it, and it goes straight into `next`, the shared buffer
+    /// of this write. Otherwise it goes into `waiting`, the connection's queue for the next frame boundary, which needs
+    /// memory.
     pub(super) fn send_ping(&mut self, source: &impl Source, waiting: &mut Vec<u8>, next: &mut Vec<u8>) {
-        // Behind a close frame nothing may follow.
+        // No frame may follow a close frame.
         if std::mem::take(&mut self.ping) && self.closing.is_none() {
             self.transport.ping(if waiting.is_empty() && source.at_boundary() { next } else { waiting });
         }
     }
 
-    /// Puts the close frame behind the last event that is to go out.
+    /// Puts the close frame into the output, once the events that go before it are sent.
     pub(super) fn before_transmit(
         &mut self,
         now: Now,
@@ -199,34 +205,38 @@ impl Streaming {
     ) {
         let Some(closing) = &mut self.closing else { return };
         let shutdown = closing.reason == CloseReason::Shutdown;
-        if closing.told || (shutdown && !source.is_drained()) {
+        if closing.close_sent || (shutdown && !source.is_drained()) {
             return;
         }
-        debug_assert!(source.is_drained() || !shutdown, "a shutdown lets the events out first");
-        closing.told = true;
+        debug_assert!(source.is_drained() || !shutdown, "a shutdown sends the events first");
+        closing.close_sent = true;
         self.transport.close(closing.reason, out);
+        // The deadline so far was for the events; now the peer has the usual time to answer.
         if shutdown {
             closing.deadline = now.attended + limits::CLOSE_DEADLINE;
             effects.push_back(Effect::Closing(CloseReason::Shutdown));
         }
     }
 
-    /// Whether, with everything sent, nothing more is to be said or heard.
+    /// Whether the close handshake is complete, or not awaited, once all output is sent.
     pub(super) fn is_finished(&self) -> bool {
-        self.closing.as_ref().is_some_and(|closing| closing.told && (closing.deaf || self.transport.closed()))
+        self.closing
+            .as_ref()
+            .is_some_and(|closing| closing.close_sent && (closing.discards_input || self.transport.closed()))
     }
 
     fn handle_close(&mut self, now: Instant, code: u16, effects: &mut VecDeque<Effect>) {
         self.close(now, CloseReason::GatewayAsked(code), effects);
         if let Some(closing) = &mut self.closing {
-            // The transport has answered already.
-            closing.told = true;
+            // The transport has put the answering close frame into the output already.
+            closing.close_sent = true;
         }
     }
 
-    /// Lets a gateway that sends more messages than it may wait, so that those who share its core do not. Returns whether it
-    /// has done so for too long.
-    fn pace(&mut self, now: Instant, messages: u32) -> bool {
+    /// Pauses reading from a gateway that exceeds the rate of messages, so that it does not delay others on its core.
+    /// Returns whether it has exceeded the rate for too long.
+    fn limit_messages(&mut self, now: Instant, messages: u32) -> bool {
+        // Only a gateway that uses up all of its time for that long floods; one that catches up in between does not.
         if self.messages.is_unused(now) {
             self.flooding_since = None;
         }
@@ -238,28 +248,30 @@ impl Streaming {
         now.since(*self.flooding_since.get_or_insert(now)) >= limits::FLOOD_PATIENCE
     }
 
-    /// The gateway broke a rule: it is told so, and not listened to any more.
-    fn refuse(&mut self, now: Instant, reason: CloseReason, effects: &mut VecDeque<Effect>) {
+    /// Closes the connection of a gateway that violated the protocol or a limit. Its further bytes are discarded: after
+    /// an invalid frame it is not known where the next one begins.
+    fn close_for_violation(&mut self, now: Instant, reason: CloseReason, effects: &mut VecDeque<Effect>) {
         self.close(now, reason, effects);
         if let Some(closing) = &mut self.closing {
-            closing.deaf = true;
+            closing.discards_input = true;
         }
     }
 }
 
-/// What a gateway may send: each thing uses up some time of its own, and it may be so much ahead of the clock.
+/// A rate limit: each item moves `used_until` forward by the time that the rate gives it. The caller bounds how far
+/// `used_until` may be ahead of the clock, which is the permitted burst. One instant is all the state that it needs.
 #[derive(Default)]
 struct Budget {
     used_until: Instant,
 }
 
 impl Budget {
-    /// Whether it is not ahead of the clock at all.
+    /// Whether no time is used in advance.
     fn is_unused(&self, now: Instant) -> bool {
         self.used_until <= now
     }
 
-    /// Uses up `count` things' time; returns how far ahead it is now.
+    /// Counts `count` items; returns how far `used_until` is ahead of the clock.
     fn spend(&mut self, now: Instant, count: u32, per_second: u32) -> Duration {
         let cost = u64::from(count) * 1_000_000 / u64::from(per_second);
         self.used_until = self.used_until.max(now) + Duration::from_micros(cost);
@@ -267,7 +279,7 @@ impl Budget {
     }
 }
 
-/// Control frames: so far ahead is a flood.
+/// Control frames this far ahead of their rate are a flood.
 const FLOOD_AHEAD: Duration = Duration::from_secs(10);
-/// Messages: so far ahead is a burst, and beyond it reading pauses.
+/// Messages this far ahead of their rate are a permitted burst; beyond it reading pauses.
 const BURST_AHEAD: Duration = Duration::from_secs(1);

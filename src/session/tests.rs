@@ -1,4 +1,4 @@
-//! Claims about one connection's life, in virtual time and without a socket.
+//! Tests of whole sessions, in virtual time and without a socket.
 
 use super::*;
 use crate::{
@@ -16,7 +16,7 @@ const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
 const CONNECT: &str = "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: k\r\n\r\n";
 
-/// A session and everything around it: the clock, its events, and what it has sent.
+/// A session with a simulated clock, socket and outbox.
 struct World {
     session: Session,
     now: Now,
@@ -24,13 +24,13 @@ struct World {
     events: Events,
     sent: Vec<u8>,
     effects: Vec<String>,
-    /// Bytes that the socket still takes.
+    /// Bytes that the socket takes before it blocks.
     room: usize,
-    /// Whether the peer's kernel acknowledges while the socket takes nothing.
+    /// Whether the peer's kernel acknowledges bytes while the socket is blocked.
     acknowledges: bool,
 }
 
-/// Events as one stream of encoded bytes.
+/// Encoded events in one buffer.
 #[derive(Default)]
 struct Events {
     bytes: Vec<u8>,
@@ -38,7 +38,7 @@ struct Events {
 }
 
 impl Events {
-    /// What the shard does when a connection closes: the begun frame stays.
+    /// Drops the events as the shard does when a connection closes: only the current frame stays.
     fn abort(&mut self) {
         let end = if self.at_boundary() { self.at } else { WebSocket::boundary(self.bytes.len(), self.at) };
         self.bytes.truncate(end);
@@ -98,7 +98,7 @@ impl World {
         world.receive(CONNECT.as_bytes());
         assert!(world.take_effects().starts_with("Admit(Some("));
         world.admit();
-        let at = world.sent.windows(4).position(|w| w == b"\r\n\r\n").expect("a whole 101") + 4;
+        let at = world.sent.windows(4).position(|w| w == b"\r\n\r\n").expect("a complete 101") + 4;
         world.sent.drain(..at);
         let ack = world.frames();
         assert_eq!((ack.len(), ack[0].0), (1, 0x81));
@@ -121,13 +121,13 @@ impl World {
         self.settle();
     }
 
-    /// Writes as the driver does, and notes the effects.
+    /// Writes as the engine does, and records the effects.
     fn settle(&mut self) {
         loop {
             while let Some(effect) = self.session.poll_effect() {
                 match effect {
                     Effect::Closing(_) => self.events.abort(),
-                    // The route table of these tests: one path connects, the others are calls.
+                    // In these tests one path is the connect path, and all others are calls.
                     Effect::Route if self.session.request().is_some_and(|it| it.head.path() == CONNECT_PATH) => {
                         self.session.handle_upgrade(self.now);
                         continue;
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// Lets time pass up to a moment, waking the session exactly when it asks for it. Returns when it was over.
+    /// Advances the clock by `time`, handling each deadline exactly when it is due. Returns when the session ended.
     fn run(&mut self, time: Duration) -> Option<Duration> {
         let began = self.now.attended;
         let end = began + time;
@@ -181,7 +181,7 @@ impl World {
         std::mem::take(&mut self.effects).join(" ")
     }
 
-    /// Whole frames that were sent: first byte and payload.
+    /// Takes the complete frames that were sent: first byte and payload.
     fn frames(&mut self) -> Vec<(u8, Vec<u8>)> {
         let mut frames = Vec::new();
         loop {
@@ -204,7 +204,7 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
 }
 
-/// An encoded event of several fragments, and its length.
+/// An encoded event of several fragments.
 fn large_event() -> Vec<u8> {
     let event = crate::model::Event {
         gateway: GatewayId::random(),
@@ -218,7 +218,7 @@ fn large_event() -> Vec<u8> {
 }
 
 #[test]
-fn a_silent_gateway_is_told_and_closed_at_thirty_seconds() {
+fn a_silent_gateway_gets_a_close_frame_and_is_closed_at_thirty_seconds() {
     let mut world = World::streaming();
     assert_eq!(world.run(Duration::from_secs(60)), Some(Duration::from_secs(30)));
     let frames = world.frames();
@@ -228,19 +228,19 @@ fn a_silent_gateway_is_told_and_closed_at_thirty_seconds() {
 }
 
 #[test]
-fn a_gateway_that_answers_pings_lives_and_each_is_measured() {
+fn a_gateway_that_answers_pings_stays_and_each_round_trip_is_measured() {
     let mut world = World::streaming();
     for _ in 0..20 {
         assert_eq!(world.run(Duration::from_secs(20)), None);
         let pings = world.frames();
-        assert_eq!(pings, [(0x89, vec![])], "one ping in any interval");
+        assert_eq!(pings, [(0x89, vec![])], "one ping in each interval");
         world.receive(&masked(0x8a, b""));
         assert!(world.take_effects().contains("Life(Some("));
     }
 }
 
 #[test]
-fn any_frame_is_a_sign_of_life() {
+fn any_frame_restarts_the_heartbeat_timeout() {
     let mut world = World::streaming();
     for _ in 0..5 {
         assert_eq!(world.run(Duration::from_secs(29)), None);
@@ -254,7 +254,7 @@ fn a_ping_goes_out_between_the_frames_of_a_large_event() {
     world.events.bytes = large_event();
     world.room = 1_000;
     world.settle();
-    // The socket takes a little now and then, so the event is on its way for longer than an interval.
+    // The socket takes a few bytes each second, so sending the event takes longer than a heartbeat interval.
     for _ in 0..30 {
         assert_eq!(world.run(Duration::from_secs(1)), None);
         world.room += 4_000;
@@ -268,7 +268,7 @@ fn a_ping_goes_out_between_the_frames_of_a_large_event() {
 }
 
 #[test]
-fn revocation_ends_the_begun_frame_and_then_says_why() {
+fn revocation_completes_the_current_frame_and_then_sends_the_reason() {
     let mut world = World::streaming();
     world.events.bytes = large_event();
     world.room = 1_000;
@@ -281,11 +281,11 @@ fn revocation_ends_the_begun_frame_and_then_says_why() {
     assert_eq!(frames[1].1[..2], 1008_u16.to_be_bytes());
     assert_eq!(world.run(Duration::from_secs(60)), Some(limits::REVOKED_PATIENCE), "whatever the peer does");
     assert!(world.take_effects().ends_with("Over(Closed(KeyRevoked))"));
-    assert!(world.session.is_aborted(), "nothing that a kernel still holds reaches it");
+    assert!(world.session.is_aborted(), "the kernel drops the bytes it still holds");
 }
 
 #[test]
-fn a_shutdown_lets_the_queued_events_out_first() {
+fn a_shutdown_sends_the_queued_events_before_the_close_frame() {
     let mut world = World::streaming();
     world.events.bytes = large_event();
     world.session.close(world.now, CloseReason::Shutdown);
@@ -298,7 +298,7 @@ fn a_shutdown_lets_the_queued_events_out_first() {
 }
 
 #[test]
-fn a_socket_that_takes_nothing_is_a_slow_consumer_at_the_write_deadline() {
+fn a_socket_that_takes_no_bytes_is_closed_as_slow_at_the_write_deadline() {
     let mut world = World::streaming();
     world.events.bytes = large_event();
     world.room = 1_000;
@@ -323,7 +323,7 @@ fn a_peer_that_acknowledges_is_not_stalled() {
 }
 
 #[test]
-fn slow_but_moving_is_not_stalled() {
+fn a_socket_that_takes_one_byte_is_not_stalled() {
     let mut world = World::streaming();
     world.events.bytes = large_event();
     world.room = 1_000;
@@ -348,7 +348,7 @@ fn a_close_is_echoed_and_the_connection_ends() {
 }
 
 #[test]
-fn a_request_that_does_not_come_is_answered_408_at_the_deadline() {
+fn a_request_that_does_not_arrive_is_answered_408_at_the_deadline() {
     for (sent, answer) in [("", "HTTP/1.1 408 "), ("GET / HT", "HTTP/1.1 408 ")] {
         let mut world = World::new();
         world.receive(sent.as_bytes());
@@ -360,7 +360,7 @@ fn a_request_that_does_not_come_is_answered_408_at_the_deadline() {
 }
 
 #[test]
-fn frames_that_came_too_early_are_heard_after_the_ack() {
+fn frames_sent_with_the_upgrade_are_handled_after_the_ack() {
     let mut world = World::new();
     world.receive(&[CONNECT.as_bytes(), &masked(0x81, b"{\"type\":\"x\"}")].concat());
     assert!(!world.session.wants_read());
@@ -370,7 +370,7 @@ fn frames_that_came_too_early_are_heard_after_the_ack() {
 }
 
 #[test]
-fn a_refused_gateway_is_told_when_to_come_back() {
+fn a_rate_limited_gateway_gets_retry_after() {
     let mut world = World::new();
     world.receive(CONNECT.as_bytes());
     world.session.handle_refusal(world.now, Refused::RateLimited { retry_after: 7 });
@@ -381,7 +381,7 @@ fn a_refused_gateway_is_told_when_to_come_back() {
 }
 
 #[test]
-fn no_key_is_kept_where_a_request_was_read() {
+fn no_key_stays_in_the_buffer_a_request_was_read_into() {
     let mut world = World::new();
     world.receive(CONNECT.as_bytes());
     assert!(world.scratch.plain.is_empty());
@@ -389,8 +389,8 @@ fn no_key_is_kept_where_a_request_was_read() {
 }
 
 #[test]
-fn a_stage_stays_small() {
+fn a_streaming_stage_is_small() {
     let streaming = size_of::<Streaming>();
-    assert!(streaming <= 640, "a streaming stage has {streaming} bytes");
+    assert!(streaming <= 640, "a streaming stage has {streaming} bytes, expected at most 640");
     println!("streaming {streaming}");
 }

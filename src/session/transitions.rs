@@ -1,10 +1,11 @@
-//! How a session goes from one stage to the next, and to its end.
+//! The transitions between the stages of a session.
 
 use super::{Effect, End, Session, Stage, exchange::Progress, lingering::Lingering, transmit::Scratch};
 use crate::model::{CloseReason, Now};
 use zeroize::Zeroize;
 
 impl Session {
+    /// Passes `scratch.plain` to the current stage.
     pub(super) fn handle_plain(&mut self, now: Now, scratch: &mut Scratch) {
         match &mut self.stage {
             Stage::Exchange(exchange) => {
@@ -20,27 +21,29 @@ impl Session {
                 let (plain, inbound) = (&scratch.plain, &mut scratch.inbound);
                 streaming.handle_bytes(now.attended, plain, inbound, self.transmit.plain(), &mut self.effects);
             }
-            Stage::Admission(waiting) => waiting.early.extend_from_slice(&scratch.plain),
+            Stage::Admission(pending) => pending.early_bytes.extend_from_slice(&scratch.plain),
             Stage::Lingering(_) | Stage::Over => {}
         }
     }
 
+    /// Carries out what a step of the exchange has led to.
     pub(super) fn follow(&mut self, now: Now, progress: Progress) {
         match progress {
             Progress::Wait => {}
             Progress::Do(effect) => self.effects.push_back(effect),
-            Progress::Upgrade(waiting, key) => {
+            Progress::Upgrade(pending, key) => {
                 debug_assert!(matches!(self.stage, Stage::Exchange(_)), "a connection is upgraded once");
-                self.stage = Stage::Admission(Box::new(waiting));
+                self.stage = Stage::Admission(Box::new(pending));
                 self.effects.push_back(Effect::Admit(key));
             }
             Progress::Close(end) => self.linger(now, end),
         }
     }
 
-    /// The socket took nothing for the write deadline, and the peer acknowledged nothing.
+    /// Ends the session: within the write deadline the socket took no bytes and the peer acknowledged none.
     pub(super) fn end_stalled(&mut self, now: Now) {
         let end = match &mut self.stage {
+            // Without a close frame, which the blocked socket would not take. A reason that was set before stays.
             Stage::Streaming(streaming) => {
                 streaming.close(now.attended, CloseReason::SlowConsumer, &mut self.effects);
                 End::Closed(streaming.reason().unwrap_or(CloseReason::SlowConsumer))
@@ -51,7 +54,7 @@ impl Session {
         self.end(end);
     }
 
-    /// Everything is in the socket: a connection that has said all takes the next step to its end.
+    /// All output is in the socket: a connection that is closing takes its next step.
     pub(super) fn handle_drained(&mut self, now: Now, scratch: &mut Scratch) {
         if let Stage::Streaming(streaming) = &self.stage
             && streaming.is_finished()
@@ -68,16 +71,18 @@ impl Session {
         }
     }
 
+    /// Goes to [`Stage::Lingering`], unless it is there: the output that waits is sent before the connection ends.
     pub(super) fn linger(&mut self, now: Now, end: End) {
         let ended = match &self.stage {
             Stage::Exchange(exchange) => exchange.has_ended(),
             Stage::Streaming(streaming) => streaming.has_ended(),
-            Stage::Admission(waiting) => waiting.ended,
+            Stage::Admission(pending) => pending.ended,
             Stage::Lingering(_) | Stage::Over => false,
         };
         let end = match &mut self.stage {
             Stage::Over | Stage::Lingering(_) => return,
-            // Whatever ends a gateway's connection, its events end with one reason.
+            // The shard has to learn why, whatever ends a gateway's connection: its undelivered events fail with one
+            // reason.
             Stage::Streaming(streaming) => {
                 let fault =
                     if matches!(end, End::Tls(_)) { CloseReason::ProtocolError } else { CloseReason::GatewayGone };
@@ -89,6 +94,7 @@ impl Session {
         self.stage = Stage::Lingering(Lingering::new(now.attended, end, ended));
     }
 
+    /// Ends the session, once.
     pub(super) fn end(&mut self, end: End) {
         if !self.is_over() {
             self.stage = Stage::Over;

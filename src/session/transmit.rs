@@ -1,21 +1,22 @@
-//! What waits for one socket below the events: plain bytes of the protocol itself, and sealed bytes that it did not take.
+//! The output of one connection besides its events: plain bytes that are not sealed yet, and sealed bytes that the
+//! socket has not taken.
 
 use crate::{limits, model::Instant, transport::Inbound};
 use std::time::Duration;
 
-/// Buffers that a whole core shares: a connection holds none of its own while nothing waits for it.
+/// Buffers that all connections of a core share, so that an idle connection holds none.
 #[derive(Default)]
 pub struct Scratch {
-    /// Plain bytes that came, or that are to be sealed.
+    /// Plain bytes that were received, or that are to be sealed.
     pub plain: Vec<u8>,
     /// Sealed bytes for the socket.
     pub wire: Vec<u8>,
-    /// Messages of one reading.
+    /// Messages of one read.
     pub inbound: Vec<Inbound>,
 }
 
 impl Scratch {
-    /// Empties the buffers; one that grew far over its usual size gives the memory back.
+    /// Empties the buffers, and frees the memory beyond [`SCRATCH_BYTES_KEPT`].
     pub(super) fn clear(&mut self) {
         for buffer in [&mut self.plain, &mut self.wire] {
             buffer.clear();
@@ -24,20 +25,21 @@ impl Scratch {
     }
 }
 
+/// Bytes that an empty scratch buffer keeps.
 const SCRATCH_BYTES_KEPT: usize = 256 * 1024;
 
-/// Where a session's events come from: a view, which the caller moves on once the bytes are sealed.
+/// A connection's queued events. This is a view: the caller advances the queue once the bytes are sent.
 pub trait Source {
-    /// Appends up to `budget` bytes of what comes next to `out`; with `stop`, not beyond the end of the frame that is begun.
-    /// Returns how many.
+    /// Appends up to `budget` bytes of what comes next to `out`; with `stop`, not beyond the end of the frame that is
+    /// begun. Returns how many.
     fn copy(&self, budget: usize, stop: bool, out: &mut Vec<u8>) -> usize;
-    /// Whether another frame may stand before the next bytes.
+    /// Whether another frame may go out before the next event bytes.
     fn at_boundary(&self) -> bool;
-    /// Whether no event bytes are left.
+    /// Whether no event bytes are queued.
     fn is_drained(&self) -> bool;
 }
 
-/// A source without events: an HTTP connection's.
+/// The source of an HTTP connection, which has no events.
 pub struct NoEvents;
 
 impl Source for NoEvents {
@@ -54,22 +56,25 @@ impl Source for NoEvents {
     }
 }
 
-/// What [`super::Session::poll_transmit`] has put into the wire buffer.
+/// The bytes that [`super::Session::poll_transmit`] has put into the wire buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Filled {
-    /// Bytes of events among it.
+    /// Plain bytes of events among them.
     pub event_bytes: usize,
 }
 
-/// The two queues of one connection, and since when the socket has taken nothing.
+/// The two output queues of one connection, and since when its socket has been blocked.
 #[derive(Default)]
 pub(super) struct Transmit {
+    /// Output of the session's own: responses and control frames.
     plain: Queue,
+    /// Records that the socket has not taken.
     sealed: Queue,
+    /// Since when the socket has taken none of the sealed bytes.
     stalled_since: Option<Instant>,
 }
 
-/// Bytes in, bytes out, and no memory while empty.
+/// A queue of bytes, which holds no memory while it is empty.
 #[derive(Default)]
 struct Queue {
     bytes: Vec<u8>,
@@ -77,12 +82,12 @@ struct Queue {
 }
 
 impl Queue {
-    fn rest(&self) -> &[u8] {
+    fn unsent(&self) -> &[u8] {
         &self.bytes[self.at..]
     }
 
     fn advance(&mut self, bytes: usize) {
-        debug_assert!(bytes <= self.rest().len(), "only what is there can go");
+        debug_assert!(bytes <= self.unsent().len(), "at most the queued bytes are sent");
         self.at += bytes;
         if self.at >= self.bytes.len() {
             *self = Self::default();
@@ -91,41 +96,42 @@ impl Queue {
 }
 
 impl Transmit {
-    /// Where plain bytes of the protocol are appended: responses, control frames.
+    /// The buffer to which responses and control frames are appended.
     pub(super) fn plain(&mut self) -> &mut Vec<u8> {
         &mut self.plain.bytes
     }
 
-    /// Where TLS appends what it has to say itself.
+    /// The buffer to which TLS appends its own records: handshake, alerts.
     pub(super) fn sealed(&mut self) -> &mut Vec<u8> {
         &mut self.sealed.bytes
     }
 
-    /// Whether nothing waits.
+    /// Whether both queues are empty.
     pub(super) fn is_empty(&self) -> bool {
-        self.plain.rest().is_empty() && self.sealed.rest().is_empty()
+        self.plain.unsent().is_empty() && self.sealed.unsent().is_empty()
     }
 
-    /// So much waits that no more may be caused by reading.
+    /// Whether more output waits than [`limits::READ_BATCH_BYTES`]: nothing is read until it is less.
     pub(super) fn is_congested(&self) -> bool {
-        self.plain.rest().len() + self.sealed.rest().len() > limits::READ_BATCH_BYTES
+        self.plain.unsent().len() + self.sealed.unsent().len() > limits::READ_BATCH_BYTES
     }
 
-    /// Moves the next plain bytes into `out`: the protocol's own where a frame may begin, then events. Returns how many bytes
-    /// of events there are.
+    /// Moves the next plain bytes into `out`: the protocol's own where a frame may begin, then events. Returns how many
+    /// bytes of events there are.
     pub(super) fn fill(&mut self, events: &impl Source, out: &mut Vec<u8>) -> usize {
-        let own = self.plain.rest().len();
+        let own = self.plain.unsent().len();
         if own > 0 && events.at_boundary() {
-            out.extend_from_slice(self.plain.rest());
+            out.extend_from_slice(self.plain.unsent());
             self.plain.advance(own);
         }
-        events.copy(limits::WRITE_BATCH_BYTES.saturating_sub(out.len()), !self.plain.rest().is_empty(), out)
+        // If output of our own is left, `copy` stops at the end of the current frame, and the output follows there.
+        events.copy(limits::WRITE_BATCH_BYTES.saturating_sub(out.len()), !self.plain.unsent().is_empty(), out)
     }
 
-    /// Moves the next plain bytes of a connection without events into `out`.
+    /// Moves the next plain bytes of a connection without events into `out`. Returns 0, the bytes of events.
     pub(super) fn fill_own(&mut self, out: &mut Vec<u8>) -> usize {
-        let step = self.plain.rest().len().min(limits::READ_BATCH_BYTES);
-        out.extend_from_slice(&self.plain.rest()[..step]);
+        let step = self.plain.unsent().len().min(limits::READ_BATCH_BYTES);
+        out.extend_from_slice(&self.plain.unsent()[..step]);
         self.plain.advance(step);
         0
     }
@@ -133,46 +139,47 @@ impl Transmit {
     /// Bytes of both queues.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        self.plain.rest().len() + self.sealed.rest().len()
+        self.plain.unsent().len() + self.sealed.unsent().len()
     }
 
-    /// Sealed bytes that the socket did not take.
+    /// Sealed bytes that the socket has not taken.
     pub(super) fn backlog(&self) -> &[u8] {
-        self.sealed.rest()
+        self.sealed.unsent()
     }
 
-    /// The socket took `sent` bytes of `wire`, which was not in the backlog; the rest of it is from now on.
+    /// The socket took the first `sent` bytes of `wire`. The others become the backlog.
     pub(super) fn handle_sent(&mut self, now: Instant, sent: usize, wire: &[u8]) {
-        debug_assert!(self.sealed.rest().is_empty(), "records go out in the order in which they were sealed");
+        debug_assert!(self.sealed.unsent().is_empty(), "records go out in the order in which they were sealed");
         if sent < wire.len() {
+            // Only what the socket refused is copied: in the usual case it takes all, and nothing is.
             self.sealed.bytes.extend_from_slice(&wire[sent..]);
             self.stalled_since = Some(now);
         }
     }
 
-    /// The socket took `sent` bytes of the backlog.
+    /// The socket took the first `sent` bytes of the backlog.
     pub(super) fn handle_backlog_sent(&mut self, now: Instant, sent: usize) {
         self.sealed.advance(sent);
-        if self.sealed.rest().is_empty() {
+        if self.sealed.unsent().is_empty() {
             self.stalled_since = None;
         } else if sent > 0 || self.stalled_since.is_none() {
             self.stalled_since = Some(now);
         }
     }
 
-    /// The peer has acknowledged something: the socket has its whole deadline once more.
+    /// The peer has acknowledged bytes: the write deadline begins anew.
     pub(super) fn restart_stall(&mut self, now: Instant) {
         if self.stalled_since.is_some() {
             self.stalled_since = Some(now);
         }
     }
 
-    /// The same moment is `from` on the core that it comes from, and `to` on this one.
+    /// Converts the stall to the clock of another core: the same moment is `from` on the old core and `to` on this one.
     pub(super) fn handle_moved(&mut self, from: Instant, to: Instant) {
         self.stalled_since = self.stalled_since.map(|since| to - from.since(since));
     }
 
-    /// When the socket will have taken nothing for too long.
+    /// When the write deadline passes; `None` while the socket is not blocked.
     pub(super) fn poll_stall(&self, write_deadline: Duration) -> Option<Instant> {
         self.stalled_since.map(|since| since + write_deadline)
     }

@@ -1,4 +1,4 @@
-//! How a stream of events looks on the wire, whatever carries it.
+//! The interface of a protocol that carries events to gateways, and its one implementation, WebSocket.
 
 mod websocket;
 
@@ -7,48 +7,49 @@ pub use websocket::WebSocket;
 use crate::model::{CloseReason, Event, Position, Timestamp};
 use bytes::Bytes;
 
-/// What came from a gateway.
+/// A message or control frame from a gateway.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Inbound {
-    /// A whole text message.
+    /// A complete text message.
     Text(Bytes),
-    /// A whole binary message; nobody asked for one.
+    /// A complete binary message, which the hub ignores.
     Binary,
     /// The answer to a ping, or an unsolicited one.
     Pong,
     /// A ping; it has been answered.
     Ping,
-    /// The gateway closes; the answer is in the output.
+    /// A close frame with this code; the answering close frame is in the output.
     Close(u16),
 }
 
 /// A protocol that carries events to a gateway and its messages back.
 ///
-/// Nothing here knows sockets, shards or the time. Whatever it has to say is appended to `out`, and only while `out` stands
-/// at a frame boundary: the caller puts nothing of a frame there in part.
+/// Nothing here knows sockets, shards or the time. Output is appended to `out` in complete frames, so `out` must end at
+/// a frame boundary whenever it is passed in.
 pub trait Transport {
-    /// One event as it goes over every connection: made once, shared by all.
+    /// Encodes one event. The bytes are the same for all connections, which share them.
     fn encode(event: &Event, position: Position, at: Timestamp) -> Bytes;
 
-    /// The next place in an encoded event at which another frame may stand; `encoded` is its length.
+    /// The end of the frame that contains byte `offset` of an encoded event of `encoded` bytes: another frame may
+    /// follow there.
     fn boundary(encoded: usize, offset: usize) -> usize;
 
-    /// The first message of a connection.
+    /// Writes the ack, the first message of a connection.
     fn open(&mut self, ack: &[u8], out: &mut Vec<u8>);
 
-    /// Takes what the gateway sent; returns how many control frames were in it.
+    /// Handles bytes from the gateway; returns the number of control frames in them.
     ///
     /// # Errors
-    /// Why the connection has to end. What came before is in `inbound`.
+    /// The reason for which the connection must end. `inbound` has the messages before the violation.
     fn handle_bytes(&mut self, input: &[u8], inbound: &mut Vec<Inbound>, out: &mut Vec<u8>)
     -> Result<u32, CloseReason>;
 
-    /// Asks for a sign of life.
+    /// Writes a ping.
     fn ping(&mut self, out: &mut Vec<u8>);
 
-    /// Says why the connection ends. What the gateway sends from now on only matters until it has answered.
+    /// Writes a close frame with this reason. Then only the gateway's answering close frame is awaited.
     fn close(&mut self, reason: CloseReason, out: &mut Vec<u8>);
 
-    /// Whether both sides have said that they close.
+    /// Whether the close handshake is complete.
     fn closed(&self) -> bool;
 }

@@ -1,4 +1,4 @@
-//! Events as WebSocket text messages (RFC 6455), by tungstenite over memory.
+//! Events as WebSocket text messages (RFC 6455), with tungstenite over memory.
 
 use super::{Inbound, Transport};
 use crate::{
@@ -30,18 +30,19 @@ pub struct WebSocket {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// Our close frame is out, the peer's is not in.
-    WeClosed,
-    /// Nothing more is read or written.
-    Done,
+    /// Our close frame is sent, the peer's has not arrived.
+    CloseSent,
+    /// Both close frames were exchanged; nothing more is read or written.
+    Closed,
 }
 
-/// A fragment's header: two bytes and a 16-bit length.
+/// The header of a fragment: two bytes and a 16-bit length.
 const FRAGMENT_HEADER_BYTES: usize = 4;
+/// From the start of one fragment to that of the next.
 const STRIDE: usize = FRAGMENT_HEADER_BYTES + limits::FRAGMENT_BYTES;
 
 impl WebSocket {
-    /// A WebSocket right after its 101, which takes inbound messages up to a bound.
+    /// A WebSocket right after its 101, which accepts messages of up to `message_bytes_max` bytes.
     pub fn new(message_bytes_max: usize) -> Self {
         Self {
             context: context(message_bytes_max),
@@ -59,20 +60,20 @@ impl WebSocket {
                 Ok(message) => {
                     largest = largest.max(message.len());
                     let close = matches!(message, Message::Close(_));
-                    inbound.extend(meaning(message));
+                    inbound.extend(inbound_of(message));
                     if close && self.phase == Phase::Open {
-                        // The next read writes the answer and then has nothing more to do.
+                        // tungstenite has only queued the answering close frame; the next read writes it.
                         let _ = self.context.read(&mut memory);
-                        self.phase = Phase::Done;
+                        self.phase = Phase::Closed;
                         break Ok(());
                     }
                 }
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
                 Err(Error::ConnectionClosed | Error::AlreadyClosed) => {
-                    self.phase = Phase::Done;
+                    self.phase = Phase::Closed;
                     break Ok(());
                 }
-                Err(error) => break Err(fault(&error)),
+                Err(error) => break Err(close_reason(&error)),
             }
         };
         if largest > SHRINK_ABOVE
@@ -80,16 +81,19 @@ impl WebSocket {
             && memory.input.is_empty()
             && self.guard.between_messages()
         {
-            // The buffer that grew for a large message goes back to the allocator.
+            // tungstenite keeps the buffer that grew for a large message. Between two messages the context has no state
+            // to lose, so a new one replaces it.
             self.context = context(self.message_bytes_max);
         }
         result
     }
 }
 
+/// Bytes of a message after which the read buffer is freed.
 const SHRINK_ABOVE: usize = 1024;
 
 fn context(message_bytes_max: usize) -> WebSocketContext {
+    // No buffers of its own: it reads from and writes to buffers that all connections of the core share.
     let config = WebSocketConfig::default()
         .read_buffer_size(0)
         .write_buffer_size(0)
@@ -108,6 +112,7 @@ impl Transport for WebSocket {
     }
 
     fn boundary(encoded: usize, offset: usize) -> usize {
+        // Computed, not stored with each event: all fragments but the last have the same length.
         if encoded <= STRIDE { encoded } else { ((offset / STRIDE + 1) * STRIDE).min(encoded) }
     }
 
@@ -121,14 +126,14 @@ impl Transport for WebSocket {
         inbound: &mut Vec<Inbound>,
         out: &mut Vec<u8>,
     ) -> Result<u32, CloseReason> {
-        if self.phase == Phase::Done {
+        if self.phase == Phase::Closed {
             return Ok(0);
         }
         let seen = self.guard.inspect(input, self.message_bytes_max);
-        self.read(&input[..seen.good], inbound, out)?;
-        match seen.wrong {
-            // A close frame ends the reading: what follows it is nobody's business any more.
-            Some(reason) if self.phase != Phase::Done => Err(reason),
+        self.read(&input[..seen.valid_bytes], inbound, out)?;
+        match seen.violation {
+            // Bytes after a close frame are ignored, so they cannot violate anything (RFC 6455 section 5.5.1).
+            Some(reason) if self.phase != Phase::Closed => Err(reason),
             _ => Ok(seen.controls),
         }
     }
@@ -143,20 +148,20 @@ impl Transport for WebSocket {
             return;
         }
         let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from_static(reason.label()) };
-        // After a fault of the peer the context may refuse; there is nobody to answer then.
+        // tungstenite may refuse after a violation of the peer. Then the connection ends without a close frame.
         let _ = self.context.close(&mut Memory { input: &[], out }, Some(frame));
-        self.phase = Phase::WeClosed;
+        self.phase = Phase::CloseSent;
     }
 
     fn closed(&self) -> bool {
-        self.phase == Phase::Done
+        self.phase == Phase::Closed
     }
 }
 
 /// An unmasked ping without payload.
 const PING: [u8; 2] = [0x89, 0x00];
 
-/// One text message of several parts, cut into fragments where it is long.
+/// One text message, made of several parts. A long one is cut into fragments, between which a ping can be sent.
 fn text_message(parts: &[&[u8]]) -> Vec<u8> {
     let total: usize = parts.iter().map(|part| part.len()).sum();
     let fragments = total.div_ceil(limits::FRAGMENT_BYTES).max(1);
@@ -185,19 +190,19 @@ fn text_message(parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-fn meaning(message: Message) -> Option<Inbound> {
+fn inbound_of(message: Message) -> Option<Inbound> {
     match message {
         Message::Text(text) => Some(Inbound::Text(text.into())),
         Message::Binary(_) => Some(Inbound::Binary),
         Message::Ping(_) => Some(Inbound::Ping),
         Message::Pong(_) => Some(Inbound::Pong),
-        // No code at all is 1005, which never goes over the wire (RFC 6455 section 7.4.1).
+        // A close frame without a code counts as 1005, which is never sent (RFC 6455 section 7.4.1).
         Message::Close(frame) => Some(Inbound::Close(frame.map_or(1005, |frame| frame.code.into()))),
         Message::Frame(_) => None,
     }
 }
 
-fn fault(error: &Error) -> CloseReason {
+fn close_reason(error: &Error) -> CloseReason {
     match error {
         Error::Capacity(_) => CloseReason::MessageTooBig,
         Error::Utf8(_) => CloseReason::NotUtf8,
@@ -205,7 +210,7 @@ fn fault(error: &Error) -> CloseReason {
     }
 }
 
-/// Bytes that have come, and a place for those that go.
+/// Stands in for a socket: bytes that were received, and a buffer for those to be sent.
 struct Memory<'a> {
     input: &'a [u8],
     out: &'a mut Vec<u8>,

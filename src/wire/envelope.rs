@@ -1,17 +1,18 @@
-//! The JSON around what a gateway gets: the event's envelope and the connection's ack (contract section 1).
+//! The JSON of the messages to a gateway: an event's envelope and the connection's ack (contract section 1).
 
 use crate::model::{ConnectionId, Event, GatewayId, Position, Timestamp};
 use std::io::Write;
 
-/// What stands before the payload.
+/// Appends the part of the envelope before the payload.
 pub fn event_prefix(event: &Event, out: &mut Vec<u8>) {
-    // The type needs no escaping: its rule leaves no character that would.
+    // Written by hand, because the payload follows byte for byte as it was published. The type needs no escaping:
+    // `EventType` allows no character that JSON escapes.
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(event.kind.as_str().as_bytes());
     out.extend_from_slice(b"\",\"payload\":");
 }
 
-/// What stands after the payload.
+/// Appends the part of the envelope after the payload.
 pub fn event_suffix(event: &Event, position: Position, at: Timestamp, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"gatewayId\":\"");
     put_uuid(event.gateway.0, out);
@@ -27,7 +28,7 @@ pub fn event_suffix(event: &Event, position: Position, at: Timestamp, out: &mut 
     out.push(b'}');
 }
 
-/// The first message of every connection.
+/// The ack, which is the first message of every connection.
 pub fn connection_ack(gateway: GatewayId, connection: ConnectionId, position: Position, at: Timestamp) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     put(&mut out, format_args!("{{\"type\":\"connection.ack\",\"gatewayId\":\"{gateway}\""));

@@ -1,38 +1,43 @@
-//! A gateway's frames, header by header: refuses what breaks RFC 6455 or a bound before its payload arrives.
+//! Checks a gateway's frames by their headers: a violation of RFC 6455 or of a bound is refused before the payload
+//! arrives.
 //!
-//! tungstenite unmasks, assembles and answers; it does not count fragments, and it reports some errors only after the
-//! payload has come. This looks at headers alone and keeps no payload.
+//! tungstenite unmasks, assembles messages and answers. It does not count fragments, and reports some errors only once
+//! the payload is complete. This guard reads headers only and keeps no payload.
 
 use crate::{limits, model::CloseReason};
 
-/// The state between two pieces of input.
+/// The state of the check between two pieces of input.
 #[derive(Debug, Default)]
 pub struct FrameGuard {
     header: [u8; HEADER_BYTES_MAX],
+    /// Bytes of `header` that have arrived.
     header_bytes: u8,
     payload_left: u64,
+    /// Declared payload bytes of the current message, over all of its frames.
     message_bytes: u64,
+    /// Frames of the current message; 0 between messages.
     fragments: u32,
 }
 
-/// What one piece of input held.
+/// The result for one piece of input.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// So many bytes are in order.
-    pub good: usize,
-    /// Control frames that began in them.
+    /// Bytes before the first invalid frame.
+    pub valid_bytes: usize,
+    /// Control frames whose header is complete in them.
     pub controls: u32,
-    /// What is wrong with the byte after them; the connection ends with it.
-    pub wrong: Option<CloseReason>,
+    /// Why the frame after them is invalid. The connection ends with this reason.
+    pub violation: Option<CloseReason>,
 }
 
+/// Two bytes, a 64-bit length and a mask.
 const HEADER_BYTES_MAX: usize = 14;
 
 impl FrameGuard {
-    /// Looks at the next bytes of the stream.
+    /// Checks the next bytes of the stream.
     pub fn inspect(&mut self, input: &[u8], message_bytes_max: usize) -> Seen {
         let mut at = 0;
-        // Where the frame at hand begins; at the front where its header began in input before.
+        // Start of the current frame. 0 if its header began in an earlier piece: of this piece nothing is valid then.
         let mut begin = 0;
         let mut controls = 0;
         while at < input.len() {
@@ -53,21 +58,21 @@ impl FrameGuard {
             if usize::from(self.header_bytes) < self.header_length() {
                 continue;
             }
-            match self.judge(message_bytes_max) {
+            match self.check_header(message_bytes_max) {
                 Ok(control) => controls += u32::from(control),
-                Err(reason) => return Seen { good: begin, controls, wrong: Some(reason) },
+                Err(reason) => return Seen { valid_bytes: begin, controls, violation: Some(reason) },
             }
             self.header_bytes = 0;
         }
-        Seen { good: at, controls, wrong: None }
+        Seen { valid_bytes: at, controls, violation: None }
     }
 
-    /// Whether the stream stands between two messages.
+    /// Whether the input so far ends between two messages.
     pub fn between_messages(&self) -> bool {
         self.fragments == 0 && self.payload_left == 0 && self.header_bytes == 0
     }
 
-    /// The length of this frame's header, as far as its bytes tell.
+    /// The length of this frame's header: 2 until its second byte has arrived, which gives the real one.
     fn header_length(&self) -> usize {
         if self.header_bytes < 2 {
             return 2;
@@ -80,8 +85,8 @@ impl FrameGuard {
         2 + extended + if self.header[1] & 0x80 == 0 { 0 } else { 4 }
     }
 
-    /// Judges a whole header; tells whether the frame is a control frame.
-    fn judge(&mut self, message_bytes_max: usize) -> Result<bool, CloseReason> {
+    /// Checks a complete header; returns whether the frame is a control frame.
+    fn check_header(&mut self, message_bytes_max: usize) -> Result<bool, CloseReason> {
         let [first, second, ..] = self.header;
         let length = match second & 0x7f {
             126 => u64::from(u16::from_be_bytes([self.header[2], self.header[3]])),
@@ -95,20 +100,23 @@ impl FrameGuard {
             127 => length > u64::from(u16::MAX),
             _ => true,
         };
-        // RSV bits without an extension, an unknown opcode, no mask, a length above 2^63 or not in its shortest form
-        // (RFC 6455 section 5.2).
+        // RSV bits without an extension, an unknown opcode, no mask, a length of 2^63 or more or not in its shortest
+        // form (RFC 6455 section 5.2).
         if first & 0x70 != 0 || !known || second & 0x80 == 0 || length >> 63 != 0 || !minimal {
             return Err(CloseReason::ProtocolError);
         }
         self.payload_left = length;
         if opcode >= 8 {
-            // Control frames are short and whole (RFC 6455 section 5.5).
+            // A control frame has at most 125 bytes and no fragments (RFC 6455 section 5.5). It may come between the
+            // fragments of a message, so it does not count there.
             return if fin && length <= 125 { Ok(true) } else { Err(CloseReason::ProtocolError) };
         }
+        // A continuation frame needs a message to continue, and no new message may begin before that one ends.
         if (opcode == 0) != (self.fragments > 0) {
             return Err(CloseReason::ProtocolError);
         }
         self.fragments += 1;
+        // Declared, not received: a message that is too long is refused before memory is needed for it.
         self.message_bytes += length;
         if self.message_bytes > message_bytes_max as u64 || self.fragments > limits::INBOUND_FRAGMENTS_MAX {
             return Err(CloseReason::MessageTooBig);
@@ -144,23 +152,23 @@ mod tests {
         out
     }
 
-    fn check(input: &[u8], wrong: Option<CloseReason>) {
+    fn check(input: &[u8], violation: Option<CloseReason>) {
         let whole = FrameGuard::default().inspect(input, 1_000);
-        assert_eq!(whole.wrong, wrong, "{input:x?}");
+        assert_eq!(whole.violation, violation, "{input:x?}");
         let mut guard = FrameGuard::default();
-        let split = input.iter().find_map(|byte| guard.inspect(&[*byte], 1_000).wrong);
-        assert_eq!(split, wrong, "byte by byte, {input:x?}");
+        let split = input.iter().find_map(|byte| guard.inspect(&[*byte], 1_000).violation);
+        assert_eq!(split, violation, "byte by byte, {input:x?}");
     }
 
     #[test]
-    fn frames_in_order_pass() {
+    fn valid_frames_pass() {
         check(&frame(0x81, 0), None);
         check(&frame(0x82, 1_000), None);
         check(&[frame(0x01, 10), frame(0x89, 125), frame(0x80, 990)].concat(), None);
     }
 
     #[test]
-    fn what_breaks_the_protocol_is_refused_on_its_header() {
+    fn a_protocol_violation_is_refused_on_the_header() {
         for first in [0xc1, 0xa1, 0x91, 0x83, 0x87, 0x8b, 0x8f, 0x80, 0x09] {
             check(&frame(first, 1), Some(CloseReason::ProtocolError));
         }
@@ -174,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_is_not_in_its_shortest_form_is_refused_on_its_header() {
+    fn a_length_that_is_not_in_its_shortest_form_is_refused_on_the_header() {
         let in_16_bits = |length: u16| [[0x81, 0xfe].as_slice(), &length.to_be_bytes(), &MASK].concat();
         let in_64_bits = |length: u64| [[0x81, 0xff].as_slice(), &length.to_be_bytes(), &MASK].concat();
         for length in [0, 1, 125] {
@@ -185,11 +193,11 @@ mod tests {
         }
         check(&in_16_bits(126), None);
         check(&in_64_bits(65_536), Some(CloseReason::MessageTooBig));
-        assert_eq!(FrameGuard::default().inspect(&in_64_bits(65_536), 65_536).wrong, None);
+        assert_eq!(FrameGuard::default().inspect(&in_64_bits(65_536), 65_536).violation, None);
     }
 
     #[test]
-    fn what_is_too_big_is_refused_on_its_header() {
+    fn a_message_over_its_bound_is_refused_on_the_header() {
         check(&frame(0x81, 1_001), Some(CloseReason::MessageTooBig));
         check(&[frame(0x01, 999), frame(0x80, 2)].concat(), Some(CloseReason::MessageTooBig));
         check(
@@ -210,9 +218,9 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_the_wrong_frame_is_good() {
+    fn the_bytes_before_an_invalid_frame_are_valid() {
         let input = [frame(0x81, 3), frame(0x89, 0), frame(0x83, 1)].concat();
         let seen = FrameGuard::default().inspect(&input, 1_000);
-        assert_eq!(seen, Seen { good: 9 + 6, controls: 1, wrong: Some(CloseReason::ProtocolError) });
+        assert_eq!(seen, Seen { valid_bytes: 9 + 6, controls: 1, violation: Some(CloseReason::ProtocolError) });
     }
 }

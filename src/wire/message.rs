@@ -1,4 +1,4 @@
-//! The text messages of gateways, from JSON to a [`Message`].
+//! Parses the text messages of gateways.
 
 use crate::{
     limits::ACK_TEXT_BYTES_MAX,
@@ -6,8 +6,9 @@ use crate::{
 };
 use simd_json::prelude::*;
 
-/// Reads a message. Nesting is walked without recursion, so its depth costs nothing.
+/// Parses a message. The parser does not recurse, so deep nesting cannot overflow the stack.
 pub fn parse(text: &[u8]) -> Message {
+    // simd-json unescapes strings in place, so it gets a copy.
     let mut bytes = text.to_vec();
     let Ok(tape) = simd_json::to_tape(&mut bytes) else { return Message::Malformed };
     let value = tape.as_value();
@@ -18,7 +19,7 @@ pub fn parse(text: &[u8]) -> Message {
     }
     let Some(payload) = object.get("payload") else { return Message::Malformed };
     let Some(payload) = payload.as_object() else { return Message::Malformed };
-    let text = |name: &str| payload.get(name).and_then(|value| value.into_string()).map(cut);
+    let text = |name: &str| payload.get(name).and_then(|value| value.into_string()).map(truncate);
     Message::DeploymentAck(DeploymentAck {
         deployment_id: text("deploymentId"),
         artifact_id: text("artifactId"),
@@ -30,7 +31,8 @@ pub fn parse(text: &[u8]) -> Message {
     })
 }
 
-fn cut(text: &str) -> String {
+/// At most [`ACK_TEXT_BYTES_MAX`] bytes of the text: it goes into a log line.
+fn truncate(text: &str) -> String {
     text[..text.floor_char_boundary(ACK_TEXT_BYTES_MAX)].to_owned()
 }
 
@@ -39,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_acknowledgement_is_read() {
+    fn an_acknowledgement_is_parsed() {
         let text = br#"{"type":"deployment.ack","payload":{"deploymentId":"d","artifactId":"a","resourceType":"api",
             "action":"deploy","status":"failed","performedAt":"2026-01-01T00:00:00.123456789Z","errorCode":"E"}}"#;
         let Message::DeploymentAck(ack) = parse(text) else { panic!("not read") };
@@ -48,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_is_unknown_or_malformed_and_never_a_panic() {
+    fn other_messages_are_unknown_or_malformed_and_never_panic() {
         for (text, expected) in [
             (r#"{"type":"x"}"#, Message::Unknown),
             (r#"{"type":1}"#, Message::Malformed),
@@ -63,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_and_length_are_harmless() {
+    fn deep_nesting_is_parsed_and_long_texts_are_truncated() {
         let deep = format!(r#"{{"type":"x","payload":{}{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
         assert_eq!(parse(deep.as_bytes()), Message::Unknown);
         assert_eq!(parse("[".repeat(65_536).as_bytes()), Message::Malformed);

@@ -1,4 +1,5 @@
-//! Bytes and meaning: TLS, HTTP, the upgrade, the event's envelope, gateways' messages. No clock, no socket, no hub.
+//! Parsing and encoding: TLS, HTTP, the WebSocket upgrade, frames, the event's envelope, gateways' messages. Nothing
+//! here knows sockets, the clock or the hub's state.
 
 pub mod envelope;
 pub mod frames;

@@ -1,8 +1,8 @@
-//! Whether a WebSocket may be opened from an origin (RFC 6454): listed ones, and the hub's own.
+//! Which origins may open a WebSocket (RFC 6454): the listed ones and the hub's own.
 //!
-//! Browsers send the origin of the page. Some clients that are no browsers send the origin of the hub itself.
+//! Browsers send the origin of the page. Some other clients (Netty, Vert.x) send the origin of the hub itself.
 
-/// The scheme of an origin, which gives the port where none is written.
+/// The scheme of an origin, which gives the default port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Scheme {
     Http,
@@ -18,15 +18,17 @@ impl Scheme {
     }
 }
 
-/// Whether the origin is one of `listed`. Case counts in no part of an origin (RFC 6454 section 4).
+/// Whether the origin is one of `listed`. Case is ignored, because scheme and host are case-insensitive (RFC 6454
+/// section 4).
 pub fn is_listed(origin: &[u8], listed: &[String]) -> bool {
     listed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
 }
 
-/// Whether the origin is that of the request's own `Host`. Without TLS the scheme may be either: a proxy that terminates TLS may
-/// stand before the hub.
+/// Whether the origin is that of the request's own `Host`. Without TLS both schemes are accepted, because a proxy may
+/// terminate TLS before the hub.
 pub fn is_own(origin: &[u8], host: &[u8], tls: bool) -> bool {
     let Some((scheme, authority)) = split_scheme(origin) else { return false };
+    // A page that was loaded without TLS may have been changed on its way, so it is not the hub's own.
     if tls && scheme == Scheme::Http {
         return false;
     }
@@ -48,7 +50,7 @@ fn split_scheme(origin: &[u8]) -> Option<(Scheme, &[u8])> {
     })
 }
 
-/// Splits `host[:port]`, where an IPv6 address stands in brackets. `None` where it is neither.
+/// Splits `host[:port]`; an IPv6 address is in brackets. `None` if it has another form.
 fn split_port(authority: &[u8]) -> Option<(&[u8], Option<u16>)> {
     let name_end = authority.iter().position(|byte| *byte == b']').map_or(0, |at| at + 1);
     let colon = memchr::memchr(b':', &authority[name_end..]).map(|at| name_end + at);
@@ -57,8 +59,9 @@ fn split_port(authority: &[u8]) -> Option<(&[u8], Option<u16>)> {
         return None;
     }
     match port.strip_prefix(b":") {
-        // A colon without a port is none (RFC 3986 section 3.2.3).
+        // An empty port means the default port (RFC 3986 section 3.2.3).
         None | Some([]) => Some((name, None)),
+        // Checked before `parse`, which would accept a plus sign.
         Some(digits) if digits.iter().all(u8::is_ascii_digit) => {
             Some((name, Some(std::str::from_utf8(digits).ok()?.parse().ok()?)))
         }

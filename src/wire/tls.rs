@@ -1,4 +1,4 @@
-//! TLS over bytes: rustls without buffers of its own, so that an idle connection holds none (RFC 8446, RFC 5246).
+//! TLS over bytes (RFC 8446, RFC 5246): rustls without buffers of its own, so that an idle connection holds none.
 
 use rustls::{
     ServerConfig,
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::limits;
 
-/// The peer broke TLS, or we could not go on; the text is for the log.
+/// A TLS failure, of the peer or of our side; the text is for the log.
 #[derive(Debug)]
 pub struct TlsError(pub String);
 
@@ -19,29 +19,29 @@ impl From<rustls::Error> for TlsError {
     }
 }
 
-/// What lies between the socket and the plain bytes.
+/// The layer between the socket and the plain bytes.
 pub enum Security {
-    /// Nothing: the hub stands behind a proxy that terminates TLS.
+    /// No TLS: a proxy before the hub terminates it.
     Plain,
     /// One TLS connection.
     Tls(Box<Tls>),
 }
 
-/// One TLS connection, and the bytes of a record that is not whole yet.
+/// One TLS connection, and the bytes of an incomplete record.
 pub struct Tls {
     connection: UnbufferedServerConnection,
     partial: Vec<u8>,
     handshaking: bool,
     peer_closed: bool,
-    /// TLS has failed, and the peer was told: what it still sends is not looked at.
+    /// TLS has failed and the peer was sent an alert. Bytes that it still sends are ignored.
     failed: bool,
 }
 
 impl Security {
-    /// A connection that waits for its `ClientHello`.
+    /// A connection that awaits its `ClientHello`.
     ///
     /// # Errors
-    /// Where rustls refuses the configuration.
+    /// If rustls refuses the configuration.
     pub fn tls(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
         let connection = UnbufferedServerConnection::new(config)?;
         let tls = Tls { connection, partial: Vec::new(), handshaking: true, peer_closed: false, failed: false };
@@ -61,15 +61,16 @@ impl Security {
         }
     }
 
-    /// Whether the peer has said that it sends no more (`close_notify`).
+    /// Whether the peer has ended its stream by a `close_notify`.
     pub fn peer_closed(&self) -> bool {
         matches!(self, Self::Tls(tls) if tls.peer_closed)
     }
 
-    /// Takes what came from the socket; appends plain bytes to `plain` and what TLS itself has to say to `wire`.
+    /// Decrypts bytes from the socket; appends plain bytes to `plain`, and handshake records and alerts to `wire`.
     ///
     /// # Errors
-    /// A broken record or handshake, once. An alert for the peer is in `wire` then, and nothing more is opened.
+    /// An invalid record or handshake, reported once. `wire` then has an alert for the peer, and later bytes are
+    /// ignored.
     pub fn open(&mut self, received: &mut [u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), TlsError> {
         match self {
             Self::Plain => {
@@ -85,10 +86,10 @@ impl Security {
         }
     }
 
-    /// Appends `plain`, as it goes over the wire, to `wire`. Only once [`Security::established`].
+    /// Encrypts `plain` and appends the records to `wire`. To be called only once [`Security::established`].
     ///
     /// # Errors
-    /// When the connection can encrypt no more.
+    /// If the connection cannot encrypt.
     pub fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), TlsError> {
         match self {
             Self::Plain => {
@@ -99,13 +100,13 @@ impl Security {
         }
     }
 
-    /// Appends the notice that we send no more; nothing where it cannot be sent.
+    /// Appends `close_notify`; nothing if there is no TLS, the handshake is unfinished, or TLS has failed.
     pub fn close(&mut self, wire: &mut Vec<u8>) {
         if let Self::Tls(tls) = self
             && !tls.handshaking
             && !tls.failed
         {
-            // A connection that cannot say goodbye any more is closed without.
+            // If it cannot be encrypted, the connection is closed without it.
             let _ = tls.write(wire, 0, |traffic, room| traffic.queue_close_notify(room));
         }
     }
@@ -119,6 +120,7 @@ type Traffic<'c> = rustls::unbuffered::WriteTraffic<'c, rustls::server::ServerCo
 
 impl Tls {
     fn open(&mut self, received: &mut [u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<(), TlsError> {
+        // Whole records, the usual case, are decrypted in the caller's buffer and never copied.
         if self.partial.is_empty() {
             let used = self.process(received, plain, wire)?;
             self.partial.extend_from_slice(&received[used..]);
@@ -131,13 +133,14 @@ impl Tls {
                 self.partial = joined;
             }
         }
+        // rustls consumes a handshake message only once it is complete, so a peer could send one without an end.
         if self.partial.len() > limits::TLS_PENDING_BYTES_MAX {
-            return Err(TlsError("too many bytes of unfinished TLS records".to_owned()));
+            return Err(TlsError(format!("incomplete TLS records exceed {} bytes", limits::TLS_PENDING_BYTES_MAX)));
         }
         Ok(())
     }
 
-    /// Processes whole records of `input`; returns how many bytes are done with.
+    /// Processes the complete records of `input`; returns how many bytes were consumed.
     fn process(&mut self, input: &mut [u8], plain: &mut Vec<u8>, wire: &mut Vec<u8>) -> Result<usize, TlsError> {
         let mut used = 0;
         loop {
@@ -145,6 +148,7 @@ impl Tls {
             let state = match state {
                 Ok(state) => state,
                 Err(error) => {
+                    // The peer should learn why (RFC 8446 section 6.2), and a client's log then names the cause.
                     self.alert(wire);
                     return Err(error.into());
                 }
@@ -159,6 +163,7 @@ impl Tls {
                     }
                 }
                 ConnectionState::EncodeTlsData(mut data) => encode(wire, |room| data.encode(room))?,
+                // Not waited for: these bytes are in `wire` already, which is sent in order.
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 ConnectionState::PeerClosed => self.peer_closed = true,
                 ConnectionState::WriteTraffic(_) => {
@@ -166,9 +171,10 @@ impl Tls {
                     blocked = true;
                 }
                 ConnectionState::BlockedHandshake | ConnectionState::Closed => blocked = true,
-                // Early data is never accepted: `max_early_data_size` stays 0.
+                // This includes early data, which is never accepted: `max_early_data_size` is 0.
                 _ => return Err(TlsError("unexpected TLS state".to_owned())),
             }
+            // Only now: rustls lets `discard` be applied once the state is handled, and each record adds to it.
             used += discard;
             if blocked {
                 return Ok(used);
@@ -176,14 +182,14 @@ impl Tls {
         }
     }
 
-    /// After an error, puts the alert that rustls has prepared into `wire`.
+    /// After an error, appends the alert that rustls has prepared to `wire`.
     fn alert(&mut self, wire: &mut Vec<u8>) {
         if let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(&mut []).state {
             let _ = encode(wire, |room| data.encode(room));
         }
     }
 
-    /// Lets `put` write application data, after whatever TLS has to say first (a key update, say).
+    /// Lets `put` write application data, after the records that TLS has to send first, such as a key update.
     fn write(
         &mut self,
         wire: &mut Vec<u8>,
@@ -193,6 +199,7 @@ impl Tls {
         loop {
             match self.connection.process_tls_records(&mut []).state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
+                    // rustls writes into a slice only: reserve the largest possible size, then cut to what it wrote.
                     let start = wire.len();
                     let records = plain_bytes / RECORD_PLAIN_MAX + 1;
                     wire.resize(start + plain_bytes + records * RECORD_OVERHEAD_MAX, 0);
@@ -202,16 +209,18 @@ impl Tls {
                 }
                 ConnectionState::EncodeTlsData(mut data) => encode(wire, |room| data.encode(room))?,
                 ConnectionState::TransmitTlsData(data) => data.done(),
+                // `close_notify` ends one direction only: the peer can still receive.
                 ConnectionState::PeerClosed => self.peer_closed = true,
-                _ => return Err(TlsError("not ready for application data".to_owned())),
+                _ => return Err(TlsError("TLS cannot send application data in this state".to_owned())),
             }
         }
     }
 }
 
-/// Appends what `put` writes, with as much room as it asks for.
+/// Appends the bytes that `put` writes, with as much room as it needs.
 fn encode(wire: &mut Vec<u8>, mut put: impl FnMut(&mut [u8]) -> Result<usize, EncodeError>) -> Result<(), TlsError> {
     let start = wire.len();
+    // A first guess. Only the flight with the certificate chain is usually larger, and rustls then says by how much.
     let mut room = 4 * 1024;
     loop {
         wire.resize(start + room, 0);

@@ -1,6 +1,6 @@
-//! The WebSocket upgrade: checks a request, answers 101 (RFC 6455 section 4.2).
+//! The WebSocket upgrade: checks a request and makes the 101 (RFC 6455 section 4.2).
 //!
-//! Subprotocols and extensions are not looked at: none is spoken, and a 101 that names none declines them.
+//! Subprotocols and extensions are ignored: none is supported, and a 101 that names none declines them.
 
 use super::{
     http::{Framing, Head, Method, Response, Version},
@@ -9,47 +9,50 @@ use super::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use tungstenite::handshake::derive_accept_key;
 
-/// An upgrade that may be granted.
+/// A valid upgrade request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade {
     accept: String,
 }
 
-/// Checks all that the head says about the upgrade, which came over TLS or not. Who asks is not looked at.
+/// Checks everything about an upgrade but the gateway's key. `tls` says whether the request came over TLS.
 ///
 /// # Errors
-/// The answer; it closes, because a peer that was told no has no other use for this connection.
+/// The response, which closes the connection: a refused gateway has no other use for it.
 pub fn check(head: &Head, origins: &[String], tls: bool) -> Result<Upgrade, Response> {
     if head.method != Method::Get {
-        return Err(refuse(405, "The upgrade is a GET.").with("Allow", "GET"));
+        return Err(refuse(405, "An upgrade must be a GET request.").with("Allow", "GET"));
     }
     if head.version == Version::Http10 {
-        return Err(refuse(400, "HTTP/1.0 has no upgrade."));
+        return Err(refuse(400, "HTTP/1.0 cannot upgrade to WebSocket: use HTTP/1.1."));
     }
     if !matches!(head.framing, Framing::None | Framing::Length(0)) {
-        return Err(refuse(400, "The upgrade has no body."));
+        return Err(refuse(400, "An upgrade must not have a body."));
     }
+    // Tokens in any case, among others and over several lines: proxies rewrite these fields.
     if !head.has_token("upgrade", "websocket") {
-        return Err(upgrade_required("This path speaks WebSocket."));
+        return Err(upgrade_required("This path accepts only WebSocket upgrades."));
     }
     if !head.has_token("connection", "upgrade") {
-        return Err(refuse(400, "Connection does not name Upgrade."));
+        return Err(refuse(400, "The Connection field must contain Upgrade."));
     }
     if head.only_field("sec-websocket-version") != Some(b"13") {
-        return Err(upgrade_required("The only WebSocket version here is 13."));
+        return Err(upgrade_required("Sec-WebSocket-Version must be 13."));
     }
     let Some(key) = head.only_field("sec-websocket-key").filter(|key| is_key(key)) else {
-        return Err(refuse(400, "Sec-WebSocket-Key is not 16 bytes in base64."));
+        return Err(refuse(400, "Sec-WebSocket-Key must be given once, as 16 bytes in base64."));
     };
+    // Last: a request that is no upgrade at all, from a browser or not, is told what this path accepts.
     if refused_origin(head, origins, tls).is_some() {
-        return Err(refuse(403, "This origin may not connect."));
+        return Err(refuse(403, "This origin is not allowed to connect."));
     }
     Ok(Upgrade { accept: derive_accept_key(key) })
 }
 
 impl Upgrade {
-    /// Appends the 101. Frames follow.
+    /// Appends the 101.
     pub fn response_101(&self, out: &mut Vec<u8>) {
+        // Not a `Response`, which would set `Connection` to close or keep-alive.
         let head =
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ";
         for part in [head, &self.accept, "\r\n\r\n"] {
@@ -62,7 +65,7 @@ fn refuse(status: u16, description: &str) -> Response {
     Response::error(status, description).closing()
 }
 
-/// What is spoken here, for a peer that could speak it as well (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
+/// A 426, which names the required protocol and version (RFC 9110 section 15.5.22, RFC 6455 section 4.4).
 fn upgrade_required(description: &str) -> Response {
     refuse(426, description)
         .with("Upgrade", "websocket")
@@ -70,12 +73,12 @@ fn upgrade_required(description: &str) -> Response {
         .with("Sec-WebSocket-Version", "13")
 }
 
-/// 16 bytes are 24 characters; longer text is not worth decoding.
+/// Whether this is 16 bytes in base64, which are always 24 characters. Text of another length is not decoded.
 fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && BASE64_STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16)
 }
 
-/// The origin for which an upgrade is refused, if it has one.
+/// The origin that an upgrade is refused for, if any. A request may have several; each of them must be allowed.
 pub fn refused_origin<'a>(head: &'a Head, origins: &[String], tls: bool) -> Option<&'a [u8]> {
     let host = head.only_field("host").unwrap_or_default();
     let allowed = |origin: &[u8]| origin::is_listed(origin, origins) || origin::is_own(origin, host, tls);
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_is_that_of_rfc_6455() {
+    fn the_101_is_that_of_the_example_in_rfc_6455() {
         let upgrade =
             ask("GET /ws HTTP/1.1", &[UPGRADE, CONNECTION, VERSION, KEY].map(str::as_bytes)).expect("granted");
         let mut out = Vec::new();
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn b1_the_key_is_one_and_16_bytes_in_base64() {
+    fn b1_exactly_one_key_of_16_bytes_in_base64_is_accepted() {
         check(&[UPGRADE, CONNECTION, VERSION], 400);
         check(&[UPGRADE, CONNECTION, VERSION, KEY, KEY], 400);
         let eight_kilobytes = "A".repeat(LINE_BYTES_MAX);
@@ -156,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn b2_the_version_is_13() {
+    fn b2_only_version_13_is_accepted() {
         check(&[UPGRADE, CONNECTION, KEY], 426);
         check(&[UPGRADE, CONNECTION, KEY, VERSION, VERSION], 426);
         for version in ["8", "12", "13, 8", "013", "+13", ""] {
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn b3_the_request_is_a_get_of_http_1_1_without_a_body() {
+    fn b3_only_a_get_of_http_1_1_without_a_body_is_accepted() {
         let good = [UPGRADE, CONNECTION, VERSION, KEY];
         check(&[], 426);
         check(&[CONNECTION, VERSION, KEY], 426);
@@ -191,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn b4_what_proxies_make_of_the_fields_is_accepted() {
+    fn b4_fields_that_proxies_have_rewritten_are_accepted() {
         check(&[UPGRADE, "Connection: keep-alive, Upgrade", VERSION, KEY], 101);
         check(&[UPGRADE, "connection:KEEP-ALIVE,,\tUPGRADE ,", VERSION, KEY], 101);
         check(&[UPGRADE, "Connection: keep-alive", "Connection: upgrade", VERSION, KEY], 101);
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn b5_browsers_come_from_listed_origins_only() {
+    fn b5_only_listed_and_own_origins_are_accepted() {
         check_with(b"X: y", 101);
         check_with(b"Origin: https://good.example", 101);
         check_with(b"Origin: HTTPS://Good.Example", 101);
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn b6_subprotocols_and_extensions_are_not_looked_at() {
+    fn b6_subprotocols_and_extensions_are_ignored() {
         check_with(b"Sec-WebSocket-Protocol: \xff\xfe", 101);
         check_with(format!("Sec-WebSocket-Protocol:{}", " ".repeat(LINE_BYTES_MAX)).as_bytes(), 101);
         check_with(format!("Sec-WebSocket-Protocol: {}", "t, ".repeat(1_000)).as_bytes(), 101);

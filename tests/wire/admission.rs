@@ -1,4 +1,4 @@
-//! Who is let in (contract section 1, acceptance list C to E): keys, the rate limit and the caps.
+//! Admission (contract section 1, acceptance list C to E): keys, the rate limit and the caps.
 
 use crate::{
     harness::{on_one_and_four, on_own_one_and_four},
@@ -14,7 +14,7 @@ use std::{
 };
 
 #[test]
-fn no_key_and_no_good_key_get_the_same_401() {
+fn missing_and_invalid_keys_get_the_same_401() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let (revoked_id, revoked) = hub.make_key(&gateway.id);
@@ -58,7 +58,7 @@ fn no_key_and_no_good_key_get_the_same_401() {
 }
 
 #[test]
-fn a_key_that_is_no_text_is_refused() {
+fn a_key_that_is_not_text_is_refused() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         for (value, statuses) in [(b"\xff\xfe".as_slice(), [400, 401]), (b"a\0b", [400, 400])] {
@@ -71,7 +71,7 @@ fn a_key_that_is_no_text_is_refused() {
 }
 
 #[test]
-fn the_tenth_attempt_of_an_address_is_in_and_the_eleventh_is_out() {
+fn the_tenth_attempt_of_an_address_is_admitted_and_the_eleventh_is_429() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let (here, start) = (fresh_address(), Instant::now());
@@ -87,7 +87,7 @@ fn the_tenth_attempt_of_an_address_is_in_and_the_eleventh_is_out() {
         for key in [&gateway.key, "wrong"] {
             let answer = hub.ask_from(here, &Request::upgrade(key));
             assert_eq!(answer.status, 429, "{answer:?}");
-            let (least, wait) = (60 - start.elapsed().as_secs() - 1, answer.retry_after().expect("when to come back"));
+            let (least, wait) = (60 - start.elapsed().as_secs() - 1, answer.retry_after().expect("a Retry-After"));
             assert!(
                 (least..=60).contains(&wait),
                 "come back in {wait} s, {:?} after the first attempt",
@@ -101,7 +101,7 @@ fn the_tenth_attempt_of_an_address_is_in_and_the_eleventh_is_out() {
             "checked before the rate"
         );
         let forwarded = Request::upgrade(&gateway.key).with("X-Forwarded-For", "203.0.113.7");
-        assert_eq!(hub.ask_from(here, &forwarded).status, 429, "a peer cannot say where it comes from");
+        assert_eq!(hub.ask_from(here, &forwarded).status, 429, "X-Forwarded-For is ignored");
         hub.connect(&gateway.key).leave();
         peers.iter_mut().for_each(Peer::is_alive);
     });
@@ -127,14 +127,14 @@ fn the_rate_limit_is_exact_when_all_attempts_come_at_once() {
 }
 
 #[test]
-fn a_full_hub_admits_exactly_its_cap_and_a_freed_slot_serves_again() {
+fn a_full_hub_admits_exactly_its_cap_and_reuses_a_freed_slot() {
     on_own_one_and_four(
         |config| config.connections_max = 5,
         |hub| {
             let gateways = [hub.register(), hub.register()];
             let mut peers: Vec<_> = (0..5).map(|n| hub.connect(&gateways[n % 2].key)).collect();
             for gateway in &gateways {
-                let answer = hub.try_connect(&gateway.key).err().expect("the sixth is one too many");
+                let answer = hub.try_connect(&gateway.key).err().expect("the sixth connection is over the cap");
                 assert_eq!(answer.status, 503, "{answer:?}");
                 assert!(answer.retry_after().is_some_and(|s| s > 0), "{answer:?}");
                 assert!(answer.text().contains("capacity exceeded"), "{answer:?}");
@@ -155,7 +155,7 @@ fn a_full_hub_admits_exactly_its_cap_and_a_freed_slot_serves_again() {
                 assert_eq!(
                     hub.try_connect(&gateways[0].key).err().map(|a| a.status),
                     Some(503),
-                    "{how}: one slot, once"
+                    "{how}: exactly one slot is freed"
                 );
             }
         },
@@ -169,7 +169,7 @@ fn one_gateway_cannot_take_more_than_its_own_cap() {
         |hub| {
             let gateway = hub.register();
             let peers = [hub.connect(&gateway.key), hub.connect(&gateway.key)];
-            let answer = hub.try_connect(&gateway.key).err().expect("the third is one too many");
+            let answer = hub.try_connect(&gateway.key).err().expect("the third connection is over the cap");
             assert_eq!(answer.status, 503, "{answer:?}");
             assert!(answer.retry_after().is_some(), "{answer:?}");
             hub.connect_new().1.leave();
@@ -180,7 +180,7 @@ fn one_gateway_cannot_take_more_than_its_own_cap() {
 }
 
 #[test]
-fn what_fails_after_the_check_gives_its_slot_back() {
+fn a_connection_reset_during_admission_frees_its_slot() {
     on_own_one_and_four(
         |config| config.connections_max = 3,
         |hub| {
@@ -201,7 +201,7 @@ fn what_fails_after_the_check_gives_its_slot_back() {
 }
 
 #[test]
-fn a_draining_hub_takes_nobody_and_says_so_with_503() {
+fn a_draining_hub_refuses_connections_with_503() {
     on_own_one_and_four(
         |config| config.drain_window = Duration::from_secs(2),
         |hub| {
@@ -210,15 +210,15 @@ fn a_draining_hub_takes_nobody_and_says_so_with_503() {
             early.send(&Request::new("GET", "/ready").bytes());
             assert_eq!(Answer::read(&mut early).unwrap().status, 200);
             hub.drain();
-            let answer = hub.try_connect(&gateway.key).err().expect("a draining hub takes nobody");
+            let answer = hub.try_connect(&gateway.key).err().expect("a draining hub refuses connections");
             assert_eq!(answer.status, 503, "{answer:?}");
             assert!(answer.retry_after().is_some(), "{answer:?}");
-            assert_eq!(hub.ask(&Request::upgrade("wrong")).status, 503, "not a word about keys while draining");
+            assert_eq!(hub.ask(&Request::upgrade("wrong")).status, 503, "the key is not checked while draining");
             early.send(&Request::new("GET", "/ready").bytes());
             assert_eq!(
                 Answer::read(&mut early).unwrap().status,
                 503,
-                "not ready on a connection that was there before"
+                "not ready, on a connection from before the drain"
             );
             drop((peer, early));
             hub.join();

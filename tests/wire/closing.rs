@@ -1,4 +1,4 @@
-//! How the hub ends connections of its own accord (contract section 1, "Closing"): revocation, deletion, drain.
+//! Connections that the hub closes (contract section 1, "Closing"): revocation, deletion, drain.
 
 use crate::{
     harness::{Registered, TestHub, on_one_and_four, on_own_one_and_four, trusting_with},
@@ -18,7 +18,7 @@ fn revoke(hub: &TestHub, gateway: &Registered) {
     assert_eq!(hub.call("DELETE", &path, "").status, 204);
 }
 
-/// Expects a prompt 1008 with this reason on each.
+/// Expects a close frame with 1008 and this reason on each connection, promptly.
 fn closed_promptly(peers: Vec<Peer>, since: Instant, wanted: &str) {
     for mut peer in peers {
         let (code, reason) = peer.closed();
@@ -37,7 +37,11 @@ fn revoking_a_key_closes_its_connections_and_no_others() {
         let start = Instant::now();
         revoke(hub, &gateway);
         closed_promptly(peers, start, "key revoked");
-        assert_eq!(hub.try_connect(&gateway.key).err().map(|a| a.status), Some(401), "it does not come back");
+        assert_eq!(
+            hub.try_connect(&gateway.key).err().map(|a| a.status),
+            Some(401),
+            "a revoked key is not admitted again"
+        );
         hub.await_rows(&gateway.id, 1);
         let answer = hub.publish(&gateway.id, "t", "{}");
         assert_eq!((&answer["connections"], &answer["delivered"]), (&json!(1), &json!(1)), "{answer}");
@@ -47,7 +51,7 @@ fn revoking_a_key_closes_its_connections_and_no_others() {
 }
 
 #[test]
-fn a_revoked_peer_that_reads_nothing_is_torn_down_with_what_the_kernel_held() {
+fn a_revoked_peer_that_reads_nothing_is_reset_and_loses_what_the_kernel_held() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let socket = open(hub.addr, fresh_address(), |socket| socket.set_recv_buffer_size(8 * 1024).unwrap());
@@ -55,13 +59,13 @@ fn a_revoked_peer_that_reads_nothing_is_torn_down_with_what_the_kernel_held() {
         hub.publish(&gateway.id, "t", &format!("\"{}\"", "x".repeat(500_000)));
         revoke(hub, &gateway);
         hub.await_rows(&gateway.id, 0);
-        // Had it been an orderly close, all that was in the kernel would follow, and a FIN.
+        // An orderly close would deliver all bytes that were in the kernel, then a FIN.
         assert!(matches!(peer.wire.read_to_end(Instant::now() + PATIENCE), Some(End::Reset)), "it is reset");
     });
 }
 
 #[test]
-fn what_stands_before_the_end_of_a_stream_is_answered() {
+fn frames_before_the_end_of_a_stream_are_answered() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let long = vec![b'x'; 70_000];
@@ -110,7 +114,7 @@ fn a_close_frame_together_with_close_notify_and_fin_is_answered() {
                 peer.wire.close_notify();
                 answered(peer, Some(1001), "one after the other");
 
-                // The answer stands behind an event of which the hub has written a part, perhaps.
+                // The hub may have written a part of an event, which the answering close frame must follow.
                 let mut peer = connect();
                 hub.publish(&gateway.id, "t", &long);
                 peer.wire.send_last(&frame(CLOSE, 0, b""));
@@ -140,7 +144,7 @@ fn deleting_a_gateway_closes_all_its_connections() {
 }
 
 #[test]
-fn a_key_revoked_while_its_connection_is_made_never_stays() {
+fn a_connection_whose_key_is_revoked_during_admission_does_not_stay() {
     on_one_and_four(|hub| {
         for _ in 0..10 {
             let gateway = hub.register();
@@ -171,7 +175,7 @@ fn a_drain_closes_every_connection_with_1001_and_ends() {
             let start = Instant::now();
             hub.drain();
             watch.send(&Request::new("GET", "/ready").bytes());
-            assert_eq!(Answer::read(&mut watch).map(|a| a.status), Some(503), "not ready from the first moment");
+            assert_eq!(Answer::read(&mut watch).map(|a| a.status), Some(503), "not ready as soon as the drain begins");
             let close = |mut peer: Peer| {
                 let (code, reason) = peer.closed();
                 assert_eq!((code, reason.as_str()), (Some(1001), "server shutdown"));
@@ -182,7 +186,7 @@ fn a_drain_closes_every_connection_with_1001_and_ends() {
                 peers.into_iter().map(|peer| peer.join().unwrap()).collect()
             });
             times.sort();
-            assert!(times[29] - times[0] >= window / 4, "the closes come in one wave: {times:?}");
+            assert!(times[29] - times[0] >= window / 4, "the closes are not spread: {times:?}");
             assert!(times[29] < window + PROMPT, "{times:?}");
             hub.join();
             assert!(start.elapsed() < window + Duration::from_secs(10), "{:?}", start.elapsed());
@@ -191,7 +195,7 @@ fn a_drain_closes_every_connection_with_1001_and_ends() {
 }
 
 #[test]
-fn what_was_accepted_before_a_drain_is_delivered() {
+fn events_accepted_before_a_drain_are_delivered() {
     on_own_one_and_four(
         |config| config.drain_window = Duration::from_millis(500),
         |hub| {
@@ -220,7 +224,7 @@ fn what_was_accepted_before_a_drain_is_delivered() {
 }
 
 #[test]
-fn a_peer_that_ignores_the_close_does_not_hold_the_drain() {
+fn a_peer_that_ignores_the_close_does_not_delay_the_drain() {
     on_own_one_and_four(
         |_| {},
         |hub| {
@@ -268,7 +272,7 @@ fn publishing_during_a_drain_is_counted_or_refused() {
 }
 
 #[test]
-fn a_hub_comes_back_on_its_data_with_its_gateways() {
+fn a_restarted_hub_has_its_gateways_again() {
     on_own_one_and_four(
         |_| {},
         |hub| {

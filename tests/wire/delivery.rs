@@ -1,4 +1,4 @@
-//! From a publish to the sockets (contract sections 1 and 2): the ack first, the payload untouched, one order for all.
+//! From a publish to the sockets (contract sections 1 and 2): the ack first, payloads unchanged, one order for all.
 
 use crate::{
     harness::{TestHub, on_one_and_four},
@@ -15,24 +15,24 @@ use std::{
     time::Instant,
 };
 
-/// A time as the contract wants it: RFC 3339 in UTC with milliseconds.
+/// Parses a time in the contract's form: RFC 3339 in UTC with milliseconds.
 fn assert_timestamp(text: &str) {
     assert!(text.len() == 24 && text.ends_with('Z') && text.as_bytes()[19] == b'.', "{text:?}");
     text.parse::<jiff::Timestamp>().unwrap_or_else(|e| panic!("{e} in {text:?}"));
 }
 
 fn assert_uuid(value: &Value) {
-    let text = value.as_str().unwrap_or_else(|| panic!("{value} is no string"));
+    let text = value.as_str().unwrap_or_else(|| panic!("{value} is not a string"));
     assert!(text.len() == 36 && uuid::Uuid::try_parse(text).is_ok(), "{text:?}");
 }
 
-/// A payload of exactly so many bytes.
+/// A payload of exactly this many bytes.
 fn payload_of(bytes: usize) -> String {
     format!(r#"{{"p":"{}"}}"#, "x".repeat(bytes - 8))
 }
 
 #[test]
-fn the_ack_comes_first_and_names_gateway_and_connection() {
+fn the_ack_comes_first_and_has_gateway_and_connection_id() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let mut ids = HashSet::new();
@@ -50,7 +50,7 @@ fn the_ack_comes_first_and_names_gateway_and_connection() {
 }
 
 #[test]
-fn no_event_comes_before_the_ack_however_many_are_published() {
+fn no_event_precedes_the_ack_however_many_are_published() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let done = AtomicBool::new(false);
@@ -117,7 +117,7 @@ fn a_payload_arrives_byte_for_byte() {
 }
 
 #[test]
-fn a_payload_may_be_a_mebibyte_and_not_a_byte_more() {
+fn a_payload_of_one_mebibyte_passes_and_one_byte_more_is_refused() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         for bytes in [125, 126, 65_535, 65_536, limits::FRAGMENT_BYTES, limits::PAYLOAD_BYTES_MAX] {
@@ -128,12 +128,12 @@ fn a_payload_may_be_a_mebibyte_and_not_a_byte_more() {
         let body = format!(r#"{{"type":"big","payload":{}}}"#, payload_of(limits::PAYLOAD_BYTES_MAX + 1));
         assert_eq!(hub.try_publish(&gateway.id, &body).status, 413);
         hub.publish(&gateway.id, "marker", "{}");
-        assert_eq!(peer.event().kind, "marker", "what is refused is not sent");
+        assert_eq!(peer.event().kind, "marker", "a refused event is not sent");
     });
 }
 
 #[test]
-fn a_bad_event_is_refused_with_the_place_that_is_bad() {
+fn an_invalid_event_is_refused_with_the_invalid_field() {
     let long = format!(r#"{{"type":"{}","payload":{{}}}}"#, "x".repeat(129));
     let table = [
         ("no JSON", "{", ""),
@@ -182,7 +182,7 @@ fn every_connection_of_a_gateway_gets_the_event_and_the_answer_counts_them() {
         assert_eq!(hub.publish(&gateway.id, "t", "{}")["delivered"], 3);
         let (other, mut peer) = stranger;
         hub.publish(&other.id, "own", "{}");
-        assert_eq!(peer.event().kind, "own", "it gets its own gateway's events only");
+        assert_eq!(peer.event().kind, "own", "it receives only its own gateway's events");
     });
 }
 
@@ -203,7 +203,7 @@ fn an_event_for_a_gateway_that_is_not_connected_is_a_failed_delivery() {
 }
 
 #[test]
-fn racing_publishers_are_seen_in_one_order_by_all_connections() {
+fn all_connections_receive_racing_publishers_events_in_one_order() {
     const PUBLISHERS: usize = 6;
     const EACH: usize = 60;
     on_one_and_four(|hub| {
@@ -240,7 +240,7 @@ fn payloads(peer: &mut Peer, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_batch_is_answered_line_by_line_and_one_bad_line_fails_alone() {
+fn a_batch_is_answered_line_by_line_and_an_invalid_line_fails_alone() {
     on_one_and_four(|hub| {
         let (one, mut first) = hub.connect_new();
         let (two, mut second) = hub.connect_new();
@@ -277,7 +277,7 @@ fn a_batch_is_answered_line_by_line_and_one_bad_line_fails_alone() {
 }
 
 #[test]
-fn the_deployment_hook_tells_each_gateway_and_never_fails_for_one() {
+fn the_deployment_hook_publishes_to_each_gateway_even_if_one_fails() {
     on_one_and_four(|hub| {
         let (up, mut peer) = hub.connect_new();
         let mut sibling = hub.connect(&up.key);
@@ -323,13 +323,13 @@ fn the_deployment_hook_tells_each_gateway_and_never_fails_for_one() {
 }
 
 #[test]
-fn deployments_of_one_gateway_are_performed_one_after_the_other() {
+fn deployments_of_one_gateway_have_rising_times() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         let target = json!({ "gatewayId": gateway.id, "vhost": "v" });
         let api = uuid::Uuid::new_v4().to_string();
         for revision in 0..3 {
-            // Ten in one call are accepted in one moment.
+            // The ten deployments of one call are accepted at the same time.
             let body = json!(vec![&target; 10]).to_string();
             let path = format!("/api/v1/apis/{api}/deploy-revision?revisionId=r-{revision}");
             assert_eq!(hub.call("POST", &path, &body).status, 200);
@@ -341,15 +341,18 @@ fn deployments_of_one_gateway_are_performed_one_after_the_other() {
             })
             .collect();
         assert!(times.iter().all(|time| time.len() == "2024-01-01T00:00:00.000Z".len()), "{times:?}");
-        assert!(times.is_sorted_by(|one, other| one < other), "an equal one is stale to a gateway: {times:?}");
+        assert!(
+            times.is_sorted_by(|one, other| one < other),
+            "a gateway ignores a deployment with a time that is not later: {times:?}"
+        );
     });
 }
 
 #[test]
-fn an_event_over_a_clients_own_limit_is_delivered_all_the_same() {
+fn an_event_over_a_clients_own_limit_still_counts_as_delivered() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
-        // Over the limits of common clients, with what stands around it, and no more than two kernels keep.
+        // Larger than the limits of common clients, and small enough for the buffers of two kernels.
         let answer = hub.publish(&gateway.id, "t", &format!("\"{}\"", "x".repeat(70_000)));
         assert_eq!((&answer["delivered"], &answer["failed"]), (&json!(1), &json!(0)), "{answer}");
         peer.frame(CLOSE, &1009_u16.to_be_bytes());
@@ -360,10 +363,10 @@ fn an_event_over_a_clients_own_limit_is_delivered_all_the_same() {
 }
 
 #[test]
-fn what_stands_around_a_payload_is_2_kib_at_the_most() {
+fn the_envelope_around_a_payload_has_at_most_2_kib() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
-        // Control characters are what JSON makes most of.
+        // JSON escapes a control character in six bytes, which makes the largest envelope.
         let body = json!({ "type": "t".repeat(128), "payload": 1, "userId": "\u{1}".repeat(256) }).to_string();
         assert_eq!(hub.try_publish(&gateway.id, &body).status, 200);
         let around = peer.message().len();

@@ -1,4 +1,4 @@
-//! Hubs in this process, and the platform's side of them.
+//! Starts hubs in this process and makes the platform's calls to them.
 
 use crate::{
     peer::Peer,
@@ -20,39 +20,39 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// The one origin that the hubs of these tests let browsers come from.
+/// The one allowed origin in the configuration of these hubs.
 pub const ORIGIN: &str = "https://console.example";
 
-/// A running hub, and what is needed to talk to it.
+/// A running hub, with its address, configuration and admin token.
 pub struct TestHub {
     hub: Mutex<Option<Hub>>,
-    /// Where gateways and the platform connect.
+    /// The address to which gateways and the platform connect.
     pub addr: SocketAddr,
-    /// What it was started with.
+    /// The configuration with which it was started.
     pub config: Config,
     admin_token: String,
     tls: Option<Arc<ClientConfig>>,
     data: Arc<TempDir>,
 }
 
-/// A gateway that the hub knows, with one key.
+/// A registered gateway with one key.
 #[derive(Clone, Debug)]
 pub struct Registered {
     /// Its id.
     pub id: String,
-    /// What it shows when it connects.
+    /// The key with which it connects.
     pub key: String,
-    /// What the platform calls that key.
+    /// The id of that key.
     pub token_id: String,
 }
 
-/// The hub of so many shards that all tests share which need nothing special.
+/// The hub with this number of shards that tests share if they do not need one of their own.
 pub fn shared(shards: u16) -> &'static TestHub {
     static SHARED: [OnceLock<TestHub>; 2] = [const { OnceLock::new() }; 2];
     SHARED[usize::from(shards > 1)].get_or_init(|| TestHub::start(shards))
 }
 
-/// Checks a claim on the shared hub of one shard and on that of four.
+/// Runs a check on the shared hub with one shard and on that with four.
 pub fn on_one_and_four(claim: impl Fn(&TestHub)) {
     for shards in [1, 4] {
         eprintln!("with {shards} shard(s)");
@@ -60,7 +60,7 @@ pub fn on_one_and_four(claim: impl Fn(&TestHub)) {
     }
 }
 
-/// Checks a claim on hubs of its own, of one shard and of four.
+/// Runs a check on two hubs of its own, with one shard and with four.
 pub fn on_own_one_and_four(change: impl Fn(&mut Config), claim: impl Fn(&TestHub)) {
     for shards in [1, 4] {
         eprintln!("with {shards} shard(s)");
@@ -69,12 +69,12 @@ pub fn on_own_one_and_four(change: impl Fn(&mut Config), claim: impl Fn(&TestHub
 }
 
 impl TestHub {
-    /// A hub with the defaults.
+    /// A hub with the default configuration.
     pub fn start(shards: u16) -> Self {
         Self::with(shards, |_| {})
     }
 
-    /// A hub with the defaults but for what `change` does to them.
+    /// A hub with the default configuration as changed by `change`.
     pub fn with(shards: u16, change: impl FnOnce(&mut Config)) -> Self {
         let data = data_dir();
         let mut config = Config {
@@ -90,7 +90,7 @@ impl TestHub {
         Self::on(config, Arc::new(data))
     }
 
-    /// A hub with the same configuration on the same data, once this one has ended.
+    /// A hub with the same configuration and data, after this one has ended.
     pub fn restart(&self) -> Self {
         Self::on(self.config.clone(), Arc::clone(&self.data))
     }
@@ -109,32 +109,32 @@ impl TestHub {
         Self { hub: Mutex::new(Some(hub)), addr, config, admin_token, tls, data }
     }
 
-    /// Where the hub keeps what it keeps.
+    /// The hub's data directory.
     pub fn data(&self) -> &Path {
         self.data.path()
     }
 
-    /// The admin token in force.
+    /// The admin token.
     pub fn admin_token(&self) -> &str {
         &self.admin_token
     }
 
     /// Reads the certificate again.
     pub fn reload(&self) {
-        self.hub.lock().unwrap().as_ref().expect("it has not been drained").reload();
+        self.hub.lock().unwrap().as_ref().expect("the hub was not joined").reload();
     }
 
     /// Begins the drain.
     pub fn drain(&self) {
-        self.hub.lock().unwrap().as_ref().expect("it has not been joined").drain();
+        self.hub.lock().unwrap().as_ref().expect("the hub was not joined").drain();
     }
 
-    /// Waits for the end after [`TestHub::drain`].
+    /// Waits until the hub has ended, after [`TestHub::drain`].
     pub fn join(&self) {
         let hub = self.hub.lock().unwrap().take().expect("a hub is joined once");
         let (done, end) = mpsc::channel();
         thread::spawn(move || done.send(hub.join()));
-        end.recv_timeout(PATIENCE).expect("a drained hub ends").expect("a drained hub ends well");
+        end.recv_timeout(PATIENCE).expect("a drained hub ends").expect("a drained hub ends without an error");
     }
 
     /// A connection from an address of its own.
@@ -147,7 +147,7 @@ impl TestHub {
         Wire::new(open(self.addr, from, |_| {}), self.tls.as_ref())
     }
 
-    /// How this hub is trusted; none where it speaks no TLS.
+    /// A client configuration that trusts this hub; `None` if the hub has no TLS.
     pub fn tls(&self) -> Option<&Arc<ClientConfig>> {
         self.tls.as_ref()
     }
@@ -157,25 +157,25 @@ impl TestHub {
         self.ask_from(fresh_address(), request)
     }
 
-    /// The same from this address.
+    /// The same, from this address.
     pub fn ask_from(&self, from: Ipv4Addr, request: &Request) -> Answer {
         let mut wire = self.wire_from(from);
         wire.send(&request.bytes());
         Answer::read(&mut wire).expect("an answer")
     }
 
-    /// A call of the platform, with its token, on a connection of its own.
+    /// Makes a call of the platform, with its token, on a connection of its own.
     pub fn call(&self, method: &str, target: &str, body: &str) -> Answer {
         self.ask(&self.platform_request(method, target, body))
     }
 
-    /// What [`TestHub::call`] sends.
+    /// The request that [`TestHub::call`] sends.
     pub fn platform_request(&self, method: &str, target: &str, body: &str) -> Request {
         let request = Request::new(method, target).bearer(&self.admin_token);
         if body.is_empty() { request } else { request.body(body) }
     }
 
-    /// Registers a gateway and makes it a key.
+    /// Registers a gateway and creates a key for it.
     pub fn register(&self) -> Registered {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("gateway-{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -186,7 +186,7 @@ impl TestHub {
         Registered { id, key, token_id }
     }
 
-    /// Makes one more key for a gateway: its id and its secret.
+    /// Creates another key for a gateway; returns its id and the key.
     pub fn make_key(&self, gateway: &str) -> (String, String) {
         let answer = self.call("POST", &format!("/api/v1/gateways/{gateway}/tokens"), "{}");
         assert_eq!(answer.status, 201, "{answer:?}");
@@ -194,17 +194,17 @@ impl TestHub {
         (token["id"].as_str().unwrap().to_owned(), token["token"].as_str().unwrap().to_owned())
     }
 
-    /// Connects as a gateway with this key; its ack has come.
+    /// Connects as a gateway with this key and reads the ack.
     pub fn connect(&self, key: &str) -> Peer {
         self.try_connect(key).unwrap_or_else(|answer| panic!("not admitted: {answer:?}"))
     }
 
-    /// Connects as a gateway with this key, or says what was answered instead.
+    /// Connects as a gateway with this key, or returns the refusal.
     pub fn try_connect(&self, key: &str) -> Result<Peer, Answer> {
         Peer::connect(self.wire(), key)
     }
 
-    /// Connects once a slot is free, which must be soon.
+    /// Connects as soon as a slot is free, within [`PROMPT`].
     pub fn connect_soon(&self, key: &str) -> Peer {
         let start = Instant::now();
         loop {
@@ -212,7 +212,7 @@ impl TestHub {
                 Ok(peer) => return peer,
                 Err(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
             }
-            assert!(start.elapsed() < PROMPT, "still no slot after {:?}", start.elapsed());
+            assert!(start.elapsed() < PROMPT, "no free slot after {:?}", start.elapsed());
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -224,7 +224,7 @@ impl TestHub {
         (gateway, peer)
     }
 
-    /// Publishes one event and gives the answer, which must be 200.
+    /// Publishes one event; returns the answer, which must be 200.
     pub fn publish(&self, gateway: &str, kind: &str, payload: &str) -> Value {
         let answer = self.try_publish(gateway, &format!(r#"{{"type":"{kind}","payload":{payload}}}"#));
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -249,7 +249,7 @@ impl TestHub {
         stats["gatewayConnections"]["connections"].as_array().unwrap().clone()
     }
 
-    /// Waits until a gateway has so many live connections, and says how long it took.
+    /// Waits until a gateway has `count` live connections; returns how long it took.
     pub fn await_rows(&self, gateway: &str, count: usize) -> Duration {
         let start = Instant::now();
         eventually(&format!("{gateway} has {count} connections"), || self.rows(gateway).len() == count);
@@ -267,18 +267,18 @@ impl Drop for TestHub {
     }
 }
 
-/// Takes all the descriptors that this process may have: a fleet and its hub need two for each connection.
+/// Raises the limit of descriptors: a fleet and its hub need two for each connection.
 fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("a soft limit may be raised to the hard one");
+    setrlimit(Resource::Nofile, limit).expect("a process may raise its soft limit to the hard one");
 }
 
-/// Asks again and again until it is so.
-pub fn eventually(what: &str, so: impl Fn() -> bool) {
+/// Polls until the condition holds.
+pub fn eventually(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
-    while !so() {
-        assert!(Instant::now() < deadline, "still not so: {what}");
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -288,16 +288,16 @@ pub fn trusting(cert: &Path) -> Arc<ClientConfig> {
     trusting_with(cert, rustls::ALL_VERSIONS)
 }
 
-/// The same, speaking only these versions.
+/// The same, with these TLS versions only.
 pub fn trusting_with(cert: &Path, versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(cert).expect("the hub's certificate is where it should be")).unwrap();
+    roots.add(CertificateDer::from_pem_file(cert).expect("the hub has written its certificate")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
     Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// A data directory below the build's own; those that an earlier run left behind are taken away.
+/// A data directory below the build's directory. Those of earlier runs are removed.
 fn data_dir() -> TempDir {
     static SWEPT: OnceLock<()> = OnceLock::new();
     let base = Path::new(env!("CARGO_TARGET_TMPDIR"));

@@ -1,4 +1,4 @@
-//! Signs of life (contract section 1, rows 3 and 4, acceptance list H) at a fiftieth of the real times.
+//! The heartbeat (contract section 1, rows 3 and 4, acceptance list H), with all times divided by fifty.
 
 use crate::{
     harness::{TestHub, on_own_one_and_four},
@@ -13,7 +13,7 @@ use std::{
 
 const INTERVAL: Duration = Duration::from_millis(400);
 const TIMEOUT: Duration = Duration::from_millis(1_000);
-/// What a busy machine may add to a moment that a quiet one keeps.
+/// The delay that a busy machine may add.
 const SLACK: Duration = Duration::from_millis(1_500);
 
 fn scaled(config: &mut Config) {
@@ -21,7 +21,7 @@ fn scaled(config: &mut Config) {
     config.heartbeat_timeout = TIMEOUT;
 }
 
-/// Waits for the next ping: its payload and when it came.
+/// Waits for the next ping; returns its payload and time.
 fn await_ping(peer: &mut Peer) -> (Vec<u8>, Instant) {
     loop {
         match peer.next(Instant::now() + PATIENCE) {
@@ -32,7 +32,7 @@ fn await_ping(peer: &mut Peer) -> (Vec<u8>, Instant) {
     }
 }
 
-/// Lives for so long, doing `each` every quarter of the timeout, and must not be closed meanwhile.
+/// Checks that the connection stays open for `long` while it does `each` every quarter of the timeout.
 fn stays(hub: &TestHub, time: Duration, mut peer: Peer, mut each: impl FnMut(&mut Peer)) {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -42,7 +42,7 @@ fn stays(hub: &TestHub, time: Duration, mut peer: Peer, mut each: impl FnMut(&mu
             match peer.next(pause) {
                 Seen::Nothing => break,
                 Seen::Ping(_) | Seen::Pong(_) | Seen::Text(_) => {}
-                other => panic!("it gave signs of life and got {other:?}"),
+                other => panic!("its bytes restarted the timeout, yet it got {other:?}"),
             }
         }
     }
@@ -51,7 +51,7 @@ fn stays(hub: &TestHub, time: Duration, mut peer: Peer, mut each: impl FnMut(&mu
 }
 
 #[test]
-fn empty_pings_come_every_interval_from_the_first_on() {
+fn empty_pings_come_every_interval_from_the_start() {
     on_own_one_and_four(scaled, |hub| {
         let gateway = hub.register();
         let start = Instant::now();
@@ -67,12 +67,12 @@ fn empty_pings_come_every_interval_from_the_first_on() {
             last = at;
         }
         assert!(gaps.iter().max().unwrap() <= &(INTERVAL + SLACK), "{gaps:?}");
-        assert!(gaps.iter().sum::<Duration>() >= INTERVAL * 4, "they are not a burst: {gaps:?}");
+        assert!(gaps.iter().sum::<Duration>() >= INTERVAL * 4, "the pings came in a burst: {gaps:?}");
     });
 }
 
 #[test]
-fn a_silent_peer_is_closed_at_the_timeout_and_not_at_the_next_tick() {
+fn a_silent_peer_is_closed_at_the_timeout_and_not_later() {
     on_own_one_and_four(scaled, |hub| {
         let gateway = hub.register();
         let lives: Vec<Duration> = thread::scope(|scope| {
@@ -80,11 +80,14 @@ fn a_silent_peer_is_closed_at_the_timeout_and_not_at_the_next_tick() {
                 let mut peer = hub.connect(&gateway.key);
                 peer.answers_pings = false;
                 let last_sign = Instant::now();
-                peer.frame(PONG, b"the last sign of life");
+                peer.frame(PONG, b"the last bytes");
                 let (code, reason) = peer.close_frame();
                 let life = last_sign.elapsed();
                 assert_eq!((code, reason.as_str()), (Some(1001), "heartbeat timeout"));
-                assert!(peer.wire.read_to_end(Instant::now() + PATIENCE).is_some(), "then the socket is closed");
+                assert!(
+                    peer.wire.read_to_end(Instant::now() + PATIENCE).is_some(),
+                    "the socket is closed after the close frame"
+                );
                 life
             };
             let peers: Vec<_> = (0..6).map(|_| scope.spawn(silent)).collect();
@@ -92,13 +95,13 @@ fn a_silent_peer_is_closed_at_the_timeout_and_not_at_the_next_tick() {
         });
         assert!(lives.iter().all(|life| (TIMEOUT..TIMEOUT + SLACK).contains(life)), "{lives:?}");
         let soonest = lives.iter().min().unwrap();
-        assert!(*soonest < TIMEOUT + INTERVAL / 2, "all of them waited for something else: {lives:?}");
+        assert!(*soonest < TIMEOUT + INTERVAL / 2, "all were closed later than at the timeout: {lives:?}");
         hub.await_rows(&gateway.id, 0);
     });
 }
 
 #[test]
-fn whatever_comes_in_is_a_sign_of_life() {
+fn any_bytes_restart_the_heartbeat_timeout() {
     let long = TIMEOUT * 3;
     on_own_one_and_four(scaled, |hub| {
         thread::scope(|scope| {
@@ -111,7 +114,7 @@ fn whatever_comes_in_is_a_sign_of_life() {
             scope.spawn(move || stays(hub, long, mute(), |peer| peer.text("{}")));
             scope.spawn(move || stays(hub, long, mute(), |peer| assert!(peer.frame(PONG, b"not what was asked"))));
             scope.spawn(move || {
-                // One byte of a frame at a time: it moves, so it lives.
+                // A single byte of a frame counts as well.
                 let mut bytes = crate::peer::frame(crate::peer::TEXT, 100, &[b' '; 100]).into_iter();
                 stays(hub, long, mute(), |peer| assert!(peer.wire.send(&[bytes.next().unwrap()])));
             });
@@ -142,17 +145,17 @@ fn pings_go_out_while_events_stream() {
 }
 
 #[test]
-fn a_peer_that_vanishes_without_a_word_is_closed_at_the_timeout_and_holds_nobody_up() {
+fn a_peer_that_vanishes_is_closed_at_the_timeout_and_delays_no_other() {
     on_own_one_and_four(scaled, |hub| {
         let gateway = hub.register();
         let (gone, mut stays) = (hub.connect(&gateway.key), hub.connect(&gateway.key));
         gone.wire.vanish();
         let start = Instant::now();
         while hub.rows(&gateway.id).len() == 2 {
-            assert!(start.elapsed() < TIMEOUT + SLACK, "it is still there");
+            assert!(start.elapsed() < TIMEOUT + SLACK, "the connection is still listed");
             hub.publish(&gateway.id, "t", "1");
             assert_eq!(stays.event().payload.get(), "1");
-            // What comes meanwhile fits into what a kernel keeps unsent; beyond it a publish waits for its timeout.
+            // The events fit into the kernel's buffer; beyond it a publish would wait for its timeout.
             thread::sleep(Duration::from_millis(20));
         }
         assert!(start.elapsed() >= TIMEOUT - INTERVAL, "it was closed after {:?}", start.elapsed());
@@ -173,7 +176,7 @@ fn a_peer_that_half_closes_is_closed_at_once() {
             }
             assert!(peer.wire.read_to_end(Instant::now() + PATIENCE).is_some());
             hub.await_rows(&gateway.id, 0);
-            assert!(start.elapsed() < TIMEOUT, "it took {:?}, as long as a silent one", start.elapsed());
+            assert!(start.elapsed() < TIMEOUT, "it took {:?}, as long as for a silent peer", start.elapsed());
         }
     });
 }

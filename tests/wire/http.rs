@@ -1,4 +1,4 @@
-//! HTTP/1.1 over a real socket (acceptance list A): what is refused once and for good, and what must go on working.
+//! HTTP/1.1 over a real socket (acceptance list A): refused requests, and requests that must work.
 
 use crate::{
     harness::{TestHub, on_one_and_four},
@@ -8,7 +8,7 @@ use crate::{
 use gatecast::limits;
 use std::time::{Duration, Instant};
 
-/// A case whose bytes are all there is to it: its name, what is sent, and which statuses are right.
+/// A case: its name, the bytes to send, and the accepted statuses.
 type Row = (&'static str, &'static str, &'static [u16]);
 
 const BAD_HEADS: &[Row] = &[
@@ -68,10 +68,10 @@ const BAD_FRAMING: &[Row] = &[
     ("bare CR in an extension", "Transfer-Encoding: chunked\r\n\r\n5;a\rb\r\nabcde\r\n0\r\n\r\n", &[400]),
 ];
 
-/// A request that must never be taken for one: a second answer would show it.
+/// A request that must not be parsed: a second answer would show that it was.
 const SMUGGLED: &str = "GET /health HTTP/1.1\r\nHost: smuggled\r\n\r\n";
 
-/// Sends these bytes and what must not be parsed after them: one answer and the end is right, all else is not.
+/// Sends these bytes and a request that must not be parsed after them, and expects one answer and the end.
 fn refused_for_good(hub: &TestHub, name: &str, bytes: &str, statuses: &[u16]) {
     eprintln!("{name}");
     let mut wire = hub.wire();
@@ -102,12 +102,12 @@ fn a_bad_body_length_is_refused_and_nothing_is_published() {
         let old = "POST /api/v1/events HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
         refused_for_good(hub, "chunked in HTTP/1.0", old, &[400, 501]);
         hub.publish(&gateway.id, "marker", "{}");
-        assert_eq!(peer.event().kind, "marker", "a refused publish was carried out");
+        assert_eq!(peer.event().kind, "marker", "a refused publish was delivered");
     });
 }
 
 #[test]
-fn a_path_that_only_looks_like_one_of_ours_is_not_routed() {
+fn a_path_that_resembles_a_route_is_not_routed() {
     let targets = [
         "/api/internal/v1/ws/../stats",
         "/api/internal/v1//stats",
@@ -134,7 +134,7 @@ fn a_path_that_only_looks_like_one_of_ours_is_not_routed() {
 }
 
 #[test]
-fn a_method_that_a_path_does_not_have_is_405() {
+fn a_method_that_a_path_does_not_allow_is_405() {
     let path = "/api/internal/v1/stats";
     on_one_and_four(|hub| {
         for method in ["PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"] {
@@ -181,7 +181,7 @@ fn a_head_is_bounded_to_the_byte_and_the_field() {
 }
 
 #[test]
-fn a_request_may_come_in_single_bytes() {
+fn a_request_may_arrive_in_single_bytes() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         let mut wire = hub.wire();
@@ -216,7 +216,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn what_follows_a_request_to_close_is_ignored() {
+fn bytes_after_a_request_with_connection_close_are_ignored() {
     on_one_and_four(|hub| {
         let mut wire = hub.wire();
         wire.send(&[Request::new("GET", "/health").with("Connection", "close").bytes(), SMUGGLED.into()].concat());
@@ -238,12 +238,12 @@ fn a_connection_serves_many_requests_and_head_has_no_body() {
             assert_eq!(method == "HEAD", answer.body.is_empty(), "{method}: {answer:?}");
         }
         let silence = Instant::now() + Duration::from_millis(50);
-        assert!(!wire.fill(silence) && wire.end().is_none(), "it stays open and nothing more comes");
+        assert!(!wire.fill(silence) && wire.end().is_none(), "the connection stays open without further bytes");
     });
 }
 
 #[test]
-fn a_chunked_body_is_put_together_as_sent() {
+fn a_chunked_body_is_joined_as_sent() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         let mut wire = hub.wire();
@@ -256,12 +256,12 @@ fn a_chunked_body_is_put_together_as_sent() {
         let answer = Answer::read(&mut wire).unwrap();
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(peer.event().kind, "chunked");
-        assert_eq!(Answer::read(&mut wire).unwrap().status, 200, "the next request is found behind the trailer");
+        assert_eq!(Answer::read(&mut wire).unwrap().status, 200, "the request after the trailer is parsed");
     });
 }
 
 #[test]
-fn a_client_that_waits_for_100_gets_it_only_where_its_body_is_wanted() {
+fn a_client_that_waits_for_100_gets_it_only_if_its_body_is_accepted() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let path = format!("/api/v1/gateways/{}/events", gateway.id);
@@ -285,7 +285,7 @@ fn a_client_that_waits_for_100_gets_it_only_where_its_body_is_wanted() {
 }
 
 #[test]
-fn a_client_that_goes_in_the_middle_leaves_nothing_behind() {
+fn a_client_that_leaves_within_a_request_leaves_nothing_behind() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         let body = r#"{"type":"cut","payload":{}}"#;
@@ -302,12 +302,12 @@ fn a_client_that_goes_in_the_middle_leaves_nothing_behind() {
             wire.reset();
         }
         hub.publish(&gateway.id, "marker", "{}");
-        assert_eq!(peer.event().kind, "marker", "half a publish was carried out");
+        assert_eq!(peer.event().kind, "marker", "an incomplete publish was delivered");
     });
 }
 
 #[test]
-fn connect_requests_before_the_end_of_a_stream_are_refused_with_an_answer() {
+fn a_connect_request_before_the_end_of_a_stream_is_refused_with_a_response() {
     on_one_and_four(|hub| {
         let (gateway, _peer) = hub.connect_new();
         let body = r#"{"type":"t","payload":{}}"#;
@@ -318,8 +318,8 @@ fn connect_requests_before_the_end_of_a_stream_are_refused_with_an_answer() {
             ("a bad key", vec![401], Request::upgrade("wrong").bytes()),
             ("no key", vec![401], Request::upgrade("x").without("api-key").bytes()),
             ("a publish and a bad key", vec![200, 401], [publish.clone(), Request::upgrade("wrong").bytes()].concat()),
-            // With a good key, too, nobody is there for events: no 101.
-            ("a publish and a good key", vec![200], [publish, Request::upgrade(&gateway.key).bytes()].concat()),
+            // A valid key gets no 101 either, because the peer has ended its stream.
+            ("a publish and a valid key", vec![200], [publish, Request::upgrade(&gateway.key).bytes()].concat()),
         ];
         for (what, owed, bytes) in cases {
             let mut wire = hub.wire();
@@ -340,12 +340,12 @@ fn requests_before_the_end_of_a_stream_are_all_answered() {
     on_one_and_four(|hub| {
         for notify in [true, false] {
             let mut wire = hub.wire();
-            // The first ends the handshake, too.
+            // This request completes the handshake as well.
             wire.send(&Request::new("GET", "/health").bytes());
             assert_eq!(Answer::read(&mut wire).map(|answer| answer.status), Some(200));
             wire.queue(&Request::new("GET", "/health").bytes().repeat(5));
             if notify {
-                // Behind the requests in the same write, and so in the same read.
+                // In the same write as the requests, so that the hub reads both at once.
                 wire.close_notify();
             } else {
                 wire.flush();

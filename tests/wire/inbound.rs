@@ -1,4 +1,4 @@
-//! What gateways send (contract section 1 and "Closing", acceptance list F): what is taken, and what ends a connection.
+//! Messages and frames of gateways (contract section 1 and "Closing", acceptance list F), valid and invalid.
 
 use crate::{
     harness::{eventually, on_one_and_four, on_own_one_and_four},
@@ -11,10 +11,10 @@ use std::time::Instant;
 const CONTINUATION: u8 = 0x80;
 const NOT_FINAL: u8 = 0x7f;
 
-/// Raw bytes that a peer sends after its ack, and the code of the close frame that it must get.
+/// A case: its name, the bytes that a peer sends after its ack, and the expected close code.
 type Breach = (&'static str, Vec<u8>, u16);
 
-/// Sends each on a connection of its own and wants the close frame, the end, and a gateway without connections.
+/// Sends each case on a connection of its own, and expects the close frame, the end, and no connection left.
 fn check_closes(table: &[Breach]) {
     on_one_and_four(|hub| {
         let gateway = hub.register();
@@ -31,7 +31,7 @@ fn check_closes(table: &[Breach]) {
     });
 }
 
-/// A message in so many fragments of this payload.
+/// A message of this many fragments with this payload each.
 fn fragments(count: usize, payload: &[u8]) -> Vec<u8> {
     let part = |n: usize| {
         let opcode = if n == 0 { TEXT } else { CONTINUATION };
@@ -40,13 +40,13 @@ fn fragments(count: usize, payload: &[u8]) -> Vec<u8> {
     (0..count).flat_map(part).collect()
 }
 
-/// A whole text frame of so many letters.
+/// A complete text frame of this many letters.
 fn text_of(bytes: usize) -> Vec<u8> {
     frame(TEXT, bytes as u64, &vec![b'x'; bytes])
 }
 
 #[test]
-fn what_a_gateway_may_send_leaves_it_connected() {
+fn valid_frames_of_a_gateway_leave_it_connected() {
     let ack = r#"{"type":"deployment.ack","payload":{"deploymentId":"d","artifactId":"a","resourceType":"api","action":"deploy","status":"success","performedAt":"2024-01-01T00:00:00Z"}}"#;
     let text = |text: &str| frame(TEXT, text.len() as u64, text.as_bytes());
     let table: &[(&str, Vec<u8>)] = &[
@@ -60,7 +60,7 @@ fn what_a_gateway_may_send_leaves_it_connected() {
         ("deep JSON", text(&"[".repeat(60_000))),
         ("an empty text", text("")),
         ("a binary message", frame(BINARY, 4, b"\xff\x00\x01\x02")),
-        ("a pong that nobody asked for", frame(PONG, 3, b"odd")),
+        ("an unsolicited pong", frame(PONG, 3, b"odd")),
         ("a message of exactly the bound", text_of(limits::INBOUND_MESSAGE_BYTES_MAX)),
         ("the same in 16 fragments", fragments(16, &[b'x'; 4096])),
         ("as many fragments as there may be", fragments(limits::INBOUND_FRAGMENTS_MAX as usize, b"x")),
@@ -123,7 +123,7 @@ fn a_message_over_the_bound_is_closed_with_a_1009_that_arrives() {
 }
 
 #[test]
-fn a_breach_of_the_protocol_is_closed_with_1002() {
+fn a_protocol_violation_is_closed_with_1002() {
     let mut table: Vec<Breach> = vec![
         ("a frame without a mask", unmasked(TEXT, b"{}"), 1002),
         ("a ping without a mask", unmasked(PING, b""), 1002),
@@ -161,7 +161,7 @@ fn text_that_is_not_utf_8_is_closed_with_1007() {
 }
 
 #[test]
-fn a_gateway_that_asks_to_close_gets_its_code_back() {
+fn a_gateways_close_frame_is_answered_with_its_code() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         for code in [1000u16, 1001, 1003, 1008, 1011, 1012, 1013, 3000, 3999, 4000, 4999] {
@@ -180,7 +180,7 @@ fn a_gateway_that_asks_to_close_gets_its_code_back() {
 }
 
 #[test]
-fn what_follows_a_close_frame_is_ignored() {
+fn bytes_after_a_close_frame_are_ignored() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let mut peer = hub.connect(&gateway.key);
@@ -195,7 +195,7 @@ fn what_follows_a_close_frame_is_ignored() {
 }
 
 #[test]
-fn a_flood_of_pings_is_closed_and_delays_nobody() {
+fn a_flood_of_pings_is_closed_and_delays_no_other_gateway() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let (mut flooder, mut sibling) = (hub.connect(&gateway.key), hub.connect(&gateway.key));
@@ -204,11 +204,11 @@ fn a_flood_of_pings_is_closed_and_delays_nobody() {
         let answer = hub.publish(&gateway.id, "t", "{}");
         assert!(answer["connections"].as_u64() >= Some(1), "{answer}");
         assert_eq!(sibling.event().kind, "t");
-        // What was read together is answered together, so that one reading may come on top.
+        // All pings of one read are answered, so the pongs of one more read are possible.
         let allowed = limits::INBOUND_CONTROL_PER_SECOND_MAX as usize * 10;
         let most = allowed + limits::READ_BATCH_BYTES * 2 / ping.len();
         let pongs = pongs_until_close(&mut flooder);
-        assert!((1..=most).contains(&pongs), "{pongs} pongs to a flood");
+        assert!((1..=most).contains(&pongs), "{pongs} pongs, expected 1 to {most}");
         hub.await_rows(&gateway.id, 1);
         sibling.is_alive();
     });
@@ -231,7 +231,7 @@ fn pongs_until_close(peer: &mut Peer) -> usize {
 }
 
 #[test]
-fn acknowledgements_and_what_is_no_message_are_counted() {
+fn acknowledgements_and_malformed_messages_are_counted() {
     on_own_one_and_four(
         |_| {},
         |hub| {
@@ -247,7 +247,7 @@ fn acknowledgements_and_what_is_no_message_are_counted() {
                 let rows = text.lines().filter(|line| line.starts_with(name));
                 rows.map(|row| row.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
             };
-            eventually("all were heard", || counted("gatecast_malformed_messages_total") == 1);
+            eventually("all messages are counted", || counted("gatecast_malformed_messages_total") == 1);
             assert_eq!(counted("gatecast_deployments_acknowledged_total"), 2);
             assert_eq!(counted("gatecast_deployments_refused_total"), 1);
         },

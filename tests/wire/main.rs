@@ -1,14 +1,14 @@
-//! What the wire must show: real sockets, real TLS and our own client against a hub in this process.
+//! Tests over the wire: real sockets, real TLS and a client of our own against a hub in this process.
 //!
 //! ```text
 //! harness ── starts hubs, calls the platform's side ──┐
 //! peer ───── a gateway: frames by hand ───────────────┼── request (HTTP by hand) ── socket (TCP, TLS, how it ended)
 //! ```
 //!
-//! Every other module is a subject of the contract; its tests are named after what they claim. Each connection comes
-//! from an address of its own in 127.0.0.0/8, so that tests running side by side do not share a rate limit.
+//! Each of the other modules tests one subject of the contract. Each connection comes from an address of its own in
+//! 127.0.0.0/8, so that tests that run at the same time do not share a rate limit.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot continue fails by panicking")]
 
 mod harness;
 mod peer;

@@ -1,4 +1,4 @@
-//! A gateway's side of one connection: the upgrade, and frames by hand, as right or as wrong as a test wants them.
+//! A gateway's side of one connection: the upgrade, and frames made by hand, valid or invalid.
 
 use crate::{
     request::{Answer, Request, WEBSOCKET_KEY},
@@ -19,41 +19,41 @@ pub const PING: u8 = 0x89;
 /// A pong.
 pub const PONG: u8 = 0x8a;
 
-/// One event as a gateway gets it: these members and no others.
+/// One event as a gateway receives it, with exactly these members.
 #[derive(Deserialize, Debug)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Event {
     /// `type`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The payload's text as it came.
+    /// The payload's text as received.
     pub payload: Box<RawValue>,
-    /// To whom.
+    /// The gateway.
     pub gateway_id: String,
     /// When it was accepted.
     pub timestamp: String,
-    /// What ties it to the publish.
+    /// The id that connects it to the publish.
     pub correlation_id: String,
-    /// Where it stands.
+    /// Its position.
     pub position: Option<String>,
-    /// The publisher's, where it gave one.
+    /// The publisher's user id, if it gave one.
     pub user_id: Option<String>,
 }
 
-/// What came from the hub.
+/// A message or frame from the hub, or the end.
 #[derive(Debug)]
 pub enum Seen {
-    /// One whole text message.
+    /// A complete text message.
     Text(String),
-    /// A ping; it has been answered where the peer answers pings.
+    /// A ping. It was answered if the peer answers pings.
     Ping(Vec<u8>),
     /// A pong.
     Pong(Vec<u8>),
-    /// A close frame: its code, where it has one, and its reason.
+    /// A close frame, with its code if it has one and its reason.
     Close(Option<u16>, String),
-    /// The connection is over, in this way.
-    End(#[allow(dead_code, reason = "shown where a test fails")] End),
-    /// Nothing, until the deadline.
+    /// The connection has ended in this way.
+    End(#[allow(dead_code, reason = "printed when a test fails")] End),
+    /// Nothing came by the deadline.
     Nothing,
 }
 
@@ -63,27 +63,27 @@ pub struct Peer {
     pub wire: Wire,
     /// The first message.
     pub ack: Value,
-    /// Whether pings are answered while something is awaited.
+    /// Whether pings are answered while waiting for a frame.
     pub answers_pings: bool,
     message: Option<Vec<u8>>,
 }
 
 impl Peer {
-    /// Upgrades a connection and reads the ack, or says what was answered instead.
+    /// Upgrades a connection and reads the ack, or returns the refusal.
     pub fn connect(mut wire: Wire, key: &str) -> Result<Self, Answer> {
         wire.send(&Request::upgrade(key).bytes());
         let answer = Answer::read(&mut wire).expect("an answer to the upgrade");
         if answer.status == 101 { Ok(Self::upgraded(wire, &answer)) } else { Err(answer) }
     }
 
-    /// Takes over after a 101, checks it (RFC 6455 section 4.2.2) and reads the ack.
+    /// Continues after a 101: checks it (RFC 6455 section 4.2.2) and reads the ack.
     pub fn upgraded(wire: Wire, answer: &Answer) -> Self {
         let mut peer = Self::before_ack(wire, answer);
         peer.read_ack();
         peer
     }
 
-    /// Takes over after a 101 and checks it; the ack is yet to be read.
+    /// Continues after a 101: checks it, and does not read the ack yet.
     pub fn before_ack(wire: Wire, answer: &Answer) -> Self {
         assert_eq!(answer.status, 101, "{answer:?}");
         assert_eq!(answer.field("sec-websocket-accept"), Some(WEBSOCKET_KEY.1));
@@ -108,7 +108,7 @@ impl Peer {
         self.ack["connectionId"].as_str().unwrap()
     }
 
-    /// Sends one masked frame whole; false where the hub does not take it.
+    /// Sends one masked frame; returns whether the hub took all of it.
     pub fn frame(&mut self, first: u8, payload: &[u8]) -> bool {
         self.wire.send(&frame(first, payload.len() as u64, payload))
     }
@@ -118,7 +118,7 @@ impl Peer {
         assert!(self.frame(TEXT, text.as_bytes()), "the hub takes our text");
     }
 
-    /// What comes next, at the latest at the deadline.
+    /// The next frame or message, or [`Seen::Nothing`] at the deadline.
     pub fn next(&mut self, deadline: Instant) -> Seen {
         loop {
             while let Some((fin, opcode, payload)) = take_frame(&mut self.wire) {
@@ -132,12 +132,12 @@ impl Peer {
         }
     }
 
-    /// The next text message, whatever pings and pongs come before it.
+    /// The next text message, skipping pings and pongs.
     pub fn message(&mut self) -> String {
         self.message_within(PATIENCE).unwrap_or_else(|| panic!("no message within {PATIENCE:?}"))
     }
 
-    /// The next text message, or `None` where none comes in that time.
+    /// The next text message, or `None` if none comes in that time.
     pub fn message_within(&mut self, time: Duration) -> Option<String> {
         let deadline = Instant::now() + time;
         loop {
@@ -156,7 +156,7 @@ impl Peer {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e} in {text}"))
     }
 
-    /// Waits for the hub's close frame, answers it, and sees the connection end: the code and the reason.
+    /// Waits for the hub's close frame, answers it and waits for the end; returns the code and the reason.
     pub fn closed(&mut self) -> (Option<u16>, String) {
         let closed = self.close_frame();
         self.frame(CLOSE, &closed.0.map_or(Vec::new(), |code| code.to_be_bytes().to_vec()));
@@ -177,14 +177,14 @@ impl Peer {
         }
     }
 
-    /// Asks to close, sees its code echoed and the connection end.
+    /// Sends a close frame and waits for the answering one and the end.
     pub fn leave(mut self) {
         self.frame(CLOSE, &1000u16.to_be_bytes());
         assert_eq!(self.close_frame().0, Some(1000));
-        assert!(self.wire.read_to_end(Instant::now() + PATIENCE).is_some(), "the hub ends what was closed");
+        assert!(self.wire.read_to_end(Instant::now() + PATIENCE).is_some(), "the hub ends a closed connection");
     }
 
-    /// Shows that it is alive in both directions: our ping comes back.
+    /// Checks that the connection works in both directions: a ping is answered.
     pub fn is_alive(&mut self) {
         assert!(self.frame(PING, b"alive?"), "the hub takes our ping");
         let deadline = Instant::now() + PATIENCE;
@@ -220,7 +220,7 @@ impl Peer {
     }
 }
 
-/// A masked frame that says it is so long, in the shortest form for that length.
+/// A masked frame with this declared length, in its shortest form.
 pub fn frame(first: u8, declared: u64, payload: &[u8]) -> Vec<u8> {
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut bytes = head(first, 0x80, declared);
@@ -252,7 +252,8 @@ fn head(first: u8, mask: u8, declared: u64) -> Vec<u8> {
     bytes
 }
 
-/// Takes one whole frame of the hub: not masked, nothing reserved, its length in the shortest form.
+/// Takes one complete frame of the hub, which must be unmasked, without reserved bits, with its length in the shortest
+/// form.
 fn take_frame(wire: &mut Wire) -> Option<(bool, u8, Vec<u8>)> {
     let bytes = wire.received();
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
@@ -273,7 +274,7 @@ fn take_frame(wire: &mut Wire) -> Option<(bool, u8, Vec<u8>)> {
 }
 
 fn close_parts(payload: &[u8]) -> Seen {
-    assert_ne!(payload.len(), 1, "half a close code");
+    assert_ne!(payload.len(), 1, "a close frame with one byte of payload");
     let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
     Seen::Close(code, String::from_utf8(payload.get(2..).unwrap_or_default().to_vec()).expect("a reason is UTF-8"))
 }

@@ -1,4 +1,4 @@
-//! The platform's calls over the wire (contract section 2): gateways, keys, manifests, and who may ask.
+//! The platform's calls over the wire (contract section 2): gateways, keys, manifests and authorization.
 
 use crate::{
     harness::{TestHub, on_one_and_four},
@@ -17,7 +17,7 @@ fn put_manifest(hub: &TestHub, gateway: &str, key: &str, manifest: &str) -> Answ
 }
 
 #[test]
-fn only_the_admin_token_opens_the_platforms_side() {
+fn the_platforms_calls_need_the_admin_token() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let calls = [
@@ -63,7 +63,7 @@ fn an_idempotency_key_is_refused_and_nothing_is_done() {
         ];
         for (method, path, body) in &calls {
             let request = hub.platform_request(method, path, body).with("Idempotency-Key", "k-1");
-            // Twice is no way around it.
+            // Two of these fields are refused as well.
             for request in [request.clone(), request.with("Idempotency-Key", "k-2")] {
                 let answer = hub.ask(&request);
                 assert_eq!(answer.status, 400, "{method} {path}: {answer:?}");
@@ -78,7 +78,7 @@ fn an_idempotency_key_is_refused_and_nothing_is_done() {
 }
 
 #[test]
-fn health_and_readiness_are_for_everybody() {
+fn health_and_readiness_need_no_token() {
     on_one_and_four(|hub| {
         for path in ["/health", "/ready"] {
             assert_eq!(hub.ask(&Request::new("GET", path)).status, 200, "{path}");
@@ -87,7 +87,7 @@ fn health_and_readiness_are_for_everybody() {
 }
 
 #[test]
-fn the_path_by_which_gateways_tell_another_product_is_404() {
+fn the_notification_path_of_another_product_is_404() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let request = Request::new("GET", "/internal/gateway/.well-known");
@@ -97,7 +97,7 @@ fn the_path_by_which_gateways_tell_another_product_is_404() {
 }
 
 #[test]
-fn a_manifest_is_taken_from_its_own_gateway_only() {
+fn a_manifest_is_accepted_from_its_own_gateway_only() {
     on_one_and_four(|hub| {
         let (gateway, other) = (hub.register(), hub.register());
         for key in [&other.key, "wrong", "", hub.admin_token()] {
@@ -107,13 +107,13 @@ fn a_manifest_is_taken_from_its_own_gateway_only() {
         assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, r#"{"first":true}"#).status, 204);
         assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, MANIFEST).status, 204);
         let shown = hub.call("GET", &format!("/api/v1/gateways/{}", gateway.id), "");
-        assert!(shown.text().contains(MANIFEST), "the latest, as it came: {}", shown.text());
+        assert!(shown.text().contains(MANIFEST), "the latest manifest, unchanged: {}", shown.text());
         assert_eq!(put_manifest(hub, &gateway.id, &gateway.key, "{").status, 400);
     });
 }
 
 #[test]
-fn of_one_gateways_manifests_a_core_takes_the_newest_and_the_platform_does_not_notice() {
+fn a_newer_manifest_replaces_a_gateways_older_one_and_delays_no_platform_call() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let path = format!("/api/internal/v1/gateways/{}/manifest", gateway.id);
@@ -136,12 +136,12 @@ fn of_one_gateways_manifests_a_core_takes_the_newest_and_the_platform_does_not_n
                 refused += 1;
             }
         }
-        assert!(refused >= 100 - shards, "{refused} of 100 were ended: each core waits for the newest");
+        assert!(refused >= 100 - shards, "{refused} of 100 were refused, expected all but the newest of each core");
     });
 }
 
 #[test]
-fn a_manifest_may_be_a_mebibyte_and_no_more() {
+fn a_manifest_of_one_mebibyte_passes_and_one_byte_more_is_refused() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let of = |bytes: usize| format!(r#"{{"m":"{}"}}"#, "x".repeat(bytes - 8));
@@ -151,7 +151,7 @@ fn a_manifest_may_be_a_mebibyte_and_no_more() {
 }
 
 #[test]
-fn a_gateway_has_a_name_of_its_own_and_may_bring_its_id() {
+fn a_gateways_name_is_unique_and_its_id_may_be_given() {
     on_one_and_four(|hub| {
         let create = |body: serde_json::Value| hub.call("POST", "/api/v1/gateways", &body.to_string());
         let id = uuid::Uuid::new_v4().to_string();
@@ -177,7 +177,7 @@ fn a_gateway_has_a_name_of_its_own_and_may_bring_its_id() {
 }
 
 #[test]
-fn a_gateway_that_is_made_again_with_its_id_never_gets_a_position_twice() {
+fn a_gateway_created_again_with_the_same_id_never_repeats_a_position() {
     on_one_and_four(|hub| {
         let id = uuid::Uuid::new_v4().to_string();
         let mut seen = Vec::new();
@@ -224,7 +224,7 @@ fn gateways_are_listed_in_pages() {
 }
 
 #[test]
-fn a_gateway_has_two_live_tokens_at_most() {
+fn a_gateway_has_at_most_two_live_tokens() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let path = format!("/api/v1/gateways/{}/tokens", gateway.id);

@@ -1,16 +1,16 @@
-//! HTTP by hand: a request that may be as wrong as a test wants it, and an answer that must be right to the byte.
+//! HTTP by hand: requests that may be invalid, and a strict parser of answers.
 
 use crate::socket::{PATIENCE, Wire};
 use serde_json::Value;
 use std::time::Instant;
 
-/// Where gateways connect.
+/// The path to which gateways connect.
 pub const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
 
-/// The example key of RFC 6455 section 1.3, and what must be made of it.
+/// The example key of RFC 6455 section 1.3, and its `Sec-WebSocket-Accept`.
 pub const WEBSOCKET_KEY: (&str, &str) = ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 
-/// A request in the making.
+/// A request that is being built.
 #[derive(Clone, Debug)]
 pub struct Request {
     line: Vec<u8>,
@@ -58,7 +58,7 @@ impl Request {
         self.without(name).with(name, value)
     }
 
-    /// The same for the platform's side.
+    /// The same with the platform's token.
     pub fn bearer(self, token: &str) -> Self {
         self.set("Authorization", format!("Bearer {token}"))
     }
@@ -70,7 +70,7 @@ impl Request {
         Self { body: body.to_vec(), ..sized }
     }
 
-    /// What goes over the wire.
+    /// The encoded request.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.line.clone();
         bytes.extend_from_slice(b"\r\n");
@@ -86,24 +86,24 @@ impl Request {
     }
 }
 
-/// One answer, read strictly.
+/// One answer, parsed strictly.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// RFC 9110 section 15.
+    /// The status code (RFC 9110 section 15).
     pub status: u16,
-    /// In the order in which they came.
+    /// The header fields, in order.
     pub fields: Vec<(String, String)>,
-    /// As long as `Content-Length` said.
+    /// The body, of the length in `Content-Length`.
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// Reads the next answer; `None` where the connection ends without one.
+    /// Reads the next answer; `None` if the connection ends without one.
     pub fn read(wire: &mut Wire) -> Option<Self> {
         Self::read_to("GET", wire)
     }
 
-    /// Reads the answer to a request with this method: one to `HEAD` has a length and no body.
+    /// Reads the answer to a request with this method. An answer to `HEAD` has a length and no body.
     pub fn read_to(method: &str, wire: &mut Wire) -> Option<Self> {
         let deadline = Instant::now() + PATIENCE;
         let end = loop {
@@ -112,7 +112,7 @@ impl Answer {
             }
             if !wire.fill(deadline) {
                 assert!(wire.end().is_some(), "no answer, and the connection is still open");
-                assert!(wire.received().is_empty(), "half an answer: {:?}", wire.received());
+                assert!(wire.received().is_empty(), "an incomplete answer: {:?}", wire.received());
                 return None;
             }
         };
@@ -129,13 +129,13 @@ impl Answer {
         Some(answer)
     }
 
-    /// Reads one answer and the end of the connection: nothing may be between them, nor missing.
+    /// Reads one answer, which the end of the connection must follow directly.
     pub fn read_last(wire: &mut Wire) -> Self {
         let answer = Self::read(wire).expect("an answer before the end");
         assert_eq!(answer.field("connection"), Some("close"), "{answer:?}");
         let end = wire.read_to_end(Instant::now() + PATIENCE);
         assert!(wire.received().is_empty(), "bytes after the last answer: {:?}", wire.received());
-        assert!(end.is_some(), "it said that it would close: {answer:?}");
+        assert!(end.is_some(), "still open after `Connection: close`: {answer:?}");
         answer
     }
 
@@ -157,7 +157,7 @@ impl Answer {
         String::from_utf8(self.body.clone()).expect("our bodies are UTF-8")
     }
 
-    /// Whole seconds, where there is a `Retry-After`.
+    /// The seconds of `Retry-After`, if there is one.
     pub fn retry_after(&self) -> Option<u64> {
         self.field("retry-after").map(|v| v.parse().unwrap_or_else(|_| panic!("Retry-After is {v:?}")))
     }
@@ -177,7 +177,8 @@ impl Answer {
         Self { status, fields: fields.collect(), body: Vec::new() }
     }
 
-    /// RFC 9112 section 6: how long the body is, which every answer of ours says by `Content-Length` or by its status.
+    /// The length of the body: the hub's answers have a `Content-Length` or a status without a body (RFC 9112 section
+    /// 6).
     fn check_framing(&self) -> usize {
         assert_eq!(self.field("transfer-encoding"), None, "{self:?}");
         let length = self.field("content-length");
@@ -189,7 +190,7 @@ impl Answer {
         length.and_then(|l| l.parse().ok()).unwrap_or_else(|| panic!("no length in {self:?}"))
     }
 
-    /// Errors have one form (contract section 1), and it names neither a version nor a path of ours.
+    /// Checks that an error has the one form of all errors (contract section 1) and names no version and no file.
     fn check_error_body(&self) {
         if self.status < 400 || self.body.is_empty() || !self.body.starts_with(br#"{"code""#) {
             assert!(self.status < 400, "not an error body: {self:?}");

@@ -1,4 +1,4 @@
-//! Slow and stalled peers (contract section 1, acceptance list G): they pay for it, and nobody else does.
+//! Slow and stalled peers (contract section 1, acceptance list G): they are closed, and no other connection is delayed.
 
 use crate::{
     harness::{TestHub, on_own_one_and_four},
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Between two answers of a publisher that waits 500 ms for each, so that the end of a stall falls into one of them.
+/// A write deadline between two answers of a publisher that waits 500 ms for each: the stall ends during one of them.
 const WRITE_DEADLINE: Duration = Duration::from_millis(1_250);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -23,7 +23,7 @@ fn scaled(config: &mut Config) {
     config.publish_timeout = Duration::from_millis(500);
 }
 
-/// A gateway whose kernel takes little, so that it stalls soon once it does not read.
+/// A gateway with a small receive buffer, so that it stalls soon after it stops reading.
 fn narrow(hub: &TestHub, key: &str) -> Peer {
     let socket = open(hub.addr, fresh_address(), |s| s.set_recv_buffer_size(8 * 1024).unwrap());
     Peer::connect(Wire::new(socket, hub.tls()), key).unwrap_or_else(|a| panic!("{a:?}"))
@@ -33,7 +33,7 @@ fn payload() -> String {
     format!("\"{}\"", "x".repeat(512 * 1024))
 }
 
-/// Publishes until a connection has failed, and says with which answer.
+/// Publishes until a delivery has failed; returns that answer.
 fn publish_until_failure(hub: &TestHub, gateway: &str) -> serde_json::Value {
     for _ in 0..200 {
         let start = Instant::now();
@@ -43,7 +43,7 @@ fn publish_until_failure(hub: &TestHub, gateway: &str) -> serde_json::Value {
             return answer;
         }
     }
-    panic!("100 MiB to a connection that does not read, and none failed");
+    panic!("100 MiB to a connection that does not read, and no delivery failed");
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_reader_that_stops_is_closed_as_a_slow_consumer() {
     });
 }
 
-/// What is left for a slow consumer to read: whole events, perhaps the close frame, and the end.
+/// Reads the rest of a slow consumer's connection: complete events, perhaps a close frame, and the end.
 fn assert_ends(peer: &mut Peer) {
     loop {
         match peer.next(Instant::now() + PATIENCE) {
@@ -86,10 +86,10 @@ fn a_stall_below_the_byte_bound_ends_at_the_write_deadline() {
             let mut stalled = narrow(hub, &gateway.key);
             let start = Instant::now();
             while hub.publish(&gateway.id, "t", &payload())["delivered"] == 1 {
-                assert!(start.elapsed() < PATIENCE, "it never stalls");
+                assert!(start.elapsed() < PATIENCE, "the connection does not stall");
             }
             hub.await_rows(&gateway.id, 0);
-            assert!(start.elapsed() >= WRITE_DEADLINE, "given up after {:?}", start.elapsed());
+            assert!(start.elapsed() >= WRITE_DEADLINE, "closed after only {:?}", start.elapsed());
             let delivery = hub.stats("")["eventDelivery"].clone();
             assert_eq!(delivery["lastFailureReason"], "slow consumer", "{delivery}");
             assert_ends(&mut stalled);
@@ -113,7 +113,7 @@ fn a_reader_that_is_slow_but_reads_stays() {
 }
 
 #[test]
-fn a_reader_that_stops_delays_nobody() {
+fn a_reader_that_stops_delays_no_other() {
     on_own_one_and_four(
         |config| {
             scaled(config);
@@ -136,7 +136,7 @@ fn a_reader_that_stops_delays_nobody() {
                     break;
                 }
             }
-            assert!(pending > 0, "it never stalled");
+            assert!(pending > 0, "the connection did not stall");
             within(PROMPT, "the statistics", || assert_eq!(hub.rows(&gateway.id).len(), 2));
             within(PROMPT, "another gateway", || {
                 let (other, mut peer) = hub.connect_new();
@@ -148,7 +148,7 @@ fn a_reader_that_stops_delays_nobody() {
                 assert_eq!(hub.call("DELETE", &path, "").status, 204);
                 assert_eq!(sibling.closed().0, Some(1008));
             });
-            let _still = narrow(hub, &hub.register().key);
+            let _stalled = narrow(hub, &hub.register().key);
             within(gatecast::limits::CLOSE_DEADLINE + PROMPT * 2, "shutdown", || {
                 hub.drain();
                 hub.join();
@@ -158,7 +158,7 @@ fn a_reader_that_stops_delays_nobody() {
     );
 }
 
-/// Runs it and says what was delayed if it took longer than it may.
+/// Runs `run`, which must take less than `most`.
 fn within(most: Duration, what: &str, run: impl FnOnce()) {
     let start = Instant::now();
     run();
@@ -166,7 +166,7 @@ fn within(most: Duration, what: &str, run: impl FnOnce()) {
 }
 
 #[test]
-fn a_head_that_dribbles_in_is_closed_at_the_deadline() {
+fn a_head_that_arrives_byte_by_byte_is_closed_at_the_deadline() {
     on_own_one_and_four(scaled, |hub| {
         let start = Instant::now();
         let mut wire = hub.wire();
@@ -190,7 +190,7 @@ fn a_head_that_dribbles_in_is_closed_at_the_deadline() {
 }
 
 #[test]
-fn a_head_that_stops_is_told_408_at_the_deadline() {
+fn a_head_that_stops_is_answered_408_at_the_deadline() {
     on_own_one_and_four(scaled, |hub| {
         let start = Instant::now();
         let mut wire = hub.wire();
@@ -201,7 +201,7 @@ fn a_head_that_stops_is_told_408_at_the_deadline() {
 }
 
 #[test]
-fn tls_that_is_never_finished_is_closed_at_the_deadline() {
+fn an_unfinished_tls_handshake_is_closed_at_the_deadline() {
     on_own_one_and_four(scaled, |hub| {
         let hello = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
         for (name, bytes) in [("silence", &[][..]), ("half a ClientHello", &hello)] {

@@ -1,4 +1,4 @@
-//! One TCP connection to the hub, with TLS or without: bytes out, bytes in, and how it ended.
+//! One TCP connection to the hub, with or without TLS: sending, reading, and how it ended.
 
 use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,10 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything that must happen may take on a busy machine before a test gives up.
+/// Time after which a test fails if an expected event has not happened, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the contract wants within a second, with as much again for a busy machine.
+/// Time for events that the contract wants within a second, doubled for a busy machine.
 pub const PROMPT: Duration = Duration::from_secs(2);
 
 /// An address in 127.0.0.0/8 that no other connection of this process has come from.
@@ -25,7 +25,7 @@ pub fn fresh_address() -> Ipv4Addr {
     Ipv4Addr::from(0x7f01_0000 + n % 0x00fd_0000)
 }
 
-/// How the other side ended the connection.
+/// How the hub ended the connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
     /// In order: FIN, or TLS's close_notify.
@@ -34,7 +34,7 @@ pub enum End {
     Reset,
 }
 
-/// A connection whose socket never blocks; the methods that wait say until when.
+/// A connection with a non-blocking socket. Methods that wait take a deadline.
 pub struct Wire {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
@@ -44,7 +44,7 @@ pub struct Wire {
     deaf: bool,
 }
 
-/// A TCP connection to `to` from `from`, not blocking; `prepare` sees the socket before it connects.
+/// Opens a non-blocking TCP connection from `from` to `to`; `prepare` gets the socket before it connects.
 pub fn open(to: SocketAddr, from: Ipv4Addr, prepare: impl FnOnce(&Socket)) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
@@ -56,7 +56,7 @@ pub fn open(to: SocketAddr, from: Ipv4Addr, prepare: impl FnOnce(&Socket)) -> Tc
 }
 
 impl Wire {
-    /// Wraps a connected socket; with TLS the handshake is still to be done, which sending and reading do by themselves.
+    /// Wraps a connected socket. Sending and reading do the TLS handshake first.
     pub fn new(socket: TcpStream, tls: Option<&Arc<ClientConfig>>) -> Self {
         let tls = tls.map(|config| {
             let name = ServerName::try_from("localhost").unwrap();
@@ -67,33 +67,33 @@ impl Wire {
         Self { socket, tls, unsent: BytesMut::new(), received: BytesMut::new(), end: None, deaf: false }
     }
 
-    /// What has been read and not been taken yet.
+    /// Bytes that were read and not taken yet.
     pub fn received(&mut self) -> &mut BytesMut {
         &mut self.received
     }
 
-    /// How it ended, once everything that came before has been read.
+    /// How it ended, once all bytes before the end are read.
     pub fn end(&self) -> Option<End> {
         self.end
     }
 
     /// The state of TLS.
     pub fn tls(&self) -> &ClientConnection {
-        self.tls.as_ref().expect("a test that asks about TLS connects with it")
+        self.tls.as_ref().expect("this connection has TLS")
     }
 
-    /// Whether the other side's close_notify has come.
+    /// Whether the hub's close_notify has come.
     pub fn is_closed_by_tls(&mut self) -> bool {
-        let tls = self.tls.as_mut().expect("a test that asks about TLS connects with it");
+        let tls = self.tls.as_mut().expect("this connection has TLS");
         tls.process_new_packets().is_ok_and(|state| state.peer_has_closed())
     }
 
-    /// The address that this side comes from.
+    /// The local address.
     pub fn local_addr(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
     }
 
-    /// Lines bytes up; [`Wire::advance`] or [`Wire::send`] take them out.
+    /// Queues bytes; [`Wire::advance`] or [`Wire::send`] send them.
     pub fn queue(&mut self, bytes: &[u8]) {
         match &mut self.tls {
             Some(tls) => tls.writer().write_all(bytes).unwrap(),
@@ -101,7 +101,7 @@ impl Wire {
         }
     }
 
-    /// Sends all of it; false where the other side does not take it.
+    /// Sends all of the bytes; returns whether the hub took them.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         self.queue(bytes);
         self.flush()
@@ -109,8 +109,8 @@ impl Wire {
 
     /// Sends a record with one bit of its ciphertext flipped.
     pub fn send_damaged(&mut self, bytes: &[u8]) {
-        assert!(self.flush(), "what came before goes out whole");
-        let tls = self.tls.as_mut().expect("only a connection with TLS has records");
+        assert!(self.flush(), "bytes queued before are sent");
+        let tls = self.tls.as_mut().expect("this connection has TLS");
         tls.writer().write_all(bytes).unwrap();
         let mut record = Vec::new();
         tls.write_tls(&mut record).unwrap();
@@ -119,7 +119,7 @@ impl Wire {
         (&self.socket).write_all(&record).unwrap();
     }
 
-    /// Sends what is queued; false where the other side does not take it.
+    /// Sends the queued bytes; returns whether the hub took them.
     pub fn flush(&mut self) -> bool {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -140,7 +140,7 @@ impl Wire {
         }
     }
 
-    /// Reads until something has come; false once it has ended, or at the deadline.
+    /// Reads until bytes have come; returns false at the end of the connection or at the deadline.
     pub fn fill(&mut self, deadline: Instant) -> bool {
         let before = self.received.len();
         loop {
@@ -154,31 +154,31 @@ impl Wire {
         }
     }
 
-    /// Reads to the end, however it comes; `None` where it is still open at the deadline.
+    /// Reads to the end of the connection; `None` if it is still open at the deadline.
     pub fn read_to_end(&mut self, deadline: Instant) -> Option<End> {
         while self.fill(deadline) {}
         self.end
     }
 
-    /// Moves what can be moved without waiting.
+    /// Sends and reads as much as possible without waiting.
     pub fn advance(&mut self) {
         self.pump_out();
         self.pump_in();
         self.pump_out();
     }
 
-    /// What to wait for before [`Wire::advance`] can do more.
+    /// The readiness to wait for before [`Wire::advance`] can continue.
     pub fn interest(&self) -> PollFd<'_> {
         let write = if self.has_unsent() && !self.deaf { PollFlags::OUT } else { PollFlags::empty() };
         PollFd::new(&self.socket, PollFlags::IN | write)
     }
 
-    /// Ends this side's stream with a bare FIN, unless the other side has ended both already.
+    /// Sends a FIN without close_notify, unless the connection has ended already.
     pub fn half_close(&mut self) {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Ends this side's stream as TLS asks for: close_notify, then FIN.
+    /// Sends close_notify, then a FIN, as TLS requires.
     pub fn close_notify(&mut self) {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -187,9 +187,9 @@ impl Wire {
         self.half_close();
     }
 
-    /// Sends bytes, close_notify and FIN in one segment: the kernel gathers them, and lets them go with the FIN.
+    /// Sends bytes, close_notify and FIN in one segment: the kernel is told to hold them until the FIN.
     pub fn send_last(&mut self, bytes: &[u8]) {
-        assert!(self.flush(), "what came before goes out whole");
+        assert!(self.flush(), "bytes queued before are sent");
         self.queue(bytes);
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -200,14 +200,14 @@ impl Wire {
         self.half_close();
     }
 
-    /// Cuts the cable: from now on this side's kernel drops whatever arrives and acknowledges nothing (a filter that
-    /// accepts no byte, socket(7) `SO_ATTACH_FILTER`).
+    /// Simulates a cut cable: from now on the kernel drops all arriving packets and acknowledges none (a socket filter
+    /// that accepts no byte, socket(7) `SO_ATTACH_FILTER`).
     pub fn vanish(&self) {
         const RETURN: u16 = 0x06;
         SockRef::from(&self.socket).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]).unwrap();
     }
 
-    /// Ends it with a reset.
+    /// Resets the connection.
     pub fn reset(self) {
         SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
     }
@@ -232,7 +232,7 @@ impl Wire {
             };
             match wrote {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                // What the other side said before it went can still be read.
+                // Bytes that the hub sent before it ended can still be read.
                 Err(e) if e.kind() != io::ErrorKind::Interrupted => self.deaf = true,
                 _ => {}
             }
@@ -258,7 +258,7 @@ impl Wire {
     }
 
     fn open_records(&mut self) {
-        let tls = self.tls.as_mut().expect("only a connection with TLS has records");
+        let tls = self.tls.as_mut().expect("this connection has TLS");
         let Ok(state) = tls.process_new_packets() else {
             self.end = Some(End::Reset);
             return;
@@ -269,7 +269,7 @@ impl Wire {
     }
 }
 
-/// Waits until one of these can go on; false where none can in that time.
+/// Waits until one of these is ready; returns whether one is in that time.
 pub fn wait_for(interests: &mut [PollFd<'_>], at_most: Duration) -> bool {
     let timeout = Timespec::try_from(at_most).unwrap();
     match poll(interests, Some(&timeout)) {

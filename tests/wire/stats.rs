@@ -1,4 +1,4 @@
-//! The statistics (contract section 3): their shape, their sums, their pages.
+//! The statistics (contract section 3): members, sums and pages.
 
 use crate::harness::{TestHub, on_one_and_four, on_own_one_and_four};
 use serde_json::{Value, json};
@@ -11,11 +11,11 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no count"))
+    value.as_u64().unwrap_or_else(|| panic!("{value} is not a count"))
 }
 
 #[test]
-fn a_row_tells_who_since_when_from_where_and_how_it_goes() {
+fn a_row_has_gateway_connection_time_address_and_counters() {
     on_one_and_four(|hub| {
         let (gateway, mut peer) = hub.connect_new();
         hub.publish(&gateway.id, "t", "{}");
@@ -43,7 +43,7 @@ fn a_row_tells_who_since_when_from_where_and_how_it_goes() {
 }
 
 #[test]
-fn sums_cover_all_shards_and_connections_that_have_gone() {
+fn sums_include_all_shards_and_ended_connections() {
     on_own_one_and_four(
         |_| {},
         |hub| {
@@ -72,7 +72,7 @@ fn sums_cover_all_shards_and_connections_that_have_gone() {
     );
 }
 
-/// Checks live connections and their gateways, and events sent and failed, in total and as sums over the shards.
+/// Checks the numbers of connections, gateways, sent and failed events, in total and as sums over the shards.
 fn assert_totals(hub: &TestHub, (connections, gateways): (u64, u64), (sent, failed): (u64, u64)) {
     let stats = hub.stats("");
     assert_eq!(number(&stats["gatewayConnections"]["totalActive"]), connections, "{stats}");
@@ -92,7 +92,7 @@ fn assert_totals(hub: &TestHub, (connections, gateways): (u64, u64), (sent, fail
 }
 
 #[test]
-fn connections_are_shown_in_pages_that_leave_none_out() {
+fn pages_list_every_connection_once() {
     on_own_one_and_four(
         |_| {},
         |hub| {
@@ -108,7 +108,7 @@ fn connections_are_shown_in_pages_that_leave_none_out() {
                     assert_eq!(rows.len(), limit.min(23 - offset), "limit {limit}, offset {offset}");
                     seen.extend(rows.iter().map(|r| r["connectionId"].as_str().unwrap().to_owned()));
                 }
-                assert_eq!(seen.len(), 23, "limit {limit}: a row twice");
+                assert_eq!(seen.len(), 23, "limit {limit}: a row is repeated");
                 assert_eq!(seen.into_iter().collect::<HashSet<_>>(), wanted, "limit {limit}");
             }
             assert_eq!(hub.rows(&gateways[0].id).len(), 5);
@@ -123,7 +123,7 @@ fn connections_are_shown_in_pages_that_leave_none_out() {
 }
 
 #[test]
-fn a_round_trip_is_known_once_a_ping_was_answered() {
+fn a_round_trip_is_shown_once_a_ping_is_answered() {
     on_own_one_and_four(
         |config| config.heartbeat_interval = std::time::Duration::from_millis(100),
         |hub| {
@@ -138,13 +138,13 @@ fn a_round_trip_is_known_once_a_ping_was_answered() {
                     return;
                 }
             }
-            panic!("pings were answered, and no round trip is known");
+            panic!("pings were answered, but no round trip is shown");
         },
     );
 }
 
 #[test]
-fn a_correlation_id_that_a_gateway_got_before_is_counted() {
+fn a_repeated_correlation_id_of_a_gateway_is_counted() {
     on_own_one_and_four(
         |_| {},
         |hub| {
@@ -166,7 +166,7 @@ fn a_correlation_id_that_a_gateway_got_before_is_counted() {
             publish(&gateway.id, &ids[0]);
             publish(&gateway.id, &ids[0].to_uppercase());
             assert_eq!(repeated(), 2);
-            // The hub's own id, sent back to it, is one that the gateway has, too.
+            // An id that the hub made counts as well if a publisher sends it again.
             let own = hub.publish(&gateway.id, "t", "{}")["correlationId"].as_str().unwrap().to_owned();
             publish(&gateway.id, &own);
             assert_eq!(repeated(), 3);
@@ -177,7 +177,7 @@ fn a_correlation_id_that_a_gateway_got_before_is_counted() {
             let away = hub.register();
             publish(&away.id, &ids[0]);
             publish(&away.id, &ids[0]);
-            assert_eq!(repeated(), 3, "another gateway has not got it, and one that was away may be told again");
+            assert_eq!(repeated(), 3, "not counted for another gateway, or for one that was not connected");
         },
     );
 }

@@ -1,11 +1,11 @@
-//! What a change is told that the store cannot make (contract section 2).
+//! The answer to a change that the store cannot make (contract section 2).
 
 use crate::harness::on_own_one_and_four;
 use rusqlite::Connection;
 use serde_json::json;
 
 #[test]
-fn a_change_that_finds_the_store_locked_is_told_that_it_was_not_kept() {
+fn a_change_while_the_store_is_locked_is_answered_as_not_kept() {
     on_own_one_and_four(
         |_| {},
         |hub| {
@@ -26,7 +26,7 @@ fn a_change_that_finds_the_store_locked_is_told_that_it_was_not_kept() {
             }
             store.execute_batch("ROLLBACK").unwrap();
             let names = || hub.call("GET", "/api/v1/gateways", "").json()["list"].clone();
-            assert_eq!(names().as_array().unwrap().len(), 1, "the one that was there: {}", names());
+            assert_eq!(names().as_array().unwrap().len(), 1, "only the gateway from before: {}", names());
             let tokens = hub.call("GET", &format!("{at}/tokens"), "").json();
             assert_eq!(tokens["list"][0]["id"], json!(gateway.token_id), "{tokens}");
             hub.connect(&gateway.key).leave();

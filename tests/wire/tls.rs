@@ -1,4 +1,4 @@
-//! TLS (contract section 1, acceptance list P): both versions, resumption on whichever core, and a new certificate.
+//! TLS (contract section 1, acceptance list P): both versions, resumption on any core, and a new certificate.
 
 use crate::{
     harness::{TestHub, eventually, on_one_and_four, on_own_one_and_four, trusting, trusting_with},
@@ -11,7 +11,7 @@ use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, version};
 use std::{fs, path::Path, sync::Arc, thread, time::Instant};
 use tempfile::TempDir;
 
-/// A call to a hub by a client of this configuration: its answer's status, and what TLS says of itself.
+/// Makes a call with this client configuration; returns the answer's status and TLS's version and kind of handshake.
 fn call(hub: &TestHub, client: &Arc<ClientConfig>) -> (u16, ProtocolVersion, HandshakeKind) {
     let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), Some(client));
     wire.send(&Request::new("GET", "/health").bytes());
@@ -20,7 +20,7 @@ fn call(hub: &TestHub, client: &Arc<ClientConfig>) -> (u16, ProtocolVersion, Han
 }
 
 #[test]
-fn both_versions_are_spoken_and_the_newer_is_preferred() {
+fn both_tls_versions_work_and_the_newer_is_preferred() {
     on_one_and_four(|hub| {
         let cert = hub.data().join("cert.pem");
         let table: [(&[_], _); 3] = [
@@ -57,7 +57,7 @@ fn a_session_is_resumed_on_every_core() {
 }
 
 #[test]
-fn what_is_not_tls_is_closed_at_once() {
+fn bytes_that_are_not_tls_end_the_connection_at_once() {
     on_one_and_four(|hub| {
         for bytes in
             [&b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"[..], &[0xff; 64], &[0x16, 0x03, 0x01, 0xff, 0xff, 0x01]]
@@ -96,7 +96,7 @@ fn write_certificate(cert: &Path, key: &Path) {
 }
 
 #[test]
-fn a_new_certificate_is_picked_up_and_drops_nobody() {
+fn a_new_certificate_is_used_and_drops_no_connection() {
     let files = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (cert, key) = (files.path().join("c.pem"), files.path().join("k.pem"));
     for shards in [1, 4] {
@@ -110,7 +110,7 @@ fn a_new_certificate_is_picked_up_and_drops_nobody() {
             let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), Some(&trusting(&cert)));
             wire.send(&Request::new("GET", "/health").bytes()) && Answer::read(&mut wire).is_some()
         };
-        eventually("the new certificate is shown", accepted);
+        eventually("the new certificate is used", accepted);
         assert!((0..8).all(|_| accepted()), "on every core");
 
         fs::write(&cert, b"no certificate").unwrap();
@@ -121,8 +121,8 @@ fn a_new_certificate_is_picked_up_and_drops_nobody() {
         peer.is_alive();
         write_certificate(&cert, &key);
         hub.reload();
-        eventually("a good certificate after two bad ones is shown", accepted);
-        // The hub's own client trusts the first certificate, so the platform's call goes by the newest.
+        eventually("a valid certificate after two invalid ones is used", accepted);
+        // The harness trusts the first certificate, so this call uses the newest.
         let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), Some(&trusting(&cert)));
         let body = r#"{"type":"t","payload":{}}"#;
         wire.send(&hub.platform_request("POST", &format!("/api/v1/gateways/{}/events", gateway.id), body).bytes());
@@ -132,7 +132,7 @@ fn a_new_certificate_is_picked_up_and_drops_nobody() {
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_keeps_the_old_one_in_force() {
+fn an_unusable_certificate_leaves_the_old_one_in_use() {
     let files = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (cert, key) = (files.path().join("c.pem"), files.path().join("k.pem"));
     write_certificate(&cert, &key);
@@ -154,13 +154,13 @@ fn a_certificate_that_cannot_be_used_keeps_the_old_one_in_force() {
 }
 
 #[test]
-fn without_tls_the_same_is_spoken_in_the_clear() {
+fn without_tls_the_hub_behaves_the_same() {
     on_own_one_and_four(
         |config| config.tls = Tls::Off,
         |hub| {
             let (gateway, mut peer) = hub.connect_new();
             let payload = format!("\"{}\"", "x".repeat(300_000));
-            // More than the two kernels keep: it is delivered while it is read.
+            // More than the buffers of two kernels, so it is delivered only while it is read.
             thread::scope(|scope| {
                 let published = scope.spawn(|| hub.publish(&gateway.id, "t", &payload));
                 assert_eq!(peer.event().payload.get(), payload);

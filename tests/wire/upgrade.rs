@@ -1,4 +1,4 @@
-//! The upgrade (contract section 1, acceptance list B): what is let in, and how what is not is told.
+//! The upgrade (contract section 1, acceptance list B): accepted requests, and the answers to refused ones.
 
 use crate::{
     harness::{ORIGIN, on_one_and_four},
@@ -6,11 +6,11 @@ use crate::{
     request::{Answer, CONNECT_PATH, Request},
 };
 
-/// What is done to the upgrade that a gateway sends.
+/// A change to the upgrade request of a gateway.
 type Change = fn(Request) -> Request;
 
 #[test]
-fn what_a_proxy_may_make_of_an_upgrade_is_let_in() {
+fn an_upgrade_rewritten_by_a_proxy_is_accepted() {
     let table: &[(&str, Change)] = &[
         ("as a gateway sends it", |r| r),
         ("two connection options", |r| r.set("Connection", "keep-alive, Upgrade")),
@@ -28,7 +28,7 @@ fn what_a_proxy_may_make_of_an_upgrade_is_let_in() {
             r.set("Host", "localhost:443").with("Origin", "https://localhost")
         }),
         ("a length of zero", |r| r.with("Content-Length", "0")),
-        ("a field that nobody knows", |r| r.with("X-Forwarded-For", "203.0.113.9")),
+        ("an unknown field", |r| r.with("X-Forwarded-For", "203.0.113.9")),
     ];
     on_one_and_four(|hub| {
         let gateway = hub.register();
@@ -45,7 +45,7 @@ fn what_a_proxy_may_make_of_an_upgrade_is_let_in() {
 }
 
 #[test]
-fn what_is_no_upgrade_is_told_what_is_wrong() {
+fn an_invalid_upgrade_is_refused_with_its_error() {
     let table: &[(&str, u16, Change)] = &[
         ("no websocket key", 400, |r| r.without("Sec-WebSocket-Key")),
         ("two websocket keys", 400, |r| r.with("Sec-WebSocket-Key", "AQIDBAUGBwgJCgsMDQ4PEA==")),
@@ -97,7 +97,7 @@ fn what_is_no_upgrade_is_told_what_is_wrong() {
 }
 
 #[test]
-fn odd_subprotocols_neither_hurt_nor_are_chosen() {
+fn odd_subprotocols_are_ignored() {
     let table: &[(&str, Vec<u8>)] = &[
         ("bytes that are not ASCII", b"\xff\xfe".to_vec()),
         ("8,000 blanks", [b"a".as_slice(), &[b' '; 8_000], b"b"].concat()),
@@ -121,7 +121,7 @@ fn odd_subprotocols_neither_hurt_nor_are_chosen() {
 }
 
 #[test]
-fn frames_sent_along_with_the_upgrade_are_not_lost() {
+fn frames_sent_together_with_the_upgrade_are_not_lost() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
         let mut wire = hub.wire();

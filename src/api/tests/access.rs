@@ -90,19 +90,21 @@ fn a_change_that_is_not_acknowledged_says_whether_it_was_kept() {
     fn unavailable(kept: Kept) -> Answer {
         Answer::Store(StoreOutcome::Unavailable("busy".to_owned(), kept))
     }
-    let answers: [(fn() -> Answer, &str); 4] = [
-        (|| Answer::Overloaded, "no"),
-        (|| Answer::TimedOut, "unknown"),
-        (|| unavailable(Kept::No), "no"),
-        (|| unavailable(Kept::Unknown), "unknown"),
-    ];
+    // An answer can be given once, so it is made anew for each call.
+    let answer = |case| match case {
+        0 => (Answer::Overloaded, "no"),
+        1 => (Answer::TimedOut, "unknown"),
+        2 => (unavailable(Kept::No), "no"),
+        _ => (unavailable(Kept::Unknown), "unknown"),
+    };
     let world = World::new();
     for request in every_call(&world) {
         if is_open(&request) || !world.asks(&request).iter().any(|ask| matches!(ask, Ask::Store(_))) {
             continue;
         }
-        for (answer, kept) in answers {
-            let response = world.run(&request, |_| answer());
+        for case in 0..4 {
+            let response = world.run(&request, |_| answer(case).0);
+            let (_, kept) = answer(case);
             check(&response, 503);
             let expected = (request.method != "GET").then_some(kept);
             assert_eq!(json(&response).get("kept").and_then(Value::as_str), expected, "{request:?}");

@@ -1,4 +1,4 @@
-//! Claims about HTTP answers that the socket takes slowly.
+//! HTTP responses while the socket takes bytes slowly.
 
 use super::*;
 
@@ -6,10 +6,10 @@ const REQUEST: &str = "GET /x HTTP/1.1\r\nHost: hub\r\n\r\n";
 const ANSWER_BYTES: usize = 200_000;
 
 impl World {
-    /// Gives a long answer to the request that waits for one. False where none does.
+    /// Gives a long response to the request that waits for one; returns whether there was one.
     fn answer(&mut self) -> bool {
-        let waits = self.take_effects();
-        if waits.contains("Route") {
+        let effects = self.take_effects();
+        if effects.contains("Route") {
             self.session.handle_route(self.now, Ok(0));
             self.settle();
             assert_eq!(self.take_effects(), "Call");
@@ -27,12 +27,12 @@ impl World {
 }
 
 #[test]
-fn requests_in_one_segment_wait_for_the_answers_before_them() {
+fn pipelined_requests_wait_until_earlier_responses_are_sent() {
     let mut world = World::new();
     world.room = 1_000;
     world.receive(REQUEST.repeat(3).as_bytes());
     assert!(world.answer());
-    assert!(!world.answer(), "the first answer is not in the socket");
+    assert!(!world.answer(), "the first response is not in the socket yet");
     assert!(!world.session.wants_read());
     for answers in 2..=3 {
         world.room = ANSWER_BYTES + 1_000;
@@ -47,7 +47,7 @@ fn requests_in_one_segment_wait_for_the_answers_before_them() {
 }
 
 #[test]
-fn a_request_that_waits_for_the_socket_is_not_late() {
+fn a_request_paused_for_the_socket_does_not_time_out() {
     let mut world = World::new();
     world.room = 1_000;
     world.receive(REQUEST.repeat(2).as_bytes());
@@ -64,13 +64,13 @@ fn a_request_that_waits_for_the_socket_is_not_late() {
 }
 
 #[test]
-fn a_client_that_half_closes_gets_its_whole_answer() {
+fn a_client_that_half_closes_gets_its_whole_response() {
     for field in ["", "Connection: close\r\n"] {
         let mut world = World::new();
         world.room = 150_000;
         world.receive(format!("GET /x HTTP/1.1\r\nHost: hub\r\n{field}\r\n").as_bytes());
         assert!(world.answer());
-        // What is left is little enough that the peer's FIN is read before it is sent.
+        // The peer's FIN is read while a part of the response still waits.
         world.session.handle_end(world.now);
         world.settle();
         assert!(!world.session.is_over(), "{field:?}");

@@ -1,4 +1,4 @@
-//! Bodies: so many bytes, or chunks (RFC 9112 sections 6.2 and 7.1).
+//! Request bodies, of a given length or in chunks (RFC 9112 sections 6.2 and 7.1).
 
 use super::{
     Framing, Refusal,
@@ -12,35 +12,36 @@ const fn refuse(detail: &'static str) -> Refusal {
     Refusal::new(400, "chunk", detail)
 }
 
-const LINE_END: Refusal = refuse("A line between chunks does not end with CR LF, or has a control character.");
-const LINE_TOO_LONG: Refusal = refuse("A line between chunks is too long.");
-const SIZE: Refusal = refuse("A chunk's size is not 1 to 16 hexadecimal digits.");
-const DATA_END: Refusal = refuse("A chunk's data is not followed by CR LF.");
+const LINE_END: Refusal = refuse("A chunk-size or trailer line must end with CR LF and contain no control character.");
+const LINE_TOO_LONG: Refusal = refuse("A chunk-size line or the trailer section is too long.");
+const SIZE: Refusal = refuse("A chunk size must be 1 to 16 hexadecimal digits.");
+const DATA_END: Refusal = refuse("The data of a chunk must be followed by CR LF.");
 const TRAILER: Refusal = refuse("A trailer field is malformed.");
 
-/// Takes a body out of a stream, as its bytes come in. It holds no data itself, and one line between chunks at the most.
+/// Decodes a body as its bytes arrive. It holds no data of the body, only the current line between two chunks.
 pub struct BodyDecoder {
     stage: Stage,
-    /// Data that may still come.
+    /// Bytes of data that are still allowed.
     bytes_left: u64,
-    /// The line between chunks that is not complete yet.
+    /// The incomplete line between two chunks.
     line: Vec<u8>,
-    /// What it may still grow by; for trailers, all of them together.
+    /// Bytes by which that line may still grow; for trailers, all of their lines together.
     line_bytes_left: usize,
+    /// Bytes of chunk extensions that are still allowed in this body.
     extension_bytes_left: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// So much of a body of known length is to come.
+    /// In a body of given length, with this many bytes left.
     Length(u64),
     /// In the line with a chunk's size.
     Size,
-    /// So much of a chunk is to come.
+    /// In the data of a chunk, with this many bytes left.
     Data(u64),
-    /// The CR after a chunk's data.
+    /// Before the CR after a chunk's data.
     DataCr,
-    /// The LF after that.
+    /// Before the LF after that.
     DataLf,
     /// After the last chunk.
     Trailers,
@@ -49,8 +50,8 @@ enum Stage {
 }
 
 impl BodyDecoder {
-    /// A decoder for one body of `bytes_max` bytes of data at the most. A [`Framing::Length`] over it is refused at the
-    /// first call of [`BodyDecoder::decode`]; [`check_length`] tells before the body is asked for.
+    /// A decoder for one body of at most `bytes_max` bytes. A larger [`Framing::Length`] is refused by the first call
+    /// of [`BodyDecoder::decode`]; [`check_length`] tells it before the peer is asked for the body.
     pub fn new(framing: Framing, bytes_max: usize) -> Self {
         let stage = match (check_length(framing, bytes_max), framing) {
             (Err(refusal), _) => Stage::Refused(refusal),
@@ -67,16 +68,17 @@ impl BodyDecoder {
         }
     }
 
-    /// Moves data from `input` to `out`. Gives the number of bytes that were consumed, and whether the body is complete;
-    /// what is left then belongs to the next request. `out` grows by what has come, never by what is announced.
+    /// Copies data from `input` to `out`. Returns the number of bytes consumed, and whether the body is complete;
+    /// further bytes belong to the next request. `out` grows by the bytes that arrived, never by an announced length.
     ///
     /// # Errors
-    /// The one answer that the connection still gets; the same again at every later call.
+    /// The refusal to answer before the connection closes. Every later call returns it again.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, bool), Refusal> {
         let mut consumed = 0;
         while consumed < input.len() && !matches!(self.stage, Stage::Done | Stage::Refused(_)) {
             match self.step(&input[consumed..], out) {
                 Ok(bytes) => consumed += bytes,
+                // Kept, because after it the end of the body is unknown: no later call may find one.
                 Err(refusal) => self.stage = Stage::Refused(refusal),
             }
         }
@@ -86,7 +88,7 @@ impl BodyDecoder {
         }
     }
 
-    /// Goes on by at least one byte.
+    /// Consumes at least one byte.
     fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Refusal> {
         match (self.stage, input[0]) {
             (Stage::Length(left), _) => {
@@ -116,9 +118,11 @@ impl BodyDecoder {
         }
     }
 
-    /// Adds to the line, up to its end, and hands it over when it is whole.
+    /// Appends to the line, up to its end, and passes it to `handle` once it is complete.
     fn step_line(&mut self, input: &[u8], handle: fn(&mut Self) -> Result<(), Refusal>) -> Result<usize, Refusal> {
         for (at, &byte) in input.iter().enumerate() {
+            // A CR without its LF, or an LF without its CR, is refused: another parser on the way may take it for a
+            // line end.
             let after_cr = self.line.last() == Some(&b'\r');
             let is_allowed = match byte {
                 b'\n' => after_cr,
@@ -139,26 +143,29 @@ impl BodyDecoder {
         Ok(input.len())
     }
 
-    /// The line is whole: `1a;name=value`.
+    /// Handles a complete line such as `1a;name=value`.
     fn handle_size(&mut self) -> Result<(), Refusal> {
         let digits = self.line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        // httparse would also take no digits at all, and blanks behind them.
+        // httparse would also accept a size without digits, and blanks after the digits.
         if !(1..=16).contains(&digits) || !matches!(self.line[digits], b';' | b'\r') {
             return Err(SIZE);
         }
         let Ok(httparse::Status::Complete((_, size))) = httparse::parse_chunk_size(&self.line) else {
             return Err(SIZE);
         };
+        // Extensions have a bound over the whole body: otherwise each one-byte chunk could bring another kilobyte of
+        // them.
         let extension_bytes = self.line.len() - digits - b"\r\n".len();
         self.extension_bytes_left = self.extension_bytes_left.checked_sub(extension_bytes).ok_or(LINE_TOO_LONG)?;
+        // The announced size counts, before the chunk's data arrives.
         self.bytes_left = self.bytes_left.checked_sub(size).ok_or(TOO_LARGE)?;
         self.line_bytes_left = CHUNK_LINE_BYTES_MAX;
         self.stage = if size == 0 { Stage::Trailers } else { Stage::Data(size) };
         Ok(())
     }
 
-    /// The line is whole. Trailers are checked and forgotten: nothing here has a use for them, and merged into the head
-    /// they could contradict it (RFC 9110 section 6.5.1).
+    /// Handles a complete line of the trailer section. Trailers are checked and discarded: nothing uses them, and
+    /// merged into the head they could contradict it (RFC 9110 section 6.5.1).
     fn handle_trailer(&mut self) -> Result<(), Refusal> {
         if self.line == b"\r\n" {
             self.stage = Stage::Done;
@@ -169,14 +176,14 @@ impl BodyDecoder {
     }
 }
 
-/// Without the line: trailers may hold anything.
+/// Without the line, because a trailer may contain a secret.
 impl fmt::Debug for BodyDecoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BodyDecoder").field("stage", &self.stage).finish_non_exhaustive()
     }
 }
 
-/// Appends at most `left` bytes; gives how many, and what is left then.
+/// Appends at most `left` bytes; returns their number, and the number left after them.
 fn take(input: &[u8], left: u64, out: &mut Vec<u8>) -> (usize, u64) {
     let taken = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
     out.extend_from_slice(&input[..taken]);

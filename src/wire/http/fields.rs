@@ -1,16 +1,16 @@
-//! The header fields of one head, and what several of them say together (RFC 9110 section 5).
+//! The header fields of one head, and the rules about them (RFC 9110 section 5).
 
 use super::{Refusal, Version};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// A head's bytes and where its fields are in them. The bytes are overwritten when it goes: keys are among them.
+/// A head's bytes and the places of its fields in them. The bytes may contain keys, so they are overwritten on drop.
 pub(super) struct Fields {
     bytes: Zeroizing<Vec<u8>>,
     spans: Vec<(Span, Span)>,
 }
 
-/// A place in a head. Two bytes an end are enough, as `HEAD_BYTES_MAX` says.
+/// A range of bytes in a head. Its ends fit into 16 bits, because a head has at most `HEAD_BYTES_MAX` bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Span {
     start: u16,
@@ -20,8 +20,9 @@ pub(super) struct Span {
 const _: () = assert!(crate::limits::HEAD_BYTES_MAX <= u16::MAX as usize);
 
 impl Span {
-    /// Where `part` is in `whole`, which it must be a slice of.
+    /// The range of `part` in `whole`. `part` must be a slice of `whole`.
     pub(super) fn of(part: &[u8], whole: &[u8]) -> Self {
+        // An empty slice need not point into `whole`.
         if part.is_empty() {
             return Self::new(0, 0);
         }
@@ -32,7 +33,7 @@ impl Span {
 
     /// The bytes from `start` to before `end`.
     pub(super) fn new(start: usize, end: usize) -> Self {
-        let short = |n: usize| u16::try_from(n).expect("a head is not longer than HEAD_BYTES_MAX");
+        let short = |n: usize| u16::try_from(n).expect("a head has at most HEAD_BYTES_MAX bytes");
         Self { start: short(start), end: short(end) }
     }
 
@@ -42,7 +43,7 @@ impl Span {
 }
 
 impl Fields {
-    /// Takes a copy of `bytes`; the spans are names and values in it.
+    /// Copies `bytes`; the spans are the names and values in it.
     pub(super) fn new(bytes: &[u8], spans: Vec<(Span, Span)>) -> Self {
         Self { bytes: Zeroizing::new(bytes.to_vec()), spans }
     }
@@ -59,7 +60,7 @@ impl Fields {
         self.spans.iter().filter(|span| self.is_named(span, name)).map(|span| trim(self.slice(span.1)))
     }
 
-    /// The one value of a field; `Err` where there is more than one.
+    /// The value of a field; `Err` if it occurs more than once.
     pub(super) fn only<'a>(&'a self, name: &'a str) -> Result<Option<&'a [u8]>, ()> {
         let mut values = self.all(name);
         let first = values.next();
@@ -70,13 +71,13 @@ impl Fields {
         self.slice(span.0).eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// Whether a comma-separated list, over all lines of that name, has this token in any case.
+    /// Whether the comma-separated lists in all fields of this name contain the token. Case is ignored.
     pub(super) fn has_token(&self, name: &str, token: &str) -> bool {
         self.all(name).flat_map(members).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
     }
 }
 
-/// The members of a comma-separated list; empty ones are among them.
+/// The members of a comma-separated list, including empty ones.
 pub(super) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim)
 }
@@ -90,7 +91,7 @@ const TOKEN_BYTE: [bool; 256] = including(b"!#$%&'*+-.^_`|~");
 /// `reg-name` of RFC 3986 section 3.2.2.
 const HOST_BYTE: [bool; 256] = including(b"-._~%!$&'()*+;=");
 
-/// A table of letters, digits and `others`.
+/// A table that contains letters, digits and `others`.
 const fn including(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -101,7 +102,7 @@ const fn including(others: &[u8]) -> [bool; 256] {
     mark(table, others, true)
 }
 
-/// A table of what can be seen in ASCII, without `others`.
+/// A table of the visible ASCII characters without `others`.
 pub(super) const fn graphic_without(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -121,7 +122,7 @@ const fn mark(mut table: [bool; 256], bytes: &[u8], member: bool) -> [bool; 256]
     table
 }
 
-/// Without blanks and tabs around it; no other white space is optional in HTTP.
+/// Removes blanks and tabs around a value. HTTP allows no other optional white space (RFC 9110 section 5.6.3).
 fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
@@ -129,7 +130,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// One `Host`, and one that can be a host (RFC 9112 section 3.2).
+/// Checks that there is exactly one valid `Host`; HTTP/1.0 may have none (RFC 9112 section 3.2).
 pub(super) fn check_host(fields: &Fields, version: Version) -> Result<(), Refusal> {
     const fn refuse(detail: &'static str) -> Refusal {
         Refusal::new(400, "host", detail)
@@ -137,13 +138,14 @@ pub(super) fn check_host(fields: &Fields, version: Version) -> Result<(), Refusa
     match fields.only("host") {
         Err(()) => Err(refuse("The request has more than one Host.")),
         Ok(None) if version == Version::Http11 => Err(refuse("The request has no Host.")),
-        Ok(Some(host)) if !is_host(host) => Err(refuse("Host is not the name of a host.")),
+        Ok(Some(host)) if !is_host(host) => Err(refuse("Host is not a valid host name or address.")),
         Ok(_) => Ok(()),
     }
 }
 
-/// A name or an address, and perhaps a port.
+/// Whether this is a name or an address, with or without a port.
 fn is_host(host: &[u8]) -> bool {
+    // The characters are checked, not the grammar: nothing here resolves the name, and `origin` compares its bytes.
     let is_name_byte = |byte: &u8| HOST_BYTE[usize::from(*byte)];
     let is_address_byte = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
     let after = if let Some(rest) = host.strip_prefix(b"[") {
@@ -177,13 +179,14 @@ pub(super) fn keep_alive(fields: &Fields, version: Version) -> bool {
 
 /// Whether the peer waits for a 100 before it sends the body (RFC 9110 section 10.1.1).
 pub(super) fn expects_continue(fields: &Fields, version: Version) -> Result<bool, Refusal> {
+    // An HTTP/1.0 client cannot read an interim response (RFC 9110 section 10.1.1).
     if version == Version::Http10 {
         return Ok(false);
     }
     let mut expected = false;
     for member in fields.all("expect").flat_map(members) {
         if !member.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Refusal::new(417, "expectation", "The only expectation that can be met is 100-continue."));
+            return Err(Refusal::new(417, "expectation", "The only supported expectation is 100-continue."));
         }
         expected = true;
     }
@@ -195,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_can_be_a_host_is_one() {
+    fn names_and_addresses_are_hosts() {
         let good = ["a", "hub.example:9243", "127.0.0.1", "[::1]", "[::1]:9243", "a:", "under_score", "%41"];
         let bad = [
             "", ":80", "a b", "a,b", "a/b", "user@a", "a:80:80", "a:x", "a:123456", "[::1", "[]", "[x]", "a?", "[::1]a",

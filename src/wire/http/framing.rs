@@ -1,4 +1,4 @@
-//! How long a body is: the two fields that say so, and the ways in which they may not (RFC 9112 section 6).
+//! Where a request's body ends, from `Content-Length` and `Transfer-Encoding` (RFC 9112 section 6).
 
 use super::{
     Refusal, Version,
@@ -8,16 +8,16 @@ use super::{
 /// Where a request's body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none.
+    /// There is no body.
     None,
-    /// After so many bytes.
+    /// After this many bytes.
     Length(u64),
     /// After the last chunk.
     Chunked,
 }
 
-/// Refuses with 413 a body that is announced to be longer than `bytes_max`. Ask before the 100 is sent: a peer that
-/// waits for it then never sends the body.
+/// Refuses an announced length over `bytes_max`. To be called before a 100 is sent: a peer that waits for the 100 then
+/// never sends the body.
 ///
 /// # Errors
 /// The 413.
@@ -28,18 +28,20 @@ pub fn check_length(framing: Framing, bytes_max: usize) -> Result<(), Refusal> {
     }
 }
 
-pub(super) const TOO_LARGE: Refusal = Refusal::new(413, "body size", "The body is longer than this call takes.");
+pub(super) const TOO_LARGE: Refusal = Refusal::new(413, "body size", "The body is longer than this call allows.");
 
-/// What the head says about the body. Anything that two parsers could read in two ways is refused, also where RFC 9112
-/// would let a server repair it.
+/// The framing that the head announces. A head that two parsers could read in two ways is refused, even if RFC 9112
+/// allows a server to repair it: a proxy before the hub may have repaired it in another way (request smuggling).
 pub(super) fn of(fields: &Fields, version: Version) -> Result<Framing, Refusal> {
     let length = fields.only("content-length").map_err(|()| refuse("The request has more than one Content-Length."))?;
-    let coding = fields.only("transfer-encoding").map_err(|()| refuse("Transfer-Encoding may be given once."))?;
+    let coding =
+        fields.only("transfer-encoding").map_err(|()| refuse("The request has more than one Transfer-Encoding."))?;
     match (length, coding) {
+        // A request without either has no body; only a response can last until the end (RFC 9112 section 6.3).
         (None, None) => Ok(Framing::None),
         (Some(length), None) => parse_length(length).map(Framing::Length),
         (None, Some(coding)) => check_coding(coding, version).map(|()| Framing::Chunked),
-        (Some(_), Some(_)) => Err(refuse("Content-Length and Transfer-Encoding exclude each other.")),
+        (Some(_), Some(_)) => Err(refuse("The request has both Content-Length and Transfer-Encoding.")),
     }
 }
 
@@ -47,19 +49,19 @@ const fn refuse(detail: &'static str) -> Refusal {
     Refusal::new(400, "framing", detail)
 }
 
-/// Digits and nothing else; `str::parse` alone would take a plus.
+/// Parses digits only; `str::parse` alone would accept a plus sign.
 fn parse_length(value: &[u8]) -> Result<u64, Refusal> {
-    const NOT_A_LENGTH: Refusal = refuse("Content-Length is not a decimal number that fits 64 bits.");
+    const NOT_A_LENGTH: Refusal = refuse("Content-Length must be a decimal number below 2^64.");
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(NOT_A_LENGTH);
     }
     std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).ok_or(NOT_A_LENGTH)
 }
 
-/// `chunked` is the one coding there is here, and it stands alone.
+/// Accepts `chunked` as the only coding.
 fn check_coding(value: &[u8], version: Version) -> Result<(), Refusal> {
     if version == Version::Http10 {
-        return Err(refuse("HTTP/1.0 has no Transfer-Encoding."));
+        return Err(refuse("HTTP/1.0 does not allow Transfer-Encoding."));
     }
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
@@ -68,7 +70,7 @@ fn check_coding(value: &[u8], version: Version) -> Result<(), Refusal> {
         !member.is_empty() && member.iter().all(|byte| is_token_byte(*byte)) && !member.eq_ignore_ascii_case(b"chunked")
     };
     if members(value).any(is_other) {
-        return Err(Refusal::new(501, "coding", "The only transfer coding that is understood is chunked."));
+        return Err(Refusal::new(501, "coding", "The only supported transfer coding is chunked."));
     }
-    Err(refuse("Transfer-Encoding is not the word chunked."))
+    Err(refuse("Transfer-Encoding must be the single word chunked."))
 }

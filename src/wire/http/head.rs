@@ -1,4 +1,4 @@
-//! One request head that has passed every check.
+//! A request head that has passed all checks.
 
 use super::{
     Framing, Method, Version,
@@ -6,16 +6,15 @@ use super::{
 };
 use std::fmt;
 
-/// A request head. It owns its bytes and overwrites them when it goes, because keys are among them; for the same
-/// reason it shows nothing but method and path.
+/// A request head. Its bytes may contain keys, so they are overwritten on drop, and `Debug` shows method and path only.
 pub struct Head {
     /// The method.
     pub method: Method,
     /// The protocol version.
     pub version: Version,
-    /// Where the body ends.
+    /// How the end of the body is determined.
     pub framing: Framing,
-    /// Whether another request may follow on the same connection.
+    /// Whether another request may follow on this connection.
     pub keep_alive: bool,
     /// Whether the peer waits for [`super::CONTINUE`] before it sends the body.
     pub expects_continue: bool,
@@ -25,33 +24,33 @@ pub struct Head {
 }
 
 impl Head {
-    /// The path as it was sent, without the query. It begins with `/`, is ASCII, has no empty and no dot segments and
-    /// no escaped slash.
+    /// The path as it was sent, without the query. It begins with `/`, is ASCII, and has no empty segment, no dot
+    /// segment and no percent-encoded slash.
     pub fn path(&self) -> &str {
         self.text(self.path)
     }
 
-    /// What followed `?`, as it was sent.
+    /// The query after `?`, as it was sent.
     pub fn query(&self) -> Option<&str> {
         self.query.map(|span| self.text(span))
     }
 
-    /// The first value of a field, without the blanks around it. The name may be in any case.
+    /// The first value of a field, without the blanks around it. The case of the name is ignored.
     pub fn field(&self, name: &str) -> Option<&[u8]> {
         self.fields.first(name)
     }
 
-    /// All values of a field, in order, one for each line.
+    /// All values of a field, one for each line, in order.
     pub fn fields<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.fields.all(name)
     }
 
-    /// The one value of a field; none where there are several.
+    /// The value of a field that occurs exactly once.
     pub fn only_field<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
         self.fields.only(name).ok().flatten()
     }
 
-    /// Whether a field's comma-separated list, over all its lines, has this token in any case.
+    /// Whether the comma-separated lists in all fields of this name contain the token. Case is ignored.
     pub fn has_token(&self, name: &str, token: &str) -> bool {
         self.fields.has_token(name, token)
     }

@@ -1,4 +1,4 @@
-//! Methods and versions: the closed words of a request line.
+//! The methods and versions of a request line.
 
 /// The methods that can be routed (RFC 9110 section 9, RFC 5789).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,13 +39,13 @@ impl Method {
         }
     }
 
-    /// The method of a token; case counts.
+    /// The method of a token, which is case-sensitive.
     pub(super) fn of(token: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.as_str().as_bytes() == token)
     }
 }
 
-/// The protocol versions that are served.
+/// The supported protocol versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0.

@@ -1,6 +1,6 @@
 //! Strict HTTP/1.1 over bytes: heads and bodies in, responses out (RFC 9110, RFC 9112).
 //!
-//! `httparse` finds the tokens; what it lets pass and two parsers could read in two ways is refused here, because a
+//! `httparse` finds the tokens. Input that it accepts but that two parsers could read in two ways is refused here: a
 //! hub behind a proxy must never see another request than the proxy saw.
 //!
 //! ```text

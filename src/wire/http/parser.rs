@@ -1,7 +1,7 @@
-//! Finds the end of a request head as its bytes come in, and checks it.
+//! Finds the end of a request head as its bytes arrive, and checks the head.
 //!
-//! Every byte is looked at a fixed number of times, however the bytes are cut: lines are found one after the other from
-//! where the last call ended, and `httparse` runs once, when the head is complete.
+//! Each byte is scanned a fixed number of times, in however many pieces the bytes arrive: the search for line ends
+//! continues where the last call ended, and `httparse` runs once, on the complete head.
 
 use super::{
     Head, Method, Refusal, Version,
@@ -11,23 +11,24 @@ use super::{
 };
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, LINE_BYTES_MAX};
 
-/// What a line may have around the target or the value that [`LINE_BYTES_MAX`] bounds.
+/// Bytes of a line besides the target or value that [`LINE_BYTES_MAX`] bounds.
 const LINE_FRAME_BYTES: usize = 64;
 
 const HEAD_TOO_LONG: Refusal = Refusal::new(431, "head size", "The request head is too long.");
 const FIELD_TOO_LONG: Refusal = Refusal::new(431, "field size", "A header field is too long.");
 const TOO_MANY_FIELDS: Refusal = Refusal::new(431, "field count", "The request has too many header fields.");
-const LINE_END: Refusal = Refusal::new(400, "line end", "A line does not end with CR LF, or has a CR inside.");
+const LINE_END: Refusal =
+    Refusal::new(400, "line end", "Each line of the head must end with CR LF and contain no other CR.");
 const FIELD_SYNTAX: Refusal = Refusal::new(400, "field syntax", "A header field is malformed.");
 
-/// Reads the heads of one connection, one after the other.
+/// Parses the heads of one connection, one after the other.
 #[derive(Debug, Default)]
 pub struct HeadParser {
-    /// Where the line begins that is not complete yet.
+    /// Start of the incomplete line.
     line_start: usize,
-    /// Up to where there is no line end from `line_start` on.
+    /// There is no line end between `line_start` and here.
     scanned: usize,
-    /// The request line, once it has been checked: method, where the target is, version.
+    /// The checked request line: method, start and end of the target, version.
     request_line: Option<(Method, (usize, usize), Version)>,
     fields: usize,
     empty_line_seen: bool,
@@ -39,17 +40,16 @@ impl HeadParser {
         Self::default()
     }
 
-    /// Looks for a whole head at the beginning of `input`, and gives it with the number of bytes it takes; `None` asks
-    /// for more bytes.
+    /// Parses a head at the beginning of `input`; returns it with its length in bytes, or `None` if it is incomplete.
     ///
-    /// Until there is a head, `input` must be the same bytes again with more behind them. After one, it is what follows
-    /// the consumed bytes.
+    /// Until a head is complete, each call must pass the same bytes again with more appended. The call after that
+    /// passes the bytes behind the head.
     ///
     /// # Errors
-    /// The one answer that the connection still gets.
+    /// The refusal to answer before the connection closes.
     pub fn parse(&mut self, input: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
-        debug_assert!(self.scanned <= input.len(), "bytes that were not consumed are shown again");
-        // Nothing behind the bound is looked at, so that a long input is as cheap as a short one.
+        debug_assert!(self.scanned <= input.len(), "bytes that were not consumed are passed again");
+        // Bytes beyond the bound are not scanned, so a long input costs no more than a short one.
         let window = &input[..input.len().min(HEAD_BYTES_MAX)];
         while let Some(found) = memchr::memchr(b'\n', window.get(self.scanned..).unwrap_or_default()) {
             let end = self.scanned + found + 1;
@@ -67,15 +67,17 @@ impl HeadParser {
         if window.len() == HEAD_BYTES_MAX { Err(HEAD_TOO_LONG) } else { Ok(None) }
     }
 
-    /// Checks the last line of `seen`, which is complete. True for the one that ends the head.
+    /// Checks the last line of `seen`, which is complete; returns whether it ends the head.
     fn handle_line(&mut self, seen: &[u8]) -> Result<bool, Refusal> {
+        // httparse accepts an LF alone as a line end, as RFC 9112 section 2.2 permits. A proxy may not, and would see
+        // other lines than the hub, so the line ends are checked here.
         let Some(line) = seen[self.line_start..].strip_suffix(b"\r\n") else { return Err(LINE_END) };
         if memchr::memchr(b'\r', line).is_some() {
             return Err(LINE_END);
         }
         match (self.request_line, line) {
             (Some(_), []) => return Ok(true),
-            // RFC 9112 section 2.2 lets a server ignore one, for clients that send too much after a body.
+            // A server should ignore an empty line here, for clients that send one after a body (RFC 9112 section 2.2).
             (None, []) if !self.empty_line_seen => self.empty_line_seen = true,
             (None, []) => return Err(LINE_END),
             (None, line) => {
@@ -95,12 +97,13 @@ impl HeadParser {
         Ok(false)
     }
 
-    /// Refuses as early as possible what cannot become a line.
+    /// Refuses an incomplete line as soon as it cannot become a valid one.
     fn check_partial_line(&self, line: &[u8]) -> Result<(), Refusal> {
         if self.request_line.is_some() {
             return check_line_length(line, FIELD_TOO_LONG);
         }
         match line {
+            // It may become the empty line that is ignored before a request line.
             [b'\r'] => Ok(()),
             [b'\r', ..] => Err(LINE_END),
             _ => {
@@ -110,7 +113,7 @@ impl HeadParser {
         }
     }
 
-    /// Makes the head out of all its bytes.
+    /// Makes the head from all of its bytes.
     fn finish(&self, bytes: &[u8]) -> Result<Head, Refusal> {
         let (method, (start, end), version) = self.request_line.expect("a head ends after its request line");
         let line_start = start - method.as_str().len() - 1;
@@ -143,7 +146,7 @@ fn spans(bytes: &[u8], start: usize) -> Result<Vec<(Span, Span)>, Refusal> {
         Ok(httparse::Status::Complete(length)) if start + length == bytes.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY_FIELDS),
         Err(httparse::Error::NewLine) => return Err(LINE_END),
-        // Where httparse sees another end than we do, the bytes can be read in two ways.
+        // This includes an end other than ours: then the bytes can be read in two ways.
         Ok(_) | Err(_) => return Err(FIELD_SYNTAX),
     }
     let span = |field: &httparse::Header<'_>| (Span::of(field.name.as_bytes(), bytes), Span::of(field.value, bytes));

@@ -1,16 +1,16 @@
-//! A request that is not served: the status, the label and the sentence for whoever sent it.
+//! Why a request was refused: status, metric label and a sentence for the client.
 
 use super::Response;
 use std::fmt;
 
-/// Why a request was refused. The connection ends with the answer: where the next request would begin is not known.
+/// A refused request. The connection closes after the response, because it is not known where the next request begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The status to answer with.
     pub status: u16,
-    /// The metric label; one of a few.
+    /// The metric label, one of a small fixed set.
     pub reason: &'static str,
-    /// One sentence for the error body. It never repeats what was sent.
+    /// One sentence for the error body. It never repeats bytes of the request, which may be secret.
     pub detail: &'static str,
 }
 
@@ -19,7 +19,7 @@ impl Refusal {
         Self { status, reason, detail }
     }
 
-    /// The answer. It always closes.
+    /// The response, which closes the connection.
     pub fn response(&self) -> Response {
         Response::error(self.status, self.detail).closing()
     }

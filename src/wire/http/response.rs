@@ -1,30 +1,30 @@
-//! One response, and how it is written.
+//! An HTTP response and its encoding.
 
 use crate::model::{Kept, Timestamp};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use serde::Serialize;
 use std::{cell::RefCell, fmt, io::Write};
 
-/// The interim answer to `Expect: 100-continue`.
+/// The interim response to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A response. `Content-Length`, `Date` and `Connection` are added when it is written.
+/// A response. [`Response::encode`] adds `Content-Length`, `Date` and `Connection`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Response {
-    /// RFC 9110 section 15.
+    /// The status code (RFC 9110 section 15).
     pub status: u16,
-    /// `Content-Type`; none where there is no body.
+    /// `Content-Type`; `None` if there is no body.
     pub content_type: Option<&'static str>,
-    /// Further header fields, valid already.
+    /// Further header fields.
     pub fields: Vec<(&'static str, String)>,
     /// The body.
     pub body: Vec<u8>,
-    /// Whether the connection ends with it.
+    /// Whether the connection closes after it.
     pub close: bool,
 }
 
-/// The error body of every call: `{"code":429,"message":"Too Many Requests","description":"…"}` (contract section 1); `kept` is there
-/// only where the store was asked for a change.
+/// The error body of every call: `{"code":429,"message":"Too Many Requests","description":"…"}` (contract section 1).
+/// `kept` is present only if the request was for a change of the store.
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     code: u16,
@@ -35,43 +35,43 @@ struct ErrorBody<'a> {
 }
 
 impl Response {
-    /// A JSON answer.
+    /// A response with a JSON body.
     pub fn json(status: u16, body: &impl Serialize) -> Self {
         let body = serde_json::to_vec(body).expect("our own answer types have string keys and serialize");
         Self { status, content_type: Some("application/json"), fields: Vec::new(), body, close: false }
     }
 
-    /// An error in the one form that they all have.
+    /// An error response, in the form that all errors have.
     pub fn error(status: u16, description: &str) -> Self {
         Self::json(status, &ErrorBody { code: status, message: reason_phrase(status), description, kept: None })
     }
 
-    /// The same about a change that was not acknowledged, with whether it was made all the same.
+    /// An error response to a change that was not acknowledged; `kept` says whether it was made nevertheless.
     pub fn error_with_kept(status: u16, description: &str, kept: Kept) -> Self {
         Self::json(status, &ErrorBody { code: status, message: reason_phrase(status), description, kept: Some(kept) })
     }
 
-    /// An answer without a body.
+    /// A response without a body.
     pub fn empty(status: u16) -> Self {
         Self { status, content_type: None, fields: Vec::new(), body: Vec::new(), close: false }
     }
 
-    /// The same with one more header field.
+    /// Adds a header field.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.fields.push((name, value.into()));
         self
     }
 
-    /// The same, and the connection ends with it.
+    /// Closes the connection after the response.
     pub fn closing(mut self) -> Self {
         self.close = true;
         self
     }
 
-    /// Appends the response as it goes over the wire. `head_only` answers `HEAD`: the length is told, the body is not
-    /// sent. `keep_alive` is the request's; the connection ends all the same where the response says so.
+    /// Appends the encoded response. With `head_only`, the response to a `HEAD`, it has the length but not the body.
+    /// `keep_alive` says whether the request allows another one; the response may still close the connection.
     pub fn encode(&self, now: Timestamp, head_only: bool, keep_alive: bool, out: &mut Vec<u8>) {
-        let number = |n: usize, out: &mut Vec<u8>| write!(out, "{n}").expect("memory takes everything");
+        let number = |n: usize, out: &mut Vec<u8>| write!(out, "{n}").expect("writing into memory cannot fail");
         out.extend_from_slice(b"HTTP/1.1 ");
         number(usize::from(self.status), out);
         out.push(b' ');
@@ -79,6 +79,7 @@ impl Response {
         out.extend_from_slice(b"\r\nDate: ");
         DATE.with_borrow_mut(|date| out.extend_from_slice(date.at(now).as_bytes()));
         out.extend_from_slice(if self.close || !keep_alive { CLOSE } else { KEEP_ALIVE });
+        // Responses contain tokens and live state: no cache may keep them, and no browser may guess another type.
         out.extend_from_slice(b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
         if let Some(content_type) = self.content_type {
             push_field("Content-Type", content_type, out);
@@ -97,7 +98,7 @@ impl Response {
         }
     }
 
-    /// RFC 9110 section 6.4.1.
+    /// Whether a response of this status may have a body (RFC 9110 section 6.4.1).
     fn may_have_body(&self) -> bool {
         !matches!(self.status, 100..=199 | 204 | 304)
     }
@@ -106,7 +107,8 @@ impl Response {
 const CLOSE: &[u8] = b"\r\nConnection: close\r\n";
 const KEEP_ALIVE: &[u8] = b"\r\nConnection: keep-alive\r\n";
 
-/// Appends a field whose text must stay in its line: whatever it was made of, it adds no field and no second response.
+/// Appends a field. Control characters become blanks, so that a value made from a peer's bytes cannot add a field or a
+/// second response.
 fn push_field(name: &str, value: &str, out: &mut Vec<u8>) {
     let mut text = |text: &str| out.extend(text.bytes().map(|byte| if byte.is_ascii_control() { b' ' } else { byte }));
     text(name);
@@ -119,7 +121,7 @@ thread_local! {
     static DATE: RefCell<Date> = const { RefCell::new(Date { second: i64::MIN, text: String::new() }) };
 }
 
-/// The `Date` of one second, which many answers share.
+/// The text of `Date`, formatted once a second and shared by all responses of a core.
 struct Date {
     second: i64,
     text: String,
@@ -135,16 +137,16 @@ impl Date {
     }
 }
 
-/// `Date` as RFC 9110 section 5.6.7 wants it.
+/// A date in the form of RFC 9110 section 5.6.7.
 fn imf_fixdate(at: Timestamp) -> String {
     let at = jiff::Timestamp::from_millisecond(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    // A year before 0 has no such form; a clock that shows one is broken, and a date is still owed.
+    // The form has no years before 0. Only a broken clock shows one, and a response needs a date all the same.
     DateTimePrinter::new()
         .timestamp_to_rfc9110_string(&at)
         .unwrap_or_else(|_| "Thu, 01 Jan 1970 00:00:00 GMT".to_owned())
 }
 
-/// Without the body: it may be a new token.
+/// Without the body, which may be a new token.
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Response({} {}, {} bytes)", self.status, reason_phrase(self.status), self.body.len())
@@ -199,7 +201,7 @@ mod tests {
     const JSON: &str = "Content-Type: application/json";
 
     #[test]
-    fn a_response_says_its_length_and_what_becomes_of_the_connection() {
+    fn a_response_has_its_length_and_says_whether_the_connection_closes() {
         let keep = "Connection: keep-alive";
         let close = "Connection: close";
         let answer = Response::json(200, &[1, 2]);
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_head_has_the_length_and_no_body() {
+    fn the_response_to_head_has_the_length_and_no_body() {
         let answer = Response::json(200, &[1, 2]);
         let expected =
             ["HTTP/1.1 200 OK", DATE, "Connection: keep-alive", NO_STORE, NOSNIFF, JSON, "Content-Length: 5", "", ""];
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_cannot_leave_its_line() {
+    fn a_value_cannot_end_its_line() {
         let answer = Response::empty(204).with("X", "a\r\nY: b\0");
         let expected =
             ["HTTP/1.1 204 No Content", DATE, "Connection: keep-alive", NO_STORE, NOSNIFF, "X: a  Y: b ", "", ""];
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_of_one_length_and_never_fail() {
+    fn dates_have_one_length_and_never_fail() {
         for (millis, expected) in [
             (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
             (1_709_210_096_999, "Thu, 29 Feb 2024 12:34:56 GMT"),

@@ -1,5 +1,4 @@
-//! The acceptance tables: what is let in, what is refused with which status, and that it never depends on how the
-//! bytes are cut.
+//! Tables of inputs with the expected status. The result must not depend on how the bytes are split.
 
 mod any_split;
 mod bodies;
@@ -8,12 +7,12 @@ mod targets;
 
 use super::{Head, HeadParser, Refusal};
 
-/// All at once.
+/// Parses the input in one piece.
 fn parse(input: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
     HeadParser::new().parse(input)
 }
 
-/// With more bytes each time, up to each of `cuts`, and then all of them.
+/// Parses the input up to each of `cuts` in turn, then the whole.
 fn parse_in_pieces(input: &[u8], cuts: impl IntoIterator<Item = usize>) -> Result<Option<(Head, usize)>, Refusal> {
     let mut parser = HeadParser::new();
     for cut in cuts {
@@ -32,7 +31,7 @@ fn status(result: Result<Option<(Head, usize)>, Refusal>) -> u16 {
     }
 }
 
-/// 200 is a head, 0 asks for more, all else is the refusal. Whole and byte for byte it is the same.
+/// Checks the result, in one piece and byte by byte: 200 is a head, 0 is incomplete, any other status is a refusal.
 fn check(input: impl AsRef<[u8]>, expected: u16) {
     let input = input.as_ref();
     let shown = String::from_utf8_lossy(&input[..input.len().min(200)]).into_owned();
@@ -40,7 +39,7 @@ fn check(input: impl AsRef<[u8]>, expected: u16) {
     assert_eq!(status(parse_in_pieces(input, 0..input.len())), expected, "byte for byte: {shown:?}");
 }
 
-/// A head out of its lines.
+/// A head made of these lines.
 fn lines<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
     lines.into_iter().flat_map(|line| [line, "\r\n"]).chain(["\r\n"]).collect()
 }

@@ -1,4 +1,4 @@
-//! Connections that are cut at every stage of their lives, while events are published to them: none leaves a trace.
+//! Connections that are cut at every stage while events are published to them: none leaves anything behind.
 
 use crate::{
     harness::{Registered, TestHub, eventually, on_own_one_and_four},
@@ -16,7 +16,7 @@ const THREADS: usize = 4;
 const CUTS_EACH: usize = 150;
 
 #[test]
-fn whatever_stage_a_connection_is_cut_at_its_slot_comes_back() {
+fn a_connection_cut_at_any_stage_frees_its_slot() {
     on_own_one_and_four(
         |config| config.connections_max = CAP,
         |hub| {
@@ -54,7 +54,7 @@ fn publish_until(hub: &TestHub, gateways: &[Registered], over: &AtomicBool) {
     }
 }
 
-/// One connection, cut at the `n`-th stage in the `n`-th way.
+/// One connection, cut at a stage and in a way that `n` selects.
 fn cut(hub: &TestHub, gateways: &[Registered], n: usize) {
     let key = &gateways[n % gateways.len()].key;
     let upgrade = Request::upgrade(key).bytes();
@@ -85,7 +85,7 @@ fn cut(hub: &TestHub, gateways: &[Registered], n: usize) {
             peer.wire
         }),
     };
-    // A full hub has refused it, which is an end, too.
+    // Or a full hub has refused it.
     let Some(mut wire) = wire else { return };
     match n % 3 {
         0 => wire.reset(),

@@ -1,5 +1,5 @@
-//! 32 publishers and 50 gateways whose connections come and go: what each connection sees is a gapless run of what was
-//! accepted, in the order in which it was accepted.
+//! 32 publishers and 50 gateways whose connections come and go: each connection receives a gapless run of the accepted
+//! events, in the order in which they were accepted.
 
 use crate::{
     harness::{Registered, TestHub},
@@ -20,24 +20,24 @@ const PUBLISHERS: usize = 32;
 const EVENTS_EACH: usize = 1_000;
 const GATEWAYS: usize = 50;
 const CONNECTIONS_EACH: usize = 3;
-/// Events of one call; each tenth call publishes them one by one.
+/// Events in one batch. Every tenth time they are published one by one.
 const BATCH: usize = 10;
 
-/// What one connection saw, from its ack to its end.
+/// The events that one connection received, from its ack to its end.
 struct Life {
     gateway: usize,
-    /// Where the ack said that it stands, where it said so.
+    /// The position in its ack, if there was one.
     from: Option<Position>,
     seen: Vec<String>,
-    /// Whether it was there when the last event was published, and read everything.
+    /// Whether it was connected until the last event was published, and read all of them.
     to_the_end: bool,
 }
 
-/// What one publisher was told: the gateway, the position and the correlation id of each event in turn.
+/// The answers to one publisher: gateway, position and correlation id of each event in order.
 type Told = Vec<(usize, Position, String)>;
 
 #[test]
-fn every_connection_sees_a_gapless_run_of_what_was_accepted() {
+fn every_connection_receives_a_gapless_run_of_the_accepted_events() {
     for shards in [1, 4] {
         eprintln!("with {shards} shard(s)");
         let hub = TestHub::with(shards, |config| config.rate_per_minute = 0);
@@ -61,7 +61,7 @@ fn every_connection_sees_a_gapless_run_of_what_was_accepted() {
     }
 }
 
-/// Publishes to one gateway after another, most in batches, some one by one.
+/// Publishes to one gateway after another, mostly in batches.
 fn publish(hub: &TestHub, gateways: &[Registered], publisher: usize) -> Told {
     let mut wire = hub.wire();
     let mut told = Told::new();
@@ -98,16 +98,16 @@ fn position(answer: &Value) -> Position {
     Position::parse(text).unwrap_or_else(|| panic!("{text:?}"))
 }
 
-/// Every connection of the moment is delivered, failed or pending; the correlation id of that event.
+/// Checks that each connection counts as delivered, failed or pending; returns the event's correlation id.
 fn counted(answer: &Value) -> String {
     let count = |name: &str| answer[name].as_u64().unwrap_or(0);
-    assert!(count("connections") <= CONNECTIONS_EACH as u64 + 3, "more than there can be: {answer}");
+    assert!(count("connections") <= CONNECTIONS_EACH as u64 + 3, "more connections than possible: {answer}");
     let decided = count("delivered") + count("failed") + count("pending");
     assert_eq!(decided, count("connections").max(1), "{answer}");
     answer["correlationId"].as_str().unwrap().to_owned()
 }
 
-/// One place of a cluster: connects, lives for some events, leaves, comes again; the last one stays to the end.
+/// One instance of a gateway: connects, receives some events, leaves and connects again. The last connection stays.
 fn come_and_go(hub: &TestHub, gateways: &[Registered], place: usize, over: &AtomicBool) -> Vec<Life> {
     let gateway = place / CONNECTIONS_EACH;
     let stays = place.is_multiple_of(CONNECTIONS_EACH);
@@ -125,13 +125,13 @@ fn come_and_go(hub: &TestHub, gateways: &[Registered], place: usize, over: &Atom
     }
 }
 
-/// Reads so many events and asks to close, or reads until all is over; then reads what is still under way.
+/// Reads a number of events and closes, or reads until the publishers are done; then reads the remaining events.
 fn live(mut peer: Peer, gateway: usize, events: usize, over: &AtomicBool) -> (Life, bool) {
-    let from = peer.ack["position"].as_str().map(|text| Position::parse(text).expect("our own form"));
+    let from = peer.ack["position"].as_str().map(|text| Position::parse(text).expect("a position in the hub's form"));
     let mut life = Life { gateway, from, seen: Vec::new(), to_the_end: false };
     let mut was_over = false;
     while life.seen.len() < events {
-        // Looked at before the wait, so that silence afterwards means that nothing is under way any more.
+        // Read before the wait, so that a wait without events means that none is on its way.
         let over_before = over.load(Ordering::SeqCst);
         match peer.message_within(std::time::Duration::from_millis(500)) {
             Some(text) => life.note(&text),
@@ -150,7 +150,7 @@ fn live(mut peer: Peer, gateway: usize, events: usize, over: &AtomicBool) -> (Li
             Seen::Ping(_) | Seen::Pong(_) => {}
             Seen::Close(code, _) => assert_eq!(code, Some(1000)),
             Seen::End(_) => return (life, was_over),
-            Seen::Nothing => panic!("it was asked to close, and it does not"),
+            Seen::Nothing => panic!("the hub did not answer a close frame"),
         }
     }
 }
@@ -162,20 +162,20 @@ impl Life {
     }
 }
 
-/// What was accepted, by gateway and in order, against what was told and what was seen.
+/// Compares the accepted events of each gateway, in order, with the answers and with the received events.
 fn judge(told: &[Told], lives: &[Life]) {
     let mut accepted: Vec<Vec<(Position, &str)>> = vec![Vec::new(); GATEWAYS];
     for told in told {
         let mut last: HashMap<usize, Position> = HashMap::new();
         for (gateway, position, correlation) in told {
             let before = last.insert(*gateway, *position);
-            assert!(before.is_none_or(|before| before < *position), "a later publish stands before an earlier one");
+            assert!(before.is_none_or(|before| before < *position), "a later publish has an earlier position");
             accepted[*gateway].push((*position, correlation));
         }
     }
     for order in &mut accepted {
         order.sort_unstable();
-        assert!(order.windows(2).all(|pair| pair[0].0 < pair[1].0), "two events at one position");
+        assert!(order.windows(2).all(|pair| pair[0].0 < pair[1].0), "two events have one position");
     }
     assert_eq!(accepted.iter().map(Vec::len).sum::<usize>(), PUBLISHERS * EVENTS_EACH);
     for life in lives {
@@ -189,5 +189,8 @@ fn judge(told: &[Told], lives: &[Life]) {
         assert!(!life.to_the_end || start + life.seen.len() == order.len(), "the last events are missing");
     }
     let most = lives.iter().map(|life| life.seen.len()).max();
-    assert!(lives.len() >= GATEWAYS * CONNECTIONS_EACH && most >= Some(100), "nothing much happened");
+    assert!(
+        lives.len() >= GATEWAYS * CONNECTIONS_EACH && most >= Some(100),
+        "too few connections or events for a meaningful test"
+    );
 }

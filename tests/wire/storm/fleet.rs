@@ -1,4 +1,4 @@
-//! 4,000 connections in one moment against a cap of 3,000: exact, and nothing left behind.
+//! 4,000 connections at one moment against a cap of 3,000: exactly the cap is admitted, and nothing is left behind.
 
 use crate::{
     harness::{Registered, TestHub, eventually},
@@ -16,11 +16,11 @@ const GATEWAYS: usize = 2_000;
 const CAP: usize = 3_000;
 const THREADS: usize = 8;
 
-/// How long the whole fleet may take.
+/// Time for the whole fleet.
 const FLEET_PATIENCE: Duration = Duration::from_secs(90);
 
 #[test]
-fn a_fleet_that_connects_at_once_fills_the_cap_exactly_and_leaves_nothing() {
+fn a_fleet_that_connects_at_once_fills_the_cap_exactly_and_leaves_nothing_behind() {
     let hub = TestHub::with(4, |config| {
         config.connections_max = CAP;
         config.handshake_deadline = FLEET_PATIENCE;
@@ -59,7 +59,7 @@ fn a_fleet_that_connects_at_once_fills_the_cap_exactly_and_leaves_nothing() {
     hub.connect(&gateways[0].key).leave();
 }
 
-/// Registers gateways with a key each, from several threads, on connections that are kept.
+/// Registers gateways with one key each, from several threads, on persistent connections.
 fn register_many(hub: &TestHub, count: usize) -> Vec<Registered> {
     thread::scope(|scope| {
         let register = |part: usize| move || register_on_one_connection(hub, part, count / THREADS);
@@ -86,7 +86,7 @@ fn register_on_one_connection(hub: &TestHub, part: usize, count: usize) -> Vec<R
     (0..count).map(&mut register).collect()
 }
 
-/// Opens one connection a key, all under way together, and gives each with its answer to the upgrade.
+/// Opens one connection for each key, all at the same time; returns each with its answer to the upgrade.
 fn connect_all(hub: &TestHub, keys: &[String]) -> Vec<(Wire, Answer)> {
     let dial = |key: &String| {
         let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), hub.tls());

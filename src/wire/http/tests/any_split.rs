@@ -1,10 +1,10 @@
-//! How bytes are cut changes nothing, and no bytes at all cause a panic.
+//! Generated inputs: splitting them changes no result, and none causes a panic.
 
 use super::{bodies::decode, *};
 use crate::wire::http::{BodyDecoder, Framing};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-/// What a head says, for comparing two of them.
+/// The contents of a head, for a comparison.
 fn summary(result: Result<Option<(Head, usize)>, Refusal>) -> String {
     match result {
         Ok(None) => "more".to_owned(),
@@ -16,7 +16,7 @@ fn summary(result: Result<Option<(Head, usize)>, Refusal>) -> String {
     }
 }
 
-/// Something like a head, often a good one.
+/// A head, often a valid one.
 fn any_head() -> impl Strategy<Value = Vec<u8>> {
     let begin = prop_oneof![
         4 => Just("GET /a?b HTTP/1.1\r\nHost: hub\r\n"),
@@ -35,7 +35,7 @@ fn any_head() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(begin, fields, end)| [begin, &fields.concat(), end].concat().into_bytes())
 }
 
-/// Chunks, now and then a broken one.
+/// A chunked body, sometimes with an invalid chunk.
 fn any_chunks() -> impl Strategy<Value = Vec<u8>> {
     let chunk = (
         vec(any::<u8>(), 1..40),
@@ -54,14 +54,14 @@ fn cuts_in(input: &[u8], cuts: &[Index]) -> Vec<usize> {
 
 proptest! {
     #[test]
-    fn any_split_of_a_head_gives_the_same(input in any_head(), cuts in vec(any::<Index>(), 0..8)) {
+    fn any_split_of_a_head_gives_the_same_result(input in any_head(), cuts in vec(any::<Index>(), 0..8)) {
         let whole = summary(parse(&input));
         prop_assert_eq!(&summary(parse_in_pieces(&input, cuts_in(&input, &cuts))), &whole);
         prop_assert_eq!(&summary(parse_in_pieces(&input, 0..input.len())), &whole);
     }
 
     #[test]
-    fn any_split_of_chunks_gives_the_same(input in any_chunks(), cuts in vec(any::<Index>(), 0..8)) {
+    fn any_split_of_chunks_gives_the_same_result(input in any_chunks(), cuts in vec(any::<Index>(), 0..8)) {
         let whole = decode(Framing::Chunked, &[&input], 100);
         let cuts = [vec![0], cuts_in(&input, &cuts), vec![input.len()]].concat();
         let pieces: Vec<&[u8]> = cuts.windows(2).map(|pair| &input[pair[0]..pair[1]]).collect();

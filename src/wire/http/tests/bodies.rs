@@ -7,7 +7,7 @@ use crate::{
 
 const BYTES_MAX: usize = 100_000;
 
-/// The body and what it consumed; `None` where more is needed.
+/// The body and the number of bytes consumed; `None` if it is incomplete.
 type Decoded = Result<Option<(Vec<u8>, usize)>, u16>;
 
 pub(super) fn decode(framing: Framing, pieces: &[&[u8]], bytes_max: usize) -> Decoded {
@@ -20,7 +20,7 @@ pub(super) fn decode(framing: Framing, pieces: &[&[u8]], bytes_max: usize) -> De
             assert_eq!(decoder.decode(b"next", &mut out), Ok((0, true)));
             return Ok(Some((out, consumed)));
         }
-        assert_eq!(bytes, piece.len(), "what belongs to the body is taken");
+        assert_eq!(bytes, piece.len(), "all bytes of an incomplete body are consumed");
     }
     let done = decoder.decode(b"", &mut out).map_err(status)?.1;
     Ok(done.then_some((out, consumed)))
@@ -40,7 +40,7 @@ fn check(input: impl AsRef<[u8]>, expected: Result<&str, u16>) {
 }
 
 #[test]
-fn chunks_are_put_together() {
+fn chunks_are_joined() {
     check("0\r\n\r\n", Ok(""));
     check("5\r\nhello\r\n0\r\n\r\n", Ok("hello"));
     check("5\r\nhello\r\n1\r\n!\r\n000\r\n\r\n", Ok("hello!"));
@@ -52,7 +52,7 @@ fn chunks_are_put_together() {
 }
 
 #[test]
-fn what_follows_the_body_is_left() {
+fn bytes_after_the_body_are_not_consumed() {
     check_framed(Framing::Chunked, b"1\r\na\r\n0\r\n\r\nGET /", 10, &Ok(Some((b"a".to_vec(), 11))));
     check_framed(Framing::Length(3), b"abcGET /", 10, &Ok(Some((b"abc".to_vec(), 3))));
     check_framed(Framing::Length(0), b"GET /", 10, &Ok(Some((Vec::new(), 0))));
@@ -60,7 +60,7 @@ fn what_follows_the_body_is_left() {
 }
 
 #[test]
-fn a_body_that_is_not_whole_waits() {
+fn an_incomplete_body_asks_for_more() {
     for input in [
         "",
         "5",
@@ -80,7 +80,7 @@ fn a_body_that_is_not_whole_waits() {
 }
 
 #[test]
-fn a6_a_chunk_size_is_hexadecimal_digits() {
+fn a6_a_chunk_size_must_be_hexadecimal_digits() {
     for size in [
         "0x5",
         "+5",
@@ -103,7 +103,7 @@ fn a6_a_chunk_size_is_hexadecimal_digits() {
 }
 
 #[test]
-fn a6_lines_between_chunks_end_with_cr_lf_only() {
+fn a6_lines_between_chunks_must_end_with_cr_lf() {
     let bad = [
         "5\nhello\r\n0\r\n\r\n",
         "5\r\nhello\n0\r\n\r\n",
@@ -126,12 +126,12 @@ fn a6_lines_between_chunks_end_with_cr_lf_only() {
     for input in bad {
         check(input, Err(400));
     }
-    // Here the LF is the first byte of the data, and it is the end of the data that is wrong.
+    // Here the LF is the first byte of the data, so the data does not end with CR LF.
     check("5\r\n\nhello", Err(400));
 }
 
 #[test]
-fn trailers_are_checked_and_forgotten() {
+fn trailers_are_checked_and_discarded() {
     for trailer in ["no colon", ": v", "A : b", " A: b", "\u{e4}: b"] {
         check(format!("0\r\n{trailer}\r\n\r\n"), Err(400));
     }
@@ -142,7 +142,7 @@ fn trailers_are_checked_and_forgotten() {
 }
 
 #[test]
-fn extensions_have_their_bounds() {
+fn chunk_extensions_are_bounded() {
     let chunk = |bytes: usize| format!("1;{}\r\na\r\n", "x".repeat(bytes - "1;\r\n".len()));
     check(format!("{}0\r\n\r\n", chunk(CHUNK_LINE_BYTES_MAX)), Ok("a"));
     check(chunk(CHUNK_LINE_BYTES_MAX + 1), Err(400));
@@ -153,7 +153,7 @@ fn extensions_have_their_bounds() {
 }
 
 #[test]
-fn exactly_the_bound_passes_and_one_byte_more_does_not() {
+fn a_body_of_exactly_the_bound_passes_and_one_byte_more_is_refused() {
     let body = "x".repeat(10);
     check_framed(Framing::Length(10), body.as_bytes(), 10, &Ok(Some((body.clone().into(), 10))));
     check_framed(Framing::Length(11), b"x", 10, &Err(413));
@@ -174,7 +174,7 @@ fn a_refused_body_stays_refused() {
 }
 
 #[test]
-fn memory_grows_by_what_came_and_not_by_what_was_announced() {
+fn memory_grows_by_received_bytes_not_by_the_announced_length() {
     let mut out = Vec::new();
     for framing in [Framing::Length(8 << 20), Framing::Chunked] {
         let mut decoder = BodyDecoder::new(framing, 8 << 20);

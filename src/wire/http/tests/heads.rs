@@ -7,7 +7,7 @@ use crate::{
 };
 
 #[test]
-fn a_head_is_read() {
+fn a_head_is_parsed() {
     let head = parsed(
         "POST /api/v1/events?limit=1&offset=2 HTTP/1.1\r\nhOST: hub:9243\r\nApi-Key: \t one \t\r\nX-Two: a\r\nx-two:b\r\n\
          Empty:\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\nabc",
@@ -22,7 +22,7 @@ fn a_head_is_read() {
 }
 
 #[test]
-fn a_head_can_change_cores_and_shows_no_keys() {
+fn a_head_can_be_sent_to_another_core_and_debug_shows_no_keys() {
     fn assert_send<T: Send>(_: &T) {}
     let head = parsed("GET /ws?key=secret HTTP/1.1\r\nHost: hub\r\napi-key: secret\r\n\r\n");
     assert_send(&head);
@@ -30,7 +30,7 @@ fn a_head_can_change_cores_and_shows_no_keys() {
 }
 
 #[test]
-fn a1_lines_end_with_cr_lf_only() {
+fn a1_lines_must_end_with_cr_lf() {
     check("GET /a HTTP/1.1\nHost: hub\r\n\r\n", 400);
     check("GET /a HTTP/1.1\r\nHost: hub\n\r\n", 400);
     check("GET /a HTTP/1.1\r\nHost: hub\r\n\n", 400);
@@ -41,7 +41,7 @@ fn a1_lines_end_with_cr_lf_only() {
 }
 
 #[test]
-fn one_empty_line_may_come_first() {
+fn one_empty_line_before_a_head_is_ignored() {
     check("\r\nGET /a HTTP/1.1\r\nHost: hub\r\n\r\n", 200);
     check("\r\n\r\nGET /a HTTP/1.1\r\nHost: hub\r\n\r\n", 400);
     check("\nGET /a HTTP/1.1\r\nHost: hub\r\n\r\n", 400);
@@ -52,7 +52,7 @@ fn one_empty_line_may_come_first() {
 }
 
 #[test]
-fn a2_there_is_one_host() {
+fn a2_exactly_one_valid_host_is_required() {
     check(lines(["GET /a HTTP/1.1"]), 400);
     check(lines(["GET /a HTTP/1.0"]), 200);
     check(lines(["GET /a HTTP/1.1", "Host: a", "Host: a"]), 400);
@@ -66,7 +66,7 @@ fn a2_there_is_one_host() {
 }
 
 #[test]
-fn a3_length_and_chunks_exclude_each_other() {
+fn a3_a_length_together_with_a_coding_is_refused() {
     for (length, coding) in [("Content-Length", "Transfer-Encoding"), ("CONTENT-LENGTH", "transfer-encoding")] {
         let (length, coding) = (format!("{length}: 5"), format!("{coding}: chunked"));
         check(lines(["POST /a HTTP/1.1", "Host: hub", &length, &coding]), 400);
@@ -76,7 +76,7 @@ fn a3_length_and_chunks_exclude_each_other() {
 }
 
 #[test]
-fn a4_a_length_is_one_decimal_number() {
+fn a4_a_length_must_be_one_decimal_number() {
     for bad in
         ["+5", "-1", "0x5", "5, 5", "5,5", "5 6", "", "1Z", "18446744073709551616", "5.0", "\u{665}", "1_0", "5;"]
     {
@@ -90,7 +90,7 @@ fn a4_a_length_is_one_decimal_number() {
 }
 
 #[test]
-fn a5_the_only_coding_is_chunked() {
+fn a5_only_the_coding_chunked_is_accepted() {
     let rows = [
         ("chunked", 200),
         ("Chunked", 200),
@@ -120,7 +120,7 @@ fn a5_the_only_coding_is_chunked() {
 }
 
 #[test]
-fn a7_fields_are_well_formed() {
+fn a7_malformed_fields_are_refused() {
     let bad = [
         "X: a\0b",
         "X: a\rb",
@@ -152,7 +152,7 @@ fn a7_fields_are_well_formed() {
 }
 
 #[test]
-fn a9_a_head_has_its_bound() {
+fn a9_the_bytes_of_a_head_are_bounded() {
     let filled = |bytes: usize| {
         let lines: String = (0..8).map(|at| format!("X{at}: {}\r\n", "x".repeat(2000))).collect();
         let begin = format!("GET /a HTTP/1.1\r\nHost: hub\r\n{lines}Y: ");
@@ -166,7 +166,7 @@ fn a9_a_head_has_its_bound() {
 }
 
 #[test]
-fn a9_a_line_has_its_bound() {
+fn a9_the_bytes_of_a_line_are_bounded() {
     check(get_with(&format!("api-key: {}", "k".repeat(LINE_BYTES_MAX))), 200);
     check(get_with(&format!("api-key: {}", "k".repeat(LINE_BYTES_MAX + 64))), 431);
     check(format!("GET /a HTTP/1.1\r\nHost: hub\r\nX: {}", "x".repeat(LINE_BYTES_MAX + 64)), 431);
@@ -174,7 +174,7 @@ fn a9_a_line_has_its_bound() {
 }
 
 #[test]
-fn a9_fields_have_their_bound() {
+fn a9_the_number_of_fields_is_bounded() {
     let with = |fields: usize| {
         let rest: String = (1..fields).map(|at| format!("x{at}: {at}\r\n")).collect();
         format!("GET /a HTTP/1.1\r\nHost: hub\r\n{rest}\r\n")
@@ -185,11 +185,11 @@ fn a9_fields_have_their_bound() {
 }
 
 #[test]
-fn a9_scanned_bytes_are_not_looked_at_again() {
+fn a9_bytes_are_not_scanned_twice() {
     let input = b"GET /a HTTP/1.1\r\nHost: hub\r\nX: aaaaaaaa";
     let mut parser = HeadParser::new();
     assert!(parser.parse(input).expect("not refused").is_none());
-    // A second look at any of these would refuse them.
+    // Scanning any of these again would refuse them.
     let blank = [&vec![b'\n'; input.len()], &b"a"[..]].concat();
     assert!(parser.parse(&blank).expect("only the last byte is new").is_none());
 }
@@ -207,7 +207,7 @@ fn a9_single_bytes_are_refused_at_the_bound() {
 }
 
 #[test]
-fn a10_two_heads_in_one_segment_come_out_in_order() {
+fn a10_two_heads_in_one_segment_are_parsed_in_order() {
     let input = "GET /a HTTP/1.1\r\nHost: hub\r\n\r\nGET /b?c HTTP/1.1\r\nHost: hub\r\n\r\n".as_bytes();
     let mut parser = HeadParser::new();
     let (first, consumed) = parser.parse(input).expect("not refused").expect("complete");
@@ -218,7 +218,7 @@ fn a10_two_heads_in_one_segment_come_out_in_order() {
 }
 
 #[test]
-fn a10_an_announced_body_over_its_bound_is_refused_before_it_is_asked_for() {
+fn a10_an_announced_length_over_the_bound_is_refused_before_a_100() {
     assert_eq!(check_length(Framing::Length(10), 10), Ok(()));
     assert_eq!(check_length(Framing::Length(11), 10).map_err(|refusal| refusal.status), Err(413));
     assert_eq!(check_length(Framing::Length(u64::MAX), 10).map_err(|refusal| refusal.status), Err(413));
@@ -226,7 +226,7 @@ fn a10_an_announced_body_over_its_bound_is_refused_before_it_is_asked_for() {
 }
 
 #[test]
-fn a_connection_is_kept_where_both_sides_may() {
+fn a_connection_is_kept_open_if_the_client_allows_it() {
     let rows = [
         ("HTTP/1.1", "X: y", true),
         ("HTTP/1.1", "Connection: close", false),
@@ -244,7 +244,7 @@ fn a_connection_is_kept_where_both_sides_may() {
 }
 
 #[test]
-fn only_one_expectation_can_be_met() {
+fn only_100_continue_is_accepted_as_expectation() {
     assert!(parsed(get_with("Expect: 100-continue")).expects_continue);
     assert!(!parsed(get_with("X: y")).expects_continue);
     assert!(!parsed(lines(["GET /a HTTP/1.0", "Expect: 100-continue"])).expects_continue);
@@ -253,7 +253,7 @@ fn only_one_expectation_can_be_met() {
 }
 
 #[test]
-fn a_refusal_closes_and_repeats_nothing() {
+fn a_refusal_closes_the_connection_and_repeats_no_bytes() {
     let refusal = parse(b"GET /secret\x01 HTTP/1.1\r\n").expect_err("refused");
     let response = refusal.response();
     assert!(response.close);

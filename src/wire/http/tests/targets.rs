@@ -12,7 +12,7 @@ fn check_target(target: &str, expected: u16) {
 }
 
 #[test]
-fn known_methods_are_routed_and_no_others() {
+fn only_known_methods_are_accepted() {
     for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
         check_line(&format!("{method} /a HTTP/1.1"), 200);
         assert_eq!(parsed(lines([&format!("{method} /a HTTP/1.1"), "Host: hub"])).method.as_str(), method);
@@ -30,7 +30,7 @@ fn known_methods_are_routed_and_no_others() {
 }
 
 #[test]
-fn what_is_no_http_is_refused_at_once() {
+fn bytes_that_are_not_http_are_refused_at_once() {
     check(b"\x16\x03\x01", 400);
     check(b"\0", 400);
     check("{\"type\"", 400);
@@ -38,7 +38,7 @@ fn what_is_no_http_is_refused_at_once() {
 }
 
 #[test]
-fn two_versions_are_served() {
+fn only_http_1_0_and_1_1_are_accepted() {
     check_line("GET /a HTTP/1.1", 200);
     check_line("GET /a HTTP/1.0", 200);
     for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/9.9"] {
@@ -53,7 +53,7 @@ fn two_versions_are_served() {
 }
 
 #[test]
-fn a_request_line_has_three_parts_and_two_blanks() {
+fn a_request_line_must_have_three_parts_and_two_blanks() {
     for line in [
         "GET  /a HTTP/1.1",
         "GET /a  HTTP/1.1",
@@ -67,7 +67,7 @@ fn a_request_line_has_three_parts_and_two_blanks() {
 }
 
 #[test]
-fn only_the_origin_form_is_a_target() {
+fn only_the_origin_form_is_accepted_as_target() {
     for target in ["http://hub/a", "https://hub", "*", "hub:443", "a", "?a", "./a", "//hub/a", "\\a"] {
         check_target(target, 400);
     }
@@ -91,7 +91,7 @@ fn only_the_origin_form_is_a_target() {
 }
 
 #[test]
-fn no_target_can_be_read_in_two_ways() {
+fn targets_that_can_be_read_in_two_ways_are_refused() {
     let bad = [
         "/ws/../stats",
         "/..",
@@ -138,7 +138,7 @@ fn no_target_can_be_read_in_two_ways() {
 }
 
 #[test]
-fn a_target_has_its_bound() {
+fn the_bytes_of_a_target_are_bounded() {
     let target = |bytes: usize| format!("/{}", "a".repeat(bytes - 1));
     check_target(&target(LINE_BYTES_MAX), 200);
     check_target(&target(LINE_BYTES_MAX + 1), 414);
