@@ -1,10 +1,10 @@
-//! From an accepted event to decided deliveries: position, outboxes, tickets, failures.
+//! From an accepted event to decided deliveries: position, outboxes, answers, failures.
 
 use super::{
     Connection, ConnectionKey, DeliveryFailure, Effect, Shard,
     command::DeliveryStats,
+    in_flight::{EventRef, Origin, Outcome},
     outbox,
-    tickets::{Origin, Outcome, TicketRef},
 };
 use crate::{
     limits,
@@ -20,31 +20,31 @@ impl Shard {
         count: usize,
         many: bool,
     ) {
-        let ticket = self.tickets.open(origin, count, many, now.instant + self.settings.publish_timeout);
+        let publish = self.in_flight.open(origin, count, many, now.instant + self.settings.publish_timeout);
         for event in events {
-            self.accept(now, ticket, &event);
+            self.accept(now, publish, &event);
         }
-        debug_assert_eq!(self.tickets.events(ticket), count, "every event of a publish has its place in the answer");
-        if let Some((origin, reply)) = self.tickets.seal(ticket) {
+        debug_assert_eq!(self.in_flight.events(publish), count, "every event of a publish has its place in the answer");
+        if let Some((origin, reply)) = self.in_flight.seal(publish) {
             self.effects.push_back(Effect::Reply(origin, reply));
         }
     }
 
     /// Gives one event its position. A gateway that was deleted while the event was on its way here, or is not made yet,
     /// gives it none: the event is answered, and nothing else.
-    fn accept(&mut self, now: Now, ticket: u32, event: &Event) {
-        let Some(life) = self.life_of(event.gateway) else { return self.tickets.add_without_gateway(ticket) };
+    fn accept(&mut self, now: Now, publish: u32, event: &Event) {
+        let Some(life) = self.life_of(event.gateway) else { return self.in_flight.add_without_gateway(publish) };
         let position = self.sequencer.append(life);
-        self.deliver(now, ticket, event, position);
+        self.deliver(now, publish, event, position);
     }
 
     /// Puts an event that has its position into every outbox of its gateway.
-    fn deliver(&mut self, now: Now, ticket: u32, event: &Event, position: Position) {
+    fn deliver(&mut self, now: Now, publish: u32, event: &Event, position: Position) {
         let keys = self.registry.of(event.gateway);
         debug_assert!(position.offset > 0, "an event that is delivered has its position");
-        let of = self.tickets.add(ticket, event, position, keys.len());
+        let of = self.in_flight.add(publish, event, position, keys.len());
         if keys.is_empty() {
-            self.tickets.unconnected(of);
+            self.in_flight.unconnected(of);
             self.fail(now, of, event.gateway, None, crate::model::Failure::NOT_CONNECTED);
             return;
         }
@@ -74,19 +74,19 @@ impl Shard {
         self.effects.push_back(Effect::Close(key, CloseReason::SlowConsumer));
     }
 
-    pub(super) fn decide(&mut self, now: Now, key: ConnectionKey, of: TicketRef, outcome: Outcome) {
+    pub(super) fn decide(&mut self, now: Now, key: ConnectionKey, of: EventRef, outcome: Outcome) {
         let Some(connection) = self.registry.connection(key) else { return };
         let (id, gateway) = (connection.id, connection.gateway);
         if let Outcome::Failed(reason) = outcome {
             self.fail(now, of, gateway, Some(key), reason);
         }
-        if let Some((origin, reply)) = self.tickets.decide(of, id, outcome) {
+        if let Some((origin, reply)) = self.in_flight.decide(of, id, outcome) {
             self.effects.push_back(Effect::Reply(origin, reply));
         }
     }
 
     /// Counts and reports a failed delivery.
-    fn fail(&mut self, now: Now, of: TicketRef, gateway: GatewayId, key: Option<ConnectionKey>, reason: &'static str) {
+    fn fail(&mut self, now: Now, of: EventRef, gateway: GatewayId, key: Option<ConnectionKey>, reason: &'static str) {
         let failure = DeliveryStats {
             total_events_sent: 0,
             failed_deliveries: 1,
@@ -98,7 +98,7 @@ impl Shard {
             connection.stats.add(&failure);
             connection.id
         });
-        if let Some((kind, outcome)) = self.tickets.about(of) {
+        if let Some((kind, outcome)) = self.in_flight.about(of) {
             let (kind, correlation) = (kind.clone(), outcome.correlation_id);
             self.failures.push(DeliveryFailure { gateway, connection, kind, correlation, reason });
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Command ──▶ ┌────────────────────────────────────────┐ ──▶ Effect (replies, closes), failures to log
-//!   join/leave ▶│ sequencer → registry → outbox → ticket │ ──▶ poll_dirty: connections with something to write
+//!   join/leave ▶│ sequencer → registry → outbox → in flight ──▶ poll_dirty: connections with something to write
 //!   confirm ──▶ └────────────────────────────────────────┘ ◀── waiting: a view of the bytes for a socket, moved on by advance
 //! ```
 //!
@@ -12,6 +12,7 @@ pub mod command;
 pub mod directory;
 mod failures;
 mod fanout;
+mod in_flight;
 pub mod outbox;
 pub mod placement;
 pub mod rate_limit;
@@ -19,16 +20,15 @@ mod recent_ids;
 pub mod registry;
 mod sequencer;
 mod stats;
-mod tickets;
 mod waiting;
 
 pub use command::{Command, InboundStats, Reply};
 pub use directory::Directory;
 pub use failures::{DeliveryFailure, Failed};
+pub use in_flight::{Origin, RequestKey};
 pub use placement::Placement;
 pub use recent_ids::Repeated;
 pub use registry::{Connection, ConnectionKey, Join};
-pub use tickets::{Origin, RequestKey};
 pub use waiting::Waiting;
 
 use crate::model::{Change, CloseReason, Event, GatewayId, Instant, Life, Now, Position, Refused, ShardId, Timestamp};
@@ -36,12 +36,12 @@ use ahash::HashMap;
 use bytes::Bytes;
 use command::DeliveryStats;
 use failures::Failures;
+use in_flight::{InFlight, Outcome};
 use rate_limit::RateLimit;
 use recent_ids::RecentIds;
 use registry::Registry;
 use sequencer::Sequencer;
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
-use tickets::{Outcome, Tickets};
 
 /// How an event becomes the bytes that every connection shares, and where other frames may stand among them.
 #[derive(Clone, Copy)]
@@ -93,7 +93,7 @@ pub struct Shard {
     lives: HashMap<GatewayId, u64>,
     sequencer: Sequencer,
     registry: Registry,
-    tickets: Tickets,
+    in_flight: InFlight,
     rate: RateLimit,
     totals: DeliveryStats,
     inbound: InboundStats,
@@ -112,7 +112,7 @@ impl Shard {
             lives: HashMap::default(),
             sequencer: Sequencer::new(settings.epoch),
             registry: Registry::default(),
-            tickets: Tickets::default(),
+            in_flight: InFlight::default(),
             rate: RateLimit::new(settings.rate_per_window, settings.rate_window, settings.rate_addresses_max),
             totals: DeliveryStats::default(),
             inbound: InboundStats::default(),
@@ -181,8 +181,8 @@ impl Shard {
         self.registry.retire(key);
         let boundary = self.settings.encoding.boundary;
         let Some(connection) = self.registry.connection_mut(key) else { return };
-        for ticket in connection.outbox.abort(boundary) {
-            self.decide(now, key, ticket, Outcome::Failed(reason.label()));
+        for event in connection.outbox.abort(boundary) {
+            self.decide(now, key, event, Outcome::Failed(reason.label()));
         }
     }
 
@@ -246,9 +246,9 @@ impl Shard {
         let Some(connection) = self.registry.connection_mut(key) else { return };
         let id = connection.id;
         let mut sent = 0;
-        for ticket in connection.outbox.confirm() {
+        for event in connection.outbox.confirm() {
             sent += 1;
-            if let Some((origin, reply)) = self.tickets.decide(ticket, id, Outcome::Delivered) {
+            if let Some((origin, reply)) = self.in_flight.decide(event, id, Outcome::Delivered) {
                 self.effects.push_back(Effect::Reply(origin, reply));
             }
         }
@@ -308,7 +308,7 @@ impl Shard {
     pub fn handle_timeout(&mut self, now: Now, most: usize) -> usize {
         self.rate.forget(now.instant);
         for answered in 0..most {
-            let Some((origin, reply)) = self.tickets.expire(now.instant) else { return answered };
+            let Some((origin, reply)) = self.in_flight.expire(now.instant) else { return answered };
             self.effects.push_back(Effect::Reply(origin, reply));
         }
         most
@@ -316,7 +316,7 @@ impl Shard {
 
     /// When [`Shard::handle_timeout`] is due.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        self.tickets.poll_timeout()
+        self.in_flight.poll_timeout()
     }
 
     /// The next failed delivery to tell.
@@ -371,7 +371,7 @@ impl Shard {
 
     /// Publishes that are not decided.
     pub fn undecided(&self) -> usize {
-        self.tickets.len()
+        self.in_flight.len()
     }
 }
 

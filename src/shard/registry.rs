@@ -1,6 +1,6 @@
 //! The live connections of one shard's gateways.
 
-use super::{command::DeliveryStats, outbox::Outbox, tickets::TicketRef};
+use super::{command::DeliveryStats, in_flight::EventRef, outbox::Outbox};
 use crate::model::{ConnectionId, GatewayId, Instant, Timestamp, TokenId};
 use ahash::HashMap;
 use slab::Slab;
@@ -42,7 +42,7 @@ pub struct Connection {
     /// Since when more than the configured bound has waited for it.
     pub over_since: Option<Instant>,
     /// What waits for it.
-    pub outbox: Outbox<TicketRef>,
+    pub outbox: Outbox<EventRef>,
     /// What it got and what not.
     pub stats: DeliveryStats,
     serial: u32,

@@ -1,11 +1,11 @@
 //! What waits for one connection, as a view: reading it changes nothing.
 
-use super::{outbox::Outbox, tickets::TicketRef};
+use super::{in_flight::EventRef, outbox::Outbox};
 
 /// A connection's events that were not handed to its socket yet; empty for a connection that has left.
 #[derive(Clone, Copy)]
 pub struct Waiting<'a> {
-    pub(super) outbox: Option<&'a Outbox<TicketRef>>,
+    pub(super) outbox: Option<&'a Outbox<EventRef>>,
     pub(super) boundary: fn(usize, usize) -> usize,
 }
 

@@ -22,8 +22,8 @@ pub struct Origin {
 
 /// One event of one undecided publish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct TicketRef {
-    ticket: u32,
+pub struct EventRef {
+    publish: u32,
     event: u32,
 }
 
@@ -37,35 +37,35 @@ pub enum Outcome {
 }
 
 #[derive(Debug)]
-struct Ticket {
+struct PendingPublish {
     origin: Origin,
     serial: u64,
     many: bool,
     answered: bool,
     undecided: u32,
     /// `None` for an event whose gateway is not there.
-    events: Vec<Option<Pending>>,
+    events: Vec<Option<PendingEvent>>,
 }
 
 #[derive(Debug)]
-struct Pending {
+struct PendingEvent {
     kind: EventType,
     outcome: PublishOutcome,
 }
 
-/// All tickets of a shard. A ticket ends when its last delivery is decided; it is answered then, or when its time is up.
+/// All publishes of a shard that are in flight. A publish ends when its last delivery is decided; it is answered then, or when its time is up.
 #[derive(Debug, Default)]
-pub struct Tickets {
-    tickets: Slab<Ticket>,
+pub struct InFlight {
+    publishes: Slab<PendingPublish>,
     deadlines: VecDeque<(Instant, u32, u64)>,
     serial: u64,
 }
 
-impl Tickets {
-    /// Opens a ticket for so many events. Until [`Tickets::seal`] it stays, whatever is decided: more may be added.
+impl InFlight {
+    /// Opens a publish for so many events. Until [`InFlight::seal`] it stays, whatever is decided: more may be added.
     pub fn open(&mut self, origin: Origin, events: usize, many: bool, deadline: Instant) -> u32 {
         self.serial += 1;
-        let ticket = Ticket {
+        let publish = PendingPublish {
             origin,
             serial: self.serial,
             many,
@@ -73,17 +73,17 @@ impl Tickets {
             undecided: UNSEALED,
             events: Vec::with_capacity(events),
         };
-        let key = u32::try_from(self.tickets.insert(ticket)).expect("tickets are bounded by the inboxes");
+        let key = u32::try_from(self.publishes.insert(publish)).expect("publishes are bounded by the inboxes");
         self.deadlines.push_back((deadline, key, self.serial));
         key
     }
 
-    /// Adds an event to an open ticket; `connections` deliveries of it are to be decided.
-    pub fn add(&mut self, ticket: u32, event: &Event, position: Position, connections: usize) -> TicketRef {
-        let entry = &mut self.tickets[ticket as usize];
+    /// Adds an event to an open publish; `connections` deliveries of it are to be decided.
+    pub fn add(&mut self, publish: u32, event: &Event, position: Position, connections: usize) -> EventRef {
+        let entry = &mut self.publishes[publish as usize];
         let connections = u32::try_from(connections).expect("connections are capped far below 2^32");
         entry.undecided += connections;
-        entry.events.push(Some(Pending {
+        entry.events.push(Some(PendingEvent {
             kind: event.kind.clone(),
             outcome: PublishOutcome {
                 correlation_id: event.correlation,
@@ -95,67 +95,67 @@ impl Tickets {
                 failures: Vec::new(),
             },
         }));
-        TicketRef { ticket, event: u32::try_from(entry.events.len() - 1).expect("a batch is bounded") }
+        EventRef { publish, event: u32::try_from(entry.events.len() - 1).expect("a batch is bounded") }
     }
 
-    /// Adds an event whose gateway is not there to an open ticket: it has its place in the answer, and nothing to decide.
-    pub fn add_without_gateway(&mut self, ticket: u32) {
-        self.tickets[ticket as usize].events.push(None);
+    /// Adds an event whose gateway is not there to an open publish: it has its place in the answer, and nothing to decide.
+    pub fn add_without_gateway(&mut self, publish: u32) {
+        self.publishes[publish as usize].events.push(None);
     }
 
-    /// Events that were added to an open ticket.
-    pub fn events(&self, ticket: u32) -> usize {
-        self.tickets.get(ticket as usize).map_or(0, |ticket| ticket.events.len())
+    /// Events that were added to an open publish.
+    pub fn events(&self, publish: u32) -> usize {
+        self.publishes.get(publish as usize).map_or(0, |publish| publish.events.len())
     }
 
     /// What an undecided delivery is about.
-    pub fn about(&self, of: TicketRef) -> Option<(&EventType, &PublishOutcome)> {
-        let pending = self.tickets.get(of.ticket as usize)?.events.get(of.event as usize)?.as_ref()?;
+    pub fn about(&self, of: EventRef) -> Option<(&EventType, &PublishOutcome)> {
+        let pending = self.publishes.get(of.publish as usize)?.events.get(of.event as usize)?.as_ref()?;
         Some((&pending.kind, &pending.outcome))
     }
 
     /// Decides one delivery; returns the answer where it was the last.
-    pub fn decide(&mut self, of: TicketRef, connection: ConnectionId, outcome: Outcome) -> Option<(Origin, Reply)> {
-        let ticket = self.tickets.get_mut(of.ticket as usize)?;
-        let result = &mut ticket.events[of.event as usize].as_mut()?.outcome;
-        debug_assert!(result.pending > 0 && ticket.undecided > 0, "a delivery is decided once");
+    pub fn decide(&mut self, of: EventRef, connection: ConnectionId, outcome: Outcome) -> Option<(Origin, Reply)> {
+        let publish = self.publishes.get_mut(of.publish as usize)?;
+        let result = &mut publish.events[of.event as usize].as_mut()?.outcome;
+        debug_assert!(result.pending > 0 && publish.undecided > 0, "a delivery is decided once");
         result.pending -= 1;
         match outcome {
             Outcome::Delivered => result.delivered += 1,
             Outcome::Failed(reason) => fail(result, Some(connection), reason),
         }
-        ticket.undecided -= 1;
-        self.settle(of.ticket)
+        publish.undecided -= 1;
+        self.settle(of.publish)
     }
 
     /// The event had nobody to go to.
-    pub fn unconnected(&mut self, of: TicketRef) {
-        if let Some(pending) = &mut self.tickets[of.ticket as usize].events[of.event as usize] {
+    pub fn unconnected(&mut self, of: EventRef) {
+        if let Some(pending) = &mut self.publishes[of.publish as usize].events[of.event as usize] {
             fail(&mut pending.outcome, None, Failure::NOT_CONNECTED);
         }
     }
 
     /// All events were added; returns the answer where everything is decided already.
-    pub fn seal(&mut self, ticket: u32) -> Option<(Origin, Reply)> {
-        self.tickets.get_mut(ticket as usize)?.undecided -= UNSEALED;
-        self.settle(ticket)
+    pub fn seal(&mut self, publish: u32) -> Option<(Origin, Reply)> {
+        self.publishes.get_mut(publish as usize)?.undecided -= UNSEALED;
+        self.settle(publish)
     }
 
-    /// Ends the ticket if nothing of it is undecided; returns the answer where it was not given yet.
-    fn settle(&mut self, ticket: u32) -> Option<(Origin, Reply)> {
-        if self.tickets.get(ticket as usize)?.undecided > 0 {
+    /// Ends the publish if nothing of it is undecided; returns the answer where it was not given yet.
+    fn settle(&mut self, publish: u32) -> Option<(Origin, Reply)> {
+        if self.publishes.get(publish as usize)?.undecided > 0 {
             return None;
         }
-        let mut ticket = self.tickets.remove(ticket as usize);
-        let sums = ticket.events.iter().flatten().all(|event| event.outcome.is_decided());
+        let mut publish = self.publishes.remove(publish as usize);
+        let sums = publish.events.iter().flatten().all(|event| event.outcome.is_decided());
         debug_assert!(sums, "a publish is over when each of its deliveries is");
-        (!ticket.answered).then(|| (ticket.origin, ticket.reply()))
+        (!publish.answered).then(|| (publish.origin, publish.reply()))
     }
 
     /// When the next answer is due whatever is decided.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
         while let Some((deadline, key, serial)) = self.deadlines.front().copied() {
-            if self.tickets.get(key as usize).is_some_and(|ticket| ticket.serial == serial) {
+            if self.publishes.get(key as usize).is_some_and(|publish| publish.serial == serial) {
                 return Some(deadline);
             }
             self.deadlines.pop_front();
@@ -166,14 +166,14 @@ impl Tickets {
     /// Answers one publish whose time is up; call until it returns `None`.
     pub fn expire(&mut self, now: Instant) -> Option<(Origin, Reply)> {
         while let Some((deadline, key, serial)) = self.deadlines.front().copied() {
-            let live = self.tickets.get_mut(key as usize).filter(|ticket| ticket.serial == serial);
+            let live = self.publishes.get_mut(key as usize).filter(|publish| publish.serial == serial);
             if live.is_some() && deadline > now {
                 return None;
             }
             self.deadlines.pop_front();
-            if let Some(ticket) = live {
-                ticket.answered = true;
-                return Some((ticket.origin, ticket.reply_so_far()));
+            if let Some(publish) = live {
+                publish.answered = true;
+                return Some((publish.origin, publish.reply_so_far()));
             }
         }
         None
@@ -181,11 +181,11 @@ impl Tickets {
 
     /// Publishes that are undecided.
     pub fn len(&self) -> usize {
-        self.tickets.len()
+        self.publishes.len()
     }
 }
 
-impl Ticket {
+impl PendingPublish {
     fn reply(&mut self) -> Reply {
         let mut outcomes = std::mem::take(&mut self.events).into_iter().map(|event| event.map(|event| event.outcome));
         if self.many {
@@ -210,5 +210,5 @@ fn fail(outcome: &mut PublishOutcome, connection_id: Option<ConnectionId>, reaso
     }
 }
 
-/// What holds a ticket open while events are added to it.
+/// What holds a publish open while events are added to it.
 const UNSEALED: u32 = 1;
