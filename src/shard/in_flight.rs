@@ -1,4 +1,8 @@
-//! Publishes that are not decided yet, and the answers that they will get.
+//! Publishes with pending deliveries: counts their outcomes, and makes their replies.
+//!
+//! A publish is in flight until its last delivery is decided, that is, written to a socket or failed. Its publisher
+//! gets the reply then, or at the publish timeout if that is earlier. After a timeout the publish stays here, so that
+//! the rest of its deliveries is still counted.
 
 use super::command::Reply;
 use crate::{
@@ -8,19 +12,19 @@ use crate::{
 use slab::Slab;
 use std::collections::VecDeque;
 
-/// Which request an answer belongs to; the asker's business, opaque here.
+/// The key of a request at the core that sent it; opaque here.
 pub type RequestKey = u64;
 
-/// Who asked: the core, and what it knows the request by.
+/// The sender of a command: where its reply goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Origin {
-    /// The asking core.
+    /// The core that sent the command.
     pub shard: ShardId,
-    /// Its key.
+    /// Its key for the request.
     pub key: RequestKey,
 }
 
-/// One event of one undecided publish.
+/// One event of one publish that is in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EventRef {
     publish: u32,
@@ -30,9 +34,9 @@ pub struct EventRef {
 /// How one delivery ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Written whole to the socket.
+    /// The event was written whole to the socket.
     Delivered,
-    /// It will not be, for this reason.
+    /// It was not and will not be, for this reason.
     Failed(&'static str),
 }
 
@@ -40,10 +44,13 @@ pub enum Outcome {
 struct PendingPublish {
     origin: Origin,
     serial: u64,
+    /// Whether the reply is [`Reply::PublishedMany`].
     many: bool,
+    /// The reply was sent at the timeout.
     answered: bool,
+    /// Number of undecided deliveries, plus [`UNSEALED`] while events are added.
     undecided: u32,
-    /// `None` for an event whose gateway is not there.
+    /// `None` for an event whose gateway does not exist.
     events: Vec<Option<PendingEvent>>,
 }
 
@@ -53,16 +60,19 @@ struct PendingEvent {
     outcome: PublishOutcome,
 }
 
-/// All publishes of a shard that are in flight. A publish ends when its last delivery is decided; it is answered then, or when its time is up.
+/// All publishes of one shard that are in flight.
 #[derive(Debug, Default)]
 pub struct InFlight {
     publishes: Slab<PendingPublish>,
+    /// Deadline, key and serial of each publish, in the order in which they were opened. All have the same timeout, so
+    /// this is also the order of the deadlines.
     deadlines: VecDeque<(Instant, u32, u64)>,
+    /// Serial of the last publish. A slab key is used again, and its old deadline must not answer the new publish.
     serial: u64,
 }
 
 impl InFlight {
-    /// Opens a publish for so many events. Until [`InFlight::seal`] it stays, whatever is decided: more may be added.
+    /// Opens a publish of `events` events and returns its key. It stays in flight at least until [`InFlight::seal`].
     pub fn open(&mut self, origin: Origin, events: usize, many: bool, deadline: Instant) -> u32 {
         self.serial += 1;
         let publish = PendingPublish {
@@ -78,7 +88,7 @@ impl InFlight {
         key
     }
 
-    /// Adds an event to an open publish; `connections` deliveries of it are to be decided.
+    /// Adds an event with `connections` pending deliveries to an open publish.
     pub fn add(&mut self, publish: u32, event: &Event, position: Position, connections: usize) -> EventRef {
         let entry = &mut self.publishes[publish as usize];
         let connections = u32::try_from(connections).expect("connections are capped far below 2^32");
@@ -98,23 +108,23 @@ impl InFlight {
         EventRef { publish, event: u32::try_from(entry.events.len() - 1).expect("a batch is bounded") }
     }
 
-    /// Adds an event whose gateway is not there to an open publish: it has its place in the answer, and nothing to decide.
+    /// Adds an event whose gateway does not exist. It has its place in the reply, but no deliveries.
     pub fn add_without_gateway(&mut self, publish: u32) {
         self.publishes[publish as usize].events.push(None);
     }
 
-    /// Events that were added to an open publish.
+    /// Number of events that were added to an open publish.
     pub fn events(&self, publish: u32) -> usize {
         self.publishes.get(publish as usize).map_or(0, |publish| publish.events.len())
     }
 
-    /// What an undecided delivery is about.
-    pub fn about(&self, of: EventRef) -> Option<(&EventType, &PublishOutcome)> {
+    /// Type and outcome so far of an event in flight.
+    pub fn event(&self, of: EventRef) -> Option<(&EventType, &PublishOutcome)> {
         let pending = self.publishes.get(of.publish as usize)?.events.get(of.event as usize)?.as_ref()?;
         Some((&pending.kind, &pending.outcome))
     }
 
-    /// Decides one delivery; returns the answer where it was the last.
+    /// Decides one delivery. Returns the reply if it was the last one and the publish was not answered yet.
     pub fn decide(&mut self, of: EventRef, connection: ConnectionId, outcome: Outcome) -> Option<(Origin, Reply)> {
         let publish = self.publishes.get_mut(of.publish as usize)?;
         let result = &mut publish.events[of.event as usize].as_mut()?.outcome;
@@ -128,32 +138,34 @@ impl InFlight {
         self.settle(of.publish)
     }
 
-    /// The event had nobody to go to.
-    pub fn unconnected(&mut self, of: EventRef) {
+    /// Counts an event whose gateway has no connection as failed.
+    pub fn fail_unconnected(&mut self, of: EventRef) {
         if let Some(pending) = &mut self.publishes[of.publish as usize].events[of.event as usize] {
             fail(&mut pending.outcome, None, Failure::NOT_CONNECTED);
         }
     }
 
-    /// All events were added; returns the answer where everything is decided already.
+    /// Closes a publish for more events. Returns the reply if every delivery is decided already.
     pub fn seal(&mut self, publish: u32) -> Option<(Origin, Reply)> {
         self.publishes.get_mut(publish as usize)?.undecided -= UNSEALED;
         self.settle(publish)
     }
 
-    /// Ends the publish if nothing of it is undecided; returns the answer where it was not given yet.
+    /// Removes the publish if every delivery is decided. Returns the reply, unless it was sent at the timeout.
     fn settle(&mut self, publish: u32) -> Option<(Origin, Reply)> {
         if self.publishes.get(publish as usize)?.undecided > 0 {
             return None;
         }
         let mut publish = self.publishes.remove(publish as usize);
-        let sums = publish.events.iter().flatten().all(|event| event.outcome.is_decided());
-        debug_assert!(sums, "a publish is over when each of its deliveries is");
+        let all_decided = publish.events.iter().flatten().all(|event| event.outcome.is_decided());
+        debug_assert!(all_decided, "a publish is over when each of its deliveries is");
         (!publish.answered).then(|| (publish.origin, publish.reply()))
     }
 
-    /// When the next answer is due whatever is decided.
+    /// The earliest deadline of an unanswered publish.
     pub fn poll_timeout(&mut self) -> Option<Instant> {
+        // A decided publish leaves its deadline behind: removing it from the middle would cost a search. It is dropped
+        // here once it is the oldest.
         while let Some((deadline, key, serial)) = self.deadlines.front().copied() {
             if self.publishes.get(key as usize).is_some_and(|publish| publish.serial == serial) {
                 return Some(deadline);
@@ -163,7 +175,7 @@ impl InFlight {
         None
     }
 
-    /// Answers one publish whose time is up; call until it returns `None`.
+    /// Makes the reply to one publish whose deadline has passed. Call it until it returns `None`.
     pub fn expire(&mut self, now: Instant) -> Option<(Origin, Reply)> {
         while let Some((deadline, key, serial)) = self.deadlines.front().copied() {
             let live = self.publishes.get_mut(key as usize).filter(|publish| publish.serial == serial);
@@ -172,6 +184,7 @@ impl InFlight {
             }
             self.deadlines.pop_front();
             if let Some(publish) = live {
+                // The publish is not removed: outboxes still refer to it, and its deliveries are still counted.
                 publish.answered = true;
                 return Some((publish.origin, publish.reply_so_far()));
             }
@@ -179,7 +192,7 @@ impl InFlight {
         None
     }
 
-    /// Publishes that are undecided.
+    /// Number of publishes in flight, including those that were answered at their timeout.
     pub fn len(&self) -> usize {
         self.publishes.len()
     }
@@ -205,10 +218,12 @@ impl PendingPublish {
 
 fn fail(outcome: &mut PublishOutcome, connection_id: Option<ConnectionId>, reason: &'static str) {
     outcome.failed += 1;
+    // The count stays exact. The list is bounded, or a large fleet that is away would make the reply megabytes.
     if outcome.failures.len() < limits::FAILURES_LISTED_MAX {
         outcome.failures.push(Failure { connection_id, reason });
     }
 }
 
-/// What holds a publish open while events are added to it.
+/// Added to the undecided deliveries of a publish until it is sealed. Without it, a first event that is decided at once
+/// would answer the publish before the others are added.
 const UNSEALED: u32 = 1;
