@@ -137,14 +137,14 @@ fn a_newer_file_is_refused_and_an_altered_one_too() {
     check("PRAGMA user_version = 3", "written by a newer Gatecast (schema 3, this one knows up to 2)");
     check("PRAGMA user_version = 0", "its schema version is 0");
     check("PRAGMA user_version = -1", "its schema version is -1");
-    check("PRAGMA user_version = 2; DROP INDEX tokens_by_gateway", "its tables are not those of its version");
+    check("PRAGMA user_version = 2; DROP INDEX tokens_by_gateway", "its tables do not match its schema version");
     check(
         "CREATE INDEX tokens_by_gateway ON tokens (gateway); UPDATE tokens SET hash = zeroblob(32) WHERE seq = 1",
-        "a row does not match its sum",
+        "a row does not match its checksum",
     );
     check(
         "PRAGMA foreign_keys = OFF; DELETE FROM gateways WHERE seq = 3",
-        "a row belongs to a gateway that is not there",
+        "a row refers to a gateway that does not exist",
     );
 }
 
@@ -154,7 +154,7 @@ fn a_log_without_its_file_is_refused() {
     fs::remove_file(&path).unwrap();
     fs::write(path.with_file_name("store.db-wal"), "frames").unwrap();
     let sentence = refusal(&path);
-    assert!(sentence.contains("it is missing, but its -wal file is there"), "{sentence}");
+    assert!(sentence.contains("it is missing, but its -wal file exists"), "{sentence}");
     assert!(!path.exists());
 }
 
