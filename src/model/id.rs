@@ -34,6 +34,7 @@ macro_rules! uuid_id {
             }
         }
 
+        // The same as `Display`, so that ids look alike in logs and in failed assertions.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)

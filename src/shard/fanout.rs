@@ -26,6 +26,7 @@ impl Shard {
             self.accept(now, publish, &event);
         }
         debug_assert_eq!(self.in_flight.events(publish), count, "every event of a publish has its place in the answer");
+        // Sealed only now: an event without connections is decided at once, and must not answer for those behind it.
         if let Some((origin, reply)) = self.in_flight.seal(publish) {
             self.effects.push_back(Effect::Reply(origin, reply));
         }
@@ -51,6 +52,8 @@ impl Shard {
             self.fail(now, of, event.gateway, None, crate::model::Failure::NOT_CONNECTED);
             return;
         }
+        // Only for connected gateways: one that is away does not receive the id, so publishing it again is no
+        // repetition.
         self.ids_repeated += u64::from(self.recent_ids.note(event));
         // Encoded once and shared: a server does not mask its frames (RFC 6455 section 5.1), so the bytes are the same
         // for each connection, and an outbox costs a reference, however large the payload is.

@@ -299,6 +299,7 @@ impl Shard {
                 self.lives.insert(gateway, incarnation);
                 return;
             }
+            // Keys are checked in the directory, before a connection joins.
             Change::TokenCreated { .. } => return,
             Change::GatewayDeleted(gateway) => {
                 self.lives.remove(&gateway);

@@ -23,7 +23,8 @@ pub type Reply = Box<dyn FnOnce(StoreOutcome) + Send + Sync>;
 /// The outcome of a job with its reply, which is called exactly once.
 ///
 /// A change is announced to every core before its caller is answered: each core holds a share of this value, and the
-/// last one to apply the change drops it. So whoever reads the answer to a created token can use the token on any core.
+/// last one to apply the change drops it. So once a client has the answer to a created token, every core accepts that
+/// token.
 pub struct Settled {
     /// The outcome of the job.
     pub outcome: StoreOutcome,

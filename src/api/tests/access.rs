@@ -87,10 +87,11 @@ fn an_overloaded_or_silent_hub_is_503_for_every_call_with_one_ask() {
 
 #[test]
 fn an_error_of_a_change_says_whether_the_change_was_made() {
+    type MakeAnswer = fn() -> Answer;
     fn unavailable(kept: Kept) -> Answer {
         Answer::Store(StoreOutcome::Unavailable("busy".to_owned(), kept))
     }
-    let answers: [(fn() -> Answer, &str); 4] = [
+    let answers: [(MakeAnswer, &str); 4] = [
         (|| Answer::Overloaded, "no"),
         (|| Answer::TimedOut, "unknown"),
         (|| unavailable(Kept::No), "no"),
