@@ -1,7 +1,7 @@
-//! What the way of an event and of a ping asks of the allocator: nothing for a delivery and nothing for a ping, but for what
-//! rustls takes for itself where it encrypts.
+//! Counts allocations: delivering an event and sending a ping must allocate nothing, except what rustls allocates to
+//! encrypt.
 //!
-//! Counted for the test's own thread alone, so that nothing else in the process is in the figures.
+//! Only the allocations of the test's own thread are counted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by panicking")]
 
@@ -14,14 +14,15 @@ use rustls::{
     unbuffered::{ConnectionState, UnbufferedStatus},
 };
 
-/// Payloads that go out as one TLS record each.
+/// Bytes of the payloads. Each fits into one TLS record.
 const SIZES: [usize; 2] = [300, 10_240];
 
-/// Rounds until all buffers have their size.
+/// Number of rounds after which all buffers have grown to their final size.
 const WARM_UP: usize = 6;
 
-/// Allocations of one publish of so many bytes to so many connections, from the bytes of its request to those of its answer.
-fn of_a_publish(connections: usize, bytes: usize, tls: Option<&Tls>) -> u64 {
+/// Allocations from the bytes of a publish request to those of its answer, with a payload of `bytes` for `connections`
+/// connections.
+fn publish_allocations(connections: usize, bytes: usize, tls: Option<&Tls>) -> u64 {
     let mut fleet = Fleet::new(connections, tls);
     let mut round = || {
         let event = fleet.event(bytes);
@@ -34,22 +35,22 @@ fn of_a_publish(connections: usize, bytes: usize, tls: Option<&Tls>) -> u64 {
     rounds[WARM_UP]
 }
 
-/// Allocations of one ping to each of so many connections.
-fn of_pings(connections: usize, tls: Option<&Tls>) -> u64 {
+/// Allocations of one ping to each of `connections` connections.
+fn ping_allocations(connections: usize, tls: Option<&Tls>) -> u64 {
     let mut fleet = Fleet::new(connections, tls);
     let mut round = || measure(|| assert_eq!(fleet.ping().writes, connections)).count_total;
     let rounds: Vec<u64> = (0..=WARM_UP).map(|_| round()).collect();
     rounds[WARM_UP]
 }
 
-/// Allocations of rustls itself, without any code of the hub, for one record of so many bytes.
-fn of_rustls(bytes: usize, tls: &Tls) -> u64 {
+/// Allocations of rustls, without any code of the hub, for one record of `bytes` bytes.
+fn rustls_allocations(bytes: usize, tls: &Tls) -> u64 {
     let mut connection = established(tls);
     let plain = vec![b'x'; bytes];
     let mut wire = vec![0; bytes + 64];
     let mut seal = || {
         let ConnectionState::WriteTraffic(mut traffic) = connection.process_tls_records(&mut []).state.unwrap() else {
-            panic!("it is established")
+            panic!("the connection is not established")
         };
         traffic.encrypt(&plain, &mut wire).unwrap();
     };
@@ -76,7 +77,7 @@ fn established(tls: &Tls) -> UnbufferedServerConnection {
             ConnectionState::TransmitTlsData(data) => data.done(),
             ConnectionState::BlockedHandshake => {}
             ConnectionState::WriteTraffic(_) => return server,
-            other => panic!("not a handshake: {other:?}"),
+            other => panic!("unexpected state in the handshake: {other:?}"),
         }
         to_server.drain(..discard);
     }
@@ -85,26 +86,26 @@ fn established(tls: &Tls) -> UnbufferedServerConnection {
 #[test]
 fn a_delivery_allocates_nothing() {
     for bytes in SIZES {
-        let (few, many) = (of_a_publish(10, bytes, None), of_a_publish(1_000, bytes, None));
-        assert_eq!(few, many, "of {bytes} B to 10 and to 1,000");
-        println!("a publish of {bytes} B: {many}, however many connections");
+        let (few, many) = (publish_allocations(10, bytes, None), publish_allocations(1_000, bytes, None));
+        assert_eq!(few, many, "allocations of {bytes} B to 10 and to 1,000 connections");
+        println!("publish of {bytes} B: {many} allocations for any number of connections");
     }
 }
 
 #[test]
-fn a_delivery_over_tls_allocates_what_rustls_does_and_nothing_else() {
+fn a_delivery_over_tls_allocates_only_in_rustls() {
     let tls = Tls::new();
     for bytes in SIZES {
-        let (few, many) = (of_a_publish(10, bytes, Some(&tls)), of_a_publish(1_000, bytes, Some(&tls)));
-        let rustls = of_rustls(bytes, &tls);
-        assert_eq!(many - few, 990 * rustls, "of {bytes} B to 10 and to 1,000");
-        println!("a delivery of {bytes} B over TLS: {rustls}, all of them in rustls");
+        let (few, many) = (publish_allocations(10, bytes, Some(&tls)), publish_allocations(1_000, bytes, Some(&tls)));
+        let rustls = rustls_allocations(bytes, &tls);
+        assert_eq!(many - few, 990 * rustls, "allocations of {bytes} B to 10 and to 1,000 connections");
+        println!("delivery of {bytes} B over TLS: {rustls} allocations, all in rustls");
     }
 }
 
 #[test]
-fn a_ping_allocates_nothing_but_what_rustls_does() {
+fn a_ping_allocates_only_in_rustls() {
     let tls = Tls::new();
-    assert_eq!(of_pings(100, None), 0);
-    assert_eq!(of_pings(100, Some(&tls)), 100 * of_rustls(2, &tls));
+    assert_eq!(ping_allocations(100, None), 0);
+    assert_eq!(ping_allocations(100, Some(&tls)), 100 * rustls_allocations(2, &tls));
 }

@@ -1,4 +1,5 @@
-//! A hub that is killed in a stream of writes has everything that it acknowledged, and nothing by halves.
+//! Kills a process in the middle of its writes, again and again. Every acknowledged change must be in the store, and no
+//! change in part.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use gatecast::{
@@ -23,7 +24,7 @@ const KILLS: u64 = 20;
 struct Model(BTreeMap<GatewayId, (BTreeSet<TokenId>, Option<usize>)>);
 
 impl Model {
-    /// Takes over one line of the child: a verb and its ids.
+    /// Applies one line of the child's output: a verb and its ids.
     fn apply(&mut self, line: &str) {
         let words: Vec<&str> = line.split(' ').collect();
         let gateway = GatewayId::parse(words[1]).unwrap();
@@ -50,7 +51,7 @@ impl Model {
                 }
                 Change::TokenCreated { gateway, token, hash } => {
                     assert_eq!(hash, KeyHash::of(token.0.as_bytes()));
-                    model.0.get_mut(&gateway).expect("no token is without its gateway").0.insert(token);
+                    model.0.get_mut(&gateway).expect("every token has a gateway").0.insert(token);
                 }
                 other => panic!("{other:?}"),
             }
@@ -60,29 +61,30 @@ impl Model {
 }
 
 /// xorshift64: the same numbers from the same seed.
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+impl Rng {
+    fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        (self.0 >> 11) % sides
+        (self.0 >> 11) % limit
     }
 }
 
-/// Not a test by itself: the process that is killed. Before a job it says what it wants, and after it that it is done.
+/// Not a test by itself: the process that is killed. It prints each job before it submits it, and again once it is
+/// acknowledged.
 #[test]
 fn child() {
     let Some(path) = env::var_os(CHILD) else { return };
     let mut store = Sqlite::open(Path::new(&path)).unwrap();
     let mut model = Model::of(&mut store);
     let thread = StoreThread::start(Box::new(store), |_, settled| settled.send()).unwrap();
-    let mut dice = Dice(u64::from(std::process::id()) | 1 << 40);
+    let mut rng = Rng(u64::from(std::process::id()) | 1 << 40);
     let mut out = std::io::stdout().lock();
     loop {
-        let (line, op) = next_job(&model, &mut dice);
-        writeln!(out, "WANT {line}").and_then(|()| out.flush()).unwrap();
+        let (line, op) = next_job(&model, &mut rng);
+        writeln!(out, "BEGIN {line}").and_then(|()| out.flush()).unwrap();
         let (reply, outcome) = mpsc::channel();
         assert!(thread.submit(op, Box::new(move |outcome| reply.send(outcome).unwrap())).is_ok());
         match outcome.recv().unwrap() {
@@ -94,19 +96,19 @@ fn child() {
     }
 }
 
-fn next_job(model: &Model, dice: &mut Dice) -> (String, StoreOp) {
-    let any = |n: usize, dice: &mut Dice| usize::try_from(dice.roll(n as u64)).unwrap();
-    if model.0.len() < 5 || (model.0.len() < 30 && dice.roll(4) == 0) {
+fn next_job(model: &Model, rng: &mut Rng) -> (String, StoreOp) {
+    let any = |n: usize, rng: &mut Rng| usize::try_from(rng.below(n as u64)).unwrap();
+    if model.0.len() < 5 || (model.0.len() < 30 && rng.below(4) == 0) {
         let (id, now) = (GatewayId::random(), Timestamp(1));
         let name = id.to_string();
         let record = GatewayRecord { id, name, display_name: None, organization_id: None, created_at: now };
         return (format!("gateway {id}"), StoreOp::CreateGateway(record));
     }
-    let (&gateway, (tokens, _)) = model.0.iter().nth(any(model.0.len(), dice)).unwrap();
-    match (dice.roll(8), tokens.iter().next()) {
+    let (&gateway, (tokens, _)) = model.0.iter().nth(any(model.0.len(), rng)).unwrap();
+    match (rng.below(8), tokens.iter().next()) {
         (0, _) => (format!("delete {gateway}"), StoreOp::DeleteGateway(gateway)),
         (1 | 2, _) => {
-            let length = 1 + any(20_000, dice);
+            let length = 1 + any(20_000, rng);
             let op = StoreOp::PutManifest { gateway, manifest: "m".repeat(length), received_at: Timestamp(1) };
             (format!("manifest {gateway} {length}"), op)
         }
@@ -126,7 +128,7 @@ fn acknowledged_writes_survive_a_kill() {
     let path = dir.path().join("store.db");
     let (mut model, mut acknowledged) = (Model::default(), 0);
     for round in 0..KILLS {
-        let (lines, wanted) = run_and_kill(&path, &mut Dice(0x5eed_0000 + round));
+        let (lines, unacknowledged) = run_and_kill(&path, &mut Rng(0x5eed_0000 + round));
         acknowledged += lines.len();
         lines.iter().for_each(|line| model.apply(line));
 
@@ -134,19 +136,19 @@ fn acknowledged_writes_survive_a_kill() {
         let mut store = Sqlite::open(&path).unwrap();
         assert!(begin.elapsed() < Duration::from_secs(2), "it opened in {:?}", begin.elapsed());
         let found = Model::of(&mut store);
-        let mut with_the_last = model.clone();
-        wanted.iter().for_each(|line| with_the_last.apply(line));
+        let mut with_unacknowledged = model.clone();
+        unacknowledged.iter().for_each(|line| with_unacknowledged.apply(line));
         assert!(
-            found == model || found == with_the_last,
-            "round {round}: {found:?} is neither {model:?} nor {wanted:?}"
+            found == model || found == with_unacknowledged,
+            "round {round}: {found:?} is neither {model:?} nor {unacknowledged:?}"
         );
         model = found;
     }
     assert!(acknowledged > 200, "{acknowledged}");
 }
 
-/// Gives what was acknowledged, and what was wanted last and may have been done or not.
-fn run_and_kill(path: &PathBuf, dice: &mut Dice) -> (Vec<String>, Option<String>) {
+/// Returns the acknowledged jobs, and the last job if it was not acknowledged, which may have been carried out or not.
+fn run_and_kill(path: &PathBuf, rng: &mut Rng) -> (Vec<String>, Option<String>) {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture", "--test-threads=1"])
         .env(CHILD, path)
@@ -154,18 +156,18 @@ fn run_and_kill(path: &PathBuf, dice: &mut Dice) -> (Vec<String>, Option<String>
         .spawn()
         .unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
-    let kill_after = 1 + dice.roll(120);
-    let spins = dice.roll(200_000);
-    let (mut done, mut wanted, mut lines) = (Vec::new(), None, 0);
+    let kill_after = 1 + rng.below(120);
+    let spins = rng.below(200_000);
+    let (mut done, mut unacknowledged, mut lines) = (Vec::new(), None, 0);
     let mut line = String::new();
     while out.read_line(&mut line).unwrap() > 0 {
-        // A line that the kill has cut was not said.
+        // A line without a newline was cut off by the kill.
         if let Some(text) = line.strip_suffix('\n') {
             if let Some(text) = text.strip_prefix("DONE ") {
                 done.push(text.to_owned());
-                wanted = None;
-            } else if let Some((_, text)) = text.split_once("WANT ") {
-                wanted = Some(text.to_owned());
+                unacknowledged = None;
+            } else if let Some((_, text)) = text.split_once("BEGIN ") {
+                unacknowledged = Some(text.to_owned());
             }
         }
         lines += 1;
@@ -176,5 +178,5 @@ fn run_and_kill(path: &PathBuf, dice: &mut Dice) -> (Vec<String>, Option<String>
         line.clear();
     }
     assert!(!child.wait().unwrap().success());
-    (done, wanted)
+    (done, unacknowledged)
 }

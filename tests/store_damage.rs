@@ -1,4 +1,4 @@
-//! A file that is not what the hub has written is refused, and never taken for an empty one.
+//! A damaged database file is refused at start, and never taken for a new one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use gatecast::{
@@ -11,7 +11,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-fn filled() -> (TempDir, PathBuf) {
+fn filled_store() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
     let mut store = Sqlite::open(&path).unwrap();
@@ -41,7 +41,7 @@ fn filled() -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-/// Everything that a store shows.
+/// Everything that a store contains.
 fn content(store: &mut Sqlite) -> (Vec<Change>, Vec<StoreOutcome>) {
     let snapshot = store.snapshot().unwrap();
     let mut rows = vec![store.execute(StoreOp::Gateways { limit: 100, offset: 0 }).0];
@@ -60,7 +60,7 @@ fn refusal(path: &Path) -> String {
 
 #[test]
 fn a_changed_byte_is_refused_or_changes_nothing() {
-    let (_dir, path) = filled();
+    let (_dir, path) = filled_store();
     let expected = content(&mut Sqlite::open(&path).unwrap());
     let good = fs::read(&path).unwrap();
     let mut refused = 0;
@@ -77,11 +77,11 @@ fn a_changed_byte_is_refused_or_changes_nothing() {
         bad[at] ^= bit;
         fs::write(&path, &bad).unwrap();
         match Sqlite::open(&path) {
-            Ok(mut store) => assert!(content(&mut store) == expected, "bit {bit:#x} at {at} was not seen"),
+            Ok(mut store) => assert!(content(&mut store) == expected, "bit {bit:#x} at {at} was not detected"),
             Err(error) => {
                 let sentence = error.to_string();
                 assert!(sentence.contains("store.db cannot be used: "), "{sentence}");
-                assert_eq!(fs::read(&path).unwrap(), bad, "a refused file stays as it is");
+                assert_eq!(fs::read(&path).unwrap(), bad, "a refused file is not changed");
                 refused += 1;
             }
         }
@@ -94,7 +94,7 @@ fn a_changed_byte_is_refused_or_changes_nothing() {
 
 #[test]
 fn a_cut_file_is_refused() {
-    let (_dir, path) = filled();
+    let (_dir, path) = filled_store();
     let good = fs::read(&path).unwrap();
     let check = |length: usize| {
         fs::write(&path, &good[..length]).unwrap();
@@ -110,8 +110,8 @@ fn a_cut_file_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_no_store_is_refused() {
-    let (_dir, path) = filled();
+fn a_file_that_is_not_a_store_is_refused() {
+    let (_dir, path) = filled_store();
     let check = |expected: &str| {
         let sentence = refusal(&path);
         assert!(sentence.contains(expected), "{sentence}");
@@ -127,8 +127,8 @@ fn a_file_that_is_no_store_is_refused() {
 }
 
 #[test]
-fn a_newer_file_is_refused_and_an_altered_one_too() {
-    let (_dir, path) = filled();
+fn a_file_of_a_newer_version_or_with_altered_rows_is_refused() {
+    let (_dir, path) = filled_store();
     let check = |sql: &str, expected: &str| {
         rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         let sentence = refusal(&path);
@@ -137,29 +137,29 @@ fn a_newer_file_is_refused_and_an_altered_one_too() {
     check("PRAGMA user_version = 3", "written by a newer Gatecast (schema 3, this one knows up to 2)");
     check("PRAGMA user_version = 0", "its schema version is 0");
     check("PRAGMA user_version = -1", "its schema version is -1");
-    check("PRAGMA user_version = 2; DROP INDEX tokens_by_gateway", "its tables are not those of its version");
+    check("PRAGMA user_version = 2; DROP INDEX tokens_by_gateway", "its tables do not match its schema version");
     check(
         "CREATE INDEX tokens_by_gateway ON tokens (gateway); UPDATE tokens SET hash = zeroblob(32) WHERE seq = 1",
-        "a row does not match its sum",
+        "a row does not match its checksum",
     );
     check(
         "PRAGMA foreign_keys = OFF; DELETE FROM gateways WHERE seq = 3",
-        "a row belongs to a gateway that is not there",
+        "a row refers to a gateway that does not exist",
     );
 }
 
 #[test]
-fn a_log_without_its_file_is_refused() {
-    let (_dir, path) = filled();
+fn a_write_ahead_log_without_its_database_is_refused() {
+    let (_dir, path) = filled_store();
     fs::remove_file(&path).unwrap();
     fs::write(path.with_file_name("store.db-wal"), "frames").unwrap();
     let sentence = refusal(&path);
-    assert!(sentence.contains("it is missing, but its -wal file is there"), "{sentence}");
+    assert!(sentence.contains("it is missing, but its -wal file exists"), "{sentence}");
     assert!(!path.exists());
 }
 
 #[test]
-fn a_store_whose_making_was_interrupted_is_made_again() {
+fn a_store_whose_creation_was_interrupted_is_created_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
     fs::write(dir.path().join("store.db.new"), "half").unwrap();

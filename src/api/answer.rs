@@ -1,4 +1,4 @@
-//! What the answers of shards and store mean over HTTP.
+//! Turns the answers of shards and of the store into HTTP statuses and texts.
 
 use super::call::Answer;
 use crate::{
@@ -7,25 +7,25 @@ use crate::{
     wire::http::Response,
 };
 
-/// Seconds in `Retry-After` where the cause passes at once: a full queue, a busy store.
+/// Seconds in `Retry-After` for causes that usually end within a second: a full queue, a busy store.
 const RETRY_SOON: &str = "1";
 
-const CANNOT_NOW: &str = "the store cannot do this now";
-const IN_DOUBT: &str = "the store failed; the change may have been made: look before you repeat it";
+const STORE_UNAVAILABLE: &str = "the store cannot do this now";
+const CHANGE_UNKNOWN: &str = "the store failed, and the change may have been made; check before you repeat it";
 
-/// Why a question has no answer.
+/// Why an [`super::Ask`] has no usable answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Unanswered {
-    /// It was not asked: the queue is full.
+    /// It was not sent, because the queue is full.
     Overloaded,
-    /// It was asked, and nothing came back in time.
+    /// It was sent, but the answer did not come in time.
     TimedOut,
-    /// What came back answers another question: a bug of ours.
+    /// The answer is of another kind: a bug of the hub.
     Mismatched,
 }
 
 impl Unanswered {
-    /// The status that says so.
+    /// The HTTP status.
     pub fn status(self) -> u16 {
         match self {
             Self::Overloaded | Self::TimedOut => 503,
@@ -33,26 +33,26 @@ impl Unanswered {
         }
     }
 
-    /// The sentence that says so.
+    /// The `description` in the response.
     pub fn description(self) -> &'static str {
         match self {
-            Self::Overloaded => "the hub is overloaded and has done nothing; try again",
-            Self::TimedOut => "the hub did not answer in time; what was asked may have been done",
-            Self::Mismatched => "the hub got an answer that it cannot use",
+            Self::Overloaded => "the hub is overloaded and did nothing; try again",
+            Self::TimedOut => "the hub did not answer in time; the call may have been carried out",
+            Self::Mismatched => "internal error: an answer within the hub did not match the call",
         }
     }
 }
 
 impl From<Unanswered> for Response {
     fn from(unanswered: Unanswered) -> Self {
-        debug_assert!(unanswered != Unanswered::Mismatched, "answers come in the order and the form of their asks");
+        debug_assert!(unanswered != Unanswered::Mismatched, "answers have the order and the kind of their asks");
         let response = Response::error(unanswered.status(), unanswered.description());
         if unanswered.status() == 503 { response.with("Retry-After", RETRY_SOON) } else { response }
     }
 }
 
 impl Answer {
-    /// The shard's reply.
+    /// The reply of a shard.
     pub(super) fn shard(self) -> Result<Reply, Unanswered> {
         match self {
             Self::Shard(reply) => Ok(reply),
@@ -62,7 +62,7 @@ impl Answer {
         }
     }
 
-    /// What the store has read; an `Err` is the answer to the caller where it has not.
+    /// The outcome of a store job that reads. An `Err` is the response to the caller.
     pub(super) fn read(self) -> Result<StoreOutcome, Response> {
         let outcome = match self {
             Self::Store(outcome) => outcome,
@@ -73,26 +73,31 @@ impl Answer {
         match outcome {
             StoreOutcome::NotFound(what) => Err(Response::error(404, what)),
             StoreOutcome::Conflict(what) => Err(Response::error(409, &what)),
-            // What exactly fails may name a file; the operator reads it in the store's log.
-            StoreOutcome::Unavailable(..) => Err(Response::error(503, CANNOT_NOW).with("Retry-After", RETRY_SOON)),
+            // The store's text may name a file of the hub, so it is only logged.
+            StoreOutcome::Unavailable(..) => {
+                Err(Response::error(503, STORE_UNAVAILABLE).with("Retry-After", RETRY_SOON))
+            }
             done => Ok(done),
         }
     }
 
-    /// What the store has changed; an `Err` is the answer to the caller where it has not, and a 503 says whether it may have.
+    /// The outcome of a store job that changes something. An `Err` is the response to the caller; a 503 says whether
+    /// the change may have been made.
     pub(super) fn change(self) -> Result<StoreOutcome, Response> {
+        // A caller that repeats a change which was made gets a conflict, or a second token. So it must learn whether it
+        // was.
         let (description, kept) = match &self {
             Self::Overloaded => (Unanswered::Overloaded.description(), Kept::No),
             Self::TimedOut => (Unanswered::TimedOut.description(), Kept::Unknown),
-            Self::Store(StoreOutcome::Unavailable(_, Kept::No)) => (CANNOT_NOW, Kept::No),
-            Self::Store(StoreOutcome::Unavailable(_, Kept::Unknown)) => (IN_DOUBT, Kept::Unknown),
+            Self::Store(StoreOutcome::Unavailable(_, Kept::No)) => (STORE_UNAVAILABLE, Kept::No),
+            Self::Store(StoreOutcome::Unavailable(_, Kept::Unknown)) => (CHANGE_UNKNOWN, Kept::Unknown),
             Self::Store(_) | Self::Shard(_) => return self.read(),
         };
         Err(Response::error_with_kept(503, description, kept).with("Retry-After", RETRY_SOON))
     }
 }
 
-/// The answer of a call that asked one question.
+/// The answer of a call that had one [`super::Ask`].
 pub(super) fn only(answers: Vec<Answer>) -> Result<Answer, Response> {
     let [answer] = <[Answer; 1]>::try_from(answers).map_err(|_| Unanswered::Mismatched)?;
     Ok(answer)

@@ -1,6 +1,8 @@
-//! Publishing many events: `POST /api/v1/events`, one JSON object a line in, one result a line out, in the same order.
+//! Publishes many events: `POST /api/v1/events`. The body has one JSON object on each line, the answer one result on
+//! each line, in the same order.
 //!
-//! A batch is read, published and answered in slices, so that nobody else on its core waits for the whole of it.
+//! A batch is parsed, published and answered in slices, because 8 MiB of JSON would hold up the other connections of
+//! the core for too long.
 
 use super::{
     answer::Unanswered,
@@ -20,12 +22,12 @@ use std::vec;
 
 const CONTENT_TYPE: &str = "application/x-ndjson";
 
-/// What became of one line of the request.
+/// The state of one line of the request.
 #[derive(Debug)]
 enum Line {
-    /// It went out with this question, counted over all slices.
+    /// Its event was sent with this ask, counted from 0 over all slices.
     Sent(usize),
-    /// It failed alone.
+    /// It was rejected, with a status and a text.
     Rejected(u16, String),
 }
 
@@ -44,74 +46,78 @@ enum Row<'a> {
     },
 }
 
-/// Many events to many gateways.
+/// Publishes events to any gateways.
 pub(super) fn handle(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
-    let text = lines_of(call.body);
+    let text = without_last_newline(call.body);
     if text.is_empty() {
-        return Err(Response::error(400, "the body has no lines"));
+        return Err(Response::error(400, "the body is empty: expected one JSON object on each line"));
     }
+    // Counted before the first slice is published: a batch with too many lines publishes nothing.
     if memchr::memchr_iter(b'\n', text).count() >= limits::BATCH_LINES_MAX {
-        return Err(Response::error(413, &format!("a batch has at most {} lines", limits::BATCH_LINES_MAX)));
+        return Err(Response::error(413, &format!("too many lines: a batch has at most {}", limits::BATCH_LINES_MAX)));
     }
     Ok(Reading::default().read_slice(text, view))
 }
 
-fn lines_of(body: &[u8]) -> &[u8] {
+/// The body without the newline that may end its last line.
+fn without_last_newline(body: &[u8]) -> &[u8] {
     body.strip_suffix(b"\n").unwrap_or(body)
 }
 
-fn read(line: &[u8], view: &View<'_>) -> Result<Event, Rejected> {
+fn parse_line(line: &[u8], view: &View<'_>) -> Result<Event, Rejected> {
     let line = std::str::from_utf8(line)
         .map_err(|e| Rejected(400, format!("the line is not UTF-8 at byte {}", e.valid_up_to())))?;
     let draft: Draft<'_> = body::parse_object(line).map_err(|e| Rejected(400, e))?;
     let gateway = draft.gateway()?.ok_or_else(|| Rejected(400, "missing field `gatewayId`".to_owned()))?;
+    // The shard checks it as well, as the gateway may be deleted meanwhile. Here it saves the way to another core.
     if !view.directory.knows(gateway) {
         return Err(Rejected(404, NO_SUCH_GATEWAY.to_owned()));
     }
     draft.into_event(gateway, view)
 }
 
-/// A batch on its way.
+/// A batch between two slices.
 #[derive(Debug)]
 struct Waiting(Stage);
 
 #[derive(Debug)]
 enum Stage {
-    /// Lines are read and handed to the owners of their gateways.
+    /// Parses lines, and sends their events to the owners of the gateways.
     Reading(Reading),
-    /// The owners have answered: lines of the answer are written.
+    /// Writes lines of the answer, after all owners have answered.
     Writing(Writing),
 }
 
 #[derive(Default, Debug)]
 struct Reading {
-    /// Where the next line begins.
+    /// Offset of the next line in the body.
     at: usize,
     lines: Vec<Line>,
-    /// Questions that were asked by all slices so far.
-    asked: usize,
+    /// Number of asks in all slices so far.
+    asks: usize,
 }
 
 #[derive(Debug)]
 struct Writing {
     lines: vec::IntoIter<Line>,
-    /// By question: its outcomes that no line has taken yet.
+    /// For each ask, the outcomes that were not written yet.
     outcomes: Vec<Result<vec::IntoIter<Option<PublishOutcome>>, Unanswered>>,
     body: Vec<u8>,
+    /// Number of failures that may still be listed in the answer.
     failures_left: usize,
 }
 
 impl Continuation for Waiting {
     fn handle_more(self: Box<Self>, call: &Call<'_>, view: &View<'_>) -> Handled {
         Ok(match self.0 {
-            Stage::Reading(reading) => reading.read_slice(lines_of(call.body), view),
+            Stage::Reading(reading) => reading.read_slice(without_last_newline(call.body), view),
             Stage::Writing(writing) => writing.write_slice(),
         })
     }
 
     fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
         let Stage::Reading(reading) = self.0 else {
-            debug_assert!(false, "nothing is asked while the answer is written");
+            debug_assert!(false, "a batch has no asks while its answer is written");
             return Err(Unanswered::Mismatched.into());
         };
         Ok(reading.into_writing(answers).write_slice())
@@ -119,7 +125,7 @@ impl Continuation for Waiting {
 }
 
 impl Reading {
-    /// All owners have answered.
+    /// Goes from reading to writing, with the answers of all owners.
     fn into_writing(self, answers: Vec<Answer>) -> Writing {
         let outcomes = answers.into_iter().map(|answer| match answer.shard()? {
             Reply::PublishedMany(outcomes) => Ok(outcomes.into_iter()),
@@ -133,9 +139,13 @@ impl Reading {
         }
     }
 
-    /// Reads the next lines, and asks each owner to publish those of its gateways.
+    /// Parses the next lines, and asks each owner to publish the events of its gateways.
     fn read_slice(mut self, text: &[u8], view: &View<'_>) -> Step {
+        // One byte more than the text: its last line has no newline, and `at` is behind the text once that line is
+        // read.
         let end = (self.at + limits::BATCH_SLICE_BYTES).min(text.len() + 1);
+        // One ask for each owner and slice, not for each line: a core's queue of requests is bounded, and each costs a
+        // wake-up.
         let mut groups: Vec<(ShardId, Vec<Event>)> = Vec::new();
         for _ in 0..limits::BATCH_SLICE_LINES {
             if self.at >= end {
@@ -144,35 +154,35 @@ impl Reading {
             let rest = &text[self.at..];
             let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             self.at += length + 1;
-            let line = match read(&rest[..length], view) {
-                Ok(event) => Line::Sent(self.asked + group(&mut groups, event, view)),
+            let line = match parse_line(&rest[..length], view) {
+                Ok(event) => Line::Sent(self.asks + group(&mut groups, event, view)),
                 Err(Rejected(status, error)) => Line::Rejected(status, error),
             };
             self.lines.push(line);
         }
-        self.asked += groups.len();
+        self.asks += groups.len();
         let asks = groups.into_iter().map(|(owner, events)| Ask::Shard(owner, Command::PublishMany(events))).collect();
         match self.at > text.len() {
             false => Step::Slice(asks, Pending::new(Waiting(Stage::Reading(self)))),
-            true if self.asked == 0 => self.into_writing(Vec::new()).write_slice(),
+            true if self.asks == 0 => self.into_writing(Vec::new()).write_slice(),
             true => Step::Ask(asks, Pending::new(Waiting(Stage::Reading(self)))),
         }
     }
 }
 
-/// Puts an event to the others of its owner; returns the place of that group in this slice.
+/// Adds an event to the group of its owner; returns the index of that group in this slice.
 fn group(groups: &mut Vec<(ShardId, Vec<Event>)>, event: Event, view: &View<'_>) -> usize {
     let owner = view.placement.of_gateway(event.gateway);
-    let place = groups.iter().position(|(shard, _)| *shard == owner).unwrap_or_else(|| {
+    let index = groups.iter().position(|(shard, _)| *shard == owner).unwrap_or_else(|| {
         groups.push((owner, Vec::new()));
         groups.len() - 1
     });
-    groups[place].1.push(event);
-    place
+    groups[index].1.push(event);
+    index
 }
 
 impl Writing {
-    /// Writes the next lines of the answer; gives it once all are written.
+    /// Writes the next lines of the answer; returns the response once all are written.
     fn write_slice(mut self) -> Step {
         for _ in 0..limits::BATCH_SLICE_LINES {
             let Some(line) = self.lines.next() else { break };
@@ -185,13 +195,14 @@ impl Writing {
     }
 
     fn write(&mut self, line: Line) {
-        let question = match line {
-            Line::Sent(question) => question,
+        let ask = match line {
+            Line::Sent(ask) => ask,
             Line::Rejected(status, error) => {
                 return write_row(&mut self.body, &Row::Failed { status, error: &error });
             }
         };
-        let outcome = match self.outcomes.get_mut(question) {
+        let outcome = match self.outcomes.get_mut(ask) {
+            // A shard answers in the order of its events, so the next outcome of this ask belongs to this line.
             Some(Ok(outcomes)) => outcomes.next().ok_or(Unanswered::Mismatched),
             Some(Err(unanswered)) => Err(*unanswered),
             None => Err(Unanswered::Mismatched),
@@ -199,6 +210,7 @@ impl Writing {
         match outcome {
             Ok(None) => write_row(&mut self.body, &Row::Failed { status: 404, error: NO_SUCH_GATEWAY }),
             Ok(Some(mut outcome)) => {
+                // Each outcome lists up to 100 failures, but 10,000 lines of them would be an answer of 100 MB.
                 outcome.failures.truncate(self.failures_left);
                 self.failures_left -= outcome.failures.len();
                 write_row(&mut self.body, &Row::Published { status: 200, outcome });

@@ -1,4 +1,8 @@
-//! A call as its handlers see it: the request, what may be looked at, what is asked, what comes next.
+//! The types between a call's handler and the engine: the request, the view of the core, asks and answers, and the next
+//! step.
+//!
+//! A handler never waits. It returns what it needs to know and a continuation, and the engine calls that with the
+//! answers.
 
 use crate::{
     model::{KeyHash, ShardId, StoreOp, StoreOutcome},
@@ -7,112 +11,111 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// A request with its body, ready to be routed.
+/// A request with its body.
 #[derive(Debug)]
 pub struct Call<'a> {
-    /// The method's token, one that the parser knows (`GET`, `POST`, …; `HEAD` is routed as `GET`).
+    /// The method, one that the parser knows (`GET`, `POST`, …; `HEAD` is routed as `GET`).
     pub method: &'a str,
     /// The path, not decoded, without the query.
     pub path: &'a str,
-    /// What followed `?`.
+    /// The query: the text behind `?`, not decoded.
     pub query: Option<&'a str>,
     /// The value of `Authorization`.
     pub authorization: Option<&'a [u8]>,
     /// The value of `api-key`.
     pub api_key: Option<&'a [u8]>,
-    /// Whether there is an `Idempotency-Key`, or several.
+    /// Whether there is at least one `Idempotency-Key`.
     pub idempotency_key: bool,
-    /// The body, whole and within its bound.
+    /// The complete body; empty while only the head is routed.
     pub body: &'a [u8],
 }
 
-/// What a call may look at on its own core.
+/// The state of its core that a call can read.
 pub struct View<'a> {
-    /// Gateways and keys.
+    /// This core's copy of gateways and keys.
     pub directory: &'a Directory,
-    /// Who owns what.
+    /// The owners of gateways.
     pub placement: &'a Placement,
-    /// Wall clock.
+    /// The time of the call.
     pub now: crate::model::Now,
     /// The hub's phase.
     pub phase: Phase,
-    /// For the statistics.
+    /// Maximum number of gateway connections, for the statistics.
     pub connections_max: usize,
-    /// Whether the store cannot write now; gateways connect and events flow all the same.
+    /// Whether the store cannot write now. Gateways can connect and events are delivered anyway.
     pub degraded: bool,
-    /// A core that has not turned for a second: connections that the kernel gives to it hang.
+    /// A core that has not run for a second. Connections that the kernel assigns to it are not served.
     pub stuck: Option<ShardId>,
-    /// The hash of the admin token in force.
+    /// The SHA-256 of the admin token.
     pub admin_token: KeyHash,
     /// Connections and calls whose code panicked.
     pub panics: u64,
-    /// How often a core was found not to have turned for a second.
+    /// How often a core had not run for a second.
     pub stalls: u64,
-    /// The latest that a core served a deadline of a connection.
+    /// The longest delay with which a core has handled a deadline of a connection.
     pub lateness_max: Duration,
     /// 128 random bits, for new ids.
     pub random: &'a dyn Fn() -> u128,
 }
 
-/// Where the hub is in its life.
+/// The phase of the hub.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// Not all workers are up.
+    /// Not all cores are running.
     Starting,
-    /// Takes connections.
+    /// The hub accepts connections and calls.
     Ready,
-    /// Goes away.
+    /// The hub is shutting down.
     Draining,
 }
 
-/// One question that must be answered before the call is.
+/// A request to a shard or to the store, which must be answered before the call can be.
 #[derive(Debug)]
 pub enum Ask {
-    /// To a shard.
+    /// A command to a shard.
     Shard(ShardId, Command),
-    /// To the store.
+    /// A job for the store.
     Store(StoreOp),
 }
 
 /// The answer to one [`Ask`].
 #[derive(Debug)]
 pub enum Answer {
-    /// The shard's.
+    /// The reply of a shard.
     Shard(Reply),
-    /// The store's.
+    /// The outcome of a store job.
     Store(StoreOutcome),
-    /// It was not asked: its queue is full. Becomes 503 with `Retry-After`.
+    /// It was not sent, because the queue is full.
     Overloaded,
-    /// It did not answer in time.
+    /// The answer did not come in time.
     TimedOut,
 }
 
-/// What to do next about a call.
+/// The next step of a call.
 #[derive(Debug)]
 pub enum Step {
-    /// This is the answer.
+    /// Send this response.
     Respond(Response),
-    /// Ask all of these. Once they and what earlier slices asked are answered, bring all answers in the order of the asks to
-    /// [`Pending::handle_answers`].
+    /// Send these asks. Once they and those of earlier slices are answered, pass all answers, in the order of the asks,
+    /// to [`Pending::handle_answers`].
     Ask(Vec<Ask>, Pending),
-    /// Ask all of these, let others have their turn, and go on by [`Pending::handle_more`]: there is more to do than fits
-    /// into one turn.
+    /// Send these asks, do other work of the core, and then call [`Pending::handle_more`].
     Slice(Vec<Ask>, Pending),
 }
 
-/// What a call goes on with, once what it asked is answered or it has its next turn.
+/// The rest of a call, after its asks or its slice.
 pub(super) trait Continuation: fmt::Debug {
-    /// Goes on with the answers, one for each [`Ask`], in the order of the asks.
+    /// Continues with the answers, one for each [`Ask`], in the order of the asks.
     fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled;
 
-    /// Goes on with the next slice, where the call has slices.
+    /// Continues with the next slice, for calls that return [`Step::Slice`].
     fn handle_more(self: Box<Self>, call: &Call<'_>, view: &View<'_>) -> Handled {
         debug_assert!(false, "{} {} has no slices", call.method, call.path);
         self.handle_answers(Vec::new(), view)
     }
 }
 
-/// A call that waits for answers or for its next turn.
+/// A call that waits for answers or for its next slice.
 #[derive(Debug)]
 pub struct Pending(Box<dyn Continuation>);
 
@@ -121,16 +124,16 @@ impl Pending {
         Self(Box::new(continuation))
     }
 
-    /// Goes on with the answers, one for each [`Ask`], in the order of the asks.
+    /// Continues with the answers, one for each [`Ask`], in the order of the asks.
     pub fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Step {
         self.0.handle_answers(answers, view).unwrap_or_else(Step::Respond)
     }
 
-    /// Goes on with something long, a slice at a time.
+    /// Continues with the next slice.
     pub fn handle_more(self, call: &Call<'_>, view: &View<'_>) -> Step {
         self.0.handle_more(call, view).unwrap_or_else(Step::Respond)
     }
 }
 
-/// What a handler returns; an `Err` is an answer too, the one that ends the call early.
+/// The result of a handler. An `Err` is a response as well, so that `?` can end a call.
 pub(super) type Handled = Result<Step, Response>;

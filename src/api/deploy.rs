@@ -1,4 +1,5 @@
-//! The deployment hook: `POST /api/v1/apis/{apiUuid}/deploy-revision` announces a revision to each gateway named.
+//! The deployment hook: `POST /api/v1/apis/{apiUuid}/deploy-revision` publishes a deployment to each gateway in its
+//! body.
 
 use super::{
     answer::Unanswered,
@@ -20,7 +21,7 @@ use serde_json::value::RawValue;
 
 const ENVIRONMENT_DEFAULT: &str = "production";
 
-/// One gateway to deploy to, as the platform writes it.
+/// One gateway to deploy to, as the platform sends it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Target {
@@ -29,7 +30,7 @@ struct Target {
     environment: Option<String>,
 }
 
-/// How it went with one gateway.
+/// The result for one gateway.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Item {
@@ -45,21 +46,21 @@ struct Item {
     error: Option<&'static str>,
 }
 
-/// How it went with all connections of one gateway.
+/// The result over all connections of one gateway.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
-    /// Every one has the event.
+    /// Delivered to every connection.
     Success,
-    /// Some have it, some never will.
+    /// Delivered to some connections, failed for others.
     Partial,
-    /// None has it.
+    /// Failed, and delivered to no connection.
     Failed,
-    /// None has failed; some were undecided when the time was up.
+    /// Nothing failed, but some deliveries were undecided at the timeout.
     Pending,
 }
 
-/// A revision to many gateways.
+/// Deploys a revision to all gateways in the body. If one item is invalid, nothing is published.
 pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
     let refuse = |what: String| Response::error(400, &what);
     let api = uuid::Uuid::try_parse(params.first).map_err(|_| refuse("the API's id is not a UUID".to_owned()))?;
@@ -78,9 +79,10 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
             environment,
             api_id: Some(api.to_string()),
             deployment_id: Some(revision_id.clone()),
-            // The owner of the gateway adds it when it accepts the event.
+            // The shard that owns the gateway adds it, since it must be later than the gateway's previous deployment.
             performed_at: None,
         };
+        // An unknown gateway is an item of the answer and not an error: the others still get the deployment.
         let event = deployed_event(gateway, &payload, view);
         let owner = view.directory.knows(gateway).then(|| view.placement.of_gateway(gateway));
         sent.push(Sent { gateway, correlation: event.correlation, owner });
@@ -99,9 +101,10 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
 
 fn read_targets(body: &[u8]) -> Result<Vec<(GatewayId, String, String)>, Response> {
     let refuse = |what: &str| Response::error(400, what);
+    // As raw texts first, so that an error in one of them names its index.
     let items: Vec<&RawValue> = body::parse_array(body::text(body)?).map_err(|what| refuse(&what))?;
     if items.is_empty() || items.len() > limits::DEPLOY_TARGETS_MAX {
-        return Err(refuse(&format!("the body is an array of 1 to {} gateways", limits::DEPLOY_TARGETS_MAX)));
+        return Err(refuse(&format!("the body must be an array of 1 to {} gateways", limits::DEPLOY_TARGETS_MAX)));
     }
     let targets = items.iter().enumerate().map(|(index, item)| {
         read_target(item.get()).map_err(|what| refuse(&format!("item {index} of the array: {what}")))
@@ -129,7 +132,7 @@ fn deployed_event(gateway: GatewayId, payload: &ApiDeployed, view: &View<'_>) ->
     }
 }
 
-/// One announcement: what it is known by, and who was asked; `None` where there is no such gateway.
+/// One published deployment. `owner` is the shard it was sent to; `None` if the gateway does not exist.
 #[derive(Debug)]
 struct Sent {
     gateway: GatewayId,
@@ -137,7 +140,7 @@ struct Sent {
     owner: Option<ShardId>,
 }
 
-/// The owners have the announcements.
+/// A call that waits for the owners of the gateways.
 #[derive(Debug)]
 struct Waiting {
     sent: Vec<Sent>,
@@ -154,6 +157,7 @@ impl Continuation for Waiting {
             match owner.map_or(Ok(None), |owner| outcomes.next_of(owner)) {
                 Ok(Some(outcome)) => Item::of(gateway, &outcome),
                 Ok(None) => Item::without_outcome(gateway, correlation, Status::Failed, NO_SUCH_GATEWAY),
+                // The shard may still deliver it, so it is not a failure.
                 Err(why @ Unanswered::TimedOut) => {
                     Item::without_outcome(gateway, correlation, Status::Pending, why.description())
                 }
@@ -166,6 +170,7 @@ impl Continuation for Waiting {
 
 impl Item {
     fn of(gateway_id: GatewayId, outcome: &PublishOutcome) -> Self {
+        // A failure is final and a pending delivery is not, so the failures decide first.
         let status = match (outcome.delivered, outcome.failed, outcome.pending) {
             (_, 0, 0) => Status::Success,
             (_, 0, _) => Status::Pending,

@@ -1,4 +1,4 @@
-//! Gateways: made, listed, shown with manifest and live connections, deleted.
+//! Creates, lists, shows and deletes gateways.
 
 use super::{
     answer::{Unanswered, only},
@@ -17,7 +17,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A gateway to be, as the platform writes it.
+/// The body of a call that creates a gateway.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Draft {
@@ -49,7 +49,7 @@ struct Pagination {
     limit: usize,
 }
 
-/// One gateway. The manifest is shown as it came, or `null`.
+/// The answer about one gateway. The manifest is as it was received, or `null`.
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(flatten)]
@@ -72,7 +72,7 @@ pub(super) fn handle_list(call: &Call<'_>, _: &View<'_>, _: Params<'_>) -> Handl
     Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Page(page)))))
 }
 
-/// `GET /api/v1/gateways/{gatewayId}`: store and owner are asked at the same time.
+/// `GET /api/v1/gateways/{gatewayId}`. Asks the store and the owner at the same time.
 pub(super) fn handle_one(_: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
     let gateway = params.gateway()?;
     let owner = view.placement.of_gateway(gateway);
@@ -95,6 +95,7 @@ impl Draft {
             }
         }
         let id = match &self.id {
+            // A platform that already knows its gateways by an id keeps it. It also makes repeating the call safe.
             Some(text) => GatewayId::parse(text).ok_or("`id` is not a UUID")?,
             None => GatewayId::from_random((view.random)()),
         };
@@ -108,21 +109,21 @@ impl Draft {
     }
 }
 
-/// A call about gateways that waits.
+/// A call that waits for answers.
 #[derive(Debug)]
 struct Waiting(Stage);
 
 #[derive(Debug)]
 enum Stage {
-    /// For the store to make one.
+    /// Waits for the store to create a gateway.
     Create,
-    /// For the store to delete one.
+    /// Waits for the store to delete a gateway.
     Delete,
-    /// For the store's record and the owner's count.
+    /// Waits for the record from the store and the number of connections from the owner.
     One,
-    /// For the store's page.
+    /// Waits for a page of records from the store.
     Page(Page),
-    /// For the owners' counts of the gateways on it.
+    /// Waits for the numbers of connections of the gateways on the page.
     Counts { page: Page, total: usize, records: Vec<GatewayRecord>, asked: Asked },
 }
 
@@ -159,13 +160,14 @@ fn show(answers: Vec<Answer>) -> Handled {
         Reply::Live(counts) if counts.len() == 1 => counts[0],
         _ => return Err(Unanswered::Mismatched.into()),
     };
-    // It was checked before it was stored; what does not read any more is left out rather than breaking the answer.
+    // It was checked before it was stored. If it cannot be parsed nevertheless, the answer goes out without it.
     let manifest = manifest.as_deref().and_then(|text| serde_json::from_str(text).ok());
     Ok(Step::Respond(Response::json(200, &Shown { record: &record, connections, manifest })))
 }
 
-/// Asks the owners of the gateways on a page how many connections each has.
+/// Asks the owners of the gateways on a page for their numbers of connections.
 fn count(page: Page, records: Vec<GatewayRecord>, total: usize, view: &View<'_>) -> Handled {
+    // A second round of asks: which shards to ask is known only once the store has returned the page.
     let mut spread = Spread::over(view.placement);
     for record in &records {
         spread.push(view.placement.of_gateway(record.id), record.id);

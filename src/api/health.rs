@@ -1,4 +1,4 @@
-//! Whether the hub lives, and whether it takes connections.
+//! `/health` and `/ready`: whether the process is alive, and whether the hub accepts connections.
 
 use super::{
     call::{Call, Handled, Phase, Step, View},
@@ -12,12 +12,12 @@ struct Health {
     status: &'static str,
 }
 
-/// Alive: who can read this is.
+/// Always 200: a process that can answer is alive.
 pub(super) fn handle_health(_: &Call<'_>, _: &View<'_>, _: Params<'_>) -> Handled {
     Ok(Step::Respond(Response::json(200, &Health { status: "alive" })))
 }
 
-/// Ready to take connections, or 503. A hub whose store cannot write takes them too, and says that it is degraded.
+/// 200 if the hub accepts connections, otherwise 503.
 pub(super) fn handle_ready(_: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
     Ok(Step::Respond(match view.phase {
         Phase::Starting => starting(),
@@ -27,20 +27,22 @@ pub(super) fn handle_ready(_: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Hand
 }
 
 fn ready(degraded: bool) -> Response {
+    // A degraded hub is still ready. It serves gateways from memory, and a 503 would take it out of a load balancer.
     Response::json(200, &Health { status: if degraded { "degraded" } else { "ready" } })
 }
 
-/// The answer while a core does not turn: what the kernel gives to it hangs.
+/// The response while a core does not run. Connections that the kernel assigns to it are not served, so the hub is not
+/// ready.
 fn stuck(shard: ShardId) -> Response {
     Response::error(503, &format!("core {shard} is stuck")).with("Retry-After", "1")
 }
 
-/// The answer while not all workers are up.
+/// The response while not all cores are running.
 pub(super) fn starting() -> Response {
     Response::error(503, "the hub is starting").with("Retry-After", "1")
 }
 
-/// The answer while the hub goes away.
+/// The response while the hub is shutting down.
 pub(super) fn draining() -> Response {
     Response::error(503, "the hub is draining").with("Retry-After", "5")
 }

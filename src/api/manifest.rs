@@ -12,16 +12,17 @@ use crate::{
 };
 use serde::de::IgnoredAny;
 
-/// Keeps the latest manifest. The route table has checked that the key is this gateway's.
+/// Stores the latest manifest. The route table has checked that the key is this gateway's.
 pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
     let gateway = params.gateway()?;
     let manifest = body::text(call.body)?;
     body::parse_object::<IgnoredAny>(manifest).map_err(|what| Response::error(400, &what))?;
+    // Stored as text, and never decoded: the platform gets it back byte for byte.
     let op = StoreOp::PutManifest { gateway, manifest: manifest.to_owned(), received_at: view.now.wall };
     Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting)))
 }
 
-/// The store has the manifest.
+/// A call that waits for the store.
 #[derive(Debug)]
 struct Waiting;
 
@@ -30,8 +31,8 @@ impl Continuation for Waiting {
         match only(answers)?.change() {
             Ok(StoreOutcome::Done) => Ok(Step::Respond(Response::empty(204))),
             Ok(_) => Err(Unanswered::Mismatched.into()),
-            // A gateway takes 404 as a sign of another product. One whose record is gone has lost its key as well.
-            Err(refusal) if refusal.status == 404 => Err(auth::not_this_gateway()),
+            // A gateway takes 404 for another product's answer. If its record was deleted meanwhile, so was its key.
+            Err(refusal) if refusal.status == 404 => Err(auth::gateway_key_required()),
             Err(refusal) => Err(refusal),
         }
     }

@@ -1,10 +1,11 @@
-//! HTTP calls to commands, replies to answers; pure, so that every row of the route table is tested without a socket.
+//! Turns HTTP calls into commands for shards and jobs for the store, and their replies into HTTP responses. It does no
+//! I/O, so every row of the route table is tested without a socket.
 //!
 //! ```text
-//! head ── route_request ──> a WebSocket, or a call with the bound of its body, or the refusal
+//! head ── route_request ──> a WebSocket, or a call and the maximum size of its body, or an error response
 //! call ── handle ─────> Respond
 //!                  └──> Ask + Pending ── handle_answers ──> Respond, or one more Ask
-//!                  └──> Slice + Pending ── handle_more ───> the next slice of something long, or Ask
+//!                  └──> Slice + Pending ── handle_more ───> the next slice of a long call, or Ask
 //! ```
 
 mod answer;

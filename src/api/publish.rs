@@ -1,4 +1,4 @@
-//! Publishing one event: `POST /api/v1/gateways/{gatewayId}/events`.
+//! Publishes one event: `POST /api/v1/gateways/{gatewayId}/events`.
 
 use super::{
     answer::{Unanswered, only},
@@ -17,12 +17,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// An event as a publisher writes it. The payload stays the text that it was: it is checked to be JSON and never
-/// decoded, so that it reaches the gateway byte for byte.
+/// An event as a publisher sends it. The payload is checked to be JSON but never decoded, so that it reaches the
+/// gateway byte for byte.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Draft<'a> {
-    /// Needed in a batch; elsewhere the path names the gateway, and this, where it is there, must agree.
+    /// Required in a batch. In other calls it is optional, and must equal the gateway in the path.
     gateway_id: Option<String>,
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
@@ -32,7 +32,7 @@ pub(super) struct Draft<'a> {
     user_id: Option<String>,
 }
 
-/// Why a draft is no event: a status and a sentence.
+/// Why a draft was rejected: a status and a text.
 pub(super) struct Rejected(pub u16, pub String);
 
 impl From<Rejected> for Response {
@@ -42,13 +42,13 @@ impl From<Rejected> for Response {
 }
 
 impl Draft<'_> {
-    /// The gateway that the draft itself names.
+    /// The gateway in the draft, if it has one.
     pub fn gateway(&self) -> Result<Option<GatewayId>, Rejected> {
         let Some(text) = &self.gateway_id else { return Ok(None) };
         GatewayId::parse(text).map(Some).ok_or_else(|| Rejected(400, "`gatewayId` is not a UUID".to_owned()))
     }
 
-    /// Checks everything but the gateway.
+    /// Checks all members except the gateway, and makes the event.
     pub fn into_event(self, gateway: GatewayId, view: &View<'_>) -> Result<Event, Rejected> {
         let payload = self.payload.get();
         if payload.len() > limits::PAYLOAD_BYTES_MAX {
@@ -67,6 +67,7 @@ impl Draft<'_> {
         if self.user_id.as_ref().is_some_and(|user| user.len() > limits::USER_ID_BYTES_MAX) {
             return Err(reject(format!("`userId` is longer than {} bytes", limits::USER_ID_BYTES_MAX)));
         }
+        // Copied, because the event outlives the body, and a slice of a batch's body would keep all of it in memory.
         let payload = Bytes::copy_from_slice(payload.as_bytes());
         let correlation_given = self.correlation_id.is_some();
         let user_id = self.user_id.map(String::into_boxed_str);
@@ -74,15 +75,16 @@ impl Draft<'_> {
     }
 }
 
-/// One event to one gateway.
+/// Publishes one event to the gateway in the path.
 pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
     let gateway = params.gateway()?;
+    // Before the body is parsed, which may be a megabyte.
     if !view.directory.knows(gateway) {
         return Err(no_such_gateway());
     }
     let draft: Draft<'_> = body::object(call.body)?;
     if draft.gateway()?.is_some_and(|named| named != gateway) {
-        return Err(Response::error(400, "`gatewayId` names another gateway than the path"));
+        return Err(Response::error(400, "`gatewayId` differs from the gateway in the path"));
     }
     let event = draft.into_event(gateway, view)?;
     let ask = Ask::Shard(view.placement.of_gateway(gateway), Command::Publish(event));
@@ -93,10 +95,10 @@ fn no_such_gateway() -> Response {
     Response::error(404, NO_SUCH_GATEWAY)
 }
 
-/// What a publisher is told who names a gateway that is not there, whoever finds out.
+/// The text for an unknown gateway, whether the API or its shard finds that out.
 pub(super) const NO_SUCH_GATEWAY: &str = "there is no such gateway";
 
-/// The owner of the gateway has the event.
+/// A call that waits for the shard that owns the gateway.
 #[derive(Debug)]
 struct Waiting;
 

@@ -1,22 +1,22 @@
-//! Reads the query of a request: named values, percent-decoded strictly, and the page that a list is asked for.
+//! Parses the query of a request: percent-decoded values, and the page of a list.
 
 use crate::{limits, wire::http::Response};
 
-/// The rows that a caller wants to see.
+/// A page of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Page {
-    /// Rows at the most, from 1 to [`limits::PAGE_ROWS_MAX`].
+    /// Maximum number of rows, from 1 to [`limits::PAGE_ROWS_MAX`].
     pub limit: usize,
-    /// Rows left out at the front.
+    /// Number of rows to skip.
     pub offset: usize,
 }
 
-/// What followed `?`, not decoded yet.
+/// The text behind `?`, not decoded.
 #[derive(Clone, Copy)]
 pub(super) struct Query<'a>(pub Option<&'a str>);
 
 impl Query<'_> {
-    /// The value of `name`; 400 where it is there twice or is not UTF-8, percent-encoded.
+    /// The value of a parameter; 400 if it is given twice or is not percent-encoded UTF-8.
     pub fn value(&self, name: &str) -> Result<Option<String>, Response> {
         let mut found = None;
         for pair in self.0.unwrap_or_default().split('&') {
@@ -25,6 +25,7 @@ impl Query<'_> {
                 continue;
             }
             let value = decode(value).ok_or_else(|| refuse(name, "is not percent-encoded UTF-8"))?;
+            // An error, because proxies and servers do not agree on which of two values counts.
             if found.replace(value).is_some() {
                 return Err(refuse(name, "is given twice"));
             }
@@ -32,11 +33,11 @@ impl Query<'_> {
         Ok(found)
     }
 
-    /// `limit` and `offset`, or their defaults; 400 for nonsense.
+    /// `limit` and `offset`, or their defaults; 400 if one is invalid.
     pub fn page(&self) -> Result<Page, Response> {
         let limit = self.number("limit")?.unwrap_or(limits::PAGE_ROWS_DEFAULT);
         if !(1..=limits::PAGE_ROWS_MAX).contains(&limit) {
-            return Err(refuse("limit", &format!("is a number from 1 to {}", limits::PAGE_ROWS_MAX)));
+            return Err(refuse("limit", &format!("must be an integer from 1 to {}", limits::PAGE_ROWS_MAX)));
         }
         Ok(Page { limit, offset: self.number("offset")?.unwrap_or(0) })
     }
@@ -44,9 +45,10 @@ impl Query<'_> {
     fn number(&self, name: &str) -> Result<Option<usize>, Response> {
         let Some(text) = self.value(name)? else { return Ok(None) };
         let digits = text.bytes().all(|b| b.is_ascii_digit());
-        // 32 bits are rows enough, and fit every integer that the number becomes on its way.
+        // At most 32 bits: the number becomes an `i64` in SQL and a `usize` here, and adding two of them must not
+        // overflow.
         let number = text.parse::<u32>().ok().filter(|_| digits).and_then(|n| usize::try_from(n).ok());
-        number.map(Some).ok_or_else(|| refuse(name, "is a whole number, not negative, below 4294967296"))
+        number.map(Some).ok_or_else(|| refuse(name, "must be an integer from 0 to 4294967295"))
     }
 }
 
@@ -54,7 +56,8 @@ fn refuse(name: &str, what: &str) -> Response {
     Response::error(400, &format!("query parameter `{name}` {what}"))
 }
 
-/// Percent-decoding (RFC 3986 section 2.1), with `+` for a blank as forms have it; `None` for a broken escape.
+/// Percent-decodes a text (RFC 3986 section 2.1), with `+` for a space as in HTML forms; `None` if an escape is
+/// malformed.
 fn decode(text: &str) -> Option<String> {
     let hex = |digit: Option<u8>| char::from(digit?).to_digit(16).and_then(|n| u8::try_from(n).ok());
     let mut bytes = Vec::with_capacity(text.len());
@@ -94,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_within_its_bounds_or_refused() {
+    fn a_page_out_of_bounds_is_refused() {
         let check = |query: Option<&str>, expected: Option<(usize, usize)>| {
             let page = Query(query).page().ok().map(|p| (p.limit, p.offset));
             assert_eq!(page, expected, "{query:?}");

@@ -1,4 +1,4 @@
-//! The route table: what can be called, by whom, when, and with how large a body (contract section 2).
+//! The route table: each call with its caller, its phases, and the maximum size of its body (contract section 2).
 
 use super::{
     auth, batch, body,
@@ -14,52 +14,53 @@ use crate::{
 };
 use std::fmt;
 
-/// Where gateways connect (contract section 1).
+/// The path at which gateways connect (contract section 1).
 pub const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
 
-/// One row of the table.
+/// One row of the route table.
 pub(super) struct Route {
     method: &'static str,
     path: &'static str,
-    /// What a path of this row begins with, and how many slashes it has: most rows are left out by these alone.
+    /// The path up to its first parameter, and its number of slashes. Most rows are excluded by these alone, without
+    /// comparing segments.
     prefix: &'static str,
     slashes: usize,
     side: Side,
     auth: Auth,
     when: When,
-    /// The largest body that is read for it.
+    /// Maximum bytes of the body.
     pub body_bytes_max: usize,
     target: Target,
 }
 
-/// Answers a call.
+/// The function that handles a call.
 pub(super) type Handler = fn(&Call<'_>, &View<'_>, Params<'_>) -> Handled;
 
-/// What a request of a row becomes.
+/// The kind of a route.
 #[derive(Clone, Copy)]
 pub(super) enum Target {
-    /// A call, answered over HTTP.
+    /// An HTTP call.
     Call(Handler),
-    /// A gateway's connection over WebSocket, which checks method and key itself.
+    /// A gateway's WebSocket connection. The session checks method and key.
     WebSocket,
 }
 
-/// Who may call.
+/// The caller that a route requires.
 #[derive(Clone, Copy)]
 enum Auth {
     Anyone,
     Admin,
-    /// The gateway that the path names, by its key.
+    /// The gateway in the path, by its key.
     Gateway,
 }
 
-/// In which phases a call is served.
+/// The phases in which a call is served.
 #[derive(Clone, Copy)]
 enum When {
     Always,
-    /// What only reads: not before all shards are there.
+    /// Ready and draining: for calls that only read.
     Started,
-    /// What changes or publishes: not while the hub goes away, either.
+    /// Ready only: for calls that change or publish something.
     Ready,
 }
 
@@ -81,9 +82,10 @@ const ROUTES: &[Route] = &[
     route("POST",   "/api/v1/gateways/{}/events",            Side::Platform, Auth::Admin,   When::Ready,   limits::PUBLISH_BODY_BYTES_MAX, Target::Call(publish::handle)),
     route("POST",   "/api/v1/events",                        Side::Platform, Auth::Admin,   When::Ready,   limits::BATCH_BODY_BYTES_MAX, Target::Call(batch::handle)),
     route("POST",   "/api/v1/apis/{}/deploy-revision",       Side::Platform, Auth::Admin,   When::Ready,   limits::DEPLOY_BODY_BYTES_MAX, Target::Call(deploy::handle)),
-    // `GET /internal/gateway/.well-known` must stay unknown: a 200 makes a gateway believe in another product.
+    // `GET /internal/gateway/.well-known` must stay 404: by a 200 a gateway takes the hub for another product.
 ];
 
+/// Makes a row. `prefix` and `slashes` are computed by the compiler.
 const fn route(
     method: &'static str,
     path: &'static str,
@@ -107,49 +109,49 @@ const fn route(
     Route { method, path, prefix, slashes, side, auth, when, body_bytes_max, target }
 }
 
-/// A call that was let in: its row, and what it was let in by, so that the body's end need not ask again.
+/// A call whose head was routed and authenticated.
 #[derive(Clone, Copy, Debug)]
 pub struct Matched {
     route: &'static Route,
     handler: Handler,
-    /// The directory's version and the phase under which the caller was let in.
+    /// The version of the directory and the phase when the caller was authenticated.
     version: u64,
     phase: Phase,
-    /// Whose key let the caller in; `None` for the platform, and where no key was asked for.
+    /// The gateway that authenticated; `None` for the platform, and for calls without authentication.
     gateway: Option<GatewayId>,
 }
 
 impl Matched {
-    /// The gateway that calls.
+    /// The gateway that makes the call, if one does.
     pub fn gateway(&self) -> Option<GatewayId> {
         self.gateway
     }
 
-    /// Whether the caller has shown a key or the admin token.
+    /// Whether the caller has authenticated, by a key or the admin token.
     pub fn is_authenticated(&self) -> bool {
         !matches!(self.route.auth, Auth::Anyone)
     }
 
-    /// The largest body that is read for the call.
+    /// Maximum bytes of the body.
     pub fn body_bytes_max(&self) -> usize {
         self.route.body_bytes_max
     }
 }
 
-/// What a request becomes.
+/// The result of routing a request.
 #[derive(Debug)]
 pub enum Routed {
-    /// A call of the platform or of a gateway.
+    /// An HTTP call.
     Call(Matched),
-    /// A gateway's connection.
+    /// A gateway's WebSocket connection.
     WebSocket,
 }
 
-/// Decides from the head alone what a request becomes, whether the caller may make it, and how many bytes of body are to
-/// be read for it. `call.body` is not looked at. Nobody who is not let in can make the hub read a large body.
+/// Routes and authenticates a request by its head alone; `call.body` is not read. So the hub receives a body only from
+/// a caller that has authenticated.
 ///
 /// # Errors
-/// The answer to give at once: 404, 405 with `Allow`, 401, or 503 while the hub starts or drains.
+/// The response to send at once: 404, 405 with `Allow`, 401, or 503 while the hub is starting or draining.
 pub fn route_request(call: &Call<'_>, side: Side, view: &View<'_>) -> Result<Routed, Response> {
     let (route, params) = find(call.method, call.path, side)?;
     match route.target {
@@ -163,40 +165,42 @@ pub fn route_request(call: &Call<'_>, side: Side, view: &View<'_>) -> Result<Rou
     }
 }
 
-/// Answers a call that [`route_request`] has let in, or says what must be asked first.
+/// Handles a call that [`route_request`] has admitted, once its body is complete.
 pub fn handle(matched: &Matched, call: &Call<'_>, view: &View<'_>) -> Step {
     let (handler, params) = match resume(matched, call, view) {
         Ok(resumed) => resumed,
         Err(refusal) => return Step::Respond(refusal),
     };
+    // The session has enforced this bound already. It is repeated for callers that have no session, such as tests.
     if call.body.len() > matched.body_bytes_max() {
         return Step::Respond(body::too_large(matched.body_bytes_max()));
     }
     handler(call, view, params).unwrap_or_else(Step::Respond)
 }
 
-/// The handler and the parameters of a call that was let in, once its body is there. Keys and phase are looked at again
-/// only where they may have changed meanwhile.
+/// The handler and the parameters of an admitted call.
 fn resume<'a>(matched: &Matched, call: &Call<'a>, view: &View<'_>) -> Result<(Handler, Params<'a>), Response> {
     let params = params_of(matched.route.path, call.path).unwrap_or_default();
+    // A body may take seconds to arrive, and the key may have been revoked meanwhile. The check costs a hash, so it is
+    // repeated only if the directory or the phase has changed.
     if (matched.version, matched.phase) != (view.directory.version(), view.phase) {
         admit(matched.route, params, call, view)?;
     }
     Ok((matched.handler, params))
 }
 
-/// Lets the caller pass, or says why not.
+/// Checks the caller and the phase.
 fn admit(route: &Route, params: Params<'_>, call: &Call<'_>, view: &View<'_>) -> Result<(), Response> {
     match route.auth {
         Auth::Anyone => check_phase(route.when, view.phase),
         Auth::Admin => {
+            // The token first: what the hub is doing is not told to callers that have not authenticated.
             auth::check_admin(call, view)?;
             check_phase(route.when, view.phase)?;
             check_idempotency_key(route, call)
         }
         Auth::Gateway => {
-            // The phase comes first: a hub that has not read its keys yet must not call a good one bad, for a gateway
-            // takes 401 as final.
+            // The phase first: while the hub starts its directory is empty, and a gateway takes a 401 as final.
             check_phase(route.when, view.phase)?;
             auth::check_key(call, view, GatewayId::parse(params.first))
         }
@@ -204,10 +208,12 @@ fn admit(route: &Route, params: Params<'_>, call: &Call<'_>, view: &View<'_>) ->
 }
 
 fn find<'a>(method: &str, path: &'a str, side: Side) -> Result<(&'static Route, Params<'a>), Response> {
+    // HEAD is allowed wherever GET is (RFC 9110 section 9.3.2); the session leaves the body out.
     let wanted = if method == "HEAD" { "GET" } else { method };
     let mut allowed = Vec::new();
     let slashes = path.bytes().filter(|byte| *byte == b'/').count();
     let candidates = ROUTES.iter().filter(|route| route.slashes == slashes && path.starts_with(route.prefix));
+    // A route of the other side is 404 like an unknown path: the gateways' address does not show that it exists.
     for route in candidates.filter(|route| side.serves(route.side)) {
         let Some(params) = params_of(route.path, path) else { continue };
         if route.method == wanted || route.method == "*" {
@@ -218,11 +224,13 @@ fn find<'a>(method: &str, path: &'a str, side: Side) -> Result<(&'static Route, 
     if allowed.is_empty() {
         return Err(Response::error(404, "no such endpoint"));
     }
-    Err(Response::error(405, "this method is not allowed here").with("Allow", allowed.join(", ")))
+    Err(Response::error(405, "this endpoint does not allow this method").with("Allow", allowed.join(", ")))
 }
 
-/// Compares segment by segment, with no decoding and no folding: `//`, `..` and `%2f` are no route's.
+/// The parameters of `path` if it matches `pattern`.
 fn params_of<'a>(pattern: &str, path: &'a str) -> Option<Params<'a>> {
+    // Segment by segment, without decoding or normalizing: a proxy in front that decides by the path must not see
+    // another path than the hub. So `//`, `..` and `%2f` match no route.
     let mut params = Params::default();
     let mut free = [&mut params.first, &mut params.second].into_iter();
     let mut segments = path.split('/');
@@ -246,9 +254,10 @@ fn check_phase(when: When, phase: Phase) -> Result<(), Response> {
     }
 }
 
-/// Refuses a call that changes something and carries an `Idempotency-Key`: whoever sends one repeats the call after a timeout and
-/// relies on it being carried out once, which the hub cannot promise yet.
+/// Refuses a call that changes something and has an `Idempotency-Key`.
 fn check_idempotency_key(route: &Route, call: &Call<'_>) -> Result<(), Response> {
+    // A client that sends the key repeats the call after a timeout, and relies on it being carried out once. The hub
+    // does not support that yet, and ignoring the key would carry it out twice.
     if matches!(route.when, When::Ready) && call.idempotency_key {
         let why = "`Idempotency-Key` is not supported yet and nothing was done; send the call without it";
         return Err(Response::error(400, why));

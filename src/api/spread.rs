@@ -1,4 +1,4 @@
-//! One call over many gateways: questions grouped by owner, and the answers found again in the order of the questions.
+//! Spreads the items of one call over the shards that own them, and returns the results in the order of the items.
 
 use super::{
     answer::Unanswered,
@@ -10,23 +10,23 @@ use crate::{
 };
 use std::vec;
 
-/// Items on their way to the shards that own them. The order of one gateway's items is kept, since all have one owner.
+/// Items grouped by the shard that owns them. Items of one gateway keep their order, because they have the same owner.
 pub(super) struct Spread<T> {
     groups: Vec<Vec<T>>,
 }
 
 impl<T> Spread<T> {
-    /// Nothing yet, for so many shards.
+    /// An empty group for each shard.
     pub fn over(placement: &Placement) -> Self {
         Self { groups: (0..placement.shards()).map(|_| Vec::new()).collect() }
     }
 
-    /// Adds one item to those of its owner.
+    /// Adds an item to the group of its owner.
     pub fn push(&mut self, owner: ShardId, item: T) {
         self.groups[owner.index()].push(item);
     }
 
-    /// One question to every shard that has items, and what finds the answers again.
+    /// One ask for each shard that has items, and the key to their answers.
     pub fn into_asks(self, command: fn(Vec<T>) -> Command) -> (Vec<Ask>, Asked) {
         let groups = (0..).map(ShardId).zip(self.groups).filter(|(_, items)| !items.is_empty());
         let (shards, asks) = groups.map(|(shard, items)| (shard, Ask::Shard(shard, command(items)))).unzip();
@@ -39,8 +39,9 @@ impl<T> Spread<T> {
 pub(super) struct Asked(Vec<ShardId>);
 
 impl Asked {
-    /// Brings the answers together; `read` takes the results out of a reply.
+    /// Collects the answers; `read` returns the results in a reply.
     pub fn gather<R>(self, answers: Vec<Answer>, read: fn(Reply) -> Option<Vec<R>>) -> Gathered<R> {
+        // The answers have the order of the asks, which is that of the shards here.
         let results = answers.into_iter().map(|answer| match answer.shard() {
             Ok(reply) => read(reply).map(Vec::into_iter).ok_or(Unanswered::Mismatched),
             Err(unanswered) => Err(unanswered),
@@ -49,12 +50,13 @@ impl Asked {
     }
 }
 
-/// What each shard answered, to be taken item by item.
+/// The results of each shard, to be taken item by item.
 pub(super) struct Gathered<R>(Vec<(ShardId, Result<vec::IntoIter<R>, Unanswered>)>);
 
 impl<R> Gathered<R> {
     /// The result of the next item that was pushed for this owner.
     pub fn next_of(&mut self, owner: ShardId) -> Result<R, Unanswered> {
+        // A reply with too few results is an error of its own items, never a result of another item.
         let at = self.0.binary_search_by_key(&owner, |(shard, _)| *shard).map_err(|_| Unanswered::Mismatched)?;
         match &mut self.0[at].1 {
             Ok(results) => results.next().ok_or(Unanswered::Mismatched),

@@ -1,4 +1,4 @@
-//! A gateway's tokens: made (and shown once), listed without their secrets, revoked.
+//! Creates, lists and revokes the tokens of a gateway. A token's secret is shown once, when it is created.
 
 use super::{
     answer::{Unanswered, only},
@@ -18,13 +18,13 @@ use zeroize::Zeroizing;
 /// Bytes of randomness in a token (contract section 2).
 const SECRET_BYTES: usize = 32;
 
-/// How a token is asked for: `{}` or nothing makes one, a hash brings one over.
+/// The body of a call that creates a token. With `sha256` it imports a token that another system has issued.
 #[derive(Default, Deserialize)]
 struct Draft {
     sha256: Option<String>,
 }
 
-/// A token that was just made; without `token` where only its hash is known.
+/// The answer to a created token; without `token` if only its hash is known.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Created<'a> {
@@ -43,11 +43,12 @@ struct Listing {
 /// `POST /api/v1/gateways/{gatewayId}/tokens`.
 pub(super) fn handle_create(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
     let gateway = params.gateway()?;
+    // An empty body is allowed, so that the call without options needs none.
     let draft: Draft = if call.body.trim_ascii().is_empty() { Draft::default() } else { body::object(call.body)? };
     let (secret, hash) = match &draft.sha256 {
         Some(hex) => {
             let hash = KeyHash::parse_hex(hex);
-            (None, hash.ok_or_else(|| Response::error(400, "`sha256` is not 64 hexadecimal digits"))?)
+            (None, hash.ok_or_else(|| Response::error(400, "`sha256` must be 64 hexadecimal digits"))?)
         }
         None => {
             let secret = new_secret()?;
@@ -55,6 +56,7 @@ pub(super) fn handle_create(call: &Call<'_>, view: &View<'_>, params: Params<'_>
             (Some(secret), hash)
         }
     };
+    // The store gets the hash only. The secret stays in this call, until it is shown.
     let op =
         StoreOp::CreateToken { gateway, token: TokenId::from_random((view.random)()), hash, created_at: view.now.wall };
     Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Create(secret)))))
@@ -72,13 +74,13 @@ pub(super) fn handle_revoke(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> H
     Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Revoke))))
 }
 
-/// A call about tokens that waits for the store.
+/// A call that waits for the store.
 #[derive(Debug)]
 struct Waiting(Stage);
 
 #[derive(Debug)]
 enum Stage {
-    /// The secret is shown once it is stored; `None` where the hub never knew it.
+    /// Waits for the hash to be stored before the secret is shown; `None` if only the hash is known.
     Create(Option<Secret>),
     List,
     Revoke,
@@ -101,7 +103,7 @@ impl Continuation for Waiting {
     }
 }
 
-/// A token in clear, wiped when it is dropped; `Debug` does not show it.
+/// A token in plain text. It is wiped when it is dropped, and `Debug` does not show it.
 struct Secret(Zeroizing<String>);
 
 impl fmt::Debug for Secret {
@@ -110,10 +112,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Makes a token: random bytes of the system, base64url without padding.
+/// Creates a token: random bytes of the system as base64url without padding.
 fn new_secret() -> Result<Secret, Response> {
+    // From the system and not from `view.random`, whose generator was chosen for speed and is meant for ids.
     let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
-    getrandom::fill(bytes.as_mut_slice())
-        .map_err(|_| Response::error(503, "the system has no randomness to give").with("Retry-After", "1"))?;
+    getrandom::fill(bytes.as_mut_slice()).map_err(|_| {
+        Response::error(503, "the system provides no random numbers; try again").with("Retry-After", "1")
+    })?;
     Ok(Secret(Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()))))
 }

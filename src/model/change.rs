@@ -1,30 +1,30 @@
-//! What changed in the set of gateways and tokens: announced by the store, applied by every core to its directory.
+//! Changes in the set of gateways and tokens. The store announces each after its commit, and every core applies it.
 
 use super::{GatewayId, KeyHash, Life, TokenId};
 
-/// One change, committed.
+/// One committed change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// A gateway exists from now on.
+    /// A gateway was created.
     GatewayCreated(Life),
-    /// A gateway, and every token of it, is gone.
+    /// A gateway was deleted, and all its tokens with it.
     GatewayDeleted(GatewayId),
-    /// A token is good from now on.
+    /// A token was created, and is accepted from now on.
     TokenCreated {
-        /// Whose.
+        /// The gateway it belongs to.
         gateway: GatewayId,
-        /// Which.
+        /// The token's id.
         token: TokenId,
-        /// What the SHA-256 of a presented key must be.
+        /// The SHA-256 of the token.
         hash: KeyHash,
     },
-    /// A token is no longer good.
+    /// A token was revoked.
     TokenRevoked {
-        /// Whose.
+        /// The gateway it belongs to.
         gateway: GatewayId,
-        /// Which.
+        /// The token's id.
         token: TokenId,
-        /// What it was known by.
+        /// The SHA-256 of the token, by which the directories find it.
         hash: KeyHash,
     },
 }

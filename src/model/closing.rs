@@ -1,33 +1,33 @@
-//! Why a gateway's connection ends: one table of wire code, label and whether to come back (contract section 1).
+//! Why a gateway's connection ends: the close code, the label, and whether to reconnect (contract section 1).
 
 use std::fmt;
 
-/// The one reason that a connection ends with; the label is the metric label, the log field and the reason text.
+/// The reason of a connection's end. Each connection ends with exactly one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum CloseReason {
-    /// The gateway sent a close frame; its code is echoed.
+    /// The gateway sent a close frame with this code.
     GatewayAsked(u16),
-    /// The transport ended without a close frame.
+    /// The connection ended without a close frame from the gateway.
     GatewayGone,
-    /// The hub drains.
+    /// The hub is shutting down.
     Shutdown,
-    /// No sign of life for the heartbeat timeout.
+    /// The gateway was silent for the heartbeat timeout.
     HeartbeatTimeout,
-    /// The key it came with was revoked.
+    /// The token that the connection used was revoked.
     KeyRevoked,
-    /// Its gateway was deleted.
+    /// The gateway was deleted.
     GatewayDeleted,
-    /// An inbound message over its bound, in bytes or fragments.
+    /// A message from the gateway exceeded its bound, in bytes or in fragments.
     MessageTooBig,
-    /// It broke RFC 6455.
+    /// The gateway violated RFC 6455.
     ProtocolError,
-    /// Text that is not UTF-8.
+    /// A text message or close reason was not UTF-8.
     NotUtf8,
-    /// It sends more control frames than it may.
+    /// The gateway sent too many control frames or messages.
     Flood,
-    /// Its outbox is over the bound, or nothing has moved for the write deadline.
+    /// The outbox is over its bound, or the socket took no bytes for the write deadline.
     SlowConsumer,
-    /// Our own fault.
+    /// An error of the hub.
     InternalError,
 }
 
@@ -48,17 +48,20 @@ impl CloseReason {
         Self::InternalError.label(),
     ];
 
-    /// The code of the close frame (RFC 6455 section 7.4.1); `None` where none can be sent.
+    /// The code of the close frame (RFC 6455 section 7.4.1); `None` if no close frame can be sent.
     pub fn code(self) -> Option<u16> {
         match self {
+            // A close frame is answered with the code that it had (RFC 6455 section 5.5.1).
             Self::GatewayAsked(code) => Some(code),
             Self::GatewayGone => None,
+            // 1001 for a timeout as well: the gateway may come back, and 1002 or 1008 would say that it broke a rule.
             Self::Shutdown | Self::HeartbeatTimeout => Some(1001),
             Self::ProtocolError => Some(1002),
             Self::NotUtf8 => Some(1007),
             Self::KeyRevoked | Self::GatewayDeleted | Self::Flood => Some(1008),
             Self::MessageTooBig => Some(1009),
             Self::InternalError => Some(1011),
+            // "Try again later", from the IANA registry of close codes.
             Self::SlowConsumer => Some(1013),
         }
     }
@@ -81,8 +84,9 @@ impl CloseReason {
         }
     }
 
-    /// Whether the same gateway may expect to be let in again.
+    /// Whether the gateway can expect to be admitted if it reconnects.
     pub fn retry(self) -> bool {
+        // The code alone does not tell: 1008 is sent for a flood as well, after which the key is still good.
         !matches!(self, Self::KeyRevoked | Self::GatewayDeleted)
     }
 }

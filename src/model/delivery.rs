@@ -1,4 +1,4 @@
-//! What became of an event: the answer that its publisher gets.
+//! The outcome of a publish, as its publisher gets it in the answer.
 
 use super::{ConnectionId, CorrelationId, Position};
 use serde::Serialize;
@@ -7,42 +7,45 @@ use serde::Serialize;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// The connection that did not get it; `None` where the gateway had none.
+    /// The connection that did not receive the event; `None` if the gateway had none.
     pub connection_id: Option<ConnectionId>,
-    /// Why, as in logs and statistics.
+    /// The reason, as in logs and statistics.
     pub reason: &'static str,
 }
 
 impl Failure {
-    /// The reason where the gateway has no live connection (contract section 2).
+    /// The reason if the gateway has no live connection (contract section 2).
     pub const NOT_CONNECTED: &str = "gateway not connected";
 }
 
-/// How a publish went. `delivered + failed + pending` is `connections`, or, with no connection at all, `failed` is 1.
+/// The outcome of publishing one event. `delivered + failed + pending` equals `connections`; with no connections,
+/// `failed` is 1.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PublishOutcome {
-    /// The event's.
+    /// The event's correlation id.
     pub correlation_id: CorrelationId,
-    /// Where the event stands in its gateway's sequence.
+    /// The event's position in its gateway's sequence.
     pub position: Position,
-    /// Live connections of the gateway when the event was accepted.
+    /// Number of the gateway's live connections when the event was accepted.
     pub connections: u32,
-    /// Written whole to so many sockets.
+    /// Number of sockets to which the event was written whole.
     pub delivered: u32,
-    /// Will not be written.
+    /// Number of deliveries that failed.
     pub failed: u32,
-    /// Undecided when the time for the answer was up.
+    /// Number of deliveries that were undecided at the publish timeout.
     #[serde(skip_serializing_if = "is_zero")]
     pub pending: u32,
-    /// One entry for each that failed, up to [`crate::limits::FAILURES_LISTED_MAX`].
+    /// One entry for each failed delivery, up to [`crate::limits::FAILURES_LISTED_MAX`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
 }
 
 impl PublishOutcome {
-    /// Whether nothing is pending; then the sums are right, or it was not accounted for.
+    /// Whether every delivery is decided and counted.
     pub fn is_decided(&self) -> bool {
+        // A gateway without connections counts as one failed delivery: a publisher that looks at `failed` alone must
+        // not take the event for delivered.
         self.pending == 0 && self.delivered + self.failed == self.connections.max(1)
     }
 }

@@ -1,4 +1,4 @@
-//! What is sent to a gateway: a type, a payload that nobody re-encodes, and what traces it.
+//! Events: a type, a payload that is never decoded or re-encoded, and the ids that trace it.
 
 use super::{CorrelationId, Timestamp, id::GatewayId};
 use crate::limits;
@@ -11,11 +11,12 @@ use std::fmt;
 pub struct EventType(Box<str>);
 
 impl EventType {
-    /// What the deployment hook broadcasts.
+    /// The type of the deployment hook's events.
     pub const API_DEPLOYED: &str = "api.deployed";
 
-    /// Takes a type that follows the rule; `None` for any other.
+    /// Parses a type; `None` if it breaks the rule.
     pub fn parse(text: &str) -> Option<Self> {
+        // The type goes into JSON and log lines without escaping, so the rule leaves no character that would need it.
         let valid = (1..=limits::EVENT_TYPE_BYTES_MAX).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
         valid.then(|| Self(text.into()))
@@ -33,30 +34,33 @@ impl fmt::Display for EventType {
     }
 }
 
-/// An event as published, not yet at a position. `Debug` leaves the payload out: it may carry secrets.
+/// An event as it was published, before it has a position. `Debug` does not show the payload, which may contain
+/// secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
-    /// To whom.
+    /// The gateway that receives it.
     pub gateway: GatewayId,
-    /// What kind.
+    /// Its type.
     pub kind: EventType,
     /// The payload's JSON text, byte for byte as published.
     pub payload: Bytes,
-    /// The publisher's, or one made for it.
+    /// The publisher's correlation id, or a random one.
     pub correlation: CorrelationId,
-    /// Whether the publisher gave it.
+    /// Whether the publisher gave `correlation`.
     pub correlation_given: bool,
-    /// Passed through where the publisher gave one.
+    /// The publisher's `userId`, which is passed through.
     pub user_id: Option<Box<str>>,
 }
 
 impl Event {
-    /// Adds `performedAt` to the members of the payload, which is an object with at least one other.
+    /// Adds `performedAt` as the last member of the payload, which must be an object whose last member is a string.
     pub fn add_performed_at(&mut self, at: Timestamp) {
         debug_assert!(
             self.payload.ends_with(b"\"}"),
-            "a payload of the hub's own has members, and nothing behind them"
+            "the deployment hook's payload is an object that ends with a string"
         );
+        // On the text, not on a JSON value: only the owner's shard knows the time, and it would have to decode and
+        // encode the payload again.
         let members = self.payload.strip_suffix(b"}").unwrap_or(&self.payload);
         let mut payload = Vec::with_capacity(members.len() + 48);
         payload.extend_from_slice(members);
@@ -82,21 +86,21 @@ impl fmt::Debug for Event {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiDeployed {
-    /// The API.
+    /// The API's id.
     pub api_uuid: String,
-    /// Which revision of it.
+    /// The revision of the API.
     pub revision_id: String,
-    /// The host name that it is served under.
+    /// The host name under which it is served.
     pub vhost: String,
-    /// `production` unless said otherwise.
+    /// The environment; `production` by default.
     pub environment: String,
-    /// The API once more, under the name that gateways read.
+    /// The API's id again, under the name that gateways read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_id: Option<String>,
-    /// The revision once more, under the name that gateways read.
+    /// The revision again, under the name that gateways read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deployment_id: Option<String>,
-    /// When it was accepted; a gateway takes a deployment with an earlier or equal time as stale.
+    /// The time at which it was accepted. A gateway ignores a deployment that is not later than its last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub performed_at: Option<String>,
 }
@@ -105,11 +109,11 @@ pub struct ApiDeployed {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiUndeployed {
-    /// The API.
+    /// The API's id.
     pub api_uuid: String,
-    /// The host name that it was served under.
+    /// The host name under which it was served.
     pub vhost: String,
-    /// The environment that it leaves.
+    /// The environment from which it is removed.
     pub environment: String,
 }
 
@@ -117,7 +121,7 @@ pub struct ApiUndeployed {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayConfigUpdated {
-    /// The settings, as the gateway knows them.
+    /// The gateway's settings; the hub does not interpret them.
     pub configuration: serde_json::Value,
 }
 
@@ -126,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn types_follow_the_rule_to_the_byte() {
+    fn types_are_checked_to_the_byte() {
         for good in ["api.deployed", "A", "a_b-c.9", &"x".repeat(128)] {
             assert!(EventType::parse(good).is_some(), "{good}");
         }

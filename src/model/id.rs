@@ -1,4 +1,4 @@
-//! Identities: what names a gateway, a connection, a token, an event, a shard.
+//! The ids of gateways, connections, tokens, events and shards.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -12,17 +12,17 @@ macro_rules! uuid_id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// A new random identity (UUID version 4, RFC 9562 section 5.4).
+            /// A new random id (UUID version 4, RFC 9562 section 5.4).
             pub fn random() -> Self {
                 Self(Uuid::new_v4())
             }
 
-            /// The identity that 128 random bits make (UUID version 4, RFC 9562 section 5.4).
+            /// An id from 128 random bits, for code that gets its random numbers as parameters.
             pub fn from_random(bits: u128) -> Self {
                 Self(uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid())
             }
 
-            /// Reads any textual form of a UUID; `None` where it is none.
+            /// Parses a UUID in any textual form; `None` for anything else.
             pub fn parse(text: &str) -> Option<Self> {
                 Uuid::try_parse(text).ok().map(Self)
             }
@@ -34,6 +34,7 @@ macro_rules! uuid_id {
             }
         }
 
+        // The same as `Display`, so that ids look alike in logs and in failed assertions.
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(self, f)
@@ -43,19 +44,19 @@ macro_rules! uuid_id {
 }
 
 uuid_id!(
-    /// A gateway: one or more connections share it.
+    /// The id of a gateway, which may have several connections.
     GatewayId
 );
 uuid_id!(
-    /// One connection, for as long as it lives; never used again.
+    /// The id of one connection; never used again.
     ConnectionId
 );
 uuid_id!(
-    /// A gateway's token (the id, never the secret).
+    /// The id of a gateway's token. It is not the secret, and may be logged.
     TokenId
 );
 uuid_id!(
-    /// What ties an event's log lines, answers and acknowledgements together.
+    /// The id that an event has in logs, answers and acknowledgements.
     CorrelationId
 );
 
@@ -65,7 +66,7 @@ uuid_id!(
 pub struct ShardId(pub u16);
 
 impl ShardId {
-    /// The shard's place in a list with one entry a shard.
+    /// The shard's index in a list with one entry for each shard.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }

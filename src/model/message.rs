@@ -1,31 +1,32 @@
-//! What a gateway sends: its acknowledgement of a deployment, or a message that the hub does not know (contract section 1).
+//! Messages from a gateway: the acknowledgement of a deployment, or one that the hub ignores (contract section 1).
 
 /// One text message from a gateway.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message {
     /// `deployment.ack`.
     DeploymentAck(DeploymentAck),
-    /// A JSON object with a type that the hub does not know.
+    /// A JSON object with a `type` that the hub does not know.
     Unknown,
-    /// Not a JSON object with a type.
+    /// Text that is not a JSON object with a `type`.
     Malformed,
 }
 
-/// How a deployment went, as its gateway says. Each text has at most [`crate::limits::ACK_TEXT_BYTES_MAX`] bytes.
+/// The gateway's report about a deployment, for the log. Each text is truncated to
+/// [`crate::limits::ACK_TEXT_BYTES_MAX`] bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DeploymentAck {
-    /// Which deployment.
+    /// The id of the deployment.
     pub deployment_id: Option<String>,
-    /// Of what.
+    /// The id of the artifact that was deployed.
     pub artifact_id: Option<String>,
-    /// What kind of thing that is.
+    /// The kind of the artifact.
     pub resource_type: Option<String>,
     /// `deploy` or `undeploy`.
     pub action: Option<String>,
     /// `success` or `failed`.
     pub status: Option<String>,
-    /// The equality token of the event that is acknowledged.
+    /// `performedAt` of the acknowledged event, by which the platform matches the two.
     pub performed_at: Option<String>,
-    /// Why it failed.
+    /// The gateway's code for a failure.
     pub error_code: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! The nouns of the hub: plain values that every layer speaks; nothing here can fail at run time.
+//! The values that all layers share: ids, events, positions, outcomes, reasons, times. Nothing here does I/O or knows a
+//! protocol.
 
 mod change;
 mod closing;

@@ -1,20 +1,22 @@
-//! Where an event stands in its gateway's sequence; opaque to gateways (contract section 1).
+//! The position of an event in its gateway's sequence; opaque to gateways (contract section 1).
 
 use std::fmt;
 
-/// An epoch, which names one life of a gateway in one unbroken log, and an offset in it that only rises, from 1; 0 is
-/// before the first event.
+/// An epoch, which is different for each life of a gateway and for each process, and an offset, which rises by one from
+/// 1. The offset 0 is before the first event.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Position {
-    /// Another one whenever the log was lost, or the gateway deleted and made again; see [`super::Life::epoch_in`].
+    /// Changes when the hub restarts or the gateway is created again; see [`super::Life::epoch_in`].
     pub epoch: u64,
     /// The number of the event in that epoch.
     pub offset: u64,
 }
 
 impl Position {
-    /// Reads what `Display` wrote; `None` for anything else.
+    /// Parses the output of `Display`; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
+        // Only the one canonical form, so that equal texts and equal positions are the same thing. `parse` of an
+        // integer alone would accept a sign and leading zeros.
         let (epoch, offset) = text.split_once('-')?;
         if epoch.len() != 16 || offset.is_empty() || offset.len() > 20 || (offset.len() > 1 && offset.starts_with('0'))
         {
@@ -30,6 +32,7 @@ impl Position {
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Fixed width, so that the epoch ends at the same place in each position.
         write!(f, "{:016x}-{}", self.epoch, self.offset)
     }
 }
@@ -45,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_reads_back_as_written_and_nothing_else_reads() {
+    fn a_position_parses_as_displayed_and_nothing_else_parses() {
         for position in [Position { epoch: 0, offset: 0 }, Position { epoch: u64::MAX, offset: u64::MAX }] {
             assert_eq!(Position::parse(&position.to_string()), Some(position));
         }

@@ -1,18 +1,18 @@
-//! Who is served where: the column of the route table, and the mark of a listening address.
+//! The side of a route or of a listening address: gateways, the platform, or both.
 
-/// Whom an address or a route serves.
+/// The callers that a route or a listening address is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
     /// Gateways and the platform.
     Both,
-    /// Gateways: the connect path, their manifest, and whether the hub is alive.
+    /// Gateways: the connect path, their manifest, and the health of the hub.
     Gateways,
     /// The platform's calls.
     Platform,
 }
 
 impl Side {
-    /// Whether an address of this side serves a route of the other.
+    /// Whether an address of this side serves `route`.
     pub fn serves(self, route: Side) -> bool {
         self == route || self == Self::Both || route == Self::Both
     }

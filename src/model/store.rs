@@ -1,4 +1,4 @@
-//! What the store is asked and what it answers: gateways, tokens and manifests as values.
+//! The store's jobs and their outcomes: gateways, tokens and manifests as values.
 
 use super::{GatewayId, KeyHash, Timestamp, TokenId};
 use serde::Serialize;
@@ -7,15 +7,15 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayRecord {
-    /// Its identity.
+    /// Its id.
     pub id: GatewayId,
-    /// Unique in its organization.
+    /// Its name, unique in its organization.
     pub name: String,
-    /// For people.
+    /// A name for people.
     pub display_name: Option<String>,
-    /// To whom it belongs.
+    /// The organization it belongs to.
     pub organization_id: Option<String>,
-    /// Since when.
+    /// Time of its creation.
     pub created_at: Timestamp,
 }
 
@@ -23,62 +23,63 @@ pub struct GatewayRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenRecord {
-    /// Its identity.
+    /// Its id.
     pub id: TokenId,
-    /// Since when.
+    /// Time of its creation.
     pub created_at: Timestamp,
 }
 
-/// One job for the store. Each is a transaction of its own: done whole, or not at all.
+/// One job for the store. Each is one transaction.
 #[derive(Clone, Debug)]
 pub enum StoreOp {
-    /// Answered by [`StoreOutcome::Gateway`], or a conflict: the name is taken in that organization, or the id is.
+    /// Answered by [`StoreOutcome::Gateway`], or a conflict if the id exists or the name exists in the organization.
     CreateGateway(GatewayRecord),
-    /// Answered by [`StoreOutcome::Done`]; its tokens and its manifest go with it.
+    /// Deletes the gateway with its tokens and its manifest. Answered by [`StoreOutcome::Done`].
     DeleteGateway(GatewayId),
     /// Answered by [`StoreOutcome::Gateway`] with its manifest.
     Gateway(GatewayId),
     /// Answered by [`StoreOutcome::Gateways`], in order of creation.
     Gateways {
-        /// Rows at the most.
+        /// Maximum number of rows.
         limit: usize,
-        /// Rows left out at the front.
+        /// Number of rows to skip.
         offset: usize,
     },
-    /// Answered by [`StoreOutcome::Token`]; a conflict where the gateway has its two live tokens or the hash is known already.
+    /// Answered by [`StoreOutcome::Token`]; a conflict if the gateway has two live tokens or the hash exists.
     CreateToken {
-        /// Whose.
+        /// The gateway it belongs to.
         gateway: GatewayId,
-        /// With this identity.
+        /// The id of the new token.
         token: TokenId,
         /// The SHA-256 of the secret.
         hash: KeyHash,
-        /// The time to note.
+        /// The time to store.
         created_at: Timestamp,
     },
     /// Answered by [`StoreOutcome::Done`].
     RevokeToken {
-        /// Whose.
+        /// The gateway it belongs to.
         gateway: GatewayId,
-        /// Which.
+        /// The token's id.
         token: TokenId,
     },
     /// Answered by [`StoreOutcome::Tokens`], oldest first.
     Tokens(GatewayId),
-    /// Keeps the latest manifest (JSON text). Answered by [`StoreOutcome::Done`].
+    /// Replaces the gateway's manifest. Answered by [`StoreOutcome::Done`].
     PutManifest {
-        /// Whose.
+        /// The gateway it belongs to.
         gateway: GatewayId,
-        /// JSON text, checked by the caller.
+        /// JSON text, which the caller has checked.
         manifest: String,
-        /// The time to note.
+        /// The time to store.
         received_at: Timestamp,
     },
 }
 
 impl StoreOp {
-    /// Whether it may make a change that every core is told of.
+    /// Whether it can cause a [`super::Change`], which is announced to every core.
     pub fn makes_a_change(&self) -> bool {
+        // A manifest is only ever read from the store, so cores keep no copy of it that would have to change.
         match self {
             Self::CreateGateway(_) | Self::DeleteGateway(_) | Self::CreateToken { .. } | Self::RevokeToken { .. } => {
                 true
@@ -88,34 +89,34 @@ impl StoreOp {
     }
 }
 
-/// What became of an [`StoreOp`].
+/// The outcome of a [`StoreOp`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreOutcome {
-    /// Committed (and nothing more to say).
+    /// Committed.
     Done,
-    /// One gateway; the manifest (JSON text) only where it was asked for and there is one.
+    /// One gateway, and its manifest (JSON text) if it was asked for and exists.
     Gateway(GatewayRecord, Option<String>),
-    /// A page of them, and how many there are in all.
+    /// A page of gateways, and the number of all gateways.
     Gateways(Vec<GatewayRecord>, usize),
-    /// A token that now exists.
+    /// The token that was created.
     Token(TokenRecord),
-    /// A gateway's tokens.
+    /// The tokens of a gateway.
     Tokens(Vec<TokenRecord>),
-    /// There is no such gateway, or no such token; the text says which.
+    /// The gateway or the token does not exist; the text says which.
     NotFound(&'static str),
-    /// It would break a rule; the text says which.
+    /// The job would break a rule; the text says which.
     Conflict(String),
-    /// The store cannot do it now: busy, full, read-only or failing; and whether it may have been done all the same. What was in
-    /// doubt may still come as a change.
+    /// The store is busy, full, read-only or failing. If [`Kept`] is `Unknown` the change may have been made, and may
+    /// still be announced later.
     Unavailable(String, Kept),
 }
 
-/// Whether a change that was not acknowledged is in the store.
+/// Whether a change that was answered as unavailable was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kept {
-    /// Surely not: the store did not begin to commit it, or has undone it.
+    /// No: the store did not begin to commit it, or has rolled it back.
     No,
-    /// It is there whole or not at all: the commit failed, or no answer came in time.
+    /// It was made whole or not at all: the commit failed, or no answer came in time.
     Unknown,
 }

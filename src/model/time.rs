@@ -1,4 +1,4 @@
-//! Time as a value: read once by the driver, passed to everything else.
+//! Time as a value. The driver reads the clocks, and everything below it gets the time as a parameter.
 
 use jiff::tz::TimeZone;
 use serde::{Serialize, Serializer};
@@ -13,7 +13,7 @@ use std::{
 pub struct Instant(pub u64);
 
 impl Instant {
-    /// The time from `earlier` to this moment; zero where `earlier` is later.
+    /// The time from `earlier` to this moment; zero if `earlier` is later.
     pub fn since(self, earlier: Instant) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
@@ -38,12 +38,12 @@ impl Add<Duration> for Instant {
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// Appends what `Display` shows: the envelope of every event has it, so it goes around the formatter where it can.
+    /// Appends the text of `Display`, without a formatter: the envelope of every event contains a timestamp.
     pub fn append_to(self, out: &mut Vec<u8>) {
         let at = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
         let at = TimeZone::UTC.to_datetime(at);
         if !(0..10_000).contains(&at.year()) {
-            // Such years have a form of their own (ISO 8601), and no clock shows them.
+            // These years have more digits or a sign (ISO 8601), which the code below does not write.
             return out.extend_from_slice(format!("{at}Z").as_bytes());
         }
         let digit = |n: i16| b'0' + u8::try_from(n % 10).expect("a digit");
@@ -73,20 +73,20 @@ impl Serialize for Timestamp {
     }
 }
 
-/// Both clocks, read together.
+/// One reading of both clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now {
-    /// For deadlines of the hub's own, and for durations.
+    /// The monotonic clock, for durations and for the hub's own deadlines.
     pub instant: Instant,
-    /// The same, less the time in which this core did not run: for what a peer has to do in time. A hub that was stopped for a
-    /// while has not waited for anybody meanwhile.
+    /// `instant` without the time in which this core did not run, for deadlines of peers. A peer whose bytes came while
+    /// the hub was stopped is not late.
     pub attended: Instant,
-    /// For people and for the wire.
+    /// The wall clock, for people and for the wire. It can be set back, so no deadline depends on it.
     pub wall: Timestamp,
 }
 
 impl Now {
-    /// A moment of a core that has always run.
+    /// A reading on a core that has lost no time.
     pub const fn new(instant: Instant, wall: Timestamp) -> Self {
         Self { instant, attended: instant, wall }
     }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn time_between_moments_never_goes_negative() {
+    fn durations_are_never_negative() {
         assert_eq!(Instant(5).since(Instant(9)), Duration::ZERO);
         assert_eq!((Instant(5) + Duration::from_millis(1)).since(Instant(5)), Duration::from_millis(1));
     }

@@ -1,4 +1,4 @@
-//! Whether a gateway may connect, and what it is told if not.
+//! Key hashes, and the reasons to refuse a gateway's connection.
 
 use std::fmt;
 
@@ -7,13 +7,14 @@ use std::fmt;
 pub struct KeyHash(pub [u8; 32]);
 
 impl KeyHash {
-    /// Hashes a presented key.
+    /// Hashes a key.
     pub fn of(key: &[u8]) -> Self {
+        // SHA-256 and not a slow password hash: keys are long and random, so their hash does not help to guess them.
         use sha2::Digest;
         Self(sha2::Sha256::digest(key).into())
     }
 
-    /// Reads 64 hexadecimal digits; `None` for anything else.
+    /// Parses 64 hexadecimal digits; `None` for anything else.
     pub fn parse_hex(text: &str) -> Option<Self> {
         let mut hash = [0; 32];
         if text.len() != 64 || !text.is_ascii() {
@@ -26,7 +27,7 @@ impl KeyHash {
         Some(Self(hash))
     }
 
-    /// Four bytes of the hash in hexadecimal: enough to tell two keys apart in a log, and useless to an attacker.
+    /// Four bytes of the hash in hexadecimal: enough to tell two keys apart in a log, and too little to find the key.
     pub fn fingerprint(&self) -> String {
         self.0[..4].iter().map(|b| format!("{b:02x}")).collect()
     }
@@ -38,21 +39,21 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-/// Why a gateway may not connect (contract section 1).
+/// Why a connection of a gateway is refused (contract section 1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Refused {
-    /// Too many attempts from its address; come back after so many seconds.
+    /// Too many attempts from its address.
     RateLimited {
-        /// Seconds, rounded up, at least 1.
+        /// Seconds until the next attempt is admitted, rounded up, at least 1.
         retry_after: u32,
     },
-    /// No key, or one proven unknown, revoked or expired.
+    /// No key, or one that is unknown or revoked.
     Unauthorized,
-    /// Every slot is taken.
+    /// The hub or the gateway has its maximum number of connections.
     CapacityExceeded,
-    /// The key cannot be checked right now.
+    /// The hub is overloaded: another core did not answer in time, or its queue is full.
     Unavailable,
-    /// The hub is going away.
+    /// The hub is shutting down.
     Draining,
 }
 
@@ -66,7 +67,7 @@ impl Refused {
         Self::Draining.label(),
     ];
 
-    /// The status of the answer.
+    /// The HTTP status of the answer.
     pub fn status(self) -> u16 {
         match self {
             Self::RateLimited { .. } => 429,
@@ -75,7 +76,7 @@ impl Refused {
         }
     }
 
-    /// The metric label and log field.
+    /// The value of the metric label and of the log field.
     pub const fn label(self) -> &'static str {
         match self {
             Self::RateLimited { .. } => "rate limited",
@@ -86,12 +87,14 @@ impl Refused {
         }
     }
 
-    /// Seconds for `Retry-After`, where the refusal passes.
+    /// Seconds for `Retry-After`; `None` if trying again does not help.
     pub fn retry_after(self) -> Option<u32> {
         match self {
             Self::RateLimited { retry_after } => Some(retry_after),
+            // A gateway takes 401 as final, so it gets no time at which to try again.
             Self::Unauthorized => None,
             Self::CapacityExceeded | Self::Draining => Some(5),
+            // A queue that is full drains in less than a second; a slot or the next hub takes longer.
             Self::Unavailable => Some(1),
         }
     }
@@ -102,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hashes_read_from_hex_and_debug_hides_them() {
+    fn hashes_parse_from_hex_and_debug_hides_them() {
         let hash = KeyHash::of(b"k");
         let hex: String = hash.0.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(KeyHash::parse_hex(&hex), Some(hash));

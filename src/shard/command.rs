@@ -1,34 +1,35 @@
-//! What a core asks a shard, and what the shard answers: plain values, so that they can cross between cores.
+//! The commands that a core sends to a shard and the shard's replies: plain values, so that they can cross between
+//! cores.
 
 use super::counters::Counters;
 use crate::model::{ConnectionId, Event, GatewayId, PublishOutcome, ShardId, Timestamp};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 
-/// A question to the shard that owns what it is about.
+/// A command to the shard that owns the gateway or address in it.
 #[derive(Debug)]
 pub enum Command {
     /// Deliver one event. Answered by [`Reply::Published`] or [`Reply::NoSuchGateway`].
     Publish(Event),
-    /// Deliver several, in this order. Answered by [`Reply::PublishedMany`], in this order.
+    /// Deliver several events, in this order. Answered by [`Reply::PublishedMany`], in this order.
     PublishMany(Vec<Event>),
-    /// The same for deployments: each gets the time at which it is performed, which is its payload's last member and later than that
-    /// of the gateway's deployment before.
+    /// Like [`Command::PublishMany`], for deployments. The shard adds `performedAt` as the last member of each payload,
+    /// later than that of the gateway's previous deployment.
     Deploy(Vec<Event>),
-    /// How much is there, in all or for one gateway? Answered by [`Reply::Totals`].
+    /// Count connections and deliveries, in all or for one gateway. Answered by [`Reply::Totals`].
     Totals(Option<GatewayId>),
-    /// Connections in a stable order, from `skip`, at most `take`. Answered by [`Reply::Connections`].
+    /// List connections in a stable order, from `skip`, at most `take`. Answered by [`Reply::Connections`].
     Connections {
-        /// Only this gateway's.
+        /// Only connections of this gateway.
         gateway: Option<GatewayId>,
-        /// Rows left out at the front.
+        /// Number of rows to skip.
         skip: usize,
-        /// Rows at the most, up to [`crate::limits::PAGE_ROWS_MAX`].
+        /// Maximum number of rows, up to [`crate::limits::PAGE_ROWS_MAX`].
         take: usize,
     },
-    /// May this address try to connect now? Answered by [`Reply::Attempt`].
+    /// Count a connection attempt of this address against its rate limit. Answered by [`Reply::Attempt`].
     Attempt(IpAddr),
-    /// How many live connections has each of these gateways? Answered by [`Reply::Live`], in this order.
+    /// Count the live connections of each of these gateways. Answered by [`Reply::Live`], in this order.
     Live(Vec<GatewayId>),
 }
 
@@ -37,37 +38,38 @@ pub enum Command {
 pub enum Reply {
     /// To [`Command::Publish`].
     Published(PublishOutcome),
-    /// To [`Command::Publish`]: the gateway was deleted while the event was on its way, or is not made yet.
+    /// To [`Command::Publish`]: the gateway was deleted while the command moved between cores, or does not exist yet.
     NoSuchGateway,
-    /// To [`Command::PublishMany`] and [`Command::Deploy`]; `None` in the place of an event whose gateway is not there.
+    /// To [`Command::PublishMany`] and [`Command::Deploy`]; `None` in the place of an event whose gateway does not
+    /// exist.
     PublishedMany(Vec<Option<PublishOutcome>>),
     /// To [`Command::Totals`].
     Totals(Totals),
     /// To [`Command::Connections`].
     Connections(Vec<ConnectionRow>),
-    /// To [`Command::Attempt`]: seconds to wait where it may not.
+    /// To [`Command::Attempt`]: an error is the number of seconds to wait.
     Attempt(Result<(), u32>),
     /// To [`Command::Live`].
     Live(Vec<u32>),
 }
 
-/// One shard's sums (contract section 3). They cover connections that have gone, too.
+/// One shard's totals (contract section 3). Deliveries to connections that have ended are included.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
-    /// Which shard.
+    /// The shard that counted.
     pub shard: ShardId,
-    /// Live connections.
+    /// Number of live connections.
     pub connections: usize,
-    /// Gateways with at least one of them.
+    /// Number of gateways with at least one live connection.
     pub gateways: usize,
-    /// What was delivered and what was not.
+    /// Numbers of deliveries and failures.
     #[serde(flatten)]
     pub deliveries: DeliveryStats,
-    /// Events with a correlation id, given by the publisher, that their gateway had got before; for the metrics.
+    /// Events with a correlation id from their publisher that their gateway had received before; for the metrics.
     #[serde(skip)]
     pub ids_repeated: u64,
-    /// What gateways said; for the metrics.
+    /// Messages from gateways; for the metrics.
     #[serde(skip)]
     pub inbound: InboundStats,
     /// What was refused and closed; for the metrics.
@@ -75,14 +77,14 @@ pub struct Totals {
     pub counters: Box<Counters>,
 }
 
-/// Messages that came from gateways.
+/// Numbers of messages from gateways, by kind.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct InboundStats {
-    /// `deployment.ack` of a deployment that went well.
+    /// `deployment.ack` with the status `success`.
     pub acknowledged: u64,
-    /// `deployment.ack` of one that did not.
+    /// `deployment.ack` with any other status, or none.
     pub refused: u64,
-    /// Text that is no JSON object with a type.
+    /// Text messages that were not JSON objects with a `type`.
     pub malformed: u64,
 }
 
@@ -90,18 +92,18 @@ pub struct InboundStats {
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryStats {
-    /// Events written whole to a socket.
+    /// Deliveries that were written whole to a socket.
     pub total_events_sent: u64,
-    /// Events that were not.
+    /// Deliveries that failed.
     pub failed_deliveries: u64,
-    /// When the last one failed.
+    /// Time of the last failure.
     pub last_failure_time: Option<Timestamp>,
-    /// Why it did.
+    /// Reason of the last failure.
     pub last_failure_reason: Option<&'static str>,
 }
 
 impl DeliveryStats {
-    /// Adds another's counts; the later failure is the last one.
+    /// Adds the counts of `other`, and takes over its last failure if that is later.
     pub fn add(&mut self, other: &DeliveryStats) {
         self.total_events_sent += other.total_events_sent;
         self.failed_deliveries += other.failed_deliveries;
@@ -112,15 +114,15 @@ impl DeliveryStats {
     }
 }
 
-/// How a connection is.
+/// The state of a connection in the statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ConnectionStatus {
-    /// Events go out, signs of life come back.
+    /// The peer was heard from within the heartbeat timeout.
     Connected,
-    /// No sign of life for the timeout, but the peer's kernel is there and the grace is not over.
+    /// The peer was silent for the heartbeat timeout, but its kernel answers, so it gets an additional grace.
     Stale,
-    /// A close frame is on its way.
+    /// The hub is closing the connection: it gets no more events.
     Closing,
 }
 
@@ -128,24 +130,24 @@ pub enum ConnectionStatus {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionRow {
-    /// Whose.
+    /// The gateway it belongs to.
     pub gateway_id: GatewayId,
-    /// Which.
+    /// The connection's id.
     pub connection_id: ConnectionId,
-    /// Since when.
+    /// Time at which it joined.
     pub connected_at: Timestamp,
-    /// When the peer last gave a sign of life.
+    /// Time at which the peer last sent something.
     pub last_heartbeat: Timestamp,
-    /// How it is.
+    /// Its state.
     pub status: ConnectionStatus,
-    /// From where.
+    /// The peer's address.
     pub remote_address: SocketAddr,
-    /// On which shard.
+    /// The shard that owns it.
     pub shard: ShardId,
-    /// Ping to pong, in milliseconds, of the last answered ping.
+    /// Time from the last answered ping to its pong, in milliseconds.
     pub round_trip_ms: Option<f64>,
-    /// Bytes that wait for its socket.
+    /// Bytes of events that are not written to its socket yet.
     pub queued_bytes: usize,
-    /// What it got and what it did not.
+    /// Its deliveries and failures.
     pub delivery_stats: DeliveryStats,
 }

@@ -1,4 +1,4 @@
-//! Failed deliveries that wait to be told: bounded, and what finds no room is counted.
+//! The queue of failed deliveries to log. It is bounded; failures beyond the bound are only counted.
 
 use crate::{
     limits,
@@ -9,29 +9,28 @@ use std::collections::VecDeque;
 /// A failed delivery, for the log (contract section 4).
 #[derive(Clone, Debug)]
 pub struct DeliveryFailure {
-    /// To which gateway.
+    /// The gateway of the event.
     pub gateway: GatewayId,
-    /// On which connection; `None` where there was none.
+    /// The connection; `None` if the gateway had none.
     pub connection: Option<ConnectionId>,
-    /// What kind of event.
+    /// The type of the event.
     pub kind: EventType,
-    /// Which one.
+    /// Its correlation id.
     pub correlation: CorrelationId,
-    /// Why.
+    /// The reason, as in answers and statistics.
     pub reason: &'static str,
 }
 
-/// What [`super::Shard::poll_failure`] tells.
+/// An entry of [`super::Shard::poll_failure`].
 #[derive(Clone, Debug)]
 pub enum Failed {
     /// One delivery.
     One(DeliveryFailure),
-    /// This many deliveries failed behind the last one told, and nobody could be told of each: see
-    /// [`limits::FAILURES_QUEUED_MAX`].
+    /// Number of deliveries that failed while [`limits::FAILURES_QUEUED_MAX`] others were queued.
     LeftOut(u64),
 }
 
-/// The queue.
+/// The queue, and the number of failures that it left out.
 #[derive(Default)]
 pub(super) struct Failures {
     queue: VecDeque<DeliveryFailure>,
@@ -51,7 +50,9 @@ impl Failures {
         if let Some(failure) = self.queue.pop_front() {
             return Some(Failed::One(failure));
         }
-        if self.queue.capacity() > ROOM_KEPT {
+        // A connection with a full outbox can fail thousands of deliveries at once. Their memory is not kept for the
+        // next.
+        if self.queue.capacity() > CAPACITY_KEPT {
             self.queue = VecDeque::new();
         }
         (self.left_out > 0).then(|| Failed::LeftOut(std::mem::take(&mut self.left_out)))
@@ -62,14 +63,15 @@ impl Failures {
     }
 }
 
-const ROOM_KEPT: usize = 64;
+/// Entries for which an empty queue keeps its memory.
+const CAPACITY_KEPT: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn failures_beyond_the_bound_are_counted_and_told_last() {
+    fn failures_beyond_the_bound_are_counted_and_reported_last() {
         let mut failures = Failures::default();
         let failure = DeliveryFailure {
             gateway: GatewayId::random(),
@@ -86,6 +88,6 @@ mod tests {
         }
         assert!(matches!(failures.pop(), Some(Failed::LeftOut(7))));
         assert!(failures.pop().is_none() && failures.is_empty());
-        assert!(failures.queue.capacity() <= ROOM_KEPT);
+        assert!(failures.queue.capacity() <= CAPACITY_KEPT);
     }
 }

@@ -1,122 +1,95 @@
-//! What exactly one core owns: the gateways that hash to it. No bytes, no clock, no socket.
+//! A shard owns the gateways that hash to one core: their connections, the order of their events, and their counters.
 //!
 //! ```text
-//!   Command ──▶ ┌────────────────────────────────────────┐ ──▶ Effect (replies, closes), failures to log
-//!   join/leave ▶│ sequencer → registry → outbox → ticket │ ──▶ poll_dirty: connections with something to write
-//!   confirm ──▶ └────────────────────────────────────────┘ ◀── waiting: a view of the bytes for a socket, moved on by advance
+//!   Command ──▶ ┌───────────────────────────────────────────┐ ──▶ poll_effect: replies, closes; poll_failure: to log
+//!   join, leave▶│ sequencer → registry → outbox → in_flight │ ──▶ poll_dirty: connections with events to write
+//!   written ──▶ └───────────────────────────────────────────┘ ◀── waiting: the bytes for a socket; advance: sent
 //! ```
 //!
-//! After each `handle_*` the caller drains `poll_effect` and `poll_dirty`; nothing in here calls out.
+//! It has no clock, no socket and no lock: its caller passes the time in and carries its effects out, so tests run the
+//! rules of order, slowness and delivery in virtual time. It never calls its caller, which could call it again while it
+//! is half changed. So after each `handle_*` the caller drains `poll_effect` and `poll_dirty`.
 
 pub mod command;
 pub mod counters;
 pub mod directory;
 mod failures;
 mod fanout;
+mod in_flight;
 pub mod outbox;
 pub mod placement;
 pub mod rate_limit;
 mod recent_ids;
 pub mod registry;
 mod sequencer;
+mod settings;
 mod stats;
-mod tickets;
 mod waiting;
 
 pub use command::{Command, InboundStats, Reply};
 pub use directory::Directory;
 pub use failures::{DeliveryFailure, Failed};
+pub use in_flight::{Origin, RequestKey};
 pub use placement::Placement;
 pub use recent_ids::Repeated;
 pub use registry::{Connection, ConnectionKey, Join};
-pub use tickets::{Origin, RequestKey};
+pub use settings::{Encoding, Settings};
 pub use waiting::Waiting;
 
-use crate::model::{Change, CloseReason, Event, GatewayId, Instant, Life, Now, Position, Refused, ShardId, Timestamp};
+use crate::model::{Change, CloseReason, GatewayId, Instant, Life, Now, Position, Refused};
 use ahash::HashMap;
-use bytes::Bytes;
 use command::DeliveryStats;
 use counters::Counters;
 use failures::Failures;
+use in_flight::{InFlight, Outcome};
 use rate_limit::RateLimit;
 use recent_ids::RecentIds;
 use registry::Registry;
 use sequencer::Sequencer;
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
-use tickets::{Outcome, Tickets};
 
-/// How an event becomes the bytes that every connection shares, and where other frames may stand among them.
-#[derive(Clone, Copy)]
-pub struct Encoding {
-    /// Encodes an event.
-    pub encode: fn(&Event, Position, Timestamp) -> Bytes,
-    /// The next frame's end in an encoded event of a length, from an offset.
-    pub boundary: fn(usize, usize) -> usize,
-}
-
-/// What a shard is made with.
-#[derive(Clone)]
-pub struct Settings {
-    /// Which shard.
-    pub id: ShardId,
-    /// The name of this process's log; no other process ever had it.
-    pub epoch: u64,
-    /// Bytes that may wait for one socket above the event in flight.
-    pub outbox_bytes_max: usize,
-    /// Connections of one gateway; 0 for no bound.
-    pub connections_per_gateway_max: usize,
-    /// A publisher waits no longer for its answer.
-    pub publish_timeout: Duration,
-    /// Attempts of one address in a window; 0 for no bound.
-    pub rate_per_window: u32,
-    /// The window.
-    pub rate_window: Duration,
-    /// Addresses that this shard remembers.
-    pub rate_addresses_max: usize,
-    /// How events look on the wire.
-    pub encoding: Encoding,
-}
-
-/// What the driver has to carry out.
+/// What the engine has to carry out.
 #[derive(Debug)]
 pub enum Effect {
-    /// An answer to a command.
+    /// Send this reply to the core that sent the command.
     Reply(Origin, Reply),
-    /// End this connection.
+    /// Close this connection.
     Close(ConnectionKey, CloseReason),
-    /// Tell that a publisher gave an id which its gateway has got before.
+    /// Log that publishers gave correlation ids which their gateways had received before.
     Repeated(Repeated),
 }
 
-/// One core's gateways.
+/// The state of one core's gateways.
 pub struct Shard {
     settings: Settings,
-    /// The incarnations of the gateways that there are.
+    /// The incarnation of each existing gateway.
     lives: HashMap<GatewayId, u64>,
     sequencer: Sequencer,
     registry: Registry,
-    tickets: Tickets,
-    rate: RateLimit,
+    in_flight: InFlight,
+    rate_limit: RateLimit,
     totals: DeliveryStats,
     inbound: InboundStats,
     recent_ids: RecentIds,
-    /// Events whose id their gateway had got before.
+    /// Events whose correlation id their gateway had received before.
     ids_repeated: u64,
     counters: Counters,
+    /// Connections whose outbox was empty until an event came. A list, so that an event for a thousand connections is
+    /// queued at once and written in the shares of time that the engine gives to writes.
     dirty: VecDeque<ConnectionKey>,
     effects: VecDeque<Effect>,
     failures: Failures,
 }
 
 impl Shard {
-    /// A shard without gateways: [`Shard::handle_change`] tells it of each, those that are there already included.
+    /// A shard without gateways. The caller passes each gateway to [`Shard::handle_change`], existing ones included.
     pub fn new(settings: Settings) -> Self {
         Self {
             lives: HashMap::default(),
             sequencer: Sequencer::new(settings.epoch),
             registry: Registry::default(),
-            tickets: Tickets::default(),
-            rate: RateLimit::new(settings.rate_per_window, settings.rate_window, settings.rate_addresses_max),
+            in_flight: InFlight::default(),
+            rate_limit: RateLimit::new(settings.rate_per_window, settings.rate_window, settings.rate_addresses_max),
             totals: DeliveryStats::default(),
             inbound: InboundStats::default(),
             recent_ids: RecentIds::default(),
@@ -129,7 +102,7 @@ impl Shard {
         }
     }
 
-    /// Carries a command out. The reply comes as an effect, at once or later.
+    /// Runs a command. Its reply is an effect, now or later: that of a publish once its last delivery is decided.
     pub fn handle_command(&mut self, now: Now, origin: Origin, command: Command) {
         let reply = match command {
             Command::Publish(event) if self.life_of(event.gateway).is_none() => Reply::NoSuchGateway,
@@ -139,6 +112,7 @@ impl Shard {
                 return self.publish(now, origin, events.into_iter(), count, true);
             }
             Command::Deploy(mut events) => {
+                // Here and not in the API: only the owner of a gateway knows the time of its previous deployment.
                 for event in &mut events {
                     if let Some(life) = self.life_of(event.gateway) {
                         event.add_performed_at(self.sequencer.performed_at(life, now.wall));
@@ -158,18 +132,19 @@ impl Shard {
         self.effects.push_back(Effect::Reply(origin, reply));
     }
 
-    /// Counts an attempt to connect of an address that this shard keeps.
+    /// Counts a connection attempt from an address whose attempts this shard counts.
     ///
     /// # Errors
-    /// Seconds until the address may try again.
+    /// The number of seconds until the address may try again.
     pub fn handle_attempt(&mut self, now: Now, address: IpAddr) -> Result<(), u32> {
-        self.rate.attempt(now.instant, address)
+        self.rate_limit.attempt(now.instant, address)
     }
 
-    /// A connection joins its gateway; events published from now on are its events. Returns the position that it joins at.
+    /// Adds a connection to its gateway. It receives every event accepted after this call, and none accepted before.
+    /// Returns the position of the last event before it.
     ///
     /// # Errors
-    /// Where the gateway has all the connections that it may have, or was deleted while the connection was on its way.
+    /// If the gateway has its maximum number of connections, or was deleted while the connection moved between cores.
     pub fn handle_join(&mut self, now: Now, join: Join) -> Result<(ConnectionKey, Position), Refused> {
         let life = self.life_of(join.gateway).ok_or(Refused::Unauthorized)?;
         let bound = self.settings.connections_per_gateway_max;
@@ -180,29 +155,29 @@ impl Shard {
         Ok((self.registry.insert(join, now.wall, now.instant), position))
     }
 
-    /// A close frame goes out: the connection gets no more events, and what it has not got has failed.
+    /// Stops events to a connection that is sent a close frame, and fails those that were not written whole.
     pub fn handle_closing(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) {
         self.registry.retire(key);
         let boundary = self.settings.encoding.boundary;
         let Some(connection) = self.registry.connection_mut(key) else { return };
-        for ticket in connection.outbox.abort(boundary) {
-            self.decide(now, key, ticket, Outcome::Failed(reason.label()));
+        for event in connection.outbox.abort(boundary) {
+            self.decide(now, key, event, Outcome::Failed(reason.label()));
         }
     }
 
-    /// The connection is gone. Returns what it was.
+    /// Removes a connection that has ended, fails its unwritten events, and returns it.
     pub fn handle_leave(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) -> Option<Connection> {
         self.handle_closing(now, key, reason);
         let left = self.registry.remove(key);
         if left.is_some() {
             self.counters.closed.add(reason.label());
         }
-        debug_assert!(left.as_ref().is_none_or(|it| it.closing), "who leaves gets no more events");
-        debug_assert!(self.registry.connection(key).is_none(), "who has left is not there");
+        debug_assert!(left.as_ref().is_none_or(|it| it.closing), "a connection that leaves gets no more events");
+        debug_assert!(self.registry.connection(key).is_none(), "a connection that has left is not in the registry");
         left
     }
 
-    /// The peer gave a sign of life; an answered ping took `round_trip`.
+    /// Records that the peer sent something; `round_trip` is the time from a ping to its pong, if it was a pong.
     pub fn handle_life(&mut self, now: Now, key: ConnectionKey, round_trip: Option<Duration>) {
         let Some(connection) = self.registry.connection_mut(key) else { return };
         debug_assert!(now.instant >= connection.connected, "the clock does not run backwards");
@@ -213,34 +188,34 @@ impl Shard {
         }
     }
 
-    /// A gateway says how a deployment went.
+    /// Counts a `deployment.ack`; `went_well` if its status is `success`.
     pub fn handle_ack(&mut self, went_well: bool) {
         let count = if went_well { &mut self.inbound.acknowledged } else { &mut self.inbound.refused };
         *count += 1;
     }
 
-    /// A gateway sent what is no message.
+    /// Counts a text message that is not a JSON object with a `type`.
     pub fn handle_malformed(&mut self) {
         self.inbound.malformed += 1;
     }
 
-    /// The peer has been silent for the timeout, but has a grace.
+    /// Marks a connection as stale: its peer was silent for the heartbeat timeout, but its kernel acknowledges bytes.
     pub fn handle_stale(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.registry.connection_mut(key) {
             connection.stale = true;
         }
     }
 
-    /// What waits for the connection: a view, which [`Shard::advance`] moves on.
+    /// The events that wait for this connection, as a view. Reading it changes nothing; [`Shard::advance`] does.
     pub fn waiting(&self, key: ConnectionKey) -> Waiting<'_> {
         let outbox = self.registry.connection(key).map(|connection| &connection.outbox);
         Waiting { outbox, boundary: self.settings.encoding.boundary }
     }
 
-    /// The first `event_bytes` of what waits for the connection were handed to its socket.
+    /// Removes the first `event_bytes` of the waiting bytes: they were handed to the connection's socket.
     pub fn advance(&mut self, key: ConnectionKey, event_bytes: usize) {
         if let Some(connection) = self.registry.connection_mut(key) {
-            debug_assert!(event_bytes == 0 || !connection.outbox.is_empty(), "only what waits can be handed over");
+            debug_assert!(event_bytes == 0 || !connection.outbox.is_empty(), "only waiting bytes can be handed over");
             connection.outbox.advance(event_bytes);
             if !connection.outbox.is_over(self.settings.outbox_bytes_max) {
                 connection.over_since = None;
@@ -248,14 +223,15 @@ impl Shard {
         }
     }
 
-    /// Everything handed to the connection's socket is in it: those events are delivered.
+    /// Counts the events that were handed over as delivered: the socket has taken all of their bytes.
     pub fn handle_written(&mut self, now: Now, key: ConnectionKey) {
         let Some(connection) = self.registry.connection_mut(key) else { return };
         let id = connection.id;
+        // Not through `Shard::decide`: the iterator borrows the registry, and a delivery has no failure to log.
         let mut sent = 0;
-        for ticket in connection.outbox.confirm() {
+        for event in connection.outbox.confirm() {
             sent += 1;
-            if let Some((origin, reply)) = self.tickets.decide(ticket, id, Outcome::Delivered) {
+            if let Some((origin, reply)) = self.in_flight.decide(event, id, Outcome::Delivered) {
                 self.effects.push_back(Effect::Reply(origin, reply));
             }
         }
@@ -266,39 +242,47 @@ impl Shard {
         debug_assert!(now.instant >= connection.connected);
     }
 
-    /// The connection's socket takes no more now; `progress` where it took something before.
+    /// Records that the connection's socket takes no more bytes now; `progress` if it took some in this visit.
     pub fn handle_blocked(&mut self, now: Now, key: ConnectionKey, progress: bool) {
         let Some(connection) = self.registry.connection_mut(key) else { return };
         debug_assert!(
             connection.blocked_since.is_none_or(|since| since <= now.instant),
             "the clock does not run backwards"
         );
+        // Only time without any progress counts. A slow socket that takes bytes starts anew, however often it blocks.
         if progress || connection.blocked_since.is_none() {
             connection.blocked_since = Some(now.instant);
         }
     }
 
-    /// The core did not run for a while: no socket was offered anything meanwhile.
+    /// Moves all times of slowness by the time in which the core did not run.
     pub fn handle_lost(&mut self, lost: Duration) {
+        // No socket was offered any bytes meanwhile, so a pause of the hub must not make a peer count as slow.
         for connection in self.registry.iter_mut() {
             connection.blocked_since = connection.blocked_since.map(|since| since + lost);
             connection.over_since = connection.over_since.map(|since| since + lost);
         }
     }
 
-    /// Gateways or tokens changed: whoever came with what is gone now has to go, too. What was kept of a deleted gateway
-    /// is forgotten at once, and its connections get nothing that is published to the next gateway with its id.
+    /// Applies a change of gateways or tokens, and closes the connections that it affects. The state of a deleted
+    /// gateway is removed at once, and its connections get no event of a later gateway with the same id.
     pub fn handle_change(&mut self, change: Change) {
+        // The store answers the caller of a change only after every core has applied it. So a publish that follows the
+        // answer to a created gateway finds it here, and one that follows a deletion reaches no connection.
         let gone: Vec<_> = match change {
             Change::GatewayCreated(Life { gateway, incarnation }) => {
                 self.lives.insert(gateway, incarnation);
                 return;
             }
+            // Keys are checked in the directory, before a connection joins.
             Change::TokenCreated { .. } => return,
             Change::GatewayDeleted(gateway) => {
                 self.lives.remove(&gateway);
+                // The sequence starts anew if the id is used again. No position repeats, because each incarnation has
+                // its own epoch.
                 self.sequencer.forget(gateway);
                 self.recent_ids.forget(gateway);
+                // Retired now, not when the close is carried out: the next command may already be for the new gateway.
                 let keys = self.registry.of(gateway).to_vec();
                 keys.iter().for_each(|key| self.registry.retire(*key));
                 keys.into_iter().map(|key| (key, CloseReason::GatewayDeleted)).collect()
@@ -311,74 +295,74 @@ impl Shard {
         self.effects.extend(gone.into_iter().map(|(key, reason)| Effect::Close(key, reason)));
     }
 
-    /// Answers up to `most` publishes whose time is up; returns how many.
+    /// Answers up to `most` publishes whose timeout has passed, and returns how many it answered.
     pub fn handle_timeout(&mut self, now: Now, most: usize) -> usize {
-        self.rate.forget(now.instant);
+        self.rate_limit.forget(now.instant);
         for answered in 0..most {
-            let Some((origin, reply)) = self.tickets.expire(now.instant) else { return answered };
+            let Some((origin, reply)) = self.in_flight.expire(now.instant) else { return answered };
             self.effects.push_back(Effect::Reply(origin, reply));
         }
         most
     }
 
-    /// When [`Shard::handle_timeout`] is due.
+    /// The time at which to call [`Shard::handle_timeout`].
     pub fn poll_timeout(&mut self) -> Option<Instant> {
-        self.tickets.poll_timeout()
+        self.in_flight.poll_timeout()
     }
 
-    /// The next failed delivery to tell.
+    /// Takes the next failed delivery to log.
     pub fn poll_failure(&mut self) -> Option<Failed> {
         self.failures.pop()
     }
 
-    /// Whether [`Shard::poll_effect`] or [`Shard::poll_failure`] has something.
+    /// Whether [`Shard::poll_effect`] or [`Shard::poll_failure`] would return something.
     pub fn has_effect(&self) -> bool {
-        !self.effects.is_empty() || !self.failures.is_empty() || self.recent_ids.is_untold()
+        !self.effects.is_empty() || !self.failures.is_empty() || self.recent_ids.has_repeated()
     }
 
-    /// The next thing to carry out.
+    /// Takes the next effect.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front().or_else(|| self.recent_ids.poll().map(Effect::Repeated))
+        self.effects.pop_front().or_else(|| self.recent_ids.poll_repeated().map(Effect::Repeated))
     }
 
-    /// The next connection that has something new to write. It may have left since.
+    /// Takes the next connection that has new events to write. It may have left in the meantime.
     pub fn poll_dirty(&mut self) -> Option<ConnectionKey> {
         self.dirty.pop_front()
     }
 
-    /// Whether [`Shard::poll_dirty`] has something.
+    /// Whether [`Shard::poll_dirty`] would return something.
     pub fn is_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
-    /// The connection, while it is there.
+    /// The connection, or `None` once it has left.
     pub fn connection(&self, key: ConnectionKey) -> Option<&Connection> {
         self.registry.connection(key)
     }
 
-    /// How many connections there are, closing ones included.
+    /// Number of connections, including those that are closing.
     pub fn len(&self) -> usize {
         self.registry.len()
     }
 
-    /// Whether there is no connection.
+    /// Whether there are no connections.
     pub fn is_empty(&self) -> bool {
         self.registry.is_empty()
     }
 
-    /// All connections.
+    /// All connections, in a stable order.
     pub fn connections(&self) -> impl Iterator<Item = (ConnectionKey, &Connection)> {
         self.registry.iter()
     }
 
-    /// Which gateway bears this id now.
+    /// The existing gateway with this id.
     fn life_of(&self, gateway: GatewayId) -> Option<Life> {
         self.lives.get(&gateway).map(|incarnation| Life { gateway, incarnation: *incarnation })
     }
 
-    /// Publishes that are not decided.
+    /// Number of publishes with undecided deliveries.
     pub fn undecided(&self) -> usize {
-        self.tickets.len()
+        self.in_flight.len()
     }
 }
 

@@ -1,35 +1,40 @@
-//! What waits for one socket: shared frames in order, bounded in bytes.
+//! The outbox of one connection: its events that are not written to the socket yet, in order and bounded in bytes.
 //!
 //! ```text
 //!   confirmed ──▶ │ taken, not confirmed │ partly taken │ waiting … │ ◀── push
-//!                 └──── in flight ───────┴──────────────┘
+//!                 └─────── handed over ──────────┘
 //! ```
 //!
-//! An event's bytes are copied out first; the outbox moves on when they were handed over for writing. An event is *taken* then,
-//! and *confirmed* when the socket has it whole.
+//! Writing has three steps. `copy` copies the next bytes and changes nothing, so that a panic while they are sealed
+//! leaves the outbox as it was. `advance` follows once they are sealed and offered to the socket: an event whose bytes
+//! have all been handed over is *taken*. `confirm` follows once the socket has taken all of them: the events are
+//! delivered.
 
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// The queue of one connection; `T` is what an entry stands for.
+/// The queue of one connection. Each entry has a tag of type `T`, which comes back when the entry is confirmed or
+/// aborted.
 #[derive(Debug)]
 pub struct Outbox<T> {
     entries: Entries<T>,
-    /// Entries at the front whose bytes have all been taken.
+    /// Number of entries at the front that are taken.
     taken: usize,
-    /// Bytes taken of the entry after those.
+    /// Number of bytes taken of the next entry.
     offset: usize,
-    /// Bytes of entries of which nothing was taken yet.
+    /// Bytes of the entries of which nothing was taken yet. A partly taken event does not count against the bound: it
+    /// cannot be taken back, because its frame has begun.
     waiting_bytes: usize,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
     frame: Bytes,
+    /// `None` for the rest of a frame after [`Outbox::abort`].
     tag: Option<T>,
 }
 
-/// The outbox is over its bound; nothing was queued.
+/// The event would exceed the bound; it was not queued.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -40,11 +45,12 @@ impl<T> Default for Outbox<T> {
 }
 
 impl<T> Outbox<T> {
-    /// Queues an encoded event behind the others. One event may always wait, however large; beyond it `bytes_max` counts.
+    /// Queues an encoded event. If no other event waits it is always queued, whatever its size.
     ///
     /// # Errors
-    /// [`Full`] where it would be over the bound.
+    /// [`Full`] if others wait and more than `bytes_max` bytes would wait with this one.
     pub fn push(&mut self, frame: Bytes, tag: T, bytes_max: usize) -> Result<(), Full> {
+        // The bound may be configured below the size of the largest event, which must be deliverable all the same.
         if self.waiting_bytes > 0 && self.waiting_bytes + frame.len() > bytes_max {
             return Err(Full);
         }
@@ -54,8 +60,9 @@ impl<T> Outbox<T> {
         Ok(())
     }
 
-    /// Appends up to `budget` bytes of what comes next to `out`, and returns how many. With `stop`, stays within the frame that
-    /// is begun, whose end is `boundary(length of the event, offset)`. Nothing moves on before [`Outbox::advance`].
+    /// Appends up to `budget` of the next bytes to `out`, and returns how many. With `stop` it only copies to the end
+    /// of a frame that has begun, so that another frame can follow; that end is `boundary(length of the event,
+    /// offset)`.
     pub fn copy(&self, budget: usize, stop: bool, boundary: fn(usize, usize) -> usize, out: &mut Vec<u8>) -> usize {
         if stop {
             let Some(entry) = self.entries.get(self.taken).filter(|_| !self.at_boundary(boundary)) else { return 0 };
@@ -75,7 +82,7 @@ impl<T> Outbox<T> {
         budget - left
     }
 
-    /// The first `bytes` of what comes next were handed over for writing.
+    /// Takes the next `bytes`: they were handed over for writing.
     pub fn advance(&mut self, bytes: usize) {
         let mut left = bytes;
         while left > 0 {
@@ -86,7 +93,7 @@ impl<T> Outbox<T> {
             let length = entry.frame.len();
             let step = (length - self.offset).min(left);
             if self.offset == 0 {
-                debug_assert!(self.waiting_bytes >= length, "the bytes that wait are those of the events");
+                debug_assert!(self.waiting_bytes >= length, "`waiting_bytes` includes every event that waits");
                 self.waiting_bytes -= length;
             }
             self.offset += step;
@@ -98,8 +105,9 @@ impl<T> Outbox<T> {
         }
     }
 
-    /// Whether another frame may be put between what was taken and what comes next.
+    /// Whether another frame, such as a ping, may be sent before the next byte of this outbox.
     pub fn at_boundary(&self, boundary: fn(usize, usize) -> usize) -> bool {
+        // `boundary` gives the end of the frame that contains an offset, so the last byte taken is asked for its frame.
         self.offset == 0
             || self
                 .entries
@@ -107,12 +115,12 @@ impl<T> Outbox<T> {
                 .is_none_or(|entry| boundary(entry.frame.len(), self.offset - 1) == self.offset)
     }
 
-    /// Whether nothing is left to take.
+    /// Whether every byte was taken.
     pub fn is_empty(&self) -> bool {
         self.taken == self.entries.len()
     }
 
-    /// All that was taken is in the socket: forgets it and returns what it stood for, in order.
+    /// Removes the entries that were taken, because the socket has all of their bytes, and returns their tags in order.
     pub fn confirm(&mut self) -> impl Iterator<Item = T> {
         std::iter::from_fn(move || {
             self.taken = self.taken.checked_sub(1)?;
@@ -121,14 +129,16 @@ impl<T> Outbox<T> {
         .filter_map(|entry| entry.tag)
     }
 
-    /// Gives the memory of a queue back, once it is empty.
+    /// Frees the queue's memory if it is empty.
     pub fn shrink(&mut self) {
         self.entries.shrink();
     }
 
-    /// No event is to be written any more: returns what the unconfirmed ones stood for, in order. The frame that is begun
-    /// stays, up to its end.
+    /// Drops all events, and returns the tags of those that were not confirmed, in order. Of a frame that has begun the
+    /// rest stays.
     pub fn abort(&mut self, boundary: fn(usize, usize) -> usize) -> Vec<T> {
+        // The peer would read the bytes of a close frame as payload if they came inside of another frame. The event is
+        // cut after this frame, so the peer gets an unfinished message and then the close, and never a wrong one.
         let tags = self.entries.iter_mut().filter_map(|entry| entry.tag.take()).collect();
         let rest = if self.at_boundary(boundary) {
             None
@@ -148,23 +158,23 @@ impl<T> Outbox<T> {
         tags
     }
 
-    /// Whether more than `bytes_max` waits of which nothing was handed over yet.
+    /// Whether more than `bytes_max` bytes wait, without the event that is partly taken.
     pub fn is_over(&self, bytes_max: usize) -> bool {
         self.waiting_bytes > bytes_max
     }
 
-    /// Bytes that are not confirmed yet.
+    /// Bytes of all entries that are not confirmed.
     pub fn queued_bytes(&self) -> usize {
         self.entries.iter().map(|entry| entry.frame.len()).sum()
     }
 }
 
-/// Entries in order. The first has its place here: a connection that keeps up has one at the most, and asks the allocator for
-/// nothing.
+/// Entries in order. The first is stored inline: a connection that keeps up has one entry at most, so delivering to it
+/// allocates nothing.
 #[derive(Debug)]
 struct Entries<T> {
     first: Option<Entry<T>>,
-    /// What came while there was another.
+    /// Entries that came while there was another one.
     behind: VecDeque<Entry<T>>,
 }
 
@@ -212,8 +222,8 @@ impl<T> Entries<T> {
         self.behind.clear();
     }
 
-    /// Gives back what no entry is in.
     fn shrink(&mut self) {
+        // A queue that is not empty keeps its capacity, or each further event could reallocate it.
         if self.behind.is_empty() && self.behind.capacity() > 0 {
             self.behind = VecDeque::new();
         }
@@ -242,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_leave_in_order_whatever_the_budget() {
+    fn bytes_are_taken_in_order_whatever_the_budget() {
         for budget in 1..40 {
             let mut outbox = Outbox::default();
             let frames = [bytes(7), bytes(25), bytes(1)];
@@ -260,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_counts_what_waits_and_one_event_may_always_wait() {
+    fn the_bound_counts_waiting_bytes_and_one_event_may_always_wait() {
         let mut outbox = Outbox::default();
         outbox.push(bytes(50), 0, 20).unwrap();
         assert_eq!(outbox.push(bytes(1), 1, 20), Err(Full));
@@ -283,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_begun_frame_is_ended_and_not_more() {
+    fn with_stop_only_the_frame_that_has_begun_is_copied() {
         let mut outbox = Outbox::default();
         outbox.push(bytes(25), 0, 100).unwrap();
         assert!(outbox.at_boundary(tens));
@@ -296,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn aborting_gives_every_tag_back_once_and_keeps_the_begun_frame() {
+    fn aborting_returns_every_tag_once_and_keeps_the_frame_that_has_begun() {
         let mut outbox = Outbox::default();
         for tag in 0..3 {
             outbox.push(bytes(25), tag, 100).unwrap();

@@ -1,22 +1,22 @@
-//! How often an address may try to connect: an exact sliding window, kept by the one shard that owns the address.
+//! The rate limit of connection attempts: an exact sliding window for each address, on the shard that owns the address.
 
 use crate::model::{Instant, NetworkPrefix};
 use ahash::HashMap;
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
-/// The attempts of the last window.
+/// The connection attempts in the last window, by address.
 #[derive(Debug)]
 pub struct RateLimit {
     per_window: usize,
     window: Duration,
     addresses_max: usize,
     attempts: HashMap<NetworkPrefix, VecDeque<Instant>>,
-    /// Every counted attempt, oldest first, so that forgetting costs what was counted and not more.
+    /// Every counted attempt, oldest first. Without it, finding the attempts to forget would scan all addresses.
     order: VecDeque<(Instant, NetworkPrefix)>,
 }
 
 impl RateLimit {
-    /// Allows `per_window` attempts an address (0: any number) and remembers `addresses_max` addresses.
+    /// Allows `per_window` attempts for each address (0: any number), and remembers `addresses_max` addresses.
     pub fn new(per_window: u32, window: Duration, addresses_max: usize) -> Self {
         Self {
             per_window: per_window as usize,
@@ -27,10 +27,10 @@ impl RateLimit {
         }
     }
 
-    /// Counts an attempt. A refused one is not counted.
+    /// Counts an attempt, unless it is refused.
     ///
     /// # Errors
-    /// Seconds until the address may try again, rounded up, where it has used up its window.
+    /// Seconds until the address may try again, rounded up, if it had all its attempts in this window.
     pub fn attempt(&mut self, now: Instant, address: IpAddr) -> Result<(), u32> {
         if self.per_window == 0 {
             return Ok(());
@@ -41,6 +41,7 @@ impl RateLimit {
         while attempts.front().is_some_and(|at| now.since(*at) >= self.window) {
             attempts.pop_front();
         }
+        // Refused attempts are not counted: a client that retries too soon would otherwise never be admitted again.
         if attempts.len() >= self.per_window {
             let oldest = attempts.front().copied().unwrap_or(now);
             let left = (oldest + self.window).since(now);
@@ -48,18 +49,20 @@ impl RateLimit {
         }
         attempts.push_back(now);
         self.order.push_back((now, prefix));
+        // The oldest attempt is forgotten, not the new one refused: an attacker with many addresses must not lock out
+        // others.
         while self.attempts.len() > self.addresses_max {
             self.forget_oldest();
         }
         Ok(())
     }
 
-    /// How many addresses are remembered.
+    /// Number of remembered addresses.
     pub fn addresses(&self) -> usize {
         self.attempts.len()
     }
 
-    /// Forgets what is older than the window, a bounded number at a time: more than one attempt can add.
+    /// Forgets attempts older than the window, up to [`FORGOTTEN_AT_ONCE`].
     pub fn forget(&mut self, now: Instant) {
         for _ in 0..FORGOTTEN_AT_ONCE {
             if self.order.front().is_none_or(|(at, _)| now.since(*at) < self.window) {
@@ -76,7 +79,7 @@ impl RateLimit {
     fn forget_oldest(&mut self) {
         let Some((at, prefix)) = self.order.pop_front() else { return };
         if let Some(attempts) = self.attempts.get_mut(&prefix) {
-            // The address itself may have dropped it when it tried again.
+            // A later attempt of this address may have removed this one already.
             if attempts.front().is_some_and(|oldest| *oldest <= at) {
                 attempts.pop_front();
             }
@@ -87,7 +90,10 @@ impl RateLimit {
     }
 }
 
+/// Addresses for which memory was reserved, above which it is freed once no attempt is remembered.
 const SHRINK_ABOVE: usize = 4_096;
+/// Attempts that one call forgets, so that no call takes long after a flood. Each new attempt adds one and may forget
+/// this many.
 const FORGOTTEN_AT_ONCE: usize = 256;
 
 #[cfg(test)]
@@ -143,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_counts_nothing() {
+    fn without_a_limit_nothing_is_counted() {
         let mut limit = RateLimit::new(0, Duration::from_secs(60), 10);
         for _ in 0..100 {
             assert!(limit.attempt(Instant(0), address("10.0.0.1")).is_ok());

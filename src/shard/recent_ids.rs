@@ -1,4 +1,5 @@
-//! Correlation ids that the gateways of one shard got last: a gateway may drop an event whose id it has seen before.
+//! The correlation ids of each gateway's last events. A gateway may drop an event whose id it has seen before, so the
+//! hub warns when a publisher gives an id twice.
 
 use crate::{
     limits,
@@ -6,27 +7,28 @@ use crate::{
 };
 use ahash::{HashMap, RandomState};
 
-/// An event whose correlation id its gateway has got before, for the log; and how many there were since the last one told.
+/// A warning for the log: events had correlation ids that their gateway had received before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeated {
-    /// To which gateway.
+    /// The gateway of the last such event.
     pub gateway: GatewayId,
-    /// The id, of the last of them.
+    /// The correlation id of that event.
     pub correlation: CorrelationId,
-    /// How many, of all gateways of the shard.
+    /// Number of such events since the last warning, over all gateways of the shard.
     pub count: u64,
 }
 
-/// The ids by gateway. A gateway costs nothing until a publisher gives it an id of its own, and 8 KiB at the most.
+/// The ids by gateway. A gateway uses no memory until a publisher gives an id for it, and then at most 8 KiB.
 #[derive(Default)]
 pub(super) struct RecentIds {
     rings: HashMap<GatewayId, Ring>,
     hasher: RandomState,
-    untold: Option<Repeated>,
+    /// The next warning. One, not a queue: a publisher that repeats ids must not fill memory or the log.
+    repeated: Option<Repeated>,
 }
 
-/// Hashes of the last ids. It grows to [`limits::RECENT_IDS_MAX`], and from then on the oldest is overwritten. A hash is 64 bits
-/// under a key of this process's own: two ids that only look the same are once in 10^16 events.
+/// Hashes of the last [`limits::RECENT_IDS_MAX`] ids; a new one overwrites the oldest. The hash has 64 bits and a
+/// random key, so two different ids are taken for the same about once in 10^16 events.
 #[derive(Default)]
 struct Ring {
     hashes: Vec<u64>,
@@ -45,11 +47,13 @@ impl Ring {
 }
 
 impl RecentIds {
-    /// An event goes to its gateway, which is connected. Returns whether the publisher gave it an id that the gateway got before.
+    /// Records the id of an event that is put into outboxes. Returns whether its publisher gave an id that the gateway
+    /// received before.
     pub(super) fn note(&mut self, event: &Event) -> bool {
         let hash = || self.hasher.hash_one(event.correlation.0.as_u128());
         if !event.correlation_given {
-            // An id of the hub's own is new, but a publisher may send it back.
+            // The hub's own ids never repeat. They are recorded because a publisher may take one from an answer and
+            // send it again.
             if !self.rings.is_empty()
                 && let Some(ring) = self.rings.get_mut(&event.gateway)
             {
@@ -59,26 +63,27 @@ impl RecentIds {
         }
         let hash = hash();
         let ring = self.rings.entry(event.gateway).or_default();
+        // A scan of 8 KiB: a set beside the ring would double the memory for the few publishers that give ids.
         let repeated = ring.hashes.contains(&hash);
         ring.push(hash);
         if repeated {
-            let count = self.untold.map_or(0, |untold| untold.count) + 1;
-            self.untold = Some(Repeated { gateway: event.gateway, correlation: event.correlation, count });
+            let count = self.repeated.map_or(0, |repeated| repeated.count) + 1;
+            self.repeated = Some(Repeated { gateway: event.gateway, correlation: event.correlation, count });
         }
         repeated
     }
 
-    /// What is to be told.
-    pub(super) fn poll(&mut self) -> Option<Repeated> {
-        self.untold.take()
+    /// Takes the next warning.
+    pub(super) fn poll_repeated(&mut self) -> Option<Repeated> {
+        self.repeated.take()
     }
 
-    /// Whether [`RecentIds::poll`] has something.
-    pub(super) fn is_untold(&self) -> bool {
-        self.untold.is_some()
+    /// Whether [`RecentIds::poll_repeated`] would return something.
+    pub(super) fn has_repeated(&self) -> bool {
+        self.repeated.is_some()
     }
 
-    /// The gateway was deleted.
+    /// Removes the ids of a deleted gateway.
     pub(super) fn forget(&mut self, gateway: GatewayId) {
         self.rings.remove(&gateway);
     }
@@ -103,21 +108,21 @@ mod tests {
         for _ in 1..limits::RECENT_IDS_MAX {
             assert!(!recent.note(&event(gateway, CorrelationId::random(), false)));
         }
-        assert!(recent.note(&event(gateway, id, true)), "it is the oldest that is known");
-        assert_eq!(recent.poll(), Some(Repeated { gateway, correlation: id, count: 1 }));
-        assert_eq!(recent.poll(), None);
+        assert!(recent.note(&event(gateway, id, true)), "it is the oldest in the ring");
+        assert_eq!(recent.poll_repeated(), Some(Repeated { gateway, correlation: id, count: 1 }));
+        assert_eq!(recent.poll_repeated(), None);
         let id = CorrelationId::random();
         recent.note(&event(gateway, id, true));
         for _ in 0..limits::RECENT_IDS_MAX {
             recent.note(&event(gateway, CorrelationId::random(), true));
         }
-        assert!(!recent.note(&event(gateway, id, true)), "it is forgotten");
+        assert!(!recent.note(&event(gateway, id, true)), "it was overwritten");
         let ring = &recent.rings[&gateway].hashes;
         assert_eq!((ring.len(), ring.capacity()), (limits::RECENT_IDS_MAX, limits::RECENT_IDS_MAX));
     }
 
     #[test]
-    fn gateways_whose_publishers_give_no_ids_cost_nothing() {
+    fn gateways_whose_publishers_give_no_ids_use_no_memory() {
         let mut recent = RecentIds::default();
         let (one, other) = (GatewayId::random(), GatewayId::random());
         for _ in 0..10 {
@@ -125,18 +130,21 @@ mod tests {
         }
         assert!(recent.rings.is_empty());
         let id = CorrelationId::random();
-        assert!(!recent.note(&event(one, id, true)) && !recent.note(&event(other, id, true)), "each has its own");
+        assert!(
+            !recent.note(&event(one, id, true)) && !recent.note(&event(other, id, true)),
+            "each gateway has its own ids"
+        );
         recent.forget(one);
         assert!(!recent.note(&event(one, id, true)) && recent.note(&event(other, id, true)));
     }
 
     #[test]
-    fn repeats_that_were_not_told_are_counted() {
+    fn repeats_between_two_warnings_are_counted() {
         let mut recent = RecentIds::default();
         let (gateway, id) = (GatewayId::random(), CorrelationId::random());
         let repeated = (0..4).filter(|_| recent.note(&event(gateway, id, true))).count();
         assert_eq!(repeated, 3);
-        assert!(recent.is_untold());
-        assert_eq!(recent.poll().map(|repeated| repeated.count), Some(3));
+        assert!(recent.has_repeated());
+        assert_eq!(recent.poll_repeated().map(|repeated| repeated.count), Some(3));
     }
 }

@@ -1,4 +1,4 @@
-//! Claims about one shard, in virtual time.
+//! Tests of one shard, in virtual time.
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ fn encode(event: &Event, position: Position, _: Timestamp) -> Bytes {
     [event.payload.as_ref(), format!("#{};", position.offset).as_bytes()].concat().into()
 }
 
-fn whole(length: usize, _: usize) -> usize {
+fn one_frame(length: usize, _: usize) -> usize {
     length
 }
 
@@ -24,7 +24,7 @@ fn shard() -> Shard {
         rate_per_window: 10,
         rate_window: Duration::from_secs(60),
         rate_addresses_max: 100,
-        encoding: Encoding { encode, boundary: whole },
+        encoding: Encoding { encode, boundary: one_frame },
     })
 }
 
@@ -32,7 +32,7 @@ fn life(gateway: GatewayId, incarnation: u64) -> Life {
     Life { gateway, incarnation }
 }
 
-/// A new gateway that the shard knows.
+/// Creates a gateway in the shard.
 fn created(shard: &mut Shard) -> GatewayId {
     let gateway = GatewayId::random();
     shard.handle_change(Change::GatewayCreated(life(gateway, 1)));
@@ -118,7 +118,7 @@ fn events_keep_the_order_in_which_they_were_accepted() {
 }
 
 #[test]
-fn a_gateway_that_is_away_is_a_failed_delivery_with_its_reason() {
+fn an_event_for_a_gateway_without_connections_is_a_failed_delivery() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
@@ -128,7 +128,7 @@ fn a_gateway_that_is_away_is_a_failed_delivery_with_its_reason() {
 }
 
 #[test]
-fn an_outbox_over_its_bound_closes_a_socket_that_has_taken_nothing_for_the_patience_and_no_other() {
+fn a_blocked_socket_over_its_outbox_bound_is_closed_and_its_sibling_is_not() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let slow = shard.handle_join(at(0), join(gateway)).unwrap().0;
@@ -145,7 +145,7 @@ fn an_outbox_over_its_bound_closes_a_socket_that_has_taken_nothing_for_the_patie
     let closed = effects.iter().filter(|e| matches!(e, Effect::Close(key, CloseReason::SlowConsumer) if *key == slow));
     assert_eq!(closed.count(), 1);
     let answered = effects.iter().filter(|e| matches!(e, Effect::Reply(..))).count();
-    assert_eq!(answered, 4, "a slow connection delays no answer once it is judged");
+    assert_eq!(answered, 4, "a slow connection delays no answer once it is closed");
     assert_eq!(shard.undecided(), 0);
     let totals = shard.totals(None).deliveries;
     assert_eq!((totals.total_events_sent, totals.failed_deliveries), (4, 3));
@@ -153,7 +153,7 @@ fn an_outbox_over_its_bound_closes_a_socket_that_has_taken_nothing_for_the_patie
 }
 
 #[test]
-fn a_socket_that_takes_bytes_is_not_slow_whatever_waits_for_it() {
+fn a_socket_that_takes_bytes_may_have_a_whole_batch_waiting() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
@@ -176,24 +176,24 @@ fn a_socket_that_takes_bytes_is_not_slow_whatever_waits_for_it() {
 }
 
 #[test]
-fn a_socket_that_takes_too_little_for_too_long_is_slow() {
+fn a_socket_over_the_bound_for_five_seconds_is_slow_even_if_it_takes_bytes() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
     let batch = || Command::PublishMany(vec![event(gateway, &"x".repeat(40)); 10]);
-    for turn in 0..=6 {
-        let now = Now { instant: at(1).instant + Duration::from_millis(900 * turn), ..at(1) };
-        shard.handle_command(now, from(turn), batch());
+    for visit in 0..=6 {
+        let now = Now { instant: at(1).instant + Duration::from_millis(900 * visit), ..at(1) };
+        shard.handle_command(now, from(visit), batch());
         let closes = std::iter::from_fn(|| shard.poll_effect()).filter(|effect| matches!(effect, Effect::Close(..)));
-        assert_eq!(closes.count(), usize::from(turn == 6), "in turn {turn}: the bound was passed in the first");
+        assert_eq!(closes.count(), usize::from(visit == 6), "in visit {visit}; it is over the bound since the first");
         // It takes a byte each time, and what waits stays over the bound.
-        shard.advance(key, usize::from(turn < 6));
+        shard.advance(key, usize::from(visit < 6));
         shard.handle_blocked(now, key, true);
     }
 }
 
 #[test]
-fn what_is_undecided_when_the_time_is_up_is_pending_and_counted_later() {
+fn a_delivery_undecided_at_the_timeout_is_answered_as_pending_and_counted_later() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
@@ -208,7 +208,7 @@ fn what_is_undecided_when_the_time_is_up_is_pending_and_counted_later() {
 }
 
 #[test]
-fn leaving_decides_what_was_not_written_and_frees_the_place_once() {
+fn leaving_fails_the_unwritten_events_and_frees_the_index_once() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
@@ -218,12 +218,12 @@ fn leaving_decides_what_was_not_written_and_frees_the_place_once() {
     assert_eq!((outcome.delivered, outcome.failed, outcome.failures[0].reason), (0, 1, "gateway gone"));
     assert!(shard.handle_leave(at(1), key, CloseReason::GatewayGone).is_none());
     let next = shard.handle_join(at(2), join(gateway)).unwrap().0;
-    assert_eq!(next.index, key.index, "the place is used again");
-    assert!(shard.connection(key).is_none(), "the old key names nobody");
+    assert_eq!(next.index, key.index, "the index is used again");
+    assert!(shard.connection(key).is_none(), "the old key is not valid");
 }
 
 #[test]
-fn revoking_closes_those_who_came_with_that_token() {
+fn revoking_a_token_closes_the_connections_that_used_it() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let (old, new) = (join(gateway), join(gateway));
@@ -236,7 +236,7 @@ fn revoking_closes_those_who_came_with_that_token() {
 }
 
 #[test]
-fn a_gateway_has_no_more_connections_than_it_may() {
+fn connections_of_a_gateway_are_limited() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let first = shard.handle_join(at(0), join(gateway)).unwrap().0;
@@ -247,7 +247,7 @@ fn a_gateway_has_no_more_connections_than_it_may() {
 }
 
 #[test]
-fn a_batch_is_answered_in_its_order() {
+fn a_batch_is_answered_in_the_order_of_its_events() {
     let mut shard = shard();
     let (here, away) = (created(&mut shard), created(&mut shard));
     let key = shard.handle_join(at(0), join(here)).unwrap().0;
@@ -262,7 +262,7 @@ fn a_batch_is_answered_in_its_order() {
 }
 
 #[test]
-fn a_batch_that_overflows_its_only_connection_is_answered_whole() {
+fn a_batch_that_overflows_its_only_connection_has_a_result_for_each_event() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let key = shard.handle_join(at(0), join(gateway)).unwrap().0;
@@ -279,7 +279,7 @@ fn a_batch_that_overflows_its_only_connection_is_answered_whole() {
 }
 
 #[test]
-fn a_gateway_that_is_made_again_never_gets_a_position_twice() {
+fn a_gateway_that_is_created_again_never_repeats_a_position() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let publish = |shard: &mut Shard| {
@@ -298,7 +298,7 @@ fn a_gateway_that_is_made_again_never_gets_a_position_twice() {
 }
 
 #[test]
-fn a_gateway_that_is_made_again_has_none_of_the_connections_of_the_deleted_one() {
+fn a_gateway_that_is_created_again_has_no_connection_of_the_deleted_one() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let old = shard.handle_join(at(0), join(gateway)).unwrap().0;
@@ -316,7 +316,7 @@ fn a_gateway_that_is_made_again_has_none_of_the_connections_of_the_deleted_one()
 }
 
 #[test]
-fn an_event_for_a_gateway_that_is_not_there_is_answered_so() {
+fn an_event_for_a_gateway_that_does_not_exist_gets_no_position() {
     let mut shard = shard();
     let (here, gone) = (created(&mut shard), created(&mut shard));
     shard.handle_change(Change::GatewayDeleted(gone));

@@ -1,11 +1,12 @@
-//! What waits for one connection, as a view: reading it changes nothing.
+//! A read-only view of the events that wait for one connection. The session reads them through it, and cannot change
+//! the shard.
 
-use super::{outbox::Outbox, tickets::TicketRef};
+use super::{in_flight::EventRef, outbox::Outbox};
 
-/// A connection's events that were not handed to its socket yet; empty for a connection that has left.
+/// The events that were not handed to a connection's socket yet; empty if the connection has left.
 #[derive(Clone, Copy)]
 pub struct Waiting<'a> {
-    pub(super) outbox: Option<&'a Outbox<TicketRef>>,
+    pub(super) outbox: Option<&'a Outbox<EventRef>>,
     pub(super) boundary: fn(usize, usize) -> usize,
 }
 
@@ -15,7 +16,7 @@ impl Waiting<'_> {
         self.outbox.map_or(0, |outbox| outbox.copy(budget, stop, self.boundary, out))
     }
 
-    /// Whether another frame may go out before the next event bytes.
+    /// Whether another frame may be sent before the next bytes of events.
     pub fn at_boundary(&self) -> bool {
         self.outbox.is_none_or(|outbox| outbox.at_boundary(self.boundary))
     }

@@ -1,4 +1,4 @@
-//! Files that only the hub's user may read, and that are there whole or not at all.
+//! Writes files that only the hub's user can read, and that after a crash exist whole or not at all.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Makes a directory (mode 0700) and those above it; one that is there stays as it is.
+/// Creates a directory (mode 0700) and its parents. An existing one is not changed.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
@@ -24,12 +24,13 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// A new, empty file of mode 0600.
+/// Creates an empty file of mode 0600, which must not exist yet.
 pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    // The mode is given at creation: a file that is made private later is readable for a moment.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Takes from everybody else what a file's mode gave them; a file that is not there is no error.
+/// Sets the mode of a file to 0600 if others have access to it. A missing file is not an error.
 pub(super) fn make_private(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(found) if found.permissions().mode() & 0o077 == 0 => Ok(()),
@@ -39,7 +40,7 @@ pub(super) fn make_private(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Puts a file of mode 0600 with this content at `path`; after a crash it is there whole or not at all.
+/// Writes a file of mode 0600. After a crash it has the new content, or is as it was before.
 pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let unfinished = beside(path, ".new");
     remove(&unfinished)?;
@@ -47,14 +48,16 @@ pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     publish(&unfinished, path)
 }
 
-/// Gives a finished file its name, so that both survive a power loss.
+/// Renames a finished file to `path`, durably.
 pub(super) fn publish(unfinished: &Path, path: &Path) -> io::Result<()> {
+    // First the content, then the name, then the directory that holds the name. A rename that reaches the disk before
+    // the content would leave an empty file after a power loss.
     File::open(unfinished)?.sync_all()?;
     fs::rename(unfinished, path)?;
     File::open(dir_of(path))?.sync_all()
 }
 
-/// Removes a file; one that is not there is no error.
+/// Removes a file. A missing file is not an error.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -71,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn private_files_are_whole_and_only_ours() {
+    fn private_files_are_whole_and_have_mode_0600() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/file");
         make_dir(dir_of(&path)).unwrap();
@@ -95,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_name_lies_in_the_current_directory() {
+    fn a_bare_name_is_in_the_current_directory() {
         assert_eq!(dir_of(Path::new("file")), Path::new("."));
     }
 }

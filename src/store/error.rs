@@ -1,43 +1,43 @@
-//! Why the store of a data directory does not start, in words that let the operator mend it.
+//! Why the store cannot start, with what the operator can do about it.
 
 use super::trouble::Trouble;
 use std::{fmt, path::PathBuf};
 
-/// A store that cannot be opened, read or given its thread.
+/// An error at the start of the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The data directory cannot be made.
+    /// The data directory cannot be created.
     Directory {
-        /// Which directory.
+        /// The data directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         why: String,
     },
-    /// The lock file in it cannot be used.
+    /// The lock file cannot be opened or locked.
     Lock {
-        /// Which file.
+        /// The lock file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         why: String,
     },
-    /// Another hub holds the lock.
+    /// Another hub uses the data directory.
     InUse {
-        /// Which directory.
+        /// The data directory.
         path: PathBuf,
-        /// The other hub's process, if it has left its id.
+        /// The process id of the other hub, if the lock file contains it.
         pid: Option<u32>,
     },
-    /// The file cannot be opened, or is not what a hub has written.
+    /// The database file cannot be opened, or is damaged.
     File {
-        /// Which file.
+        /// The database file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         trouble: Trouble,
     },
-    /// The system gives no thread.
+    /// The store's thread cannot be started.
     Thread {
-        /// What it says.
+        /// The system's error.
         why: String,
     },
 }
@@ -45,8 +45,14 @@ pub enum StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Directory { path, why } => write!(f, "{} cannot be made: {why}", path.display()),
-            Self::Lock { path, why } => write!(f, "{} cannot be locked: {why}", path.display()),
+            Self::Directory { path, why } => write!(
+                f,
+                "the data directory {} cannot be created: {why}; create it or choose another one",
+                path.display()
+            ),
+            Self::Lock { path, why } => {
+                write!(f, "{} cannot be locked: {why}; make it writable for the hub's user", path.display())
+            }
             Self::InUse { path, pid } => {
                 let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
                 let path = path.display();

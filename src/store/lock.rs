@@ -1,4 +1,4 @@
-//! One hub to a data directory: an advisory lock that the kernel takes back whatever way the process ends.
+//! The lock of a data directory, which only one hub can use. The kernel releases it however the process ends.
 
 use super::{StoreError, disk};
 use std::{
@@ -11,21 +11,23 @@ use std::{
 
 const FILE_NAME: &str = "lock";
 
-/// Held for as long as the data directory is used.
+/// The lock; released on drop.
 #[derive(Debug)]
 pub(super) struct DirLock {
     _file: File,
 }
 
 impl DirLock {
-    /// Takes the lock without waiting, and leaves this process's id in the file for people.
+    /// Takes the lock without waiting, and writes this process's id into the lock file, for the error of a second hub.
     ///
     /// # Errors
-    /// Which other hub holds it, or what the file system said.
+    /// If another hub holds the lock, or the file cannot be opened, locked or written.
     pub(super) fn take(dir: &Path) -> Result<DirLock, StoreError> {
         let path = dir.join(FILE_NAME);
         let failed = |error: io::Error| StoreError::Lock { path: path.clone(), why: error.to_string() };
         disk::make_dir(dir).map_err(|error| StoreError::Directory { path: dir.to_owned(), why: error.to_string() })?;
+        // Not truncated when it is opened: the file contains the id of the hub that may hold the lock. It is never
+        // removed either, or two hubs could lock two files of the same name.
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).map_err(failed)?;
@@ -64,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_without_a_readable_pid_still_refuses() {
+    fn a_lock_without_a_readable_pid_still_excludes_a_second_hub() {
         let dir = tempfile::tempdir().unwrap();
         let _held = DirLock::take(dir.path()).unwrap();
         std::fs::write(dir.path().join(FILE_NAME), [0xff; 100]).unwrap();

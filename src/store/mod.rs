@@ -1,4 +1,7 @@
-//! What survives a restart: gateways, tokens and manifests, on a thread of its own.
+//! The persistent state: gateways, tokens and manifests. It is on a thread of its own, because its files block.
+//!
+//! Cores never ask the store whether a key is good. Each has a copy of the set in memory, which [`Store::snapshot`]
+//! fills at start and every [`Change`] updates. So a slow or full disk delays changes, but no connect and no event.
 
 mod disk;
 mod error;
@@ -19,23 +22,23 @@ pub use trouble::Trouble;
 
 use crate::model::{Change, StoreOp, StoreOutcome};
 
-/// Somewhere that gateways and tokens are kept.
+/// A store of gateways, tokens and manifests.
 pub trait Store: Send {
-    /// Does one job. A change that is returned has been committed.
+    /// Runs one job. A returned change is committed.
     fn execute(&mut self, op: StoreOp) -> (StoreOutcome, Option<Change>);
 
-    /// All that there is, as the changes that would make it.
+    /// All gateways and tokens, as the changes that would create them.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If they cannot be read.
     fn snapshot(&mut self) -> Result<Vec<Change>, StoreError>;
 
-    /// Called when no job waits, and every [`crate::limits::STORE_PROBE_INTERVAL`] while the store is in trouble: does
-    /// what can wait, and tries to get out of the trouble. A change that comes back was committed although the job
-    /// that asked for it could not be told so.
+    /// Does deferred work, and tries to recover from trouble. Called when no job waits, and every
+    /// [`crate::limits::STORE_PROBE_INTERVAL`] while the store is in trouble. A returned change was committed, although
+    /// the job that asked for it was answered that this is unknown.
     ///
     /// # Errors
-    /// What the trouble is.
+    /// The trouble that remains.
     fn settle(&mut self) -> Result<Option<Change>, Trouble> {
         Ok(None)
     }

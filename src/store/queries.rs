@@ -1,4 +1,4 @@
-//! The jobs in SQL. Nothing here begins, ends or retries: a caller's transaction is around every function that writes.
+//! The jobs in SQL. Functions that write run inside a transaction of the caller, which commits or rolls back.
 
 use super::row;
 use crate::{
@@ -9,10 +9,10 @@ use crate::{
 };
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-/// The answer, and the change where there is one to commit.
+/// The outcome of a job, and the change to announce once it is committed.
 type Done = (StoreOutcome, Option<Change>);
 
-/// Does a job inside the caller's transaction, which is to be committed where `StoreOutcome` says that it was done.
+/// Runs a job in the caller's transaction, which must be committed if the outcome is a success.
 pub(super) fn run(connection: &Connection, op: StoreOp) -> Result<Done> {
     let read = |outcome| (outcome, None);
     match op {
@@ -31,7 +31,7 @@ pub(super) fn run(connection: &Connection, op: StoreOp) -> Result<Done> {
     }
 }
 
-/// Everything, gateways before tokens, each in order of creation.
+/// All gateways, then all tokens, each in order of creation.
 pub(super) fn snapshot(connection: &Connection) -> Result<Vec<Change>> {
     let mut gateways = connection.prepare_cached("SELECT id, incarnation FROM gateways ORDER BY seq")?;
     let mut tokens = connection.prepare_cached("SELECT gateway, id, hash FROM tokens ORDER BY seq")?;
@@ -39,9 +39,10 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Vec<Change>> {
     created.chain(tokens.query_map([], row::token_created)?).collect()
 }
 
-/// Whether the file shows that this change was made.
-pub(super) fn happened(connection: &Connection, change: Change) -> Result<bool> {
+/// Whether the file contains this change.
+pub(super) fn is_applied(connection: &Connection, change: Change) -> Result<bool> {
     match change {
+        // The incarnation as well: the id alone may be an older gateway's.
         Change::GatewayCreated(life) => life_exists(connection, life),
         Change::GatewayDeleted(id) => gateway_exists(connection, id).map(|exists| !exists),
         Change::TokenCreated { token, .. } => token_exists(connection, token),
@@ -53,12 +54,13 @@ fn create_gateway(connection: &Connection, record: GatewayRecord) -> Result<Done
     if gateway_exists(connection, record.id)? {
         return Ok((StoreOutcome::Conflict("a gateway with this id exists".to_owned()), None));
     }
+    // Asked before the insert, although a unique index enforces it: its error does not tell which rule was broken.
     let taken = "SELECT 1 FROM gateways WHERE coalesce(organization_id, '') = coalesce(?1, '') AND name = ?2";
     if connection.prepare_cached(taken)?.exists(params![record.organization_id, record.name])? {
         return Ok((StoreOutcome::Conflict("the name is taken in this organization".to_owned()), None));
     }
     let Ok(incarnation) = getrandom::u64() else {
-        return Ok((StoreOutcome::Unavailable("the system gives no random numbers".to_owned(), Kept::No), None));
+        return Ok((StoreOutcome::Unavailable("the system provides no random numbers".to_owned(), Kept::No), None));
     };
     let insert = "INSERT INTO gateways (id, name, display_name, organization_id, created_at, sum, incarnation) \
                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -69,6 +71,7 @@ fn create_gateway(connection: &Connection, record: GatewayRecord) -> Result<Done
         record.organization_id,
         record.created_at.0,
         row::gateway_sum(&record, Some(incarnation)),
+        // SQLite's integers are signed; the 64 bits are stored as they are.
         incarnation.cast_signed(),
     ])?;
     let change = Change::GatewayCreated(Life { gateway: record.id, incarnation });
@@ -76,6 +79,7 @@ fn create_gateway(connection: &Connection, record: GatewayRecord) -> Result<Done
 }
 
 fn delete_gateway(connection: &Connection, id: GatewayId) -> Result<Done> {
+    // Tokens and manifest go with it by `ON DELETE CASCADE`.
     match connection.prepare_cached("DELETE FROM gateways WHERE id = ?1")?.execute([id.0.as_bytes()])? {
         0 => Ok((no_gateway(), None)),
         _ => Ok((StoreOutcome::Done, Some(Change::GatewayDeleted(id)))),
@@ -111,7 +115,7 @@ fn create_token(connection: &Connection, gateway: GatewayId, record: TokenRecord
         return conflict("a token with this id exists".to_owned());
     }
     if connection.prepare_cached("SELECT 1 FROM tokens WHERE hash = ?1")?.exists([hash.0])? {
-        return conflict("this token is known already".to_owned());
+        return conflict("this token exists already".to_owned());
     }
     let live: i64 = connection
         .prepare_cached("SELECT count(*) FROM tokens WHERE gateway = ?1")?
@@ -136,6 +140,7 @@ fn revoke_token(connection: &Connection, gateway: GatewayId, token: TokenId) -> 
         return Ok((no_gateway(), None));
     }
     let hash: Option<[u8; 32]> = connection
+        // The hash comes back because the cores' directories are keyed by it.
         .prepare_cached("DELETE FROM tokens WHERE id = ?1 AND gateway = ?2 RETURNING hash")?
         .query_row([token.0.as_bytes(), gateway.0.as_bytes()], |row| row.get(0))
         .optional()?;
@@ -154,8 +159,8 @@ fn tokens(connection: &Connection, id: GatewayId) -> Result<StoreOutcome> {
     records.map(StoreOutcome::Tokens)
 }
 
-/// A manifest that is there already is not written again: a fleet that reconnects sends all of its own once more, and
-/// writing them would cost a wait for the disk each.
+/// Replaces a manifest, unless it is the same. A fleet that reconnects sends all its manifests again, and each write
+/// would wait for the disk.
 fn put_manifest(
     connection: &Connection,
     id: GatewayId,

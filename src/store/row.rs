@@ -1,14 +1,14 @@
-//! How rows are written and read, and the sums by which a row that nobody wrote is known.
+//! Reads rows, and computes their checksums. SQLite does not detect changed bytes in a row; the checksums do.
 
 use crate::model::{Change, GatewayId, GatewayRecord, KeyHash, Life, Timestamp, TokenId, TokenRecord};
 use rusqlite::{Result, Row};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// Sixteen bytes of a SHA-256 over a row. Not against an attacker: against disks.
+/// The checksum of a row: 16 bytes of a SHA-256. It detects faulty disks, not attackers, who could compute it too.
 pub(super) type Sum = [u8; 16];
 
-/// Over a row of `gateways`; one of schema 1 has no incarnation.
+/// The checksum of a row of `gateways`. Rows of schema 1 have no incarnation.
 pub(super) fn gateway_sum(record: &GatewayRecord, incarnation: Option<u64>) -> Sum {
     let created_at = record.created_at.0.to_le_bytes();
     let incarnation = incarnation.map(u64::to_le_bytes);
@@ -20,25 +20,26 @@ pub(super) fn gateway_sum(record: &GatewayRecord, incarnation: Option<u64>) -> S
         Some(&created_at),
         incarnation.as_ref().map(<[u8; 8]>::as_slice),
     ];
-    // An absent field would be summed, too, and a sum of schema 1 is over five fields.
+    // An absent field is part of the checksum as well, so for schema 1 the sixth field is cut off.
     sum("gateway", if incarnation.is_some() { &fields } else { &fields[..5] })
 }
 
-/// Over a row of `tokens`.
+/// The checksum of a row of `tokens`.
 pub(super) fn token_sum(gateway: GatewayId, token: TokenId, hash: &KeyHash, created_at: Timestamp) -> Sum {
     let fields: [&[u8]; 4] = [gateway.0.as_bytes(), token.0.as_bytes(), &hash.0, &created_at.0.to_le_bytes()];
     sum("token", &fields.map(Some))
 }
 
-/// Over a row of `manifests`.
+/// The checksum of a row of `manifests`.
 pub(super) fn manifest_sum(gateway: GatewayId, manifest: &str, received_at: Timestamp) -> Sum {
     let fields: [&[u8]; 3] = [gateway.0.as_bytes(), manifest.as_bytes(), &received_at.0.to_le_bytes()];
     sum("manifest", &fields.map(Some))
 }
 
-/// Fields are told apart by their lengths, and absent ones from empty ones.
+/// The kind is the prefix, so that a row does not pass as one of another table.
 fn sum(kind: &str, fields: &[Option<&[u8]>]) -> Sum {
     let mut digest = Sha256::new_with_prefix(kind);
+    // Each field is preceded by its length, or bytes could move from one field to the next without a trace.
     for field in fields {
         let Some(bytes) = field else {
             digest.update([0]);
@@ -53,7 +54,7 @@ fn sum(kind: &str, fields: &[Option<&[u8]>]) -> Sum {
     sum
 }
 
-/// Columns `id, name, display_name, organization_id, created_at`.
+/// Reads the columns `id, name, display_name, organization_id, created_at`.
 pub(super) fn gateway(row: &Row<'_>) -> Result<GatewayRecord> {
     Ok(GatewayRecord {
         id: gateway_id(row, 0)?,
@@ -64,22 +65,22 @@ pub(super) fn gateway(row: &Row<'_>) -> Result<GatewayRecord> {
     })
 }
 
-/// Columns `id, incarnation`.
+/// Reads the columns `id, incarnation`.
 pub(super) fn gateway_created(row: &Row<'_>) -> Result<Change> {
     Ok(Change::GatewayCreated(Life { gateway: gateway_id(row, 0)?, incarnation: incarnation(row, 1)? }))
 }
 
-/// The column at `index`: SQLite's integers have a sign, an incarnation has none.
+/// The incarnation in column `index`, which SQLite stores as a signed integer.
 pub(super) fn incarnation(row: &Row<'_>, index: usize) -> Result<u64> {
     row.get::<_, i64>(index).map(i64::cast_unsigned)
 }
 
-/// Columns `id, created_at`.
+/// Reads the columns `id, created_at`.
 pub(super) fn token(row: &Row<'_>) -> Result<TokenRecord> {
     Ok(TokenRecord { id: TokenId(Uuid::from_bytes(row.get(0)?)), created_at: Timestamp(row.get(1)?) })
 }
 
-/// Columns `gateway, id, hash`.
+/// Reads the columns `gateway, id, hash`.
 pub(super) fn token_created(row: &Row<'_>) -> Result<Change> {
     Ok(Change::TokenCreated {
         gateway: gateway_id(row, 0)?,
@@ -88,7 +89,7 @@ pub(super) fn token_created(row: &Row<'_>) -> Result<Change> {
     })
 }
 
-/// The column at `index`.
+/// The gateway id in column `index`.
 pub(super) fn gateway_id(row: &Row<'_>, index: usize) -> Result<GatewayId> {
     Ok(GatewayId(Uuid::from_bytes(row.get(index)?)))
 }
@@ -98,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_tell_neighbouring_fields_apart() {
+    fn sums_depend_on_where_fields_begin_and_end() {
         let check = |a: &[Option<&[u8]>], b: &[Option<&[u8]>]| assert_ne!(sum("k", a), sum("k", b));
         check(&[Some(b"ab"), Some(b"c")], &[Some(b"a"), Some(b"bc")]);
         check(&[Some(b""), None], &[None, Some(b"")]);

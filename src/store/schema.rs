@@ -1,4 +1,4 @@
-//! The tables, how older files become newer ones, and whether a file is what the hub has written.
+//! The tables, the migration of older files, and the check of a file for damage.
 
 use super::{row, trouble::Trouble};
 use crate::model::{GatewayId, KeyHash, Timestamp, TokenId};
@@ -8,19 +8,19 @@ use uuid::Uuid;
 /// `PRAGMA application_id` of a store: "GCST".
 const APPLICATION_ID: i64 = 0x4743_5354;
 
-/// The version of the files that are written now.
+/// The current schema version.
 pub(super) const VERSION: usize = STEPS.len();
 
-/// From one version to the next: the tables, then what is in them.
+/// The step from one schema version to the next: changes of the tables, then of the rows.
 struct Step {
     sql: &'static str,
     fill: fn(&Connection) -> Result<(), Trouble>,
 }
 
-/// The step from each version to the next; a file's version (`PRAGMA user_version`) is how many were done.
-const STEPS: &[Step] = &[Step { sql: TABLES, fill: |_| Ok(()) }, Step { sql: INCARNATIONS, fill: draw_incarnations }];
+/// All steps. The version of a file (`PRAGMA user_version`) is the number of steps that were run on it.
+const STEPS: &[Step] = &[Step { sql: TABLES, fill: |_| Ok(()) }, Step { sql: INCARNATIONS, fill: add_incarnations }];
 
-/// `seq` gives the order of creation, which a clock that was set back cannot disturb.
+/// Schema 1. `seq` is the order of creation, because `created_at` is wrong if the clock was set back.
 const TABLES: &str = "
     CREATE TABLE gateways (
         seq INTEGER PRIMARY KEY,
@@ -49,17 +49,21 @@ const TABLES: &str = "
     ) STRICT;
 ";
 
-/// A column can only be added with a default; no row keeps it.
+/// Schema 2. SQLite requires a default for an added column; [`add_incarnations`] replaces it in every row.
 const INCARNATIONS: &str = "ALTER TABLE gateways ADD COLUMN incarnation INTEGER NOT NULL DEFAULT 0";
 
-/// Makes the tables of a version in a new, empty file.
+/// Creates the tables of a version in an empty file.
 pub(super) fn create(connection: &mut Connection, version: usize) -> Result<(), Trouble> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    climb(connection, 0, version)
+    run_steps(connection, 0, version)
 }
 
-/// The version of a file; refused where it is another program's or a newer Gatecast's. Changes nothing.
+/// The version of a file, without changing it.
+///
+/// # Errors
+/// If the file is another program's, or of a newer Gatecast.
 pub(super) fn version(connection: &Connection) -> Result<usize, Trouble> {
+    // Checked before anything is written: switching to a write-ahead log would already change another program's file.
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("application_id")? != APPLICATION_ID {
         return Err(Trouble::Damaged("it is not a Gatecast store".to_owned()));
@@ -68,25 +72,26 @@ pub(super) fn version(connection: &Connection) -> Result<usize, Trouble> {
     match usize::try_from(version) {
         Ok(version) if (1..=known).contains(&version) => Ok(version),
         Ok(version) if version > known => Err(Trouble::Damaged(format!(
-            "it was written by a newer Gatecast (schema {version}, this one knows up to {known}); start that one"
+            "it was written by a newer Gatecast (schema {version}, this one knows up to {known}); start that version"
         ))),
-        _ => Err(Trouble::Damaged(format!("its schema version is {version}"))),
+        _ => Err(Trouble::Damaged(format!("its schema version is {version}, expected 1 to {known}"))),
     }
 }
 
-/// Brings a file of an older version up to date, whole or not at all.
+/// Migrates a file to the current version, whole or not at all.
 pub(super) fn migrate(connection: &mut Connection, from: usize) -> Result<(), Trouble> {
     if from == VERSION {
         return Ok(());
     }
-    // What is damaged already is not written to.
+    // A damaged file must not be written: the operator may still be able to save data from it.
     check_pages(connection)?;
-    climb(connection, from, VERSION)?;
-    tracing::info!(from, to = VERSION, "the store was brought to a newer version");
+    run_steps(connection, from, VERSION)?;
+    tracing::info!(from, to = VERSION, "the store was migrated to a newer schema");
     Ok(())
 }
 
-fn climb(connection: &mut Connection, from: usize, to: usize) -> Result<(), Trouble> {
+/// Runs all steps in one transaction, so that a crash leaves the file at its old version.
+fn run_steps(connection: &mut Connection, from: usize, to: usize) -> Result<(), Trouble> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for step in &STEPS[from..to] {
         transaction.execute_batch(step.sql)?;
@@ -96,45 +101,50 @@ fn climb(connection: &mut Connection, from: usize, to: usize) -> Result<(), Trou
     Ok(transaction.commit()?)
 }
 
-/// Gives each gateway of a file that knew no incarnations its own. A sum is renewed only where it was right before:
-/// damage must not be hidden by it.
-fn draw_incarnations(connection: &Connection) -> Result<(), Trouble> {
+/// Gives each gateway of a schema 1 file a random incarnation.
+fn add_incarnations(connection: &Connection) -> Result<(), Trouble> {
     let old = "SELECT id, name, display_name, organization_id, created_at, sum FROM gateways";
     let mut old = connection.prepare(old)?;
     let rows = old.query_map([], |row| Ok((row::gateway(row)?, row.get::<_, row::Sum>(5)?)))?;
     let rows = rows.collect::<Result<Vec<_>>>()?;
     let mut update = connection.prepare("UPDATE gateways SET incarnation = ?1, sum = ?2 WHERE id = ?3")?;
     for (record, sum) in rows {
+        // The row gets a new checksum, which would hide damage. So the old one is checked first.
         if row::gateway_sum(&record, None) != sum {
             return Err(Trouble::Damaged(WRONG_SUM.to_owned()));
         }
-        let incarnation = getrandom::u64().map_err(|error| Trouble::Failing(format!("no random numbers: {error}")))?;
+        let incarnation = getrandom::u64()
+            .map_err(|error| Trouble::Failing(format!("the system provides no random numbers: {error}")))?;
         let sum = row::gateway_sum(&record, Some(incarnation));
         update.execute(params![incarnation.cast_signed(), sum, record.id.0.as_bytes()])?;
     }
     Ok(())
 }
 
-const WRONG_SUM: &str = "a row does not match its sum";
+const WRONG_SUM: &str = "a row does not match its checksum";
 
-/// Writes for the sake of writing: tells whether a store that was in trouble takes writes again.
+/// Tests whether the store can be written again, by writing the version that it has.
 pub(super) fn probe(connection: &mut Connection) -> Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
 
-/// Reads everything, and refuses what the hub cannot have written.
+/// Checks the whole file: pages, references, tables and checksums.
+///
+/// # Errors
+/// The first damage that was found.
 pub(super) fn verify(connection: &Connection) -> Result<(), Trouble> {
     let damaged = |why: &str| Err(Trouble::Damaged(why.to_owned()));
     check_pages(connection)?;
     if connection.prepare("PRAGMA foreign_key_check")?.exists([])? {
-        return damaged("a row belongs to a gateway that is not there");
+        return damaged("a row refers to a gateway that does not exist");
     }
+    // Compared with a new store instead of a list of tables here, which would have to follow each schema change.
     let mut fresh = Connection::open_in_memory()?;
     create(&mut fresh, VERSION)?;
     if tables(&fresh)? != tables(connection)? {
-        return damaged("its tables are not those of its version");
+        return damaged("its tables do not match its schema version");
     }
     if !sums_are_right(connection)? {
         return damaged(WRONG_SUM);
@@ -143,6 +153,7 @@ pub(super) fn verify(connection: &Connection) -> Result<(), Trouble> {
 }
 
 fn check_pages(connection: &Connection) -> Result<(), Trouble> {
+    // The first problem is enough, and a damaged file can have thousands.
     let report: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if report == "ok" { Ok(()) } else { Err(Trouble::Damaged(report)) }
 }

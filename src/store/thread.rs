@@ -1,4 +1,4 @@
-//! The store's own thread: jobs in through a bounded queue, outcomes out through the callers' replies.
+//! The store's thread: takes jobs from a bounded queue, and passes each outcome to its caller's reply.
 
 use super::{Store, StoreError};
 use crate::{
@@ -17,23 +17,28 @@ use std::{
     time::Instant,
 };
 
-/// What is done with an outcome; runs on the store's thread or wherever [`Settled::send`] is called, and must not block.
+/// The callback for an outcome. It runs on the store's thread or where [`Settled::send`] is called, and must not block.
 pub type Reply = Box<dyn FnOnce(StoreOutcome) + Send + Sync>;
 
-/// An outcome with whom to tell. It is told exactly once: on drop, if not before.
+/// The outcome of a job with its reply, which is called exactly once.
+///
+/// A change is announced to every core before its caller is answered: each core holds a share of this value, and the
+/// last one to apply the change drops it. So once a client has the answer to a created token, every core accepts that
+/// token.
 pub struct Settled {
-    /// What became of the job.
+    /// The outcome of the job.
     pub outcome: StoreOutcome,
     reply: Option<Reply>,
 }
 
 impl Settled {
-    /// Tells the caller.
+    /// Sends the outcome to the caller.
     pub fn send(self) {}
 }
 
 impl Drop for Settled {
     fn drop(&mut self) {
+        // On drop and not in `send`: a core that ends in the middle of its work still answers the caller.
         let Some(reply) = self.reply.take() else { return };
         let outcome = std::mem::replace(&mut self.outcome, StoreOutcome::Done);
         if catch_unwind(AssertUnwindSafe(|| reply(outcome))).is_err() {
@@ -57,12 +62,12 @@ struct Job {
 pub struct StoreThread;
 
 impl StoreThread {
-    /// Takes a store and does the jobs that are submitted, in order. `announce` gets every change in the order of the
-    /// commits, with the outcome to send when all cores have applied it; it runs on the store's thread and must not wait
-    /// for a core. The thread ends by [`StoreHandle::stop`], or when the last handle is gone.
+    /// Starts a thread that runs the submitted jobs in order. It passes each change to `announce` in the order of the
+    /// commits, with the outcome to send once all cores have applied it. `announce` runs on the store's thread and must
+    /// not wait for a core. The thread ends after [`StoreHandle::stop`], or when the last handle is dropped.
     ///
     /// # Errors
-    /// Where the system gives no thread.
+    /// If the system cannot start a thread.
     pub fn start(
         store: Box<dyn Store>,
         announce: impl FnMut(Change, Settled) + Send + 'static,
@@ -71,6 +76,8 @@ impl StoreThread {
         let (stop, stopped) = bounded(1);
         let degraded = Arc::new(AtomicBool::new(false));
         let worker = Worker { store, announce, degraded: Arc::clone(&degraded) };
+        // The thread holds one end, and dropping it shows that it has ended. A `JoinHandle` cannot be joined with a
+        // deadline.
         let (running, ended) = bounded(0);
         let thread = thread::Builder::new()
             .name("store".to_owned())
@@ -84,7 +91,7 @@ impl StoreThread {
     }
 }
 
-/// Where jobs are handed in.
+/// Submits jobs to the store's thread.
 #[derive(Clone)]
 pub struct StoreHandle(Arc<Shared>);
 
@@ -93,21 +100,22 @@ struct Shared {
     stop: Sender<()>,
     closed: AtomicBool,
     degraded: Arc<AtomicBool>,
-    /// Nothing is sent here; it is disconnected when the thread ends.
+    /// Disconnected when the thread ends; nothing is sent.
     ended: Receiver<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl StoreHandle {
-    /// Hands a job in and returns at once; `reply` is called once, whatever happens.
+    /// Submits a job and returns at once. `reply` is called exactly once.
     ///
     /// # Errors
-    /// Gives `reply` back, uncalled, where [`STORE_QUEUE_MAX`] jobs wait already or the store was stopped.
+    /// Returns `reply` without calling it if [`STORE_QUEUE_MAX`] jobs are waiting or the store was stopped.
     pub fn submit(&self, op: StoreOp, reply: Reply) -> Result<(), Reply> {
         if self.0.closed.load(Ordering::Acquire) {
             return Err(reply);
         }
-        let outcome = StoreOutcome::Unavailable("the hub is going away".to_owned(), Kept::No);
+        // The reply is called with this if the thread ends without running the job.
+        let outcome = StoreOutcome::Unavailable("the hub is shutting down".to_owned(), Kept::No);
         let job = Job { op, settled: Settled { outcome, reply: Some(reply) } };
         self.0.jobs.try_send(job).map_err(|refused| {
             let reply = refused.into_inner().settled.reply.take();
@@ -115,7 +123,7 @@ impl StoreHandle {
         })
     }
 
-    /// Whether the last that was heard of the store is that it cannot write.
+    /// Whether the store could not write when it last tried.
     pub fn is_degraded(&self) -> bool {
         self.0.degraded.load(Ordering::Relaxed)
     }
@@ -125,15 +133,15 @@ impl StoreHandle {
         Arc::clone(&self.0.degraded)
     }
 
-    /// Takes no more jobs; those that wait are done, then the store is closed. Returns at once.
+    /// Stops the store: new jobs are refused, those in the queue are run, then the file is closed. Returns at once.
     pub fn stop(&self) {
         self.0.closed.store(true, Ordering::Release);
-        // Full means that it was stopped before, and disconnected that the thread has ended.
+        // An error means that it was stopped before, or that the thread has ended.
         let _ = self.0.stop.try_send(());
     }
 
-    /// Stops, and waits until the store is closed or the deadline has passed; whether it is closed. A disk may hold
-    /// it up.
+    /// Stops the store, and waits until it is closed or the deadline has passed. Returns whether it is closed. A slow
+    /// disk can delay it.
     pub fn join(&self, deadline: Option<Instant>) -> bool {
         self.stop();
         let late = match deadline {
@@ -160,6 +168,7 @@ struct Worker<A> {
 impl<A: FnMut(Change, Settled)> Worker<A> {
     fn run(mut self, jobs: &Receiver<Job>, stopped: &Receiver<()>) {
         loop {
+            // Jobs first: the checkpoint waits for the disk, so it is left for when no job waits.
             match jobs.try_recv() {
                 Ok(job) => {
                     self.handle_job(job);
@@ -178,6 +187,7 @@ impl<A: FnMut(Change, Settled)> Worker<A> {
                 recv(probe) -> _ => {}
             }
         }
+        // Jobs that were submitted before the stop are still run: their callers wait for an answer.
         while let Ok(job) = jobs.try_recv() {
             self.handle_job(job);
         }
@@ -189,7 +199,8 @@ impl<A: FnMut(Change, Settled)> Worker<A> {
         let done = catch_unwind(AssertUnwindSafe(|| self.store.execute(op)));
         let (outcome, change) = done.unwrap_or_else(|_| {
             tracing::error!("the store panicked in a job");
-            let answer = "the store failed inside; the hub's log says where".to_owned();
+            let answer = "the store panicked; the hub's log says where".to_owned();
+            // The panic may have come after the commit.
             (StoreOutcome::Unavailable(answer, Kept::Unknown), None)
         });
         if matches!(outcome, StoreOutcome::Unavailable(..)) {
@@ -197,7 +208,7 @@ impl<A: FnMut(Change, Settled)> Worker<A> {
         }
         settled.outcome = outcome;
         match change {
-            Some(change) => self.tell(change, settled),
+            Some(change) => self.announce_change(change, settled),
             None => settled.send(),
         }
     }
@@ -206,7 +217,10 @@ impl<A: FnMut(Change, Settled)> Worker<A> {
         loop {
             let settled = catch_unwind(AssertUnwindSafe(|| self.store.settle()));
             match settled {
-                Ok(Ok(Some(change))) => self.tell(change, Settled { outcome: StoreOutcome::Done, reply: None }),
+                // Its caller was answered long ago, so there is nobody to reply to.
+                Ok(Ok(Some(change))) => {
+                    self.announce_change(change, Settled { outcome: StoreOutcome::Done, reply: None })
+                }
                 Ok(Ok(None)) => return self.degraded.store(false, Ordering::Relaxed),
                 Ok(Err(_)) => return self.degraded.store(true, Ordering::Relaxed),
                 Err(_) => {
@@ -217,7 +231,7 @@ impl<A: FnMut(Change, Settled)> Worker<A> {
         }
     }
 
-    fn tell(&mut self, change: Change, settled: Settled) {
+    fn announce_change(&mut self, change: Change, settled: Settled) {
         if catch_unwind(AssertUnwindSafe(|| (self.announce)(change, settled))).is_err() {
             tracing::error!("the announcer of the store's changes panicked");
         }

@@ -1,31 +1,31 @@
-//! What can be wrong with the store, told apart by what has to happen next.
+//! The kinds of trouble with the database file, by what has to be done about each.
 
 use rusqlite::{Error, ErrorCode, ffi};
 use std::fmt;
 
-/// Why a job cannot be done now.
+/// Why a job failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Trouble {
-    /// Somebody else has locked the file; passes by itself.
+    /// Another process has locked the file. Ends by itself.
     Busy,
-    /// No room; passes when there is room again.
+    /// The disk is full. Ends once there is space.
     Full,
-    /// The file cannot be written; it must be opened anew.
+    /// The file cannot be written. It must be reopened.
     ReadOnly,
-    /// The file system or SQLite failed, and what is on the disk is not known; it must be opened and checked anew.
+    /// The file system or SQLite failed, so the content of the disk is unknown. The file must be reopened and checked.
     Failing(String),
-    /// Not what the hub has written. No way out but the operator's.
+    /// The file is damaged or is not a store. Only the operator can repair that.
     Damaged(String),
 }
 
 impl Trouble {
-    /// Whether the connection must not be used any more.
+    /// Whether the database connection must be closed.
     pub(super) fn ends_connection(&self) -> bool {
         !matches!(self, Trouble::Busy | Trouble::Full)
     }
 
-    /// What a caller is told; what the file system said is for the log only.
+    /// The text for the caller of a job. The error of the file system may name paths, so it is only logged.
     pub(super) fn answer(&self) -> String {
         match self {
             Trouble::Failing(_) => "the store is failing; the hub's log says why".to_owned(),
@@ -42,13 +42,15 @@ impl From<Error> for Trouble {
             Some(ErrorCode::DiskFull) => Trouble::Full,
             Some(ErrorCode::ReadOnly) => Trouble::ReadOnly,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Trouble::Damaged(error.to_string()),
+            // Out of memory is among these, and a failed sync: after it the kernel may have dropped dirty pages, so
+            // only reading the file again shows what it contains.
             Some(_) => Trouble::Failing(with_code(&error)),
             None => Trouble::Failing(error.to_string()),
         }
     }
 }
 
-/// The sentence alone does not tell a failed read from a failed sync.
+/// The error with its extended code: SQLite's text is the same for a failed read and a failed sync.
 fn with_code(error: &Error) -> String {
     match error.sqlite_error().map_or(0, |error| error.extended_code) {
         ffi::SQLITE_IOERR_SHMSIZE => "there is no room for its shared memory; is the disk full?".to_owned(),
@@ -73,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_say_what_happens_next() {
+    fn result_codes_map_to_kinds_of_trouble() {
         let check = |code: i32, expected: Trouble, ends_connection: bool| {
             let trouble = Trouble::from(Error::SqliteFailure(ffi::Error::new(code), None));
             assert_eq!(std::mem::discriminant(&trouble), std::mem::discriminant(&expected), "{code}");

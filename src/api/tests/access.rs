@@ -1,4 +1,4 @@
-//! Who may call, and when.
+//! Tests of authentication and phases.
 
 use super::*;
 
@@ -51,7 +51,7 @@ fn no_credential_but_the_admin_token_opens_an_admin_call() {
 }
 
 #[test]
-fn a_hub_that_starts_answers_503_and_never_calls_a_key_bad() {
+fn a_starting_hub_answers_503_and_never_rejects_a_key() {
     let mut world = World::in_phase(Phase::Starting);
     world.directory = Directory::default();
     for request in every_call(&world) {
@@ -60,7 +60,7 @@ fn a_hub_that_starts_answers_503_and_never_calls_a_key_bad() {
 }
 
 #[test]
-fn a_hub_that_drains_refuses_writes_and_still_shows_what_there_is() {
+fn a_draining_hub_refuses_changes_and_answers_reads() {
     let world = World::in_phase(Phase::Draining);
     for request in every_call(&world) {
         match (request.method, request.path.as_str()) {
@@ -73,7 +73,7 @@ fn a_hub_that_drains_refuses_writes_and_still_shows_what_there_is() {
 }
 
 #[test]
-fn a_full_or_silent_hub_is_503_for_every_call_that_is_one_question() {
+fn an_overloaded_or_silent_hub_is_503_for_every_call_with_one_ask() {
     let world = World::new();
     for request in every_call(&world) {
         let fans_out = request.path.ends_with("/deploy-revision") || request.path == "/api/v1/events";
@@ -86,7 +86,7 @@ fn a_full_or_silent_hub_is_503_for_every_call_that_is_one_question() {
 }
 
 #[test]
-fn a_change_that_is_not_acknowledged_says_whether_it_was_kept() {
+fn an_error_of_a_change_says_whether_the_change_was_made() {
     fn unavailable(kept: Kept) -> Answer {
         Answer::Store(StoreOutcome::Unavailable("busy".to_owned(), kept))
     }

@@ -1,9 +1,9 @@
-//! Whatever a caller sends: an answer, and never a panic.
+//! Property tests: any input gets a response, and none causes a panic.
 
 use super::*;
 use proptest::prelude::*;
 
-/// The good calls, each with its body and query damaged in one place.
+/// Sends every valid request with its body and query damaged in one place.
 fn check_damaged(at: usize, damage: &[u8], query: &str) {
     let world = World::new();
     for mut request in every_call(&world) {
@@ -18,17 +18,17 @@ fn check_damaged(at: usize, damage: &[u8], query: &str) {
 
 proptest! {
     #[test]
-    fn damage_in_one_place_is_an_answer(at: usize, damage: Vec<u8>, query: String) {
+    fn damage_in_one_place_is_answered(at: usize, damage: Vec<u8>, query: String) {
         check_damaged(at, &damage, &query);
     }
 
     #[test]
-    fn json_in_the_wrong_place_is_an_answer(at: usize, damage in r#"[\[\]{}",:0-9a-z\\\n]{0,8}"#) {
+    fn json_in_the_wrong_place_is_answered(at: usize, damage in r#"[\[\]{}",:0-9a-z\\\n]{0,8}"#) {
         check_damaged(at, damage.as_bytes(), "limit=1&gatewayId=%");
     }
 
     #[test]
-    fn any_path_and_method_is_an_answer(path: String, method in 0..4_usize) {
+    fn any_path_and_method_is_answered(path: String, method in 0..4_usize) {
         let method = ["GET", "HEAD", "POST", "DELETE"][method];
         let response = World::new().respond(&Request::new(method, path));
         assert_eq!(response.status, 404);

@@ -1,4 +1,4 @@
-//! Publishing many events.
+//! Tests of publishing a batch.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn line(gateway: GatewayId, payload: &str) -> String {
     format!(r#"{{"gatewayId":"{gateway}","type":"a","payload":{payload}}}"#)
 }
 
-/// The lines of the answer.
+/// The lines of the response.
 #[track_caller]
 fn rows(response: &Response) -> Vec<Value> {
     assert_eq!((response.status, response.content_type), (200, Some("application/x-ndjson")));
@@ -20,7 +20,7 @@ fn rows(response: &Response) -> Vec<Value> {
 }
 
 #[test]
-fn every_line_has_its_result_in_its_place() {
+fn results_are_in_the_order_of_the_lines() {
     let world = World::new();
     let lines = [
         line(world.gateway, "1"),
@@ -74,7 +74,7 @@ fn each_owner_is_asked_once_with_its_events_in_order() {
 }
 
 #[test]
-fn a_shard_without_an_answer_fails_its_own_lines_alone() {
+fn a_shard_without_an_answer_fails_only_its_own_lines() {
     let mut world = World::new();
     let gateways = world.gateway_of_each_shard();
     let lines: Vec<_> = (0..6).map(|n| line(gateways[n % 3], "1")).collect();
@@ -88,7 +88,7 @@ fn a_shard_without_an_answer_fails_its_own_lines_alone() {
 }
 
 #[test]
-fn a_batch_with_no_good_line_asks_nobody() {
+fn a_batch_without_a_valid_line_has_no_asks() {
     let world = World::new();
     assert_eq!(rows(&world.respond(&batch("?\n?"))).len(), 2);
     assert_eq!(rows(&world.respond(&batch("\n\n"))).len(), 2);
@@ -97,7 +97,7 @@ fn a_batch_with_no_good_line_asks_nobody() {
 }
 
 #[test]
-fn exactly_the_bound_of_lines_passes_and_one_more_is_413() {
+fn the_maximum_of_lines_is_accepted_and_one_more_is_413() {
     let world = World::new();
     let lines = |count: usize| "{}\n".repeat(count);
     assert_eq!(rows(&world.respond(&batch(lines(limits::BATCH_LINES_MAX)))).len(), limits::BATCH_LINES_MAX);
@@ -126,7 +126,7 @@ fn the_failures_listed_in_one_answer_are_bounded_and_the_counts_stay_exact() {
 }
 
 #[test]
-fn a_line_whose_gateway_was_deleted_on_the_way_is_404_alone() {
+fn only_the_line_of_a_gateway_deleted_meanwhile_is_404() {
     let world = World::new();
     let lines = [line(world.gateway, "1"), line(world.gateway, "2")].join("\n");
     let response = world.run(&batch(lines), |ask| {
@@ -139,7 +139,7 @@ fn a_line_whose_gateway_was_deleted_on_the_way_is_404_alone() {
 }
 
 #[test]
-fn a_line_that_is_not_utf_8_fails_alone() {
+fn only_the_line_that_is_not_utf_8_fails() {
     let world = World::new();
     let mut body = line(world.gateway, "1").into_bytes();
     body.extend(b"\n{\"\xff\"}\n");

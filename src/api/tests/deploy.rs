@@ -1,4 +1,4 @@
-//! The deployment hook.
+//! Tests of the deployment hook.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn target(gateway: GatewayId) -> String {
 }
 
 #[test]
-fn the_event_says_api_revision_vhost_and_environment() {
+fn the_event_contains_api_revision_vhost_and_environment() {
     let world = World::new();
     let check_payload = |environment: &str, expected: &str| {
         let body = format!(r#"[{{"gatewayId":"{}","vhost":"a.example"{environment}}}]"#, world.gateway);
@@ -31,7 +31,7 @@ fn the_event_says_api_revision_vhost_and_environment() {
 }
 
 #[test]
-fn every_gateway_has_its_item_in_its_place_and_no_failure_fails_the_call() {
+fn items_are_in_the_order_of_the_targets_and_no_failure_fails_the_call() {
     let mut world = World::new();
     let gateways = world.gateway_of_each_shard();
     let unknown = GatewayId::random();
@@ -63,7 +63,7 @@ fn every_gateway_has_its_item_in_its_place_and_no_failure_fails_the_call() {
 }
 
 #[test]
-fn a_call_where_nobody_is_known_is_answered_at_once() {
+fn a_call_with_only_unknown_gateways_is_answered_without_asks() {
     let world = World::new();
     let response = world.respond(&deploy(format!("[{}]", target(GatewayId::random()))));
     check(&response, 200);
@@ -71,7 +71,7 @@ fn a_call_where_nobody_is_known_is_answered_at_once() {
 }
 
 #[test]
-fn a_bad_call_is_400_and_sends_nothing() {
+fn an_invalid_call_is_400_and_publishes_nothing() {
     let world = World::new();
     let good = target(world.gateway);
     let check_bad = |body: String, says: &str| {
@@ -96,7 +96,7 @@ fn a_bad_call_is_400_and_sends_nothing() {
 }
 
 #[test]
-fn api_and_revision_must_be_named() {
+fn api_and_revision_are_required() {
     let world = World::new();
     let body = format!("[{}]", target(world.gateway));
     for (target, says) in [

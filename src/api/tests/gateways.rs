@@ -1,4 +1,4 @@
-//! Gateways: made, listed, shown, deleted.
+//! Tests of creating, listing, showing and deleting gateways.
 
 use super::*;
 use crate::model::GatewayRecord;
@@ -12,8 +12,8 @@ fn create(body: &str) -> Request {
     Request::new("POST", "/api/v1/gateways").body(body)
 }
 
-/// A store that does what it is asked.
-fn obey(ask: Ask) -> Answer {
+/// A store in which every job succeeds.
+fn succeed(ask: Ask) -> Answer {
     match ask {
         Ask::Store(StoreOp::CreateGateway(record)) => Answer::Store(StoreOutcome::Gateway(record, None)),
         Ask::Store(StoreOp::DeleteGateway(_)) => Answer::Store(StoreOutcome::Done),
@@ -22,11 +22,11 @@ fn obey(ask: Ask) -> Answer {
 }
 
 #[test]
-fn a_gateway_is_made_and_says_where_it_is() {
+fn creating_a_gateway_returns_it_with_its_location() {
     let world = World::new();
     let id = GatewayId::random();
     let body = format!(r#"{{"name":"edge","displayName":"Edge","organizationId":"acme","id":"{id}","x":1}}"#);
-    let response = world.run(&create(&body), obey);
+    let response = world.run(&create(&body), succeed);
     check(&response, 201);
     assert_eq!(field(&response, "Location"), Some(format!("/api/v1/gateways/{id}").as_str()));
     let expected = serde_json::json!({
@@ -34,13 +34,13 @@ fn a_gateway_is_made_and_says_where_it_is() {
         "createdAt": "2023-11-14T22:13:20.000Z",
     });
     assert_eq!(json(&response), expected);
-    let bare = json(&world.run(&create(r#"{"name":"edge"}"#), obey));
+    let bare = json(&world.run(&create(r#"{"name":"edge"}"#), succeed));
     assert!(GatewayId::parse(bare["id"].as_str().unwrap()).is_some());
     assert!(bare["displayName"].is_null() && bare["organizationId"].is_null());
 }
 
 #[test]
-fn a_bad_gateway_is_400_that_names_the_member() {
+fn an_invalid_gateway_is_400_that_names_the_member() {
     let world = World::new();
     let check_bad = |body: &str, says: &str| {
         let response = world.respond(&create(body));
@@ -63,7 +63,7 @@ fn a_bad_gateway_is_400_that_names_the_member() {
 }
 
 #[test]
-fn what_the_store_says_becomes_a_status() {
+fn outcomes_of_the_store_become_statuses() {
     let world = World::new();
     let check_outcome = |request: &Request, outcome: StoreOutcome, status| {
         check(&world.run(request, |_| Answer::Store(outcome.clone())), status);
@@ -80,9 +80,9 @@ fn what_the_store_says_becomes_a_status() {
 }
 
 #[test]
-fn a_deleted_gateway_has_no_body() {
+fn deleting_a_gateway_is_204_without_a_body() {
     let world = World::new();
-    let response = world.run(&Request::new("DELETE", format!("/api/v1/gateways/{}", world.gateway)), obey);
+    let response = world.run(&Request::new("DELETE", format!("/api/v1/gateways/{}", world.gateway)), succeed);
     assert_eq!(response, Response::empty(204));
 }
 
@@ -113,7 +113,7 @@ fn a_page_shows_each_gateway_with_its_live_connections() {
 }
 
 #[test]
-fn an_empty_page_asks_no_shard() {
+fn an_empty_page_has_no_asks_to_shards() {
     let world = World::new();
     let response = world.run(&Request::new("GET", "/api/v1/gateways"), |ask| match ask {
         Ask::Store(StoreOp::Gateways { limit: limits::PAGE_ROWS_DEFAULT, offset: 0 }) => {
@@ -134,7 +134,7 @@ fn a_page_out_of_bounds_is_400() {
 }
 
 #[test]
-fn one_gateway_is_shown_with_its_manifest_as_it_came() {
+fn a_gateway_is_shown_with_its_manifest_byte_for_byte() {
     let world = World::new();
     let check_manifest = |manifest: Option<&str>, shown: &str| {
         let request = Request::new("GET", format!("/api/v1/gateways/{}", world.gateway));

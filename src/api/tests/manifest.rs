@@ -1,4 +1,4 @@
-//! The gateway's own call: a wrong status here ends its process.
+//! Tests of the manifest call. A gateway ends its process if it gets an unexpected status here.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn post(gateway: impl std::fmt::Display, body: impl Into<Vec<u8>>) -> Request {
 }
 
 #[test]
-fn a_manifest_is_kept_as_it_came() {
+fn a_manifest_is_stored_byte_for_byte() {
     let world = World::new();
     let manifest = "{ \"b\":1.0, \"a\":[] }\n";
     let response = world.run(&post(world.gateway, manifest), |ask| {
@@ -41,7 +41,7 @@ fn any_key_but_the_gateways_own_is_401() {
 }
 
 #[test]
-fn a_store_that_cannot_keep_it_is_never_404() {
+fn an_error_of_the_store_is_never_404() {
     let world = World::new();
     let request = post(world.gateway, "{}");
     check(&world.run(&request, |_| Answer::Store(StoreOutcome::Unavailable("busy".to_owned(), Kept::No))), 503);

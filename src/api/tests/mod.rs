@@ -1,4 +1,4 @@
-//! The calls of contract sections 2 and 3, row by row: a request, a scripted hub, an answer.
+//! Tests of each row of the route table (contract sections 2 and 3): a request, a scripted hub, a response.
 
 mod access;
 mod accidents;
@@ -30,7 +30,7 @@ use serde_json::Value;
 const ADMIN: &str = "admin-token";
 const KEY: &str = "gateway-key";
 
-/// A hub of three shards that knows two gateways; `KEY` is the first one's.
+/// A hub with three shards and two gateways. `KEY` is a key of the first gateway.
 struct World {
     directory: Directory,
     placement: Placement,
@@ -80,7 +80,7 @@ impl World {
         }
     }
 
-    /// A gateway of each shard, all of them known.
+    /// Creates one gateway on each shard.
     fn gateway_of_each_shard(&mut self) -> Vec<GatewayId> {
         let shards = (0..self.placement.shards()).map(ShardId);
         let gateways: Vec<_> = shards
@@ -97,11 +97,11 @@ impl World {
         gateways
     }
 
-    /// The bound of the request's body, or the answer that its head gets.
+    /// The maximum size of the request's body, or the response to its head.
     fn preflight(&self, request: &Request) -> Result<usize, Response> {
         match route_request(&request.call(), Side::Both, &self.view())? {
             Routed::Call(matched) => Ok(matched.body_bytes_max()),
-            Routed::WebSocket => panic!("{request:?} connects"),
+            Routed::WebSocket => panic!("{request:?} is a WebSocket"),
         }
     }
 
@@ -109,12 +109,12 @@ impl World {
     fn begin(&self, request: &Request) -> Step {
         match route_request(&request.call(), Side::Both, &self.view()) {
             Ok(Routed::Call(matched)) => handle(&matched, &request.call(), &self.view()),
-            Ok(Routed::WebSocket) => panic!("{request:?} connects"),
+            Ok(Routed::WebSocket) => panic!("{request:?} is a WebSocket"),
             Err(refusal) => Step::Respond(refusal),
         }
     }
 
-    /// Plays a call to its end; `hub` answers what is asked.
+    /// Runs a call to its end; `hub` answers its asks.
     fn run(&self, request: &Request, mut hub: impl FnMut(Ask) -> Answer) -> Response {
         let mut step = self.begin(request);
         let mut answers = Vec::new();
@@ -123,7 +123,7 @@ impl World {
                 Step::Respond(response) => return response,
                 Step::Ask(asks, pending) => {
                     answers.extend(asks.into_iter().map(&mut hub));
-                    assert!(!answers.is_empty(), "a call that asks nothing would wait for ever");
+                    assert!(!answers.is_empty(), "a call without asks would wait forever");
                     step = pending.handle_answers(std::mem::take(&mut answers), &self.view());
                 }
                 Step::Slice(asks, pending) => {
@@ -132,15 +132,15 @@ impl World {
                 }
             }
         }
-        panic!("a call that never ends: {request:?}");
+        panic!("the call did not end within 1,000 steps: {request:?}");
     }
 
-    /// The answer to a call that must not ask anything.
+    /// The response to a call that must not have asks.
     fn respond(&self, request: &Request) -> Response {
         self.run(request, |ask| panic!("{request:?} asked {ask:?}"))
     }
 
-    /// What a call asks first.
+    /// The first asks of a call.
     fn asks(&self, request: &Request) -> Vec<Ask> {
         match self.begin(request) {
             Step::Ask(asks, _) | Step::Slice(asks, _) => asks,
@@ -155,12 +155,12 @@ impl World {
                 assert_eq!(owner, self.placement.of_gateway(event.gateway));
                 event
             }
-            other => panic!("{other:?} is no publish"),
+            other => panic!("{other:?} is not a publish"),
         }
     }
 }
 
-/// A request as it came from the wire.
+/// A request as the session parsed it.
 #[derive(Clone, Debug)]
 struct Request {
     method: &'static str,
@@ -172,7 +172,7 @@ struct Request {
 }
 
 impl Request {
-    /// With the admin token.
+    /// A request with the admin token.
     fn new(method: &'static str, target: impl Into<String>) -> Self {
         let target = target.into();
         let (path, query) = match target.split_once('?') {
@@ -208,7 +208,7 @@ impl Request {
     }
 }
 
-/// Checks the status, and that an error has the one form that they all have.
+/// Checks the status, and the members of an error.
 #[track_caller]
 fn check(response: &Response, status: u16) {
     assert_eq!(response.status, status, "{}", String::from_utf8_lossy(&response.body));
@@ -217,7 +217,7 @@ fn check(response: &Response, status: u16) {
         assert_eq!(body["code"], status);
         assert!(body["message"].is_string());
         assert!(body["description"].is_string());
-        // A change that was not acknowledged says whether it was made.
+        // An error of a change also says whether the change was made.
         let members = 3 + usize::from(status == 503 && body.get("kept").is_some());
         assert_eq!(body.as_object().unwrap().len(), members, "{body}");
     }
@@ -243,7 +243,7 @@ fn description(response: &Response) -> String {
     json(response)["description"].as_str().unwrap().to_owned()
 }
 
-/// What a shard answers about one event: so many connections, and what became of them.
+/// A shard's outcome of one event.
 fn outcome(correlation_id: CorrelationId, connections: u32, delivered: u32, failed: u32) -> PublishOutcome {
     let pending = connections.saturating_sub(delivered + failed);
     let position = Position { epoch: 1, offset: 2 };
@@ -258,11 +258,11 @@ fn deliver(ask: Ask) -> Answer {
         Ask::Shard(_, Command::PublishMany(events) | Command::Deploy(events)) => {
             Reply::PublishedMany(events.iter().map(outcome).map(Some).collect())
         }
-        other => panic!("{other:?} is no publish"),
+        other => panic!("{other:?} is not a publish"),
     })
 }
 
-/// A shard's sums.
+/// The totals of one shard.
 fn totals(shard: ShardId, connections: usize, sent: u64, failed: u64) -> Totals {
     let deliveries = DeliveryStats { total_events_sent: sent, failed_deliveries: failed, ..DeliveryStats::default() };
     Totals {
@@ -276,7 +276,7 @@ fn totals(shard: ShardId, connections: usize, sent: u64, failed: u64) -> Totals 
     }
 }
 
-/// Every call of the table as a good request: with the admin token or the key, and a body where it takes one.
+/// A valid request for every call of the route table.
 fn every_call(world: &World) -> Vec<Request> {
     let gateway = world.gateway;
     let at = |rest: &str| format!("/api/v1/gateways/{gateway}{rest}");

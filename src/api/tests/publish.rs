@@ -1,4 +1,4 @@
-//! Publishing one event.
+//! Tests of publishing one event.
 
 use super::*;
 use crate::model::Failure;
@@ -45,7 +45,7 @@ fn the_payload_reaches_the_shard_byte_for_byte() {
 }
 
 #[test]
-fn what_traces_an_event_is_kept_or_made() {
+fn a_correlation_id_is_passed_through_or_created() {
     let world = World::new();
     let correlation = CorrelationId::random();
     let event = world.event(&publish(
@@ -63,7 +63,7 @@ fn what_traces_an_event_is_kept_or_made() {
 }
 
 #[test]
-fn a_bad_event_is_400_that_says_where() {
+fn an_invalid_event_is_400_that_says_where() {
     let world = World::new();
     let check_bad = |body: &str, says: &str| {
         let response = world.respond(&publish(&world, body));
@@ -110,7 +110,7 @@ fn an_error_quotes_no_value() {
 }
 
 #[test]
-fn a_payload_of_exactly_the_bound_passes_and_one_byte_more_is_413() {
+fn a_payload_of_the_maximum_size_is_accepted_and_one_byte_more_is_413() {
     let world = World::new();
     let body = |bytes: usize| format!(r#"{{"type":"a","payload":"{}"}}"#, "x".repeat(bytes - 2));
     let event = world.event(&publish(&world, body(limits::PAYLOAD_BYTES_MAX)));
@@ -119,7 +119,7 @@ fn a_payload_of_exactly_the_bound_passes_and_one_byte_more_is_413() {
 }
 
 #[test]
-fn a_payload_nested_to_its_last_byte_costs_no_stack() {
+fn a_deeply_nested_payload_does_not_overflow_the_stack() {
     let world = World::new();
     let deep = limits::PAYLOAD_BYTES_MAX / 2;
     let payload = format!("{}{}", "[".repeat(deep), "]".repeat(deep));
@@ -133,7 +133,7 @@ fn a_payload_nested_to_its_last_byte_costs_no_stack() {
 }
 
 #[test]
-fn an_unknown_gateway_is_404_before_the_body_is_looked_at() {
+fn an_unknown_gateway_is_404_before_the_body_is_parsed() {
     let world = World::new();
     for id in [GatewayId::random().to_string(), "not-a-uuid".to_owned(), "%00".to_owned()] {
         check(&world.respond(&Request::new("POST", format!("/api/v1/gateways/{id}/events")).body("?")), 404);
@@ -141,7 +141,7 @@ fn an_unknown_gateway_is_404_before_the_body_is_looked_at() {
 }
 
 #[test]
-fn a_gateway_that_was_deleted_on_the_way_is_404() {
+fn a_gateway_deleted_meanwhile_is_404() {
     let world = World::new();
     let request = publish(&world, r#"{"type":"a","payload":1}"#);
     check(&world.run(&request, |_| Answer::Shard(Reply::NoSuchGateway)), 404);

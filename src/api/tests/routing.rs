@@ -1,9 +1,9 @@
-//! Which requests reach a call at all.
+//! Tests of the route table: paths, methods, sizes of bodies, health.
 
 use super::*;
 
 #[test]
-fn nothing_but_the_exact_path_is_routed() {
+fn only_the_exact_path_is_routed() {
     let world = World::new();
     let check_missing = |path: String| check(&world.respond(&Request::new("GET", path)), 404);
     for path in [
@@ -45,7 +45,7 @@ fn nothing_but_the_exact_path_is_routed() {
 }
 
 #[test]
-fn what_another_product_answers_is_404_by_any_method() {
+fn the_well_known_path_of_another_product_is_404_for_any_method() {
     let world = World::new();
     for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE"] {
         check(&world.respond(&Request::new(method, "/internal/gateway/.well-known")), 404);
@@ -53,7 +53,7 @@ fn what_another_product_answers_is_404_by_any_method() {
 }
 
 #[test]
-fn another_method_is_405_and_says_which_are_allowed() {
+fn a_method_that_is_not_allowed_is_405_with_the_allowed_ones() {
     let world = World::new();
     let id = world.gateway;
     let check_allow = |path: &str, allow: &str| {
@@ -86,7 +86,7 @@ fn head_is_routed_as_get_and_never_as_post() {
 }
 
 #[test]
-fn the_bound_of_a_body_is_known_from_the_head() {
+fn the_maximum_size_of_a_body_is_known_from_the_head() {
     let world = World::new();
     let bounds: Vec<_> = every_call(&world).iter().map(|request| world.preflight(request).unwrap()).collect();
     let small = limits::BODY_BYTES_MAX;
@@ -99,7 +99,7 @@ fn the_bound_of_a_body_is_known_from_the_head() {
 }
 
 #[test]
-fn a_body_over_its_bound_is_413_for_every_call() {
+fn a_body_that_is_too_large_is_413_for_every_call() {
     let world = World::new();
     for request in every_call(&world) {
         let bound = world.preflight(&request).unwrap();
@@ -108,7 +108,7 @@ fn a_body_over_its_bound_is_413_for_every_call() {
 }
 
 #[test]
-fn liveness_is_told_in_every_phase_and_readiness_only_when_ready() {
+fn health_is_200_in_every_phase_and_ready_only_when_ready() {
     for (phase, ready) in [(Phase::Starting, 503), (Phase::Ready, 200), (Phase::Draining, 503)] {
         let world = World::in_phase(phase);
         check(&world.respond(&Request::new("GET", "/health").authorization(None)), 200);
@@ -117,7 +117,7 @@ fn liveness_is_told_in_every_phase_and_readiness_only_when_ready() {
 }
 
 #[test]
-fn a_hub_whose_store_cannot_write_is_ready_and_says_that_it_is_degraded() {
+fn a_hub_whose_store_cannot_write_is_ready_and_reports_degraded() {
     for (degraded, status) in [(false, "ready"), (true, "degraded")] {
         let world = World { degraded, ..World::new() };
         let response = world.respond(&Request::new("GET", "/ready").authorization(None));
@@ -126,7 +126,7 @@ fn a_hub_whose_store_cannot_write_is_ready_and_says_that_it_is_degraded() {
 }
 
 #[test]
-fn a_hub_with_a_stuck_core_lives_but_is_not_ready_and_names_the_core() {
+fn a_hub_with_a_stuck_core_is_alive_but_not_ready_and_names_the_core() {
     let world = World { stuck: Some(ShardId(2)), ..World::new() };
     check(&world.respond(&Request::new("GET", "/health").authorization(None)), 200);
     let response = world.respond(&Request::new("GET", "/ready").authorization(None));

@@ -1,4 +1,4 @@
-//! Tokens: made once, never shown again.
+//! Tests of creating, listing and revoking tokens.
 
 use super::*;
 use crate::model::TokenRecord;
@@ -28,7 +28,7 @@ fn a_token_is_shown_once_and_only_its_hash_goes_to_the_store() {
 }
 
 #[test]
-fn no_two_tokens_are_alike_and_debug_shows_none() {
+fn tokens_are_different_and_debug_hides_them() {
     let world = World::new();
     let steps = [(); 2].map(|()| world.begin(&create(&world, "{}")));
     let hashes = steps.map(|step| {
@@ -46,7 +46,7 @@ fn no_two_tokens_are_alike_and_debug_shows_none() {
 }
 
 #[test]
-fn a_token_is_brought_over_by_its_hash_and_has_no_secret_to_show() {
+fn a_token_is_imported_by_its_hash_without_a_secret() {
     let world = World::new();
     let hex: String = KeyHash::of(b"old").0.iter().map(|b| format!("{b:02x}")).collect();
     let response = world.run(&create(&world, &format!(r#"{{"sha256":"{hex}"}}"#)), |ask| {
@@ -88,7 +88,7 @@ fn tokens_are_listed_without_their_secrets() {
 }
 
 #[test]
-fn a_token_is_revoked_or_was_never_there() {
+fn revoking_a_token_is_204_or_404() {
     let world = World::new();
     let id = TokenId::random();
     let revoke = Request::new("DELETE", format!("/api/v1/gateways/{}/tokens/{id}", world.gateway));

@@ -1,4 +1,4 @@
-//! What the store promises, tried on real files.
+//! Tests of the store on real files.
 
 use super::*;
 use crate::model::{GatewayId, GatewayRecord, KeyHash, Life, Timestamp, TokenId, TokenRecord};
@@ -49,7 +49,7 @@ impl Bench {
         token
     }
 
-    /// Which gateway bears this id, by what a core is told at the start.
+    /// The life of this gateway id, from the snapshot.
     fn life(&mut self, gateway: GatewayId) -> Option<Life> {
         self.store.snapshot().unwrap().into_iter().find_map(|change| match change {
             Change::GatewayCreated(life) if life.gateway == gateway => Some(life),
@@ -95,7 +95,7 @@ fn unavailable(text: &str) -> StoreOutcome {
 }
 
 #[test]
-fn gateways_come_back_as_they_were_created() {
+fn gateways_are_read_back_as_they_were_created() {
     let mut bench = Bench::new();
     let bare = GatewayRecord { display_name: None, organization_id: None, ..record("bare", None) };
     let full = record("full", Some("org"));
@@ -188,8 +188,8 @@ fn a_gateway_has_two_live_tokens_at_most() {
     let created = bench.store.execute(op);
     let change = Change::TokenCreated { gateway, token: one, hash };
     assert_eq!(created, (StoreOutcome::Token(TokenRecord { id: one, created_at }), Some(change)));
-    bench.check(create_token(gateway, "one"), &conflict("this token is known already"));
-    bench.check(create_token(other, "one"), &conflict("this token is known already"));
+    bench.check(create_token(gateway, "one"), &conflict("this token exists already"));
+    bench.check(create_token(other, "one"), &conflict("this token exists already"));
     let same_id = StoreOp::CreateToken { gateway: other, token: one, hash: KeyHash([0; 32]), created_at };
     bench.check(same_id, &conflict("a token with this id exists"));
     let two = bench.token(gateway, "two");
@@ -239,7 +239,7 @@ fn the_latest_manifest_is_kept() {
 }
 
 #[test]
-fn a_manifest_that_is_there_already_is_not_written_again() {
+fn an_unchanged_manifest_is_not_written_again() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
     let put = || StoreOp::PutManifest { gateway, manifest: "{}".to_owned(), received_at: Timestamp(1) };
@@ -251,7 +251,7 @@ fn a_manifest_that_is_there_already_is_not_written_again() {
 }
 
 #[test]
-fn a_snapshot_makes_the_same_set_again() {
+fn a_snapshot_contains_every_gateway_and_token() {
     let mut bench = Bench::new();
     assert_eq!(bench.store.snapshot(), Ok(vec![]));
     let (a, b) = (bench.gateway("a"), bench.gateway("b"));
@@ -284,11 +284,11 @@ fn files_are_only_ours_and_hold_no_secret() {
         assert!(!bytes.windows(43).any(|window| window == secret.expose().as_bytes()), "{}", path.display());
         seen += 1;
     }
-    assert_eq!(seen, 4, "the file, its log, its shared memory and the lock");
+    assert_eq!(seen, 4, "the database, its write-ahead log, its shared memory and the lock");
 }
 
 #[test]
-fn a_file_with_an_open_mode_is_made_ours() {
+fn a_file_that_others_can_read_is_made_private() {
     let bench = Bench::new();
     fs::set_permissions(bench.path(), fs::Permissions::from_mode(0o644)).unwrap();
     let bench = bench.reopened();
@@ -296,7 +296,7 @@ fn a_file_with_an_open_mode_is_made_ours() {
 }
 
 #[test]
-fn a_directory_has_one_store() {
+fn a_directory_can_be_opened_once() {
     let bench = Bench::new();
     let refusal = Sqlite::open(&bench.path()).err().unwrap().to_string();
     assert!(refusal.contains("is used by another hub (pid"), "{refusal}");

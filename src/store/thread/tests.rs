@@ -1,4 +1,4 @@
-//! The thread with stores that do what a script says.
+//! Tests of the thread with scripted stores.
 
 use super::*;
 use crate::{
@@ -11,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A store that does what its script says, one step to a job, and then nothing but `Done`.
+/// A store that takes one step of its script for each job, and answers `Done` after the last.
 struct Script {
     steps: VecDeque<Step>,
-    /// What settling gives once the steps are done, and what it waits for.
+    /// The results of `settle` after the last step, and the channel that each waits for.
     settled: VecDeque<(mpsc::Receiver<()>, Settling)>,
     closed: mpsc::Sender<&'static str>,
 }
@@ -62,7 +62,7 @@ impl Drop for Script {
 
 struct Bench {
     store: StoreHandle,
-    told: mpsc::Receiver<(Change, Settled)>,
+    announced_changes: mpsc::Receiver<(Change, Settled)>,
     closed: mpsc::Receiver<&'static str>,
 }
 
@@ -72,10 +72,10 @@ fn start(steps: Vec<Step>) -> Bench {
 
 fn start_settling(steps: Vec<Step>, settled: Vec<(mpsc::Receiver<()>, Settling)>) -> Bench {
     let (closing, closed) = mpsc::channel();
-    let (tell, told) = mpsc::channel();
+    let (tell, announced_changes) = mpsc::channel();
     let script = Script { steps: steps.into(), settled: settled.into(), closed: closing };
     let announce = move |change, settled| tell.send((change, settled)).unwrap();
-    Bench { store: StoreThread::start(Box::new(script), announce).unwrap(), told, closed }
+    Bench { store: StoreThread::start(Box::new(script), announce).unwrap(), announced_changes, closed }
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -106,11 +106,11 @@ fn until(what: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_change_is_announced_before_its_caller_is_told() {
+fn a_change_is_announced_before_its_caller_is_answered() {
     let change = created();
     let bench = start(vec![Step::Answer(StoreOutcome::Done, Some(change))]);
     let outcome = bench.submit();
-    let (announced, settled) = bench.told.recv_timeout(PATIENCE).unwrap();
+    let (announced, settled) = bench.announced_changes.recv_timeout(PATIENCE).unwrap();
     assert_eq!((announced, &settled.outcome), (change, &StoreOutcome::Done));
     assert_eq!(outcome.try_recv(), Err(mpsc::TryRecvError::Empty));
     settled.send();
@@ -118,27 +118,27 @@ fn a_change_is_announced_before_its_caller_is_told() {
 }
 
 #[test]
-fn what_changes_nothing_is_told_at_once() {
+fn a_job_without_a_change_is_answered_at_once() {
     let bench = start(vec![Step::Answer(StoreOutcome::NotFound("gateway"), None)]);
     assert_eq!(bench.submit().recv_timeout(PATIENCE), Ok(StoreOutcome::NotFound("gateway")));
-    assert!(bench.told.try_recv().is_err());
+    assert!(bench.announced_changes.try_recv().is_err());
 }
 
 #[test]
-fn a_caller_is_told_even_if_the_announcer_forgets() {
+fn a_caller_is_answered_even_if_the_announcer_drops_the_outcome() {
     let bench = start(vec![Step::Answer(StoreOutcome::Done, Some(created()))]);
     let outcome = bench.submit();
-    drop(bench.told.recv_timeout(PATIENCE).unwrap());
+    drop(bench.announced_changes.recv_timeout(PATIENCE).unwrap());
     assert_eq!(outcome.recv_timeout(PATIENCE), Ok(StoreOutcome::Done));
 }
 
 #[test]
-fn panics_reach_the_caller_as_answers_and_the_thread_goes_on() {
+fn panics_are_answered_and_the_thread_goes_on() {
     let bench = start(vec![Step::Panic, Step::Answer(StoreOutcome::Done, Some(created()))]);
     assert!(matches!(bench.submit().recv_timeout(PATIENCE), Ok(StoreOutcome::Unavailable(_, Kept::Unknown))));
 
-    let Bench { store, told, closed } = bench;
-    drop(told);
+    let Bench { store, announced_changes, closed } = bench;
+    drop(announced_changes);
     let (reply, outcome) = mpsc::channel();
     assert!(store.submit(op(), Box::new(move |outcome| reply.send(outcome).unwrap())).is_ok());
     assert_eq!(outcome.recv_timeout(PATIENCE), Ok(StoreOutcome::Done), "the announcer panicked");
@@ -149,7 +149,7 @@ fn panics_reach_the_caller_as_answers_and_the_thread_goes_on() {
 }
 
 #[test]
-fn a_full_queue_gives_the_reply_back_and_waits_for_nothing() {
+fn a_full_queue_returns_the_reply_and_does_not_block() {
     let (go, gate) = mpsc::channel();
     let bench = start(vec![Step::Wait(gate)]);
     let first = bench.submit();
@@ -167,7 +167,7 @@ fn a_full_queue_gives_the_reply_back_and_waits_for_nothing() {
 }
 
 #[test]
-fn stopping_finishes_what_waits_and_closes_the_store() {
+fn stopping_runs_the_queued_jobs_and_closes_the_store() {
     let (go, gate) = mpsc::channel();
     let bench = start(vec![Step::Wait(gate)]);
     let waiting: Vec<_> = (0..10).map(|_| bench.submit()).collect();
@@ -184,7 +184,7 @@ fn stopping_finishes_what_waits_and_closes_the_store() {
 }
 
 #[test]
-fn whoever_waits_for_the_end_is_not_held_up_by_who_is_told_of_a_change() {
+fn join_returns_at_its_deadline_while_the_announcer_blocks() {
     let script = Script {
         steps: VecDeque::from([Step::Answer(StoreOutcome::Done, Some(created()))]),
         settled: VecDeque::new(),
@@ -201,11 +201,11 @@ fn whoever_waits_for_the_end_is_not_held_up_by_who_is_told_of_a_change() {
     assert!(!store.join(Some(began + Duration::from_millis(50))), "it is not closed");
     assert!(began.elapsed() < PATIENCE);
     drop(go);
-    assert!(store.join(Some(Instant::now() + PATIENCE)), "and is, once that lets it go");
+    assert!(store.join(Some(Instant::now() + PATIENCE)), "it is closed once the announcer returns");
 }
 
 #[test]
-fn the_last_handle_takes_the_thread_with_it() {
+fn the_thread_ends_with_the_last_handle() {
     let Bench { store, closed, .. } = start(vec![]);
     drop(store.clone());
     assert!(closed.try_recv().is_err());
@@ -214,10 +214,10 @@ fn the_last_handle_takes_the_thread_with_it() {
 }
 
 #[test]
-fn trouble_shows_until_the_store_has_settled() {
+fn the_store_is_degraded_until_it_has_settled() {
     let trouble = || StoreOutcome::Unavailable("full".to_owned(), Kept::No);
-    let late = created();
-    let (gates, settled): (Vec<_>, Vec<_>) = [Err(Trouble::Full), Ok(Some(late)), Ok(None)]
+    let confirmed = created();
+    let (gates, settled): (Vec<_>, Vec<_>) = [Err(Trouble::Full), Ok(Some(confirmed)), Ok(None)]
         .map(|settling| {
             let (go, gate) = mpsc::channel();
             (go, (gate, settling))
@@ -230,15 +230,15 @@ fn trouble_shows_until_the_store_has_settled() {
     assert!(bench.store.is_degraded(), "a job has failed");
     gates[0].send(()).unwrap();
     gates[1].send(()).unwrap();
-    let (announced, settled) = bench.told.recv_timeout(PATIENCE).unwrap();
-    assert_eq!((announced, &settled.outcome), (late, &StoreOutcome::Done));
+    let (announced, settled) = bench.announced_changes.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((announced, &settled.outcome), (confirmed, &StoreOutcome::Done));
     assert!(bench.store.is_degraded(), "it has not settled yet");
     gates[2].send(()).unwrap();
     until(|| !bench.store.is_degraded());
 }
 
 #[test]
-fn jobs_are_done_in_order() {
+fn jobs_run_in_order() {
     let names = ["a", "b", "c"];
     let record = |name: &str| GatewayRecord {
         id: GatewayId::random(),

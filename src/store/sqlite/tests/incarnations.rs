@@ -1,11 +1,11 @@
-//! Gateways that were deleted and made again, and files of the time before there were incarnations.
+//! Gateways that are deleted and created again, and the migration of files without incarnations.
 
 use super::*;
 use crate::store::row;
 use rusqlite::params;
 
 #[test]
-fn a_gateway_that_is_made_again_is_another_one() {
+fn a_gateway_that_is_created_again_has_another_incarnation() {
     let mut bench = Bench::new();
     let record = record("g", None);
     let mut lives = Vec::new();
@@ -18,7 +18,7 @@ fn a_gateway_that_is_made_again_is_another_one() {
     assert!(lives[0] != lives[1] && lives[1] != lives[2] && lives[0] != lives[2], "{lives:?}");
 }
 
-/// A store of schema 1 with these gateways; the first one has a token.
+/// Creates a store of schema 1 with these gateways and a token of the first one.
 fn file_of_schema_1(path: &Path, records: &[GatewayRecord]) -> Connection {
     let mut connection = Connection::open(path).unwrap();
     schema::create(&mut connection, 1).unwrap();
@@ -59,13 +59,13 @@ fn a_file_of_schema_1_gets_incarnations_and_keeps_the_rest() {
 }
 
 #[test]
-fn a_damaged_file_of_schema_1_is_refused_as_it_is() {
+fn a_damaged_file_of_schema_1_is_refused_and_not_changed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
     let file = file_of_schema_1(&path, &[record("a", None), record("b", None)]);
     file.execute("UPDATE gateways SET name = 'c' WHERE name = 'b'", []).unwrap();
     drop(file);
-    let trouble = Trouble::Damaged("a row does not match its sum".to_owned());
+    let trouble = Trouble::Damaged("a row does not match its checksum".to_owned());
     assert_eq!(Sqlite::open(&path).err(), Some(StoreError::File { path: path.clone(), trouble }));
     let version = |file: Connection| file.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
     assert_eq!(version(Connection::open(&path).unwrap()), Ok(1));

@@ -1,10 +1,10 @@
-//! Files that are locked, full, read-only, replaced or failing while the store is open.
+//! Files that become locked, full, read-only, replaced or failing while the store is open.
 
 use super::*;
 use std::time::Instant;
 
 #[test]
-fn a_locked_file_is_an_answer_within_the_wait_and_heals() {
+fn a_locked_file_is_answered_within_the_lock_wait_and_recovers() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
     let other = Connection::open(bench.path()).unwrap();
@@ -23,7 +23,7 @@ fn a_locked_file_is_an_answer_within_the_wait_and_heals() {
 }
 
 #[test]
-fn a_file_that_stays_locked_at_the_start_is_refused() {
+fn a_file_that_stays_locked_at_start_is_refused() {
     let bench = Bench::new();
     let path = bench.path();
     let Bench { dir: _dir, store } = bench;
@@ -38,7 +38,7 @@ fn a_file_that_stays_locked_at_the_start_is_refused() {
 }
 
 #[test]
-fn a_full_disk_is_an_answer_and_heals() {
+fn a_full_disk_is_answered_and_recovers() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
     bench.pragma("max_page_count", 1);
@@ -57,7 +57,7 @@ fn a_full_disk_is_an_answer_and_heals() {
 }
 
 #[test]
-fn a_read_only_file_is_an_answer_and_heals_by_opening_it_again() {
+fn a_read_only_file_is_answered_and_recovers_when_it_is_reopened() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
     bench.pragma("query_only", 1);
@@ -66,9 +66,9 @@ fn a_read_only_file_is_an_answer_and_heals_by_opening_it_again() {
 }
 
 #[test]
-fn a_commit_that_fails_leaves_in_doubt_what_a_job_before_it_does_not() {
+fn only_a_failure_in_the_commit_leaves_a_change_unknown() {
     let mut bench = Bench::new();
-    // The commit fails because a row refers to no gateway, and says so only then.
+    // The deferred constraint makes the commit itself fail: a row refers to a gateway that does not exist.
     let bait = "CREATE TABLE bait (id BLOB REFERENCES gateways (id) DEFERRABLE INITIALLY DEFERRED);
                 CREATE TRIGGER bite AFTER INSERT ON gateways BEGIN INSERT INTO bait VALUES (x'00'); END;";
     bench.store.connection.as_ref().unwrap().execute_batch(bait).unwrap();
@@ -77,14 +77,14 @@ fn a_commit_that_fails_leaves_in_doubt_what_a_job_before_it_does_not() {
     assert_eq!(outcome, StoreOutcome::Unavailable(failing, Kept::Unknown));
     let other = Connection::open(bench.path()).unwrap();
     other.execute_batch("DROP TRIGGER bite; DROP TABLE bait").unwrap();
-    // The next job opens the file again, and finds what the disk shows.
+    // The next job reopens the file and finds that the change was not made.
     bench.check(StoreOp::Gateways { limit: 1, offset: 0 }, &StoreOutcome::Gateways(vec![], 0));
     bench.pragma("query_only", 1);
     bench.check(StoreOp::CreateGateway(record("g", None)), &unavailable("the store is read-only"));
 }
 
 #[test]
-fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
+fn an_unconfirmed_change_is_announced_if_the_file_contains_it() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
     let token = bench.token(gateway, "key");
@@ -92,14 +92,14 @@ fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
     let created = |token| Change::TokenCreated { gateway, token, hash: KeyHash([1; 32]) };
     let revoked = |token| Change::TokenRevoked { gateway, token, hash: KeyHash([1; 32]) };
     let life = bench.life(gateway).unwrap();
-    let mut check = |change: Change, happened: bool| {
-        bench.store.doubt = Some(change);
-        bench.store.note_trouble(&Trouble::Failing("injected".to_owned()));
+    let mut check = |change: Change, applied: bool| {
+        bench.store.unconfirmed = Some(change);
+        bench.store.handle_trouble(&Trouble::Failing("injected".to_owned()));
         let (outcome, announced) = bench.store.execute(StoreOp::Tokens(gateway));
-        assert_eq!(announced, happened.then_some(change));
-        assert_eq!(matches!(outcome, StoreOutcome::Unavailable(..)), happened);
-        bench.store.doubt = Some(change);
-        assert_eq!(bench.store.settle(), Ok(happened.then_some(change)), "after a panic");
+        assert_eq!(announced, applied.then_some(change));
+        assert_eq!(matches!(outcome, StoreOutcome::Unavailable(..)), applied);
+        bench.store.unconfirmed = Some(change);
+        assert_eq!(bench.store.settle(), Ok(applied.then_some(change)), "after a panic");
         assert_eq!(bench.store.settle(), Ok(None));
     };
     check(created(token), true);
@@ -114,12 +114,12 @@ fn a_change_in_doubt_is_announced_if_the_disk_shows_it() {
 }
 
 #[test]
-fn a_change_in_doubt_stays_so_while_the_file_is_locked() {
+fn a_change_stays_unconfirmed_while_the_file_is_locked() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
     let change = Change::GatewayCreated(bench.life(gateway).unwrap());
-    bench.store.doubt = Some(change);
-    bench.store.note_trouble(&Trouble::Failing("injected".to_owned()));
+    bench.store.unconfirmed = Some(change);
+    bench.store.handle_trouble(&Trouble::Failing("injected".to_owned()));
     let other = Connection::open(bench.path()).unwrap();
     other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
     let locked = (unavailable("the store is locked by another process"), None);
@@ -129,7 +129,7 @@ fn a_change_in_doubt_stays_so_while_the_file_is_locked() {
 }
 
 #[test]
-fn a_file_that_was_replaced_is_not_taken_for_the_old_one() {
+fn a_replaced_file_is_never_written() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
     let copy = disk::beside(&bench.path(), ".copy");
