@@ -2,7 +2,8 @@
 //! each.
 //!
 //! `cargo bench --bench directory`. A key is looked up by its SHA-256 in the core's copy of the directory. `key, whole`
-//! is what each connection attempt costs; hash and lookup alone are its parts.
+//! is what each connection attempt costs; hash and lookup alone are its parts. `made and deleted` is what a gateway's
+//! creation and deletion cost each core.
 
 #![allow(clippy::expect_used, reason = "a bench reports errors by panicking")]
 
@@ -63,5 +64,29 @@ fn directory(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, directory);
+/// A gateway that comes and goes among 1,000 others and among 100,000: what that costs must not grow with their number.
+fn deletion(c: &mut Criterion) {
+    let mut group = c.benchmark_group("made and deleted");
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(10);
+    for others in [1_000, 100_000] {
+        let mut directory = Directory::default();
+        let make = |directory: &mut Directory, key: usize| {
+            let gateway = GatewayId::random();
+            directory.apply(Change::GatewayCreated(Life { gateway, incarnation: 1 }));
+            let hash = KeyHash::of(&key.to_be_bytes());
+            directory.apply(Change::TokenCreated { gateway, token: TokenId::random(), hash });
+            gateway
+        };
+        (0..others).for_each(|key| _ = make(&mut directory, key));
+        group.bench_function(format!("among {others}"), |b| {
+            b.iter(|| {
+                let gateway = make(&mut directory, others);
+                directory.apply(Change::GatewayDeleted(black_box(gateway)));
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, directory, deletion);
 criterion_main!(benches);

@@ -44,6 +44,8 @@ impl World {
             degraded: false,
             stuck: None,
             admin_token: KeyHash::of(ADMIN_TOKEN.as_bytes()),
+            panics: 0,
+            stalls: 0,
             lateness_max: Duration::ZERO,
             random: &|| 1,
         }

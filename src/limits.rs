@@ -68,7 +68,7 @@ pub const BATCH_FAILURES_LISTED_MAX: usize = BATCH_LINES_MAX;
 /// Correlation ids of one gateway's last events that are remembered once a publisher has given one, in 8 bytes each. Over it: the
 /// oldest is forgotten.
 pub const RECENT_IDS_MAX: usize = 1_024;
-/// Failed deliveries of one shard that wait to be logged. Over it: only their number is logged.
+/// Failed deliveries of one shard that wait to be logged. Over it: counted in the log as left out.
 pub const FAILURES_QUEUED_MAX: usize = 65_536;
 /// Rows in one page of a list. Over it: 400.
 pub const PAGE_ROWS_MAX: usize = 1_000;
@@ -175,6 +175,8 @@ pub const DRAIN_WINDOW: Duration = Duration::from_secs(5);
 pub const ABORT_AFTER: Duration = Duration::from_secs(30);
 /// The shortest [`ABORT_AFTER`] that can be configured.
 pub const ABORT_AFTER_MIN: Duration = Duration::from_secs(2);
+/// Lines of one kind at WARN or ERROR in a second, over all cores. Over it: left out, and counted in the next line of that kind.
+pub const LOG_LINES_PER_SECOND: u8 = 10;
 /// Bytes read from one socket before a core attends to other connections.
 pub const READ_BATCH_BYTES: usize = 64 * 1024;
 

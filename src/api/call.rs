@@ -44,6 +44,10 @@ pub struct View<'a> {
     pub stuck: Option<ShardId>,
     /// The hash of the admin token in force.
     pub admin_token: KeyHash,
+    /// Connections and calls whose code panicked.
+    pub panics: u64,
+    /// How often a core was found not to have turned for a second.
+    pub stalls: u64,
     /// The latest that a core served a deadline of a connection.
     pub lateness_max: Duration,
     /// 128 random bits, for new ids.

@@ -5,8 +5,11 @@ use super::{
     params::Params,
     stats::{ask_totals, read_totals},
 };
-use crate::{shard::command::Totals, wire::http::Response};
-use std::fmt::Write;
+use crate::{
+    shard::{command::Totals, counters::Tally},
+    wire::http::Response,
+};
+use std::fmt::{Display, Write};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -44,7 +47,21 @@ const PER_SHARD: [PerShard; 8] = [
         t.inbound.acknowledged
     }),
     ("gatecast_deployments_refused_total", "counter", "Deployments that gateways said did not.", |t| t.inbound.refused),
-    ("gatecast_malformed_messages_total", "counter", "Messages of gateways that were none.", |t| t.inbound.malformed),
+    (
+        "gatecast_malformed_messages_total",
+        "counter",
+        "Text messages from gateways that were not JSON objects with a `type`.",
+        |t| t.inbound.malformed,
+    ),
+];
+
+/// One tally of each shard, by reason.
+type PerReason = (&'static str, &'static str, fn(&Totals) -> &Tally<&'static str>);
+
+const PER_REASON: [PerReason; 3] = [
+    ("gatecast_connects_refused_total", "Connects of gateways that were not let in.", |t| &t.counters.connects_refused),
+    ("gatecast_connections_closed_total", "Connections of gateways that have ended.", |t| &t.counters.closed),
+    ("gatecast_connections_failed_total", "Other connections that ended by a fault.", |t| &t.counters.failed),
 ];
 
 fn exposition(totals: &[Totals], view: &View<'_>) -> String {
@@ -63,11 +80,37 @@ fn exposition(totals: &[Totals], view: &View<'_>) -> String {
     let (name, late) = ("gatecast_deadline_lateness_seconds_max", view.lateness_max.as_secs_f64());
     let help = "The latest that a ping or another deadline of a connection was served since the start.";
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {late}");
+    for (name, help, count) in [
+        ("gatecast_panics_total", "Panics in the code of one connection or call.", view.panics),
+        ("gatecast_stalls_total", "How often a core had not turned for a second.", view.stalls),
+    ] {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {count}");
+    }
     for (name, kind, help, sample) in PER_SHARD {
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for shard in totals {
             let _ = writeln!(text, "{name}{{shard=\"{}\"}} {}", shard.shard, sample(shard));
         }
     }
+    for (name, help, tally) in PER_REASON {
+        write_tallies(&mut text, (name, help, "reason"), totals, tally);
+    }
+    let calls = ("gatecast_calls_refused_total", "HTTP calls answered with a status of 400 or above.", "status");
+    write_tallies(&mut text, calls, totals, |totals| &totals.counters.calls_refused);
     text
+}
+
+/// One counter with a sample for each key of each shard's tally; `label` is what the key is called.
+fn write_tallies<'a, K: Copy + PartialEq + Display + 'a>(
+    text: &mut String,
+    (name, help, label): (&str, &str, &str),
+    totals: &'a [Totals],
+    tally: impl Fn(&'a Totals) -> &'a Tally<K>,
+) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
+    for shard in totals {
+        for (key, count) in tally(shard).iter() {
+            let _ = writeln!(text, "{name}{{shard=\"{}\",{label}=\"{key}\"}} {count}", shard.shard);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use super::{
     clock,
     epoll_set::{EpollEvent, EpollSet},
+    line_limit::LineLimit,
     mesh::{Address, Inbox},
     notices::Notices,
     socket,
@@ -35,12 +36,14 @@ impl CoreIo {
         peers: Vec<Address>,
         store: StoreHandle,
         listeners: Vec<(OwnedFd, Side)>,
+        lines: Arc<LineLimit>,
     ) -> io::Result<Self> {
-        let set = EpollSet::new(Arc::clone(&inbox.bell))?;
+        let set = EpollSet::new(Arc::clone(&inbox.bell), Arc::clone(&lines))?;
         for (listener, _) in &listeners {
             set.add_listener(listener)?;
         }
-        Ok(Self { id, set, listeners, next_listener: 0, inbox, peers, store, notices: Notices::new(id) })
+        let notices = Notices::new(id, lines);
+        Ok(Self { id, set, listeners, next_listener: 0, inbox, peers, store, notices })
     }
 
     /// Waits for events for at most `wait` and passes them to the engine; returns their number.

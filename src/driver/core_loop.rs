@@ -3,6 +3,7 @@
 use super::{
     clock,
     core_io::CoreIo,
+    line_limit::LineLimit,
     mesh::{Address, Inbox},
     pace::Pace,
     raw::Watch,
@@ -19,6 +20,7 @@ use std::{
     os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
+    sync::Arc,
     task::{Poll, Waker},
     time::Duration,
 };
@@ -30,6 +32,8 @@ pub(crate) struct Seat {
     pub(crate) peers: Vec<Address>,
     pub(crate) store: StoreHandle,
     pub(crate) listening: Vec<(OwnedFd, Side)>,
+    /// The hub's; all its cores have the same.
+    pub(crate) lines: Arc<LineLimit>,
 }
 
 /// Why a core ended if its code panicked. The panic's own log line says where.
@@ -41,7 +45,7 @@ pub(crate) const PANICKED: &str = "its code panicked";
 /// does not go on.
 pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result<()> {
     let id = seat.engine.id;
-    let mut io = CoreIo::new(id, seat.inbox, seat.peers, seat.store, seat.listening)?;
+    let mut io = CoreIo::new(id, seat.inbox, seat.peers, seat.store, seat.listening, seat.lines)?;
     let mut engine = Engine::new(clock::now(), seat.engine);
     let mut watch = Watch::new(io.set.descriptor());
     let heartbeat = Heartbeat::start();

@@ -9,7 +9,11 @@
 //! reported by every look, or need a system call to change its interest each time it is paused. RDHUP reports the
 //! peer's FIN also while reading is paused.
 
-use super::mesh::Bell;
+use super::{
+    clock,
+    line_limit::{LineKind, LineLimit},
+    mesh::Bell,
+};
 use crate::{
     engine::{LinkKey, Ready},
     model::Instant,
@@ -41,6 +45,7 @@ pub(super) struct EpollSet {
     /// When the timer fires; `None` if it is disarmed.
     timer_at: Option<Instant>,
     bell: Arc<Bell>,
+    lines: Arc<LineLimit>,
     events: Vec<Event>,
 }
 
@@ -60,13 +65,13 @@ const WAKE: u64 = 0;
 const LISTENER: u64 = 1;
 
 impl EpollSet {
-    pub(super) fn new(bell: Arc<Bell>) -> io::Result<Self> {
+    pub(super) fn new(bell: Arc<Bell>, lines: Arc<LineLimit>) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let edge = EventFlags::IN | EventFlags::ET;
         epoll::add(&epoll, &bell.eventfd, EventData::new_u64(WAKE), edge)?;
         epoll::add(&epoll, &timer, EventData::new_u64(WAKE), edge)?;
-        Ok(Self { epoll: Rc::new(epoll), timer, timer_at: None, bell, events: Vec::with_capacity(EVENTS_MAX) })
+        Ok(Self { epoll: Rc::new(epoll), timer, timer_at: None, bell, lines, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
     /// The set's own descriptor. It is readable while the set has an event.
@@ -99,7 +104,9 @@ impl EpollSet {
                 Ok(_) => break,
                 Err(Errno::INTR) => {}
                 Err(error) => {
-                    tracing::error!(%error, "cannot wait for socket events");
+                    if let Some(left_out) = self.lines.allow(clock::now().instant, LineKind::CannotWait) {
+                        tracing::error!(%error, left_out, "cannot wait for socket events");
+                    }
                     break;
                 }
             }
@@ -122,7 +129,11 @@ impl EpollSet {
         let spec = Itimerspec { it_interval: zero, it_value: value };
         match timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &spec) {
             Ok(_) => self.timer_at = at,
-            Err(error) => tracing::error!(%error, "cannot set the core's timer"),
+            Err(error) => {
+                if let Some(left_out) = self.lines.allow(now, LineKind::CannotWait) {
+                    tracing::error!(%error, left_out, "cannot set the core's timer");
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
-//! Keeps one noisy address from filling the log: a line a second for each, and the number of those left out.
+//! Keeps one noisy address from having all lines of a kind: one a second for each.
 
-use crate::model::Instant;
+use super::line_limit::LineKind;
+use crate::model::{Instant, NetworkPrefix};
 use ahash::HashMap;
 use std::{net::IpAddr, time::Duration};
 
@@ -8,27 +9,25 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Addresses remembered; beyond it all are forgotten, which costs a line too many at worst.
 const ADDRESSES_MAX: usize = 1_024;
 
-/// When a line about an address and a reason was last written.
+/// When a line of a kind about an address was last written.
 #[derive(Default)]
 pub(super) struct LogLimit {
-    last: HashMap<(IpAddr, &'static str), (Instant, u64)>,
+    last: HashMap<(NetworkPrefix, LineKind), Instant>,
 }
 
 impl LogLimit {
-    /// Whether a line about this address and reason may be written now, and how many were left out since the last one.
-    pub(super) fn allow(&mut self, now: Instant, address: IpAddr, reason: &'static str) -> Option<u64> {
+    /// Whether a line of this kind about this address may be written now.
+    pub(super) fn allow(&mut self, now: Instant, address: IpAddr, kind: LineKind) -> bool {
         if self.last.len() >= ADDRESSES_MAX {
             self.last.clear();
         }
-        match self.last.get_mut(&(address, reason)) {
-            Some((at, left_out)) if now.since(*at) < INTERVAL => {
-                *left_out += 1;
-                None
-            }
-            entry => {
-                let left_out = entry.map_or(0, |(_, left_out)| *left_out);
-                self.last.insert((address, reason), (now, 0));
-                Some(left_out)
+        // Whoever has one address of an IPv6 /64 has all of them, and would have a line for each.
+        let address = NetworkPrefix::from(address);
+        match self.last.get(&(address, kind)) {
+            Some(at) if now.since(*at) < INTERVAL => false,
+            _ => {
+                self.last.insert((address, kind), now);
+                true
             }
         }
     }
@@ -39,13 +38,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_a_second_and_the_rest_is_counted() {
+    fn an_address_has_one_line_a_second_of_each_kind() {
         let mut limit = LogLimit::default();
         let (a, b) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        assert_eq!(limit.allow(Instant(0), a, "r"), Some(0));
-        assert_eq!(limit.allow(Instant(1), a, "r"), None);
-        assert_eq!(limit.allow(Instant(1), b, "r"), Some(0));
-        assert_eq!(limit.allow(Instant(999_999), a, "r"), None);
-        assert_eq!(limit.allow(Instant(1_000_000), a, "r"), Some(2));
+        for (at, address, kind, expected) in [
+            (0, a, LineKind::Unauthorized, true),
+            (1, a, LineKind::Unauthorized, false),
+            (1, a, LineKind::RateLimited, true),
+            (1, b, LineKind::Unauthorized, true),
+            (999_999, a, LineKind::Unauthorized, false),
+            (1_000_000, a, LineKind::Unauthorized, true),
+        ] {
+            assert_eq!(limit.allow(Instant(at), address, kind), expected, "{address} {kind:?} at {at}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        let mut limit = LogLimit::default();
+        let mut allow = |address: &str| limit.allow(Instant(0), address.parse().unwrap(), LineKind::Unauthorized);
+        assert!(allow("2001:db8:0:1::1"));
+        assert!(!allow("2001:db8:0:1:ffff::2"), "of the same /64");
+        assert!(allow("2001:db8:0:2::1"), "of another");
+        assert!(allow("192.0.2.1"));
+        assert!(!allow("::ffff:192.0.2.1"), "the same through an IPv6 socket");
     }
 }

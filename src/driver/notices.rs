@@ -1,26 +1,35 @@
 //! What the engine tells, as log lines (contract section 4). One noisy address or kind does not fill the log.
 
-use super::log_limit::LogLimit;
+use super::{
+    line_limit::{LineKind, LineLimit},
+    log_limit::LogLimit,
+    peer_text::{clean, peer_text},
+};
 use crate::{
     engine::Notice,
-    model::{KeyHash, Now, ShardId},
+    model::{Instant, KeyHash, Now, Refused, ShardId},
     shard::Repeated,
 };
-use std::net::Ipv4Addr;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 /// The log lines of one core.
 pub(super) struct Notices {
     shard: ShardId,
-    limit: LogLimit,
+    addresses: LogLimit,
+    lines: Arc<LineLimit>,
 }
 
 impl Notices {
-    pub(super) fn new(shard: ShardId) -> Self {
-        Self { shard, limit: LogLimit::default() }
+    pub(super) fn new(shard: ShardId, lines: Arc<LineLimit>) -> Self {
+        Self { shard, addresses: LogLimit::default(), lines }
     }
 
     pub(super) fn write(&mut self, now: Now, notice: &Notice<'_>) {
         let shard = self.shard;
+        let now = now.instant;
         match notice {
             Notice::Connected { gateway, connection, address } => {
                 tracing::info!(%gateway, %connection, %address, %shard, "gateway connected");
@@ -30,76 +39,109 @@ impl Notices {
                 tracing::info!(%gateway, %connection, %address, reason = reason.label(), seconds, "gateway disconnected");
             }
             Notice::Refused { address, refused } => {
-                if let Some(left_out) = self.limit.allow(now.instant, address.ip(), refused.label()) {
+                if let Some(left_out) = self.allow(now, address, kind_of(*refused)) {
                     tracing::warn!(%address, reason = refused.label(), left_out, "gateway not admitted");
                 }
             }
-            Notice::OriginRefused { address, origin } => {
-                if let Some(left_out) = self.limit.allow(now.instant, address.ip(), "origin") {
-                    tracing::warn!(%address, origin, left_out, "origin not allowed");
+            Notice::OriginRefused { address, origin, tokens } => {
+                if let Some(left_out) = self.allow(now, address, LineKind::OriginRefused) {
+                    tracing::warn!(%address, origin = &*peer_text(origin, *tokens), left_out, "origin not allowed");
                 }
             }
             Notice::MadeRoom { address } => {
-                if let Some(left_out) = self.limit.allow(now.instant, address.ip(), "made room") {
+                if let Some(left_out) = self.allow(now, address, LineKind::MadeRoom) {
                     tracing::warn!(%address, left_out, "closed an idle connection: no room for another");
                 }
             }
             Notice::Unauthorized { address, key } => {
-                if let Some(left_out) = self.limit.allow(now.instant, address.ip(), "unauthorized") {
+                if let Some(left_out) = self.allow(now, address, LineKind::Unauthorized) {
                     let key = key.as_ref().map_or_else(|| "none".to_owned(), KeyHash::fingerprint);
                     tracing::warn!(%address, key, left_out, "authentication failed");
                 }
             }
-            Notice::DeliveryFailed(failure) => {
-                let connection = failure.connection.map(|id| id.to_string()).unwrap_or_default();
-                tracing::error!(gateway = %failure.gateway, connection, kind = %failure.kind,
-                    correlation = %failure.correlation, reason = failure.reason, "delivery failed");
-            }
-            Notice::FailuresLeftOut(count) => {
-                tracing::error!(%shard, count, "more deliveries failed at once than can be logged one by one");
-            }
             Notice::IdRepeated(Repeated { gateway, correlation, count }) => {
-                // The publisher's address is not known here: all of a core's are one.
-                let anyone = Ipv4Addr::UNSPECIFIED.into();
-                if let Some(left_out) = self.limit.allow(now.instant, anyone, "id repeated") {
+                // The publisher's address is not known here: all publishers of a core count as one.
+                let publishers = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+                if let Some(left_out) = self.allow(now, &publishers, LineKind::IdRepeated) {
                     tracing::warn!(%gateway, %correlation, count, left_out, "correlation id repeated");
                 }
             }
             Notice::Malformed { gateway, connection, address } => {
-                if let Some(left_out) = self.limit.allow(now.instant, address.ip(), "malformed message") {
+                if let Some(left_out) = self.allow(now, address, LineKind::Malformed) {
                     tracing::warn!(%gateway, %connection, left_out, "message is not JSON with a type; ignored");
                 }
             }
-            rare => self.write_rare(rare),
+            Notice::DeliveryFailed { failure, tokens } => {
+                if let Some(left_out) = self.lines.allow(now, LineKind::DeliveryFailed) {
+                    let connection = failure.connection.map(|id| id.to_string()).unwrap_or_default();
+                    tracing::error!(gateway = %failure.gateway, connection, kind = %peer_text(failure.kind.as_str(), *tokens),
+                        correlation = %failure.correlation, reason = failure.reason, left_out, "delivery failed");
+                }
+            }
+            Notice::FailuresLeftOut(count) => self.lines.leave_out(LineKind::DeliveryFailed, *count),
+            rare => self.write_rare(now, rare),
         }
     }
 
-    fn write_rare(&self, notice: &Notice<'_>) {
+    /// Whether a line about an address may be written now, and how many of its kind were left out since the last one.
+    fn allow(&mut self, now: Instant, address: &SocketAddr, kind: LineKind) -> Option<u64> {
+        if self.addresses.allow(now, address.ip(), kind) {
+            return self.lines.allow(now, kind);
+        }
+        self.lines.leave_out(kind, 1);
+        None
+    }
+
+    fn write_rare<'a>(&self, now: Instant, notice: &'a Notice<'_>) {
         let shard = self.shard;
         match notice {
-            Notice::Acknowledged { gateway, connection, ack } => {
-                let text = |field: &Option<String>| field.clone().unwrap_or_default();
-                tracing::info!(%gateway, %connection, deployment = text(&ack.deployment_id), artifact = text(&ack.artifact_id),
-                    action = text(&ack.action), status = text(&ack.status), error = text(&ack.error_code), "deployment acknowledged");
+            Notice::Acknowledged { gateway, connection, ack, tokens } => {
+                let text = |field: &'a Option<String>| peer_text(field.as_deref().unwrap_or_default(), *tokens);
+                tracing::debug!(%gateway, %connection, deployment = &*text(&ack.deployment_id), artifact = &*text(&ack.artifact_id),
+                    action = &*text(&ack.action), status = &*text(&ack.status), error = &*text(&ack.error_code),
+                    "deployment acknowledged");
             }
             Notice::UnknownMessage { gateway, connection } => {
                 tracing::debug!(%gateway, %connection, "message of an unknown type ignored");
             }
             Notice::Ignored { address } => tracing::debug!(%address, "message ignored"),
-            Notice::TlsFailed { address, error } => tracing::debug!(%address, error, "TLS failed"),
+            Notice::TlsFailed { address, error } => tracing::debug!(%address, error = &*clean(error), "TLS failed"),
             Notice::Panicked { address } => {
-                tracing::error!(%address, "a connection's code panicked; the connection ends");
+                if let Some(left_out) = self.lines.allow(now, LineKind::Panicked) {
+                    tracing::error!(%address, left_out, "a connection's code panicked; the connection ends");
+                }
             }
-            Notice::CannotAccept(error) => tracing::error!(%error, "cannot accept connections"),
+            Notice::CannotAccept(error) => {
+                if let Some(left_out) = self.lines.allow(now, LineKind::CannotAccept) {
+                    tracing::error!(%error, left_out, "cannot accept connections");
+                }
+            }
             Notice::TimeLost(lost) => {
-                let lost_ms = lost.as_millis() as u64;
-                tracing::warn!(%shard, lost_ms, "the core did not run; nobody's deadline counts that time");
+                if let Some(left_out) = self.lines.allow(now, LineKind::TimeLost) {
+                    let lost_ms = lost.as_millis() as u64;
+                    tracing::warn!(%shard, lost_ms, left_out, "the core did not run; nobody's deadline counts that time");
+                }
             }
-            Notice::ReplyLost => tracing::error!(%shard, "a reply found no room"),
+            Notice::ReplyLost => {
+                if let Some(left_out) = self.lines.allow(now, LineKind::ReplyLost) {
+                    tracing::error!(%shard, left_out, "a reply found no room");
+                }
+            }
+            // Once for each core, at its end.
             Notice::Forced { connections } => {
                 tracing::warn!(%shard, connections, "closed by force at the end of the drain");
             }
             _ => debug_assert!(false, "{notice:?} has its line elsewhere"),
         }
+    }
+}
+
+fn kind_of(refused: Refused) -> LineKind {
+    match refused {
+        Refused::RateLimited { .. } => LineKind::RateLimited,
+        Refused::Unauthorized => LineKind::Unauthorized,
+        Refused::CapacityExceeded => LineKind::CapacityExceeded,
+        Refused::Unavailable => LineKind::Unavailable,
+        Refused::Draining => LineKind::Draining,
     }
 }

@@ -8,7 +8,7 @@ use rustix::{
 };
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -18,7 +18,7 @@ pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<(OwnedFd, SocketAd
     loop {
         match rustix::net::acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             Ok((socket, Some(peer))) => match SocketAddr::try_from(peer) {
-                Ok(peer) => return Ok(Some((socket, peer))),
+                Ok(peer) => return Ok(Some((socket, canonical(peer)))),
                 Err(_) => drop(socket),
             },
             // The peer closed the connection before it was accepted, or a signal came: try again.
@@ -26,6 +26,16 @@ pub(super) fn accept(listener: &OwnedFd) -> io::Result<Option<(OwnedFd, SocketAd
             Err(Errno::AGAIN) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// The address that limits, logs and statistics use. The kernel shows a peer that connects over IPv4 to an IPv6 listener as
+/// `::ffff:192.0.2.1`.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    match peer.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, peer.port())),
+        // Keeps the scope, which a link-local address needs.
+        IpAddr::V6(_) => peer,
     }
 }
 

@@ -40,6 +40,8 @@ fn a_panic_costs_its_connection_and_no_other() {
     assert!(outcome.contains(r#""delivered":1"#), "{outcome}");
     read_until(&mut other, br#""payload":1"#);
     assert_eq!(hub.hub().handle().panics(), 1);
+    let metrics = hub.call("GET", "/metrics", "");
+    assert!(metrics.contains("gatecast_panics_total 1\n"), "{metrics}");
     drop(faulty);
     drop(hub.connect());
 }
@@ -94,6 +96,8 @@ fn a_stalled_shard_is_counted_while_it_is_stalled() {
         thread::sleep(Duration::from_millis(10));
     }
     assert!(hub.publish().contains(r#""delivered":1"#), "the shard is running again");
+    let metrics = hub.call("GET", "/metrics", "");
+    assert!(metrics.contains("gatecast_stalls_total 1\n"), "{metrics}");
 }
 
 #[test]
@@ -194,7 +198,7 @@ struct Core {
 
 impl Core {
     fn new(inbox: Inbox) -> Self {
-        let set = EpollSet::new(Arc::clone(&inbox.bell)).expect("descriptors");
+        let set = EpollSet::new(Arc::clone(&inbox.bell), Arc::default()).expect("descriptors");
         let watch = Watch::new(set.descriptor());
         Self { inbox, set, watch }
     }
@@ -240,7 +244,8 @@ fn a_watch_sleeps_until_its_descriptor_is_readable_and_leaves_nothing_behind() {
             assert_eq!(core.set.harvest(Duration::ZERO, |_| {}), 1);
             assert!(!core.watch.is_armed());
         }
-        assert!(descriptors() <= before + 2, "descriptors are left behind");
+        // Other tests of this process open some meanwhile; one left by each of the 10,000 rounds is many more.
+        assert!(descriptors() <= before + 1_000, "descriptors are left behind");
     })
     .join()
     .expect("an orderly end");

@@ -6,6 +6,7 @@ use super::{
     guard::guarded,
     io::{Io, Request},
     link::LinkKey,
+    live_tokens::LiveTokens,
     notice::Notice,
     pending_requests::{Complete, Continuation, PendingKey},
     schedule::Visit,
@@ -55,6 +56,9 @@ impl<I: Io> Engine<I> {
                 Err(response)
             }
         };
+        if let Err(response) = &verdict {
+            self.shard.count_answer(response.status);
+        }
         self.with_session(io, now, key, |session, _| session.handle_route(now, verdict));
     }
 
@@ -81,6 +85,7 @@ impl<I: Io> Engine<I> {
         // One unfinished body per gateway: otherwise one gateway that never finishes its bodies takes the whole budget.
         if let Some(before) = before {
             let response = Response::error(503, "replaced by a newer request").with("Retry-After", "1");
+            self.shard.count_answer(response.status);
             self.with_session(io, now, before, |session, _| session.abandon(now, response));
             self.wake_writer(before);
             self.finish_visit(io, now, before);
@@ -135,6 +140,7 @@ impl<I: Io> Engine<I> {
         debug_assert!((200..600).contains(&response.status), "a response has a final status");
         // A drain waits for requests in progress, so a connection must not begin another.
         response.close |= self.hub.phase() == Phase::Draining;
+        self.shard.count_answer(response.status);
         self.with_session(io, now, key, |session, _| session.handle_response(now, &response));
         self.wake_writer(key);
         self.finish_visit(io, now, key);
@@ -204,7 +210,10 @@ impl<I: Io> Engine<I> {
         // notices.
         match self.shard.poll_failure() {
             None => return Visit::Idle,
-            Some(Failed::One(failure)) => io.notice(now, Notice::DeliveryFailed(&failure)),
+            Some(Failed::One(failure)) => {
+                let tokens = self.live_tokens();
+                io.notice(now, Notice::DeliveryFailed { failure: &failure, tokens });
+            }
             Some(Failed::LeftOut(count)) => io.notice(now, Notice::FailuresLeftOut(count)),
         }
         Visit::Small
@@ -276,6 +285,11 @@ impl<I: Io> Engine<I> {
         Visit::Large
     }
 
+    /// The tokens that no log line may hold.
+    pub(super) fn live_tokens(&self) -> LiveTokens<'_> {
+        LiveTokens::new(&self.directory, self.hub.admin_token)
+    }
+
     /// Runs `what` with the read-only view that calls have of their core.
     fn with_view<T>(&self, io: &I, now: Now, what: impl FnOnce(&View<'_>) -> T) -> T {
         what(&View {
@@ -287,6 +301,8 @@ impl<I: Io> Engine<I> {
             degraded: self.hub.is_degraded(),
             stuck: self.hub.stuck(),
             admin_token: self.hub.admin_token,
+            panics: self.hub.panics(),
+            stalls: self.hub.stalls(),
             lateness_max: self.hub.lateness_max(),
             random: &|| io.random(),
         })

@@ -18,7 +18,7 @@ use crate::{
     limits,
     model::{CloseReason, ConnectionId, KeyHash, Now, Refused},
     session::{Admitted, Session},
-    shard::{Command, Join, Reply},
+    shard::{Command, Join, Reply, counters},
     wire::tls::Security,
 };
 use std::sync::Arc;
@@ -46,8 +46,12 @@ impl<I: Io> Engine<I> {
                         let session = Session::new(now, Arc::clone(&self.hub.session), security, peer);
                         self.insert(io, now, Link::new(session, socket, side));
                     }
-                    Ok(_) => io.close(socket, Ending::Orderly),
+                    Ok(_) => {
+                        self.shard.count_failed(counters::NO_ROOM);
+                        io.close(socket, Ending::Orderly);
+                    }
                     Err(error) => {
+                        self.shard.count_failed(counters::TLS);
                         io.notice(now, Notice::TlsFailed { address: peer, error: &error.0 });
                         io.close(socket, Ending::Orderly);
                     }
@@ -193,12 +197,14 @@ impl<I: Io> Engine<I> {
 
     fn refuse(&mut self, io: &mut I, now: Now, key: LinkKey, refused: Refused) {
         let Some(link) = self.links.get_mut(key) else { return };
+        self.shard.count_refused(refused);
         io.notice(now, Notice::Refused { address: link.session.peer(), refused });
         link.session.handle_refusal(now, refused);
     }
 
     fn refuse_key(&mut self, io: &mut I, now: Now, key: LinkKey, presented: Option<KeyHash>) {
         let Some(link) = self.links.get_mut(key) else { return };
+        self.shard.count_refused(Refused::Unauthorized);
         io.notice(now, Notice::Unauthorized { address: link.session.peer(), key: presented });
         link.session.handle_refusal(now, Refused::Unauthorized);
     }

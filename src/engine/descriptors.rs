@@ -10,7 +10,10 @@ use super::{
     link::LinkKey,
     notice::Notice,
 };
-use crate::model::{Now, ShardId};
+use crate::{
+    model::{Now, ShardId},
+    shard::counters,
+};
 
 impl<I: Io> Engine<I> {
     /// Frees a descriptor for the next connection. Returns whether one is free, or will be once another core has answered.
@@ -47,6 +50,7 @@ impl<I: Io> Engine<I> {
 
     fn evict(&mut self, io: &mut I, now: Now, key: LinkKey) -> bool {
         let Some(link) = self.links.get_mut(key) else { return false };
+        self.shard.count_failed(counters::NO_ROOM);
         io.notice(now, Notice::MadeRoom { address: link.session.peer() });
         link.session.break_off();
         self.finish_visit(io, now, key);

@@ -1,5 +1,6 @@
 //! What is rare and worth telling, said once as a value: log lines and counters are made of it outside.
 
+use super::live_tokens::LiveTokens;
 use crate::{
     model::{CloseReason, ConnectionId, DeploymentAck, GatewayId, KeyHash, Refused},
     shard::{DeliveryFailure, Repeated},
@@ -49,6 +50,8 @@ pub enum Notice<'a> {
         address: SocketAddr,
         /// The origin, escaped and cut.
         origin: &'a str,
+        /// The tokens that must not be in the line.
+        tokens: LiveTokens<'a>,
     },
     /// A key or the admin token was missing or wrong.
     Unauthorized {
@@ -58,7 +61,12 @@ pub enum Notice<'a> {
         key: Option<KeyHash>,
     },
     /// An event did not reach a connection, or its gateway had none.
-    DeliveryFailed(&'a DeliveryFailure),
+    DeliveryFailed {
+        /// Which delivery, and why.
+        failure: &'a DeliveryFailure,
+        /// The tokens that must not be in the line.
+        tokens: LiveTokens<'a>,
+    },
     /// A publisher gave a correlation id that its gateway has got before.
     IdRepeated(Repeated),
     /// This many more deliveries failed, and were only counted.
@@ -71,6 +79,8 @@ pub enum Notice<'a> {
         connection: ConnectionId,
         /// What it says.
         ack: &'a DeploymentAck,
+        /// The tokens that must not be in the line.
+        tokens: LiveTokens<'a>,
     },
     /// A text message from a gateway that is JSON with a type that the hub does not know.
     UnknownMessage {

@@ -12,6 +12,7 @@ use crate::{
     limits,
     model::{Message, Now},
     session::{Effect, End},
+    shard::counters,
     wire::message,
 };
 use zeroize::Zeroize;
@@ -55,15 +56,17 @@ impl<I: Io> Engine<I> {
                 #[cfg(test)]
                 super::faults::inject_core(link.session.peer());
                 let mut buffer = std::mem::take(&mut self.received);
-                self.with_session(io, now, key, |session, scratch| {
+                let had_secret = self.with_session(io, now, key, |session, scratch| {
                     #[cfg(test)]
                     super::faults::inject(session.peer());
                     session.handle_received(now, &mut buffer[..bytes], scratch);
-                    if session.had_secret() {
-                        // Without TLS the gateway's key was in this buffer, which all links share.
-                        buffer[..bytes].zeroize();
-                    }
+                    session.had_secret()
                 });
+                // Without TLS the gateway's key may have been in this buffer, which all links share. After a panic the session
+                // cannot tell.
+                if had_secret.unwrap_or(true) {
+                    buffer[..bytes].zeroize();
+                }
                 self.received = buffer;
             }
             Received::Blocked => link.readable = false,
@@ -129,12 +132,19 @@ impl<I: Io> Engine<I> {
             Effect::ShutdownWrite => io.shutdown_write(&mut link.socket),
             Effect::Over(End::Closed(reason)) => self.leave(io, now, key, reason),
             Effect::Over(End::Tls(error)) => {
+                self.shard.count_failed(counters::TLS);
                 io.notice(now, Notice::TlsFailed { address: link.session.peer(), error: &error });
             }
             Effect::Over(End::Origin(origin)) => {
-                io.notice(now, Notice::OriginRefused { address: link.session.peer(), origin: &origin });
+                self.shard.count_failed(counters::ORIGIN);
+                let (address, tokens) = (link.session.peer(), self.live_tokens());
+                io.notice(now, Notice::OriginRefused { address, origin: &origin, tokens });
             }
-            Effect::Over(_) => {}
+            Effect::Over(End::BadRequest(label)) => self.shard.count_failed(label),
+            Effect::Over(End::TimedOut) => self.shard.count_failed(counters::TIMED_OUT),
+            Effect::Over(End::Stalled) => self.shard.count_failed(counters::STALLED),
+            // A refusal was counted when it was made.
+            Effect::Over(End::Gone | End::Answered | End::Refused(_)) => {}
         }
     }
 
@@ -145,7 +155,7 @@ impl<I: Io> Engine<I> {
         let (gateway, connection) = (member.gateway, member.id);
         match guarded(|| message::parse(text)) {
             Some(Message::DeploymentAck(ack)) => {
-                io.notice(now, Notice::Acknowledged { gateway, connection, ack: &ack });
+                io.notice(now, Notice::Acknowledged { gateway, connection, ack: &ack, tokens: self.live_tokens() });
                 self.shard.handle_ack(ack.status.as_deref() == Some("success"));
             }
             Some(Message::Unknown) => io.notice(now, Notice::UnknownMessage { gateway, connection }),

@@ -32,6 +32,22 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// The labels of all reasons.
+    pub const LABELS: [&str; 12] = [
+        Self::GatewayAsked(1000).label(),
+        Self::GatewayGone.label(),
+        Self::Shutdown.label(),
+        Self::HeartbeatTimeout.label(),
+        Self::KeyRevoked.label(),
+        Self::GatewayDeleted.label(),
+        Self::MessageTooBig.label(),
+        Self::ProtocolError.label(),
+        Self::NotUtf8.label(),
+        Self::Flood.label(),
+        Self::SlowConsumer.label(),
+        Self::InternalError.label(),
+    ];
+
     /// The code of the close frame (RFC 6455 section 7.4.1); `None` where none can be sent.
     pub fn code(self) -> Option<u16> {
         match self {
@@ -48,7 +64,7 @@ impl CloseReason {
     }
 
     /// The label in logs, metrics and close frames.
-    pub fn label(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
             Self::GatewayAsked(_) => "gateway asked",
             Self::GatewayGone => "gateway gone",

@@ -57,6 +57,15 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// The labels of all reasons.
+    pub const LABELS: [&str; 5] = [
+        Self::RateLimited { retry_after: 1 }.label(),
+        Self::Unauthorized.label(),
+        Self::CapacityExceeded.label(),
+        Self::Unavailable.label(),
+        Self::Draining.label(),
+    ];
+
     /// The status of the answer.
     pub fn status(self) -> u16 {
         match self {
@@ -67,7 +76,7 @@ impl Refused {
     }
 
     /// The metric label and log field.
-    pub fn label(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
             Self::RateLimited { .. } => "rate limited",
             Self::Unauthorized => "unauthorized",

@@ -9,6 +9,7 @@ use crate::{
     tls::{self, Certificate},
 };
 use flume::Sender;
+use rustls::ServerConfig;
 use std::{
     fs,
     path::Path,
@@ -31,8 +32,12 @@ impl HubHandle {
     /// See [`super::Hub::reload`].
     pub fn reload(&self) {
         // Without TLS there is nothing to reload, and SIGHUP does nothing.
-        let Some(certificate) = &self.certificate else { return };
-        if let Some(config) = certificate.reload() {
+        self.use_certificate(self.certificate.as_ref().and_then(|certificate| certificate.reload()));
+    }
+
+    /// Gives the cores this certificate, for new connections.
+    fn use_certificate(&self, certificate: Option<Arc<ServerConfig>>) {
+        if let Some(config) = certificate {
             self.cores.iter().for_each(|core| core.tell(Incoming::Tls(Arc::clone(&config))));
         }
     }
@@ -64,8 +69,8 @@ impl HubHandle {
         let shards = u16::try_from(self.cores.len()).unwrap_or(u16::MAX);
         watchdog::start(Arc::clone(&self.state), shards, abort_after).map_err(thread)?;
         if let Some(certificate) = &self.certificate {
-            let (state, hub) = (Arc::clone(&self.state), self.clone());
-            tls::watch(Arc::clone(certificate), move || state.has_ended(), move || hub.reload()).map_err(thread)?;
+            let (state, hub, certificate) = (Arc::clone(&self.state), self.clone(), Arc::clone(certificate));
+            tls::watch(move || state.has_ended(), move || hub.use_certificate(certificate.look())).map_err(thread)?;
         }
         // Written only when everything else has succeeded: a client command that finds this file calls the hub.
         fs::write(address_file, format!("{url}\n"))

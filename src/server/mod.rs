@@ -73,6 +73,7 @@ impl Hub {
         let state = Arc::new(HubState::new(hub_settings(&config, shards, &admin_token, &store)?));
         // Events are not kept, so every start is a new epoch: positions of an earlier one must not look comparable.
         let epoch = random_u64()?;
+        let lines = Arc::default();
         let seats = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             let id = ShardId(u16::try_from(index).expect("there are at most 2^16 shards"));
             let mut sockets: Vec<(OwnedFd, Side)> = listening.pop().map(|socket| (socket, side)).into_iter().collect();
@@ -84,7 +85,14 @@ impl Hub {
                 directory: directory.clone(),
                 tls: certificate.as_ref().map(|certificate| certificate.current()),
             };
-            Seat { engine, inbox, peers: cores.to_vec(), store: store.clone(), listening: sockets }
+            Seat {
+                engine,
+                inbox,
+                peers: cores.to_vec(),
+                store: store.clone(),
+                listening: sockets,
+                lines: Arc::clone(&lines),
+            }
         });
         // Unbounded, but it never holds more than one message per core and one for the drain.
         let (milestones, milestones_in) = flume::unbounded();

@@ -138,9 +138,28 @@ impl Exchange {
             self.deadline = Some(now.attended + settings.handshake_deadline);
         }
         self.secret = false;
-        self.input.drain(..std::mem::take(&mut self.used));
-        self.input.extend_from_slice(plain);
+        self.take_in(plain);
         self.advance(now, out)
+    }
+
+    /// Puts new bytes behind those that are pending. A key may be among these, so that no copy of them is left behind: neither where
+    /// they were before they moved to the front, nor in a buffer that has become too small.
+    fn take_in(&mut self, plain: &[u8]) {
+        let used = std::mem::take(&mut self.used);
+        if used > 0 {
+            let pending = self.input.len() - used;
+            self.input.copy_within(used.., 0);
+            self.input[pending..].zeroize();
+            self.input.truncate(pending);
+        }
+        let needed = self.input.len() + plain.len();
+        if needed > self.input.capacity() {
+            let mut larger = Vec::with_capacity(needed.max(2 * self.input.len()));
+            larger.extend_from_slice(&self.input);
+            self.input.zeroize();
+            self.input = larger;
+        }
+        self.input.extend_from_slice(plain);
     }
 
     /// The head's route: how large a body may come, or the answer already.
@@ -280,6 +299,7 @@ impl Exchange {
             Err(refusal) => {
                 self.secret = true;
                 self.input.zeroize();
+                self.used = 0;
                 return refuse(now, refusal, out);
             }
         };
@@ -325,6 +345,15 @@ impl Exchange {
         if self.pending().is_empty() {
             self.input = Vec::new();
             self.used = 0;
+        }
+    }
+}
+
+impl Drop for Exchange {
+    /// There may be a key in input that was not parsed.
+    fn drop(&mut self) {
+        if !self.pending().is_empty() {
+            self.input.zeroize();
         }
     }
 }

@@ -90,7 +90,8 @@ impl Session {
         self.peer
     }
 
-    /// Whether there may be a gateway's key in the bytes that came last, which must not stay in anybody's buffer.
+    /// Whether there may be a gateway's key in the bytes that came last: whoever holds a buffer with them overwrites it. Without TLS no
+    /// copy of a key stays in memory that the hub has allocated.
     pub fn had_secret(&self) -> bool {
         self.secret
     }
@@ -126,6 +127,8 @@ impl Session {
     /// Bytes from the socket.
     pub fn handle_received(&mut self, now: Now, bytes: &mut [u8], scratch: &mut Scratch) {
         debug_assert!(!self.is_over(), "nothing is read for who is over");
+        // What is thrown away unseen may be a request with a key; only as plain text does that matter.
+        self.secret = matches!((&self.stage, &self.security), (Stage::Lingering(_), Security::Plain));
         if let Stage::Lingering(lingering) = &mut self.stage {
             if lingering.discard(bytes.len()) {
                 let end = lingering.end();

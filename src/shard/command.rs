@@ -1,5 +1,6 @@
 //! What a core asks a shard, and what the shard answers: plain values, so that they can cross between cores.
 
+use super::counters::Counters;
 use crate::model::{ConnectionId, Event, GatewayId, PublishOutcome, ShardId, Timestamp};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
@@ -69,6 +70,9 @@ pub struct Totals {
     /// What gateways said; for the metrics.
     #[serde(skip)]
     pub inbound: InboundStats,
+    /// What was refused and closed; for the metrics.
+    #[serde(skip)]
+    pub counters: Box<Counters>,
 }
 
 /// Messages that came from gateways.

@@ -6,11 +6,18 @@ use ahash::HashMap;
 /// The gateways and keys as of the last change applied.
 #[derive(Default)]
 pub struct Directory {
-    /// With their incarnations.
-    gateways: HashMap<GatewayId, u64>,
+    gateways: HashMap<GatewayId, Entry>,
     keys: HashMap<KeyHash, (GatewayId, TokenId)>,
     /// Changes that were applied.
     version: u64,
+}
+
+/// One gateway.
+struct Entry {
+    incarnation: u64,
+    /// Its keys in [`Directory::keys`], so that its deletion does not look at everybody's. There are
+    /// [`crate::limits::TOKENS_PER_GATEWAY_MAX`] at most.
+    keys: Vec<KeyHash>,
 }
 
 impl Directory {
@@ -19,17 +26,27 @@ impl Directory {
         self.version += 1;
         match change {
             Change::GatewayCreated(Life { gateway, incarnation }) => {
-                self.gateways.insert(gateway, incarnation);
+                self.gateways.insert(gateway, Entry { incarnation, keys: Vec::new() });
             }
             Change::GatewayDeleted(gateway) => {
-                self.gateways.remove(&gateway);
-                self.keys.retain(|_, (owner, _)| *owner != gateway);
+                let keys = self.gateways.remove(&gateway).map(|entry| entry.keys).unwrap_or_default();
+                for hash in keys {
+                    self.keys.remove(&hash);
+                }
             }
             Change::TokenCreated { gateway, token, hash } => {
-                self.keys.insert(hash, (gateway, token));
+                let before = self.keys.insert(hash, (gateway, token));
+                debug_assert!(before.is_none(), "a key is one gateway's, and is made once");
+                // The store makes a token only of a gateway that there is.
+                if let Some(entry) = self.gateways.get_mut(&gateway) {
+                    entry.keys.push(hash);
+                }
             }
-            Change::TokenRevoked { hash, .. } => {
+            Change::TokenRevoked { gateway, hash, .. } => {
                 self.keys.remove(&hash);
+                if let Some(entry) = self.gateways.get_mut(&gateway) {
+                    entry.keys.retain(|key| *key != hash);
+                }
             }
         }
     }
@@ -46,7 +63,7 @@ impl Directory {
 
     /// Which gateway bears this id now; `None` where none does.
     pub fn life_of(&self, gateway: GatewayId) -> Option<Life> {
-        self.gateways.get(&gateway).map(|incarnation| Life { gateway, incarnation: *incarnation })
+        self.gateways.get(&gateway).map(|entry| Life { gateway, incarnation: entry.incarnation })
     }
 
     /// How many gateways there are.
@@ -57,5 +74,66 @@ impl Directory {
     /// Whose key this is; `None` where it is nobody's.
     pub fn owner_of(&self, hash: &KeyHash) -> Option<(GatewayId, TokenId)> {
         self.keys.get(hash).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn created(gateway: GatewayId) -> Change {
+        Change::GatewayCreated(Life { gateway, incarnation: 1 })
+    }
+
+    fn token(gateway: GatewayId, key: &str) -> Change {
+        Change::TokenCreated { gateway, token: TokenId::random(), hash: KeyHash::of(key.as_bytes()) }
+    }
+
+    fn revoked(gateway: GatewayId, key: &str) -> Change {
+        Change::TokenRevoked { gateway, token: TokenId::random(), hash: KeyHash::of(key.as_bytes()) }
+    }
+
+    #[test]
+    fn a_deleted_gateway_takes_its_own_keys_and_no_others() {
+        let mut directory = Directory::default();
+        let (gone, stays) = (GatewayId::random(), GatewayId::random());
+        for change in [
+            created(gone),
+            created(stays),
+            token(gone, "a"),
+            token(stays, "b"),
+            token(gone, "c"),
+            token(gone, "d"),
+            revoked(gone, "a"),
+            Change::GatewayDeleted(gone),
+            // Its id and a key of it come back, and are another's.
+            created(gone),
+            token(stays, "c"),
+            Change::GatewayDeleted(gone),
+        ] {
+            directory.apply(change);
+        }
+        let owner = |key: &str| directory.owner_of(&KeyHash::of(key.as_bytes())).map(|(gateway, _)| gateway);
+        assert_eq!(["a", "b", "c", "d"].map(owner), [None, Some(stays), Some(stays), None]);
+        assert_eq!((directory.keys.len(), directory.gateways.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_gateway_knows_its_own_keys_so_that_its_deletion_looks_at_no_others() {
+        let mut directory = Directory::default();
+        let gateways: Vec<_> = (0..1_000).map(|_| GatewayId::random()).collect();
+        for (n, gateway) in gateways.iter().enumerate() {
+            directory.apply(created(*gateway));
+            (0..2).for_each(|key| directory.apply(token(*gateway, &format!("{n}-{key}"))));
+        }
+        for (n, gateway) in gateways.iter().enumerate() {
+            let own = [0, 1].map(|key| KeyHash::of(format!("{n}-{key}").as_bytes()));
+            assert_eq!(directory.gateways[gateway].keys, own);
+            directory.apply(revoked(*gateway, &format!("{n}-0")));
+            assert_eq!(directory.gateways[gateway].keys, own[1..]);
+        }
+        assert_eq!(directory.keys.len(), gateways.len());
+        gateways.iter().for_each(|gateway| directory.apply(Change::GatewayDeleted(*gateway)));
+        assert!(directory.keys.is_empty() && directory.gateways.is_empty());
     }
 }

@@ -9,6 +9,7 @@
 //! After each `handle_*` the caller drains `poll_effect` and `poll_dirty`; nothing in here calls out.
 
 pub mod command;
+pub mod counters;
 pub mod directory;
 mod failures;
 mod fanout;
@@ -35,6 +36,7 @@ use crate::model::{Change, CloseReason, Event, GatewayId, Instant, Life, Now, Po
 use ahash::HashMap;
 use bytes::Bytes;
 use command::DeliveryStats;
+use counters::Counters;
 use failures::Failures;
 use rate_limit::RateLimit;
 use recent_ids::RecentIds;
@@ -100,6 +102,7 @@ pub struct Shard {
     recent_ids: RecentIds,
     /// Events whose id their gateway had got before.
     ids_repeated: u64,
+    counters: Counters,
     dirty: VecDeque<ConnectionKey>,
     effects: VecDeque<Effect>,
     failures: Failures,
@@ -118,6 +121,7 @@ impl Shard {
             inbound: InboundStats::default(),
             recent_ids: RecentIds::default(),
             ids_repeated: 0,
+            counters: Counters::default(),
             dirty: VecDeque::new(),
             effects: VecDeque::new(),
             failures: Failures::default(),
@@ -190,6 +194,9 @@ impl Shard {
     pub fn handle_leave(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) -> Option<Connection> {
         self.handle_closing(now, key, reason);
         let left = self.registry.remove(key);
+        if left.is_some() {
+            self.counters.closed.add(reason.label());
+        }
         debug_assert!(left.as_ref().is_none_or(|it| it.closing), "who leaves gets no more events");
         debug_assert!(self.registry.connection(key).is_none(), "who has left is not there");
         left

@@ -1,10 +1,10 @@
-//! What a shard says about itself: its sums, and a row for each connection (contract section 3).
+//! What a shard says about itself: its sums and counters, and a row for each connection (contract section 3).
 
 use super::{
     Connection, Shard,
     command::{ConnectionRow, ConnectionStatus, Totals},
 };
-use crate::model::GatewayId;
+use crate::model::{GatewayId, Refused};
 
 impl Shard {
     /// The sums, in all or for one gateway.
@@ -23,6 +23,7 @@ impl Shard {
             deliveries: self.totals,
             ids_repeated: self.ids_repeated,
             inbound: self.inbound,
+            counters: Box::new(self.counters.clone()),
         }
     }
 
@@ -50,6 +51,25 @@ impl Shard {
             round_trip_ms: (connection.round_trip_us > 0).then(|| f64::from(connection.round_trip_us) / 1_000.0),
             queued_bytes: connection.outbox.queued_bytes(),
             delivery_stats: connection.stats,
+        }
+    }
+}
+
+impl Shard {
+    /// A gateway was not let in.
+    pub fn count_refused(&mut self, refused: Refused) {
+        self.counters.connects_refused.add(refused.label());
+    }
+
+    /// A connection that was not a gateway's ended by a fault: [`super::counters::TLS`] and the constants beside it, or the label of a bad request.
+    pub fn count_failed(&mut self, label: &'static str) {
+        self.counters.failed.add(label);
+    }
+
+    /// A call was answered with this status.
+    pub fn count_answer(&mut self, status: u16) {
+        if status >= 400 {
+            self.counters.calls_refused.add(status);
         }
     }
 }

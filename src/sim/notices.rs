@@ -37,7 +37,7 @@ impl Oracle {
                 self.check_eviction(now, conn);
                 self.watched[conn].made_room = true;
             }
-            Notice::DeliveryFailed(_) => self.failed_deliveries += 1,
+            Notice::DeliveryFailed { .. } => self.failed_deliveries += 1,
             Notice::FailuresLeftOut(count) => self.failed_deliveries += count,
             Notice::Panicked { address } => {
                 let conn = self.conn_of(*address);

@@ -124,10 +124,19 @@ fn read(path: &Path, file: File) -> Result<String, AdminTokenError> {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let text = std::str::from_utf8(line).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
     match text {
-        Some(token) if ADMIN_TOKEN_BYTES.contains(&token.len()) => Ok(token.to_owned()),
+        Some(token) if ADMIN_TOKEN_BYTES.contains(&token.len()) => {
+            if token.len() < MADE_TOKEN_BYTES {
+                let (bytes, made) = (token.len(), MADE_TOKEN_BYTES);
+                tracing::warn!(path = %path.display(), bytes, "the admin token is shorter than the {made} characters of one that the hub makes");
+            }
+            Ok(token.to_owned())
+        }
         _ => Err(AdminTokenError::Malformed { path: path.to_owned() }),
     }
 }
+
+/// The length of a [`Secret`]: 32 bytes in base64url. A shorter token is somebody else's, and may be easier to guess.
+const MADE_TOKEN_BYTES: usize = 43;
 
 fn unreadable(path: &Path, error: &io::Error) -> AdminTokenError {
     AdminTokenError::Unreadable { path: path.to_owned(), why: error.to_string() }
@@ -152,7 +161,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         let made = admin_token(&data).unwrap();
-        assert_eq!(made.len(), 43);
+        assert_eq!(made.len(), MADE_TOKEN_BYTES);
         assert_eq!(admin_token(&data), Ok(made));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&data), mode(&data.join("admin-token"))), (0o700, 0o600));

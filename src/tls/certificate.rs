@@ -21,7 +21,10 @@ pub(crate) struct Certificate {
 
 struct Loaded {
     config: Arc<ServerConfig>,
+    /// When the files were written that were last read, whether they were any good or not.
     changed: [Option<SystemTime>; 2],
+    /// Why those could not be loaded, where they could not.
+    failed: Option<String>,
 }
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -45,7 +48,7 @@ impl Certificate {
         let ticketer = load::ticketer()?;
         let changed = changed(&cert, &key);
         let config = load::server_config(&cert, &key, Arc::clone(&ticketer))?;
-        Ok(Some(Self { cert, key, ticketer, current: Mutex::new(Loaded { config, changed }) }))
+        Ok(Some(Self { cert, key, ticketer, current: Mutex::new(Loaded { config, changed, failed: None }) }))
     }
 
     /// What new connections get.
@@ -55,25 +58,45 @@ impl Certificate {
 
     /// Reads the files again; `None`, and an ERROR in the log, where they are no good: the old one stays in force.
     pub(crate) fn reload(&self) -> Option<Arc<ServerConfig>> {
+        self.load(None)
+    }
+
+    /// Reads the files again where they have changed, or where they could not be loaded the last time: what stood in the way may
+    /// have passed, as a descriptor that was missing, and need not have been in the files. The same failure is logged once.
+    pub(crate) fn look(&self) -> Option<Arc<ServerConfig>> {
+        let (is_changed, failed) = {
+            let loaded = self.lock();
+            (changed(&self.cert, &self.key) != loaded.changed, loaded.failed.clone())
+        };
+        match (is_changed, failed) {
+            (true, _) => self.reload(),
+            (false, Some(known)) => self.load(Some(&known)),
+            (false, None) => None,
+        }
+    }
+
+    /// Reads the files; a failure that is `known` has been logged.
+    fn load(&self, known: Option<&str>) -> Option<Arc<ServerConfig>> {
         // The times first: a file that changes while it is read is read again.
         let changed = changed(&self.cert, &self.key);
         match load::server_config(&self.cert, &self.key, Arc::clone(&self.ticketer)) {
             Ok(config) => {
                 tracing::info!(certificate = %self.cert.display(), "certificate loaded");
-                *self.lock() = Loaded { config: Arc::clone(&config), changed };
+                *self.lock() = Loaded { config: Arc::clone(&config), changed, failed: None };
                 Some(config)
             }
             Err(error) => {
-                // Not again until the files change once more.
-                self.lock().changed = changed;
-                tracing::error!("{error}; the old certificate stays in force");
+                let why = error.to_string();
+                if known != Some(&why) {
+                    tracing::error!(
+                        "{why}; the old certificate stays in force, and the files are read again until they can be used"
+                    );
+                }
+                let mut loaded = self.lock();
+                (loaded.changed, loaded.failed) = (changed, Some(why));
                 None
             }
         }
-    }
-
-    fn is_changed(&self) -> bool {
-        changed(&self.cert, &self.key) != self.lock().changed
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Loaded> {
@@ -81,22 +104,18 @@ impl Certificate {
     }
 }
 
-/// Starts a thread that looks at the certificate's files every two seconds and calls `on_change` when one of them was
-/// written. The thread ends once `ended` says so.
+/// Starts a thread that calls `look` every two seconds, for [`Certificate::look`]. The thread ends once `ended` says so.
 ///
 /// # Errors
 /// Where the system gives no thread.
 pub(crate) fn watch(
-    certificate: Arc<Certificate>,
     ended: impl Fn() -> bool + Send + 'static,
-    on_change: impl Fn() + Send + 'static,
+    look: impl Fn() + Send + 'static,
 ) -> std::io::Result<()> {
     let watch = move || {
         while !ended() {
             thread::sleep(LOOK_INTERVAL);
-            if certificate.is_changed() {
-                on_change();
-            }
+            look();
         }
     };
     thread::Builder::new().name("certificate".to_owned()).spawn(watch).map(drop)
@@ -104,4 +123,39 @@ pub(crate) fn watch(
 
 fn changed(cert: &PathBuf, key: &PathBuf) -> [Option<SystemTime>; 2] {
     [cert, key].map(|path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(paths: &(PathBuf, PathBuf)) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        fs::write(&paths.0, made.cert.pem()).unwrap();
+        fs::write(&paths.1, made.signing_key.serialize_pem()).unwrap();
+    }
+
+    #[test]
+    fn a_reload_that_failed_is_tried_again_although_the_files_do_not_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+        write(&paths);
+        let (cert, key) = paths.clone();
+        let config = Config { tls: Tls::Files { cert, key }, ..Config::default() };
+        let certificate = Certificate::of(&config).unwrap().unwrap();
+        let first = certificate.current();
+        assert!(certificate.look().is_none(), "nothing has changed");
+
+        fs::write(&paths.1, "no key").unwrap();
+        let at = fs::metadata(&paths.1).unwrap().modified().unwrap();
+        assert!(certificate.look().is_none());
+        assert!(Arc::ptr_eq(&certificate.current(), &first), "the old one stays in force");
+
+        write(&paths);
+        fs::File::options().write(true).open(&paths.1).unwrap().set_modified(at).unwrap();
+        let cert_at = changed(&paths.0, &paths.1)[0];
+        certificate.lock().changed[0] = cert_at;
+        assert!(certificate.look().is_some(), "tried again");
+        assert!(certificate.look().is_none(), "and not again once it has succeeded");
+    }
 }

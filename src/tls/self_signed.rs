@@ -1,18 +1,13 @@
 //! The certificate that the hub makes for itself where none is configured.
 
-use super::{TlsError, validity};
+use super::{TlsError, load};
 use rcgen::{
     CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
     SanType, date_time_ymd,
 };
-use rustls::{
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    sign::CertifiedKey,
-};
 use std::{
     fs,
-    io::Write,
+    io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -23,13 +18,21 @@ pub(crate) const CERT_FILE: &str = "cert.pem";
 /// The private key's file in the data directory.
 const KEY_FILE: &str = "key.pem";
 
-/// Makes `cert.pem` and `key.pem` in `dir` unless both are there, belong together and are valid; `dir` exists.
+/// Makes `cert.pem` and `key.pem` in `dir` unless both are there, belong together and are valid; `dir` exists. Replacing a pair that
+/// cannot be used is a WARN: clients that were given the old certificate do not trust the new one.
 ///
 /// # Errors
-/// Which file cannot be written, or why no certificate can be made.
+/// Which file cannot be read or written, or why no certificate can be made. A file that is there and cannot be read is not replaced.
 pub(crate) fn self_signed(dir: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
     let paths = (dir.join(CERT_FILE), dir.join(KEY_FILE));
-    if !present(&paths.0, &paths.1) {
+    let pair = look(&paths.0, &paths.1)?;
+    if let Pair::Unusable(why) = &pair {
+        tracing::warn!(
+            why,
+            "the hub's own certificate is replaced by a new one: give it to the clients that trust the old one"
+        );
+    }
+    if pair != Pair::Whole {
         let (cert, key) = generate().map_err(|error| TlsError::Generate { why: error.to_string() })?;
         write_whole(&paths.1, &key, 0o600)?;
         write_whole(&paths.0, &cert, 0o644)?;
@@ -37,12 +40,33 @@ pub(crate) fn self_signed(dir: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
     Ok(paths)
 }
 
-/// Whether both files hold what they should, belong together and are still valid.
-fn present(cert: &Path, key: &Path) -> bool {
-    let (Ok(cert), Ok(key)) = (CertificateDer::from_pem_file(cert), PrivateKeyDer::from_pem_file(key)) else {
-        return false;
+/// What is in the data directory.
+#[derive(PartialEq, Eq, Debug)]
+enum Pair {
+    /// Certificate and key, valid and of each other.
+    Whole,
+    /// Neither file.
+    Absent,
+    /// Damaged, expired, not a pair, or one of the two only; with what is wrong.
+    Unusable(String),
+}
+
+fn look(cert: &Path, key: &Path) -> Result<Pair, TlsError> {
+    let unreadable = |path: &Path, error: io::Error| {
+        let (path, why) = (path.to_owned(), error.to_string());
+        if path == cert { TlsError::UnreadableCertificate { path, why } } else { TlsError::UnreadableKey { path, why } }
     };
-    validity::check(&cert).is_ok() && CertifiedKey::from_der(vec![cert], key, &ring::default_provider()).is_ok()
+    let is_there = |path: &Path| match fs::File::open(path).and_then(|mut file| file.read(&mut [0])) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(unreadable(path, error)),
+    };
+    // Both are looked at: one that cannot be read is not replaced, whatever the other is.
+    let (cert_is_there, key_is_there) = (is_there(cert)?, is_there(key)?);
+    if !cert_is_there && !key_is_there {
+        return Ok(Pair::Absent);
+    }
+    Ok(load::check(cert, key).map_or_else(|error| Pair::Unusable(error.to_string()), |()| Pair::Whole))
 }
 
 fn generate() -> Result<(String, String), rcgen::Error> {
@@ -95,7 +119,10 @@ fn write_whole(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+    use rustls::{
+        ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    };
     use std::{os::unix::fs::PermissionsExt, sync::Arc};
 
     fn pair(dir: &Path) -> (Vec<u8>, Vec<u8>) {
@@ -112,6 +139,32 @@ mod tests {
         assert_ne!(pair(dir.path()), first);
         fs::remove_file(dir.path().join(KEY_FILE)).expect("it is there");
         pair(dir.path());
+    }
+
+    #[test]
+    fn what_is_found_is_named_and_what_cannot_be_read_is_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (cert, key) = (dir.path().join(CERT_FILE), dir.path().join(KEY_FILE));
+        assert_eq!(look(&cert, &key), Ok(Pair::Absent));
+        let (first, _) = pair(dir.path());
+        assert_eq!(look(&cert, &key), Ok(Pair::Whole));
+        let unusable = || match look(&cert, &key) {
+            Ok(Pair::Unusable(why)) => why,
+            found => panic!("{found:?}"),
+        };
+        fs::write(&cert, &first[..first.len() / 2]).expect("it can be written");
+        assert!(unusable().contains("cert.pem"));
+        fs::remove_file(&cert).expect("it is there");
+        assert!(unusable().contains("cert.pem"), "a key alone");
+        pair(dir.path());
+        fs::remove_file(&key).expect("it is there");
+        assert!(unusable().contains("key.pem"), "a certificate alone");
+
+        fs::create_dir(&key).expect("a directory");
+        let kept = fs::read(&cert).expect("it is there");
+        let error = self_signed(dir.path()).expect_err("the key cannot be read").to_string();
+        assert!(error.contains("key.pem cannot be read"), "{error}");
+        assert_eq!(fs::read(&cert).expect("it is there"), kept);
     }
 
     #[test]

@@ -14,6 +14,8 @@ reset:     a gateway that floods until the hub stops reading, then resets. It mu
 flood:     a gateway that never stops flooding. It must be closed.
 idle:      2,100 idle sockets of one address. Gateways from elsewhere must connect within a second each. On a fresh hub, 2,500
            connections of one address must get all their publishes answered.
+addresses: 1,400 sockets of as many addresses hold all descriptors, each with half a head, and 100 new ones come a second. 24 gateways,
+           half of them behind one address, that send their head 40 ms after connecting must all connect.
 manifests: 800 unfinished manifests of one key. They must cost less than 16 MiB.
 refused:   an invalid head, followed by 64 MiB. The hub must spend less than 50 ms of processor time on it.
 
@@ -252,6 +254,47 @@ def idle(binary):
     hub.stop()
 
 
+def addresses(binary):
+    hub = Hub(binary, **{"limits.max_connections": "100"})
+    gateway, key = hub.register("newcomer")
+    resource.prlimit(hub.process.pid, resource.RLIMIT_NOFILE, (1_150, 1_150))
+    stop, strangers = threading.Event(), []
+
+    def stranger(number):
+        peer = socket.socket()
+        peer.bind((f"127.1.{number // 250}.{number % 250 + 1}", 0))
+        peer.connect(("127.0.0.1", hub.port))
+        peer.sendall(b"GET /health HTT")
+        strangers.append(peer)
+
+    def more():
+        for number in range(1_400, 20_000):
+            if stop.wait(0.01):
+                return
+            stranger(number)
+
+    for number in range(1_400):
+        stranger(number)
+    thread = threading.Thread(target=more)
+    thread.start()
+    time.sleep(1)
+    connected = 0
+    for round_ in range(2):
+        for number in range(12):
+            address = "127.9.0.1" if round_ == 0 else f"127.9.1.{number + 1}"
+            try:
+                upgrade(hub.port, key, address=address, pause=0.04)[0].close()
+                connected += 1
+            except (OSError, SystemExit):
+                pass
+    stop.set()
+    thread.join()
+    check("addresses", connected == 24, f"{connected} of 24 gateways connected while 1,400 addresses held the descriptors")
+    for peer in strangers:
+        peer.close()
+    hub.stop()
+
+
 def manifests(binary):
     hub = Hub(binary)
     gateway, key = hub.register("manifests")
@@ -298,7 +341,7 @@ if __name__ == "__main__":
     arguments = arguments.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    for scenario in (refused, manifests, revoke, reset, grace, flood, idle, slow, pause):
+    for scenario in (refused, manifests, revoke, reset, grace, flood, idle, addresses, slow, pause):
         if arguments.only in (None, scenario.__name__):
             scenario(arguments.binary)
     sys.exit(1 if failed else 0)

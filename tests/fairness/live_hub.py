@@ -41,13 +41,17 @@ class Hub:
         self.data.cleanup()
 
 
-def upgrade(port, key, receive_buffer=None):
-    """Connects as a gateway; returns the socket and the bytes received after the 101, which include the ack."""
+def upgrade(port, key, receive_buffer=None, address=None, pause=0):
+    """Connects as a gateway, from `address` and with a `pause` before the request head if given; returns the socket and the
+    bytes received after the 101, which include the ack."""
     peer = socket.socket()
     if receive_buffer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     peer.settimeout(20)
+    if address:
+        peer.bind((address, 0))
     peer.connect(("127.0.0.1", port))
+    time.sleep(pause)
     peer.sendall((f"GET {CONNECT} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                   f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: {key}\r\n\r\n").encode())
     answer = b""

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod certificate;
 mod correlation;
 mod locked;
+mod logs;
 mod origin;
 mod program;
+mod secrets;
 mod starting;
 mod stopped;
 

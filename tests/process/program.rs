@@ -37,19 +37,25 @@ impl Program {
     }
 
     pub fn start_in(data: &Path, arguments: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", data, arguments)
+    }
+
+    /// The same on another address.
+    pub fn start_at(listen: &str, data: &Path, arguments: &[&str]) -> Self {
         let log = data.join("log");
         let errors = File::options().create(true).append(true).open(&log).expect("a file");
         let mut child = Command::new(env!("CARGO_BIN_EXE_gatecast"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--tls", "off", "--rate-limit-per-minute", "0", "--data"])
+            .args(["serve", "--listen", listen, "--rate-limit-per-minute", "0", "--data"])
             .arg(data)
             .args(arguments)
+            .args(if arguments.contains(&"--tls") { &[][..] } else { &["--tls", "off"] })
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
             .expect("the program starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let address = line.split("://").nth(1).and_then(|rest| rest.split_whitespace().next());
         let address = address.unwrap_or_else(|| panic!("no address in {line:?}")).parse().expect("an address");
         let admin_token = fs::read_to_string(data.join("admin-token")).expect("a token").trim().to_owned();
         Self { address, child, admin_token, gateway: String::new(), log, _data: None }
@@ -57,6 +63,16 @@ impl Program {
 
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
+    }
+
+    /// The id of its gateway.
+    pub fn gateway(&self) -> &str {
+        &self.gateway
+    }
+
+    /// The platform's token.
+    pub fn admin_token(&self) -> &str {
+        &self.admin_token
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -73,7 +89,8 @@ impl Program {
         self.child.wait().expect("it was started").code()
     }
 
-    fn proc(&self, file: &str) -> String {
+    /// A file about it below `/proc`.
+    pub fn proc(&self, file: &str) -> String {
         format!("/proc/{}/{file}", self.child.id())
     }
 
@@ -131,6 +148,24 @@ impl Program {
         self.exchange(stream, &request).expect("an answer")
     }
 
+    /// Publishes many events in one call to the gateway; the answer's lines.
+    pub fn publish_batch(&self, events: usize) -> Vec<serde_json::Value> {
+        let line = format!("{{\"type\":\"t\",\"payload\":1,\"gatewayId\":\"{}\"}}\n", self.gateway);
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        let request = self.request("POST", "/api/v1/events", &line.repeat(events));
+        let answer = self.exchange(&mut stream, &request).expect("an answer");
+        let lines = answer.split_once("\r\n\r\n").expect("a head").1.lines();
+        lines.map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// The sum of a metric's samples.
+    pub fn metric(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        let answer = self.exchange(&mut stream, &self.request("GET", "/metrics", "")).expect("an answer");
+        let samples = answer.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+        samples.map(|line| line.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number")).sum()
+    }
+
     /// Registers a gateway; `None` unless the hub acknowledged it.
     pub fn create_over(&self, stream: &mut TcpStream, name: &str) -> Option<()> {
         let request = self.request("POST", "/api/v1/gateways", &format!(r#"{{"name":"{name}"}}"#));
@@ -182,14 +217,30 @@ impl Program {
 
     /// Sends the upgrade request and leaves the answer unread.
     pub fn send_upgrade(&self, key: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        self.send_upgrade_to(self.address, key)
+    }
+
+    /// The same to another of its addresses.
+    pub fn send_upgrade_to(&self, address: SocketAddr, key: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-        let request = format!(
+        stream.write_all(Self::connect_request(key).as_bytes()).expect("sent");
+        stream
+    }
+
+    /// What a gateway with this key asks with.
+    pub fn connect_request(key: &str) -> String {
+        format!(
             "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\napi-key: {key}\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).expect("sent");
-        stream
+        )
+    }
+
+    /// Waits for the first line of the log that holds `what`.
+    pub fn log_line(&self, what: &str) -> String {
+        let line = |log: String| log.lines().find(|line| line.contains(what)).map(str::to_owned);
+        self.wait_until(what, |program| line(program.log()).is_some());
+        line(self.log()).expect("it was there")
     }
 
     pub fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
@@ -224,4 +275,20 @@ pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     let mut seen = Vec::new();
     stream.read_to_end(&mut seen).expect("an orderly end");
     seen
+}
+
+/// Sends a text message as a gateway does, masked with zeros.
+pub fn send_text(stream: &mut TcpStream, text: &str) {
+    let length = u16::try_from(text.len()).expect("a short text");
+    let mut frame = vec![0x81];
+    match u8::try_from(length).ok().filter(|short| *short < 126) {
+        Some(short) => frame.push(0x80 | short),
+        None => {
+            frame.push(0x80 | 126);
+            frame.extend(length.to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(text.as_bytes());
+    stream.write_all(&frame).expect("sent");
 }

@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -66,4 +67,25 @@ fn sighup_does_not_end_a_hub_that_is_starting() {
     first_line(child.stdout.take().expect("piped"), "listening");
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
     assert_eq!(child.wait().expect("it was started").code(), Some(0));
+}
+
+#[test]
+fn a_short_admin_token_of_the_operators_is_a_warning() {
+    let check = |token: Option<&str>, expected: bool| {
+        let data = tempfile::tempdir().unwrap();
+        if let Some(token) = token {
+            fs::write(data.path().join("admin-token"), token).unwrap();
+            fs::set_permissions(data.path().join("admin-token"), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let program = Program::start_in(data.path(), &["--cores", "1"]);
+        program.log_line("TLS is off");
+        let log = program.log();
+        let warned = log.lines().any(|line| line.contains("WARN") && line.contains("admin token is shorter"));
+        assert_eq!(warned, expected, "{token:?}: {log}");
+        assert!(token.is_none_or(|token| !log.contains(token)), "the token is not in the log");
+    };
+    check(Some(&"s".repeat(22)), true);
+    check(Some(&"s".repeat(42)), true);
+    check(Some(&"s".repeat(43)), false);
+    check(None, false);
 }

@@ -21,6 +21,7 @@ mod delivery;
 mod heartbeat;
 mod http;
 mod inbound;
+mod metrics;
 mod platform;
 mod slow;
 mod stats;

@@ -73,6 +73,8 @@ impl World {
             degraded: self.degraded,
             stuck: self.stuck,
             admin_token: crate::model::KeyHash::of(ADMIN.as_bytes()),
+            panics: 3,
+            stalls: 1,
             lateness_max: std::time::Duration::from_micros(26_500),
             random: &|| uuid::Uuid::new_v4().as_u128(),
         }
@@ -270,6 +272,7 @@ fn totals(shard: ShardId, connections: usize, sent: u64, failed: u64) -> Totals 
         deliveries,
         ids_repeated: 3,
         inbound: Default::default(),
+        counters: Default::default(),
     }
 }
 

@@ -1,0 +1,154 @@
+//! Keeps the log readable in a flood: lines of one kind are limited over all cores of a hub, and the next one says how many were left out.
+
+use crate::{limits::LOG_LINES_PER_SECOND, model::Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a line at WARN or ERROR is about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum LineKind {
+    RateLimited,
+    CapacityExceeded,
+    Unavailable,
+    Draining,
+    Unauthorized,
+    OriginRefused,
+    MadeRoom,
+    DeliveryFailed,
+    IdRepeated,
+    Malformed,
+    Panicked,
+    CannotAccept,
+    CannotWait,
+    TimeLost,
+    ReplyLost,
+}
+
+const KINDS: usize = LineKind::ReplyLost as usize + 1;
+
+/// The limit of one hub. Each kind is one atomic: the second in which its last line was written (24 bits), the lines of that second
+/// (8 bits), and those that were left out since (32 bits).
+#[derive(Default)]
+pub(crate) struct LineLimit([AtomicU64; KINDS]);
+
+impl LineLimit {
+    /// Whether a line may be written now, and then how many of its kind were left out since the last one.
+    pub(super) fn allow(&self, now: Instant, kind: LineKind) -> Option<u64> {
+        let second = (now.0 / 1_000_000) & SECOND_MASK;
+        self.update(kind, |state| state.allow(second))
+    }
+
+    /// Counts lines that something else has left out.
+    pub(super) fn leave_out(&self, kind: LineKind, lines: u64) {
+        self.update(kind, |state| (state.leave_out(lines), ()));
+    }
+
+    fn update<T>(&self, kind: LineKind, step: impl Fn(State) -> (State, T)) -> T {
+        let cell = &self.0[kind as usize];
+        let mut seen = cell.load(Ordering::Relaxed);
+        loop {
+            let (next, result) = step(State::unpack(seen));
+            match cell.compare_exchange_weak(seen, next.pack(), Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return result,
+                Err(changed) => seen = changed,
+            }
+        }
+    }
+}
+
+/// Seconds wrap around after half a year.
+const SECOND_MASK: u64 = (1 << 24) - 1;
+/// Seconds that one core's reading of the clock may be behind another's.
+const BEHIND_MAX: u64 = 10;
+
+#[derive(Clone, Copy)]
+struct State {
+    second: u64,
+    lines: u8,
+    left_out: u32,
+}
+
+impl State {
+    fn unpack(bits: u64) -> Self {
+        Self { second: bits >> 40, lines: (bits >> 32) as u8, left_out: bits as u32 }
+    }
+
+    fn pack(self) -> u64 {
+        self.second << 40 | u64::from(self.lines) << 32 | u64::from(self.left_out)
+    }
+
+    fn allow(mut self, second: u64) -> (Self, Option<u64>) {
+        // A core whose clock was read a moment earlier does not begin the second again.
+        let behind = self.second.wrapping_sub(second) & SECOND_MASK;
+        if behind > BEHIND_MAX {
+            (self.second, self.lines) = (second, 0);
+        }
+        if self.lines >= LOG_LINES_PER_SECOND {
+            return (self.leave_out(1), None);
+        }
+        let left_out = u64::from(self.left_out);
+        (Self { lines: self.lines + 1, left_out: 0, ..self }, Some(left_out))
+    }
+
+    fn leave_out(self, lines: u64) -> Self {
+        Self { left_out: self.left_out.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX)), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+    const MOST: u64 = LOG_LINES_PER_SECOND as u64;
+
+    #[test]
+    fn a_second_has_so_many_lines_of_a_kind_and_the_next_line_says_how_many_were_left_out() {
+        let limit = LineLimit::default();
+        let allow = |at, kind| limit.allow(Instant(at), kind);
+        for _ in 0..MOST {
+            assert_eq!(allow(5 * SECOND, LineKind::Unauthorized), Some(0));
+        }
+        assert_eq!(allow(6 * SECOND - 1, LineKind::Unauthorized), None);
+        assert_eq!(allow(6 * SECOND - 1, LineKind::DeliveryFailed), Some(0), "another kind is not concerned");
+        limit.leave_out(LineKind::Unauthorized, 7);
+        assert_eq!(allow(6 * SECOND, LineKind::Unauthorized), Some(8));
+        assert_eq!(allow(6 * SECOND, LineKind::Unauthorized), Some(0));
+    }
+
+    #[test]
+    fn a_core_that_is_a_moment_behind_does_not_begin_the_second_again() {
+        let limit = LineLimit::default();
+        let mut written = 0;
+        for round in 0..100 {
+            // Two cores read the clock on both sides of a second's border.
+            written += u64::from(limit.allow(Instant(9 * SECOND - 1 + round % 2), LineKind::MadeRoom).is_some());
+        }
+        assert!(written <= 2 * MOST, "{written}");
+    }
+
+    #[test]
+    fn every_second_of_the_clock_has_its_lines() {
+        let limit = LineLimit::default();
+        for second in [0, 1, 20, 8_000_000, 31_622_400, 31_622_401, 60_000_000] {
+            for line in 0..=MOST {
+                let written = limit.allow(Instant(second * SECOND), LineKind::MadeRoom).is_some();
+                assert_eq!(written, line < MOST, "line {line} of second {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_line_is_lost_between_cores() {
+        let limit = LineLimit::default();
+        let counted = std::thread::scope(|scope| {
+            let core = || {
+                let allowed = (0..10_000).filter_map(|at| limit.allow(Instant(at * 1_000), LineKind::Malformed));
+                allowed.fold(0, |sum, left_out| sum + 1 + left_out)
+            };
+            let cores: Vec<_> = (0..4).map(|_| scope.spawn(core)).collect();
+            cores.into_iter().map(|core| core.join().unwrap()).sum::<u64>()
+        });
+        let last = limit.allow(Instant(60 * SECOND), LineKind::Malformed).expect("a new second");
+        assert_eq!(counted + last, 40_000);
+    }
+}
