@@ -3,8 +3,9 @@
 use super::*;
 use crate::{
     limits,
-    model::{ConnectionId, CorrelationId, EventType, Failure, TokenId},
+    model::{ConnectionId, CorrelationId, Event, EventType, Failure, ShardId, Timestamp, TokenId},
 };
+use bytes::Bytes;
 
 fn encode(event: &Event, position: Position, _: Timestamp) -> Bytes {
     [event.payload.as_ref(), format!("#{};", position.offset).as_bytes()].concat().into()
