@@ -151,7 +151,7 @@ impl Oracle {
             CallKind::Deploy(events) => events.clone(),
             _ => Vec::new(),
         };
-        if text.contains("may have been done") {
+        if text.contains("may have been carried out") {
             return self.cover("answer timed out");
         }
         self.cover("request refused with 503");
@@ -235,7 +235,7 @@ impl Oracle {
                     self.ledger.record_answer(*event, counts);
                 }
                 Some(text) if text.contains("no such gateway") => self.check_unknown(*event, begun)?,
-                Some(text) if text.contains("may have been done") => {}
+                Some(text) if text.contains("may have been carried out") => {}
                 Some(_) => self.refuse(*event),
             }
         }
