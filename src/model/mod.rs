@@ -7,6 +7,7 @@ mod delivery;
 mod event;
 mod id;
 mod life;
+pub mod log;
 mod message;
 mod network_prefix;
 mod position;

@@ -6,6 +6,7 @@
 mod disk;
 mod error;
 mod lock;
+pub mod log;
 mod queries;
 mod row;
 mod schema;

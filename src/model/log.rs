@@ -1,0 +1,255 @@
+//! What a shard asks of the log of events, and what the log answers: plain values.
+
+use super::{Event, Life, Position, Timestamp};
+use std::{fmt, sync::Arc};
+
+/// Names one [`LogRequest::Append`] among those that are not answered yet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AppendKey(pub u64);
+
+/// Names one [`LogRequest::Follow`], so that an answer to an older follow of the same gateway is told apart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct FollowKey(pub u64);
+
+/// Names one [`LogRequest::Read`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReadKey(pub u64);
+
+/// Names one [`LogRequest::Forget`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ForgetKey(pub u64);
+
+/// An event that is to be appended.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The gateway that it is for, and which of that id.
+    pub life: Life,
+    /// The event. The record shares it.
+    pub event: Arc<Event>,
+    /// When the hub accepted it.
+    pub accepted: Timestamp,
+}
+
+/// An event at its position.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Where it stands. No other event ever stands there.
+    pub position: Position,
+    /// When the hub accepted it.
+    pub accepted: Timestamp,
+    /// Bytes of the gateway's events up to this one, itself included, since its log began. So the bytes between two
+    /// positions are a subtraction.
+    pub bytes: u64,
+    /// The event.
+    pub event: Arc<Event>,
+}
+
+/// The ends of one gateway's log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The epoch of its positions.
+    pub epoch: u64,
+    /// The last offset when the epoch began; its first event is at `base + 1`.
+    pub base: u64,
+    /// The lowest offset that is retained; `last + 1` if none is. It never falls.
+    pub first: u64,
+    /// The offset of the last event; `base` before the first.
+    pub last: u64,
+    /// [`Record::bytes`] of the last event.
+    pub bytes: u64,
+}
+
+/// How much one [`LogReply::Chunk`] may hold. One record always fits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Records.
+    pub records: usize,
+    /// Bytes of payloads.
+    pub bytes: usize,
+}
+
+/// What a shard asks. Each has exactly one answer, unless the port is [`Busy`]; `Unfollow` and `Cancel` have none.
+#[derive(Clone, Debug)]
+pub enum LogRequest {
+    /// Keep these events, in this order.
+    Append {
+        /// For the answer.
+        key: AppendKey,
+        /// The events.
+        drafts: Vec<Draft>,
+    },
+    /// Send the gateway's events from now on, as [`LogReply::Live`].
+    Follow {
+        /// For the answers.
+        key: FollowKey,
+        /// The gateway.
+        life: Life,
+        /// Begin after this position; `None` begins at the end.
+        behind: Option<Position>,
+    },
+    /// Send no more events for this follow.
+    Unfollow(FollowKey),
+    /// Read events of the past.
+    Read {
+        /// For the answer.
+        key: ReadKey,
+        /// The gateway.
+        life: Life,
+        /// Begin after this position.
+        after: Position,
+        /// End with this one; `None` ends with the last.
+        upto: Option<Position>,
+        /// What the answer may hold.
+        room: Room,
+    },
+    /// The connection that a read was for has gone: it need not be answered.
+    Cancel(ReadKey),
+    /// The gateway was deleted: remove its events and its head. Sent after its last append.
+    Forget {
+        /// For the answer.
+        key: ForgetKey,
+        /// The gateway.
+        life: Life,
+    },
+}
+
+/// What the log answers.
+#[derive(Clone, Debug)]
+pub enum LogReply {
+    /// Answers `Append`, perhaps in several parts.
+    Appended {
+        /// Which append.
+        key: AppendKey,
+        /// The draft that the first of the results is for.
+        from: usize,
+        /// One result for each draft.
+        results: Vec<Result<Position, NotAppended>>,
+        /// Whether this is the last part.
+        last: bool,
+    },
+    /// Answers `Follow`: events after `behind`, or after `head.last`, come as `Live`.
+    Following {
+        /// Which follow.
+        key: FollowKey,
+        /// The ends of the gateway's log now.
+        head: Head,
+    },
+    /// Answers `Follow`: `behind` is not a place to begin.
+    NotFollowing {
+        /// Which follow.
+        key: FollowKey,
+        /// Why; never [`End::More`] or [`End::Reached`].
+        why: End,
+    },
+    /// The next events of a gateway that is followed: after those before, in order, none left out.
+    Live {
+        /// Which follow.
+        key: FollowKey,
+        /// The events; at least one.
+        records: Vec<Record>,
+    },
+    /// No more `Live` comes for this follow, because the shard took them too slowly. It follows again, from where it stands.
+    Interrupted(FollowKey),
+    /// Answers `Read`.
+    Chunk {
+        /// Which read.
+        key: ReadKey,
+        /// Events after `after`, in order, none left out.
+        records: Vec<Record>,
+        /// What is behind them.
+        end: End,
+    },
+    /// Answers `Forget`.
+    Forgotten(ForgetKey, Result<(), Why>),
+    /// Whether the log can append and read; sent at each change.
+    Health(Health),
+}
+
+/// Why an event was not appended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NotAppended {
+    /// It is not kept, and never will be.
+    Refused(Why),
+    /// It may be kept: a commit failed, or was not answered. It appears whole or never.
+    Unknown(Why),
+    /// The gateway was deleted.
+    NoSuchGateway,
+}
+
+/// Where a chunk ends, or why there is none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// More events follow.
+    More,
+    /// It ends with `upto`, or with the last event.
+    Reached,
+    /// Something after `after` is not retained any more.
+    Gone {
+        /// The ends of the gateway's log.
+        head: Head,
+    },
+    /// `after` is not a position of this log: of another epoch, or above the last event.
+    OtherEpoch {
+        /// The ends of the gateway's log.
+        head: Head,
+    },
+    /// It could not be read.
+    Failed(Why),
+}
+
+/// What is wrong with a log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Why {
+    /// No room is left on the disk, or what is left is reserved.
+    Full,
+    /// The file cannot be written.
+    ReadOnly,
+    /// Another program has locked the file.
+    Locked,
+    /// The disk failed to write or to sync.
+    Io,
+    /// The file is damaged.
+    Damaged,
+    /// The oldest request waits for too long.
+    Stuck,
+    /// The hub is shutting down.
+    Stopping,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "no room is left for events",
+            Self::ReadOnly => "the event log cannot be written",
+            Self::Locked => "another program has locked the event log",
+            Self::Io => "the disk of the event log failed",
+            Self::Damaged => "the event log is damaged",
+            Self::Stuck => "the event log does not answer in time",
+            Self::Stopping => "the hub is shutting down",
+        })
+    }
+}
+
+/// What a log can do now. Appending and reading are judged apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Health {
+    /// Whether it takes events, and why not.
+    pub append: Result<(), Why>,
+    /// Whether it can be read, and why not.
+    pub read: Result<(), Why>,
+}
+
+/// What an acknowledged event survives.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Promise {
+    /// Nothing: it is kept for the life of the process.
+    Nothing,
+    /// The end of the process, however it ends.
+    Process,
+    /// A loss of power.
+    Power,
+}
+
+/// The log takes no more requests for now; the request is given back.
+#[derive(Debug)]
+pub struct Busy<T>(pub T);

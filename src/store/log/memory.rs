@@ -1,0 +1,264 @@
+//! The log in memory: it answers inside the call, without a lock, and is lost with the process.
+
+use super::{EventLog, LogPort, Waker};
+use crate::model::{
+    GatewayId, Life, Position,
+    log::{Busy, Draft, End, FollowKey, Head, LogReply, LogRequest, NotAppended, Promise, ReadKey, Record, Room, Why},
+};
+use ahash::HashMap;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// What a log in memory is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct MemorySettings {
+    /// The name of this log. No other log ever has it.
+    pub epoch: u64,
+    /// Bytes of payloads that are kept of one gateway. Over it: the oldest events go.
+    pub gateway_bytes_max: usize,
+    /// Bytes of payloads that are kept in one port. Over it: the gateway with the most loses its oldest event.
+    pub port_bytes_max: usize,
+}
+
+/// A log in memory. Each port has the gateways of its shard and shares nothing with the others.
+#[derive(Debug)]
+pub struct MemoryLog {
+    settings: MemorySettings,
+    stopped: Arc<AtomicBool>,
+}
+
+impl MemoryLog {
+    /// An empty log.
+    pub fn new(settings: MemorySettings) -> Self {
+        Self { settings, stopped: Arc::default() }
+    }
+}
+
+impl EventLog for MemoryLog {
+    fn ports(&mut self, wakers: Vec<Waker>) -> Vec<Box<dyn LogPort>> {
+        // Nothing is ever left to drain, so no waker is called.
+        let port = |_| Box::new(MemoryPort::new(self.settings, Arc::clone(&self.stopped))) as Box<dyn LogPort>;
+        wakers.into_iter().map(port).collect()
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn join(self: Box<Self>) {}
+}
+
+/// The gateways of one shard.
+struct MemoryPort {
+    settings: MemorySettings,
+    stopped: Arc<AtomicBool>,
+    gateways: HashMap<GatewayId, Gateway>,
+    follows: HashMap<FollowKey, GatewayId>,
+    /// Bytes of payloads in all gateways.
+    bytes: usize,
+}
+
+/// The log of one gateway.
+struct Gateway {
+    life: Life,
+    head: Head,
+    records: VecDeque<Record>,
+    /// Bytes of payloads in `records`.
+    retained_bytes: usize,
+    follows: Vec<FollowKey>,
+}
+
+impl Gateway {
+    fn new(life: Life, log_epoch: u64) -> Self {
+        let head = Head { epoch: life.epoch_in(log_epoch), base: 0, first: 1, last: 0, bytes: 0 };
+        Self { life, head, records: VecDeque::new(), retained_bytes: 0, follows: Vec::new() }
+    }
+
+    fn append(&mut self, draft: Draft) -> Record {
+        let size = draft.event.payload.len();
+        self.head.last += 1;
+        self.head.bytes += size as u64;
+        let position = Position { epoch: self.head.epoch, offset: self.head.last };
+        let record = Record { position, accepted: draft.accepted, bytes: self.head.bytes, event: draft.event };
+        self.retained_bytes += size;
+        self.records.push_back(record.clone());
+        record
+    }
+
+    /// Removes the oldest event; returns the bytes of its payload.
+    fn trim(&mut self) -> Option<usize> {
+        let size = self.records.pop_front()?.event.payload.len();
+        self.retained_bytes -= size;
+        self.head.first += 1;
+        Some(size)
+    }
+
+    /// Whether everything behind this position is here.
+    fn check(&self, after: Position) -> Result<(), End> {
+        if after.epoch != self.head.epoch || after.offset > self.head.last || after.offset < self.head.base {
+            return Err(End::OtherEpoch { head: self.head });
+        }
+        if after.offset + 1 < self.head.first { Err(End::Gone { head: self.head }) } else { Ok(()) }
+    }
+
+    /// The retained events behind an offset.
+    fn behind(&self, offset: u64) -> impl Iterator<Item = &Record> {
+        let skipped = (offset + 1).saturating_sub(self.head.first);
+        self.records.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX))
+    }
+
+    fn chunk(&self, after: Position, upto: Option<Position>, room: Room) -> (Vec<Record>, End) {
+        if let Err(end) = self.check(after) {
+            return (Vec::new(), end);
+        }
+        let upto = upto.map_or(self.head.last, |upto| upto.offset.min(self.head.last));
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for record in self.behind(after.offset).take_while(|record| record.position.offset <= upto) {
+            bytes += record.event.payload.len();
+            if !records.is_empty() && (records.len() >= room.records || bytes > room.bytes) {
+                return (records, End::More);
+            }
+            records.push(record.clone());
+        }
+        (records, End::Reached)
+    }
+}
+
+impl MemoryPort {
+    fn new(settings: MemorySettings, stopped: Arc<AtomicBool>) -> Self {
+        Self { settings, stopped, gateways: HashMap::default(), follows: HashMap::default(), bytes: 0 }
+    }
+
+    /// The gateway's log. One of another incarnation of the same id is removed whole before.
+    fn gateway(&mut self, life: Life) -> &mut Gateway {
+        if self.gateways.get(&life.gateway).is_some_and(|known| known.life != life) {
+            self.remove(life.gateway);
+        }
+        let epoch = self.settings.epoch;
+        self.gateways.entry(life.gateway).or_insert_with(|| Gateway::new(life, epoch))
+    }
+
+    fn remove(&mut self, gateway: GatewayId) {
+        if let Some(removed) = self.gateways.remove(&gateway) {
+            self.bytes -= removed.retained_bytes;
+            for key in removed.follows {
+                self.follows.remove(&key);
+            }
+        }
+    }
+
+    fn append(&mut self, drafts: Vec<Draft>, out: &mut Vec<LogReply>) -> Vec<Result<Position, NotAppended>> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return drafts.iter().map(|_| Err(NotAppended::Refused(Why::Stopping))).collect();
+        }
+        let mut results = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let size = draft.event.payload.len();
+            let gateway = self.gateway(draft.life);
+            let record = gateway.append(draft);
+            results.push(Ok(record.position));
+            // Each gateway's events come in order; those of one request are not gathered, because the shard takes them at once.
+            out.extend(gateway.follows.iter().map(|key| LogReply::Live { key: *key, records: vec![record.clone()] }));
+            let life = gateway.life;
+            self.bytes += size;
+            self.retain(life.gateway);
+        }
+        results
+    }
+
+    /// Trims until both bounds hold. The newest event of the gateway that was appended to always stays.
+    fn retain(&mut self, appended: GatewayId) {
+        let (gateway_max, port_max) = (self.settings.gateway_bytes_max, self.settings.port_bytes_max);
+        if let Some(gateway) = self.gateways.get_mut(&appended) {
+            while gateway.retained_bytes > gateway_max && gateway.records.len() > 1 {
+                self.bytes -= gateway.trim().unwrap_or(0);
+            }
+        }
+        while self.bytes > port_max {
+            // Rare, and over the gateways of one port: a burst of one gateway costs no other its single event.
+            let largest = self.gateways.values_mut().max_by_key(|gateway| gateway.retained_bytes);
+            match largest.and_then(Gateway::trim) {
+                Some(size) => self.bytes -= size,
+                None => return,
+            }
+        }
+    }
+
+    fn follow(&mut self, key: FollowKey, life: Life, behind: Option<Position>, out: &mut Vec<LogReply>) {
+        let gateway = self.gateway(life);
+        let head = gateway.head;
+        let start = behind.unwrap_or(Position { epoch: head.epoch, offset: head.last });
+        if let Err(why) = gateway.check(start) {
+            return out.push(LogReply::NotFollowing { key, why });
+        }
+        gateway.follows.push(key);
+        out.push(LogReply::Following { key, head });
+        let records: Vec<_> = gateway.behind(start.offset).cloned().collect();
+        if !records.is_empty() {
+            out.push(LogReply::Live { key, records });
+        }
+        self.follows.insert(key, life.gateway);
+    }
+
+    fn unfollow(&mut self, key: FollowKey) {
+        if let Some(gateway) = self.follows.remove(&key).and_then(|id| self.gateways.get_mut(&id)) {
+            gateway.follows.retain(|other| *other != key);
+        }
+    }
+
+    fn read(&mut self, key: ReadKey, life: Life, after: Position, upto: Option<Position>, room: Room) -> LogReply {
+        let (records, end) = self.gateway(life).chunk(after, upto, room);
+        LogReply::Chunk { key, records, end }
+    }
+}
+
+impl LogPort for MemoryPort {
+    fn submit(&mut self, request: LogRequest, out: &mut Vec<LogReply>) -> Result<(), Busy<LogRequest>> {
+        match request {
+            LogRequest::Append { key, drafts } => {
+                // The publisher's answer depends on who has the event, so `Appended` comes before `Live`.
+                let mut live = Vec::new();
+                let results = self.append(drafts, &mut live);
+                out.push(LogReply::Appended { key, from: 0, results, last: true });
+                out.append(&mut live);
+            }
+            LogRequest::Follow { key, life, behind } => self.follow(key, life, behind, out),
+            LogRequest::Unfollow(key) => self.unfollow(key),
+            LogRequest::Read { key, life, after, upto, room } => {
+                let chunk = self.read(key, life, after, upto, room);
+                out.push(chunk);
+            }
+            // A read is answered inside its call.
+            LogRequest::Cancel(_) => {}
+            LogRequest::Forget { key, life } => {
+                if self.gateways.get(&life.gateway).is_some_and(|known| known.life == life) {
+                    self.remove(life.gateway);
+                }
+                out.push(LogReply::Forgotten(key, Ok(())));
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, _: usize, _: &mut Vec<LogReply>) {}
+
+    fn promise(&self) -> Promise {
+        Promise::Nothing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::laws, *};
+
+    #[test]
+    fn the_log_in_memory_keeps_the_laws() {
+        let settings = MemorySettings { epoch: 7, gateway_bytes_max: 2_000, port_bytes_max: 5_000 };
+        laws::hold(50, || Box::new(MemoryLog::new(settings)));
+    }
+}
