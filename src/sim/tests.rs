@@ -3,6 +3,7 @@
 
 use super::{
     oracle::Violation,
+    rng::Rng,
     world::{Report, World},
 };
 use crate::wire::tls::Security;
@@ -183,6 +184,31 @@ fn a_seed_is_the_same_world_every_time() {
         assert!(!traces[0].is_empty());
         let differ = traces[0].lines().zip(traces[1].lines()).find(|(one, other)| one != other);
         assert!(traces[0] == traces[1], "two runs of seed {seed} differ: {differ:#?}");
+    }
+}
+
+/// Records of a handshake whose header promises something else than comes, and arbitrary bytes: each is an error or waits.
+#[test]
+fn malformed_tls_records_are_errors_and_never_panic() {
+    let open = |mut bytes: Vec<u8>| {
+        let mut security = Security::tls(super::tls::server()).unwrap();
+        let (mut plain, mut wire) = (Vec::new(), Vec::new());
+        let opened = security.open(&mut bytes, &mut plain, &mut wire);
+        assert!(plain.is_empty());
+        (opened.is_err(), wire)
+    };
+    // rustls has an alert for the first, and none for a handshake message that promises too many bytes.
+    assert!(matches!(open(b"GET / HTTP/1.1\r\n\r\n".to_vec()), (true, wire) if wire.starts_with(&[21])));
+    for malformed in [b"\x16\x03\x01\x00\x05hello".as_slice(), b"\x16\x03\x01\x00\x04\x68\x01\x00\x00"] {
+        assert!(open(malformed.to_vec()).0, "{malformed:?}");
+    }
+    let mut rng = Rng::new(7);
+    for _ in 0..20_000 {
+        // A record header of a handshake, or nearly, and a few messages in it.
+        let length = rng.below(40) as u8;
+        let mut bytes = vec![rng.pick(&[20, 21, 22, 23]), 3, rng.below(4) as u8, 0, length];
+        bytes.extend((0..length).map(|_| if rng.chance(500) { rng.below(4) as u8 } else { rng.below(256) as u8 }));
+        open(bytes);
     }
 }
 

@@ -18,10 +18,21 @@ impl Scheme {
     }
 }
 
-/// Whether the origin is one of `listed`. Case is ignored, because scheme and host are case-insensitive (RFC 6454
-/// section 4).
+/// Whether the origin is one of `listed`: the same scheme, host and port (RFC 6454 section 5). Case is ignored, and the scheme's
+/// own port may be left out on either side.
 pub fn is_listed(origin: &[u8], listed: &[String]) -> bool {
-    listed.iter().any(|allowed| allowed.as_bytes().eq_ignore_ascii_case(origin))
+    let Some(origin) = parts(origin) else { return false };
+    listed
+        .iter()
+        .filter_map(|allowed| parts(allowed.as_bytes()))
+        .any(|(scheme, name, port)| (scheme, port) == (origin.0, origin.2) && name.eq_ignore_ascii_case(origin.1))
+}
+
+/// Scheme, host and port of an origin; a port that is left out is the scheme's.
+fn parts(origin: &[u8]) -> Option<(Scheme, &[u8], u16)> {
+    let (scheme, authority) = split_scheme(origin)?;
+    let (name, port) = split_port(authority)?;
+    Some((scheme, name, port.unwrap_or(scheme.default_port())))
 }
 
 /// Whether the origin is that of the request's own `Host`. Without TLS both schemes are accepted, because a proxy may
@@ -106,5 +117,23 @@ mod tests {
         check("null", "null", neither);
         check("hub.example:9243", "hub.example:9243", neither);
         check("wss://hub.example:9243", "hub.example:9243", neither);
+    }
+
+    #[test]
+    fn a_listed_origin_is_the_same_with_and_without_its_default_port() {
+        let listed = ["https://console.example:443".to_owned(), "http://intra.example".to_owned()];
+        for origin in [
+            "https://console.example",
+            "HTTPS://Console.example:443",
+            "http://intra.example:80",
+            "http://intra.example",
+        ] {
+            assert!(is_listed(origin.as_bytes(), &listed), "{origin}");
+        }
+        for origin in
+            ["http://console.example", "https://console.example:8443", "https://intra.example", "null", "https://"]
+        {
+            assert!(!is_listed(origin.as_bytes(), &listed), "{origin}");
+        }
     }
 }

@@ -149,7 +149,8 @@ impl Tls {
                 Ok(state) => state,
                 Err(error) => {
                     // The peer should learn why (RFC 8446 section 6.2), and a client's log then names the cause.
-                    self.alert(wire);
+                    used += discard;
+                    self.alert(&mut input[used..], wire);
                     return Err(error.into());
                 }
             };
@@ -182,9 +183,10 @@ impl Tls {
         }
     }
 
-    /// After an error, appends the alert that rustls has prepared to `wire`.
-    fn alert(&mut self, wire: &mut Vec<u8>) {
-        if let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(&mut []).state {
+    /// After an error in `input`, appends the alert that rustls has prepared to `wire`.
+    fn alert(&mut self, input: &mut [u8], wire: &mut Vec<u8>) {
+        // The same bytes again: rustls keeps offsets into a message that it has begun, and panics with fewer bytes.
+        if let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(input).state {
             let _ = encode(wire, |room| data.encode(room));
         }
     }

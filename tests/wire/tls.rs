@@ -59,9 +59,12 @@ fn a_session_is_resumed_on_every_core() {
 #[test]
 fn bytes_that_are_not_tls_end_the_connection_at_once() {
     on_one_and_four(|hub| {
-        for bytes in
-            [&b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"[..], &[0xff; 64], &[0x16, 0x03, 0x01, 0xff, 0xff, 0x01]]
-        {
+        for bytes in [
+            &b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+            &[0xff; 64],
+            &[0x16, 0x03, 0x01, 0xff, 0xff, 0x01],
+            b"\x16\x03\x01\0\x05hello",
+        ] {
             let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), None);
             let start = Instant::now();
             wire.send(bytes);
@@ -69,6 +72,8 @@ fn bytes_that_are_not_tls_end_the_connection_at_once() {
             assert!(start.elapsed() < PROMPT, "{bytes:?}: closed after {:?}", start.elapsed());
             assert!(!wire.received().starts_with(b"HTTP/"), "plain HTTP is not answered");
         }
+        let metrics = hub.call("GET", "/metrics", "").text();
+        assert!(metrics.contains("gatecast_panics_total 0\n"), "the code of a connection panicked");
     });
 }
 
