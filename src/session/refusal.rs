@@ -8,7 +8,7 @@ pub(super) fn response(refused: Refused) -> Response {
         Refused::RateLimited { .. } => "Too many connection attempts from this address.",
         Refused::Unauthorized => "The api-key is missing or not valid.",
         Refused::CapacityExceeded => "Connection capacity exceeded.",
-        Refused::Unavailable => "The key cannot be checked right now.",
+        Refused::Unavailable => "The hub cannot accept the connection right now.",
         Refused::Draining => "The hub is shutting down.",
     };
     let mut response = Response::error(refused.status(), description).closing();

@@ -12,6 +12,9 @@ use std::time::Duration;
 /// `/ready` must stop saying 200 within this time after a core has died.
 const DEATH_NOTICED: Duration = Duration::from_secs(2);
 
+/// The part of an answer's text that says that the call may have been carried out, although the answer is 503.
+const PERHAPS_DONE: &str = "may have been carried out";
+
 impl Oracle {
     /// The kernel has taken a whole HTTP answer, to a platform or to a gateway whose upgrade was refused.
     pub(super) fn answered(&mut self, now: Instant, conn: usize, status: u16, body: &[u8], last: bool) {
@@ -151,7 +154,7 @@ impl Oracle {
             CallKind::Deploy(events) => events.clone(),
             _ => Vec::new(),
         };
-        if text.contains("may have been carried out") {
+        if text.contains(PERHAPS_DONE) {
             return self.cover("answer timed out");
         }
         self.cover("request refused with 503");
@@ -198,7 +201,7 @@ impl Oracle {
                 (BatchLine::Event(event), Some(200)) => self.check_outcome(now, *event, &row, took)?,
                 (BatchLine::Event(event), Some(404)) => self.check_unknown(*event, begun)?,
                 (BatchLine::Event(event), Some(503)) => {
-                    if !row.to_string().contains("may have been done") {
+                    if !row.to_string().contains(PERHAPS_DONE) {
                         self.refuse(*event);
                     }
                     self.cover("line of a batch refused");
@@ -235,7 +238,7 @@ impl Oracle {
                     self.ledger.record_answer(*event, counts);
                 }
                 Some(text) if text.contains("no such gateway") => self.check_unknown(*event, begun)?,
-                Some(text) if text.contains("may have been carried out") => {}
+                Some(text) if text.contains(PERHAPS_DONE) => {}
                 Some(_) => self.refuse(*event),
             }
         }
