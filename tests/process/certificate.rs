@@ -28,10 +28,10 @@ fn a_reload_that_found_no_descriptor_is_tried_again() {
     let before = limit(0).current.expect("there is a limit");
     write_certificate(data.path());
     program.signal(Signal::CONT);
-    program.log_line("stays in force");
+    program.log_line("stays in use");
     limit(before);
     program.log_line("certificate loaded");
-    assert_eq!(program.log().matches("stays in force").count(), 1, "{}", program.log());
+    assert_eq!(program.log().matches("stays in use").count(), 1, "{}", program.log());
 }
 
 #[test]
