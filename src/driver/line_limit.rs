@@ -59,7 +59,7 @@ impl LineLimit {
 
 /// Keeps 24 bits of the second, which wrap around after 194 days.
 const SECOND_MASK: u64 = (1 << 24) - 1;
-/// By how many seconds one core's clock may be behind another's. Cores read the clock once a pass.
+/// By how many seconds one core's clock may be behind another's: each core reads the clock at its own times.
 const BEHIND_MAX: u64 = 10;
 
 #[derive(Clone, Copy)]
