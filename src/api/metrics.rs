@@ -102,7 +102,8 @@ fn exposition(totals: &[Totals], view: &View<'_>) -> String {
     text
 }
 
-/// Writes one counter with a sample for each key of each shard's tally. `label` is the name of the label that holds the key.
+/// Writes one counter with a sample for each key of each shard's tally. `label` is the name of the label that holds the
+/// key.
 fn write_tallies<'a, K: Copy + PartialEq + Display + 'a>(
     text: &mut String,
     (name, help, label): (&str, &str, &str),

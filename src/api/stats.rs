@@ -1,4 +1,5 @@
-//! `GET /api/internal/v1/stats` (contract section 3): asks the shards for their totals, and then for the rows of the page.
+//! `GET /api/internal/v1/stats` (contract section 3): asks the shards for their totals, and then for the rows of the
+//! page.
 
 use super::{
     answer::Unanswered,

@@ -1,5 +1,5 @@
-//! Limits log lines by kind, over all cores of a hub. The next line of a kind reports the number of lines left out before
-//! it.
+//! Limits log lines by kind, over all cores of a hub. The next line of a kind reports the number of lines left out
+//! before it.
 
 use crate::{limits::LOG_LINES_PER_SECOND, model::Instant};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +26,8 @@ pub(super) enum LineKind {
 
 const KINDS: usize = LineKind::ReplyLost as usize + 1;
 
-/// The limit of one hub. Each kind is one atomic that holds the second of its last line (24 bits), the number of lines written
-/// in that second (8 bits) and the number left out since the last line (32 bits).
+/// The limit of one hub. Each kind is one atomic that holds the second of its last line (24 bits), the number of lines
+/// written in that second (8 bits) and the number left out since the last line (32 bits).
 #[derive(Default)]
 pub(crate) struct LineLimit([AtomicU64; KINDS]);
 

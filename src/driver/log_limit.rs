@@ -1,5 +1,5 @@
-//! Limits log lines by address: one line a second for each address and kind. So one address cannot use up the hub's limit
-//! for a kind of line (`line_limit.rs`).
+//! Limits log lines by address: one line a second for each address and kind. So one address cannot use up the hub's
+//! limit for a kind of line (`line_limit.rs`).
 
 use super::line_limit::LineKind;
 use crate::model::{Instant, NetworkPrefix};
@@ -7,8 +7,8 @@ use ahash::HashMap;
 use std::{net::IpAddr, time::Duration};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Entries kept. At this number all are removed, which at worst allows an address one line too many; a list in order of use
-/// would cost more than such a line.
+/// Entries kept. At this number all are removed, which at worst allows an address one line too many; a list in order of
+/// use would cost more than such a line.
 const ADDRESSES_MAX: usize = 1_024;
 
 /// The time of the last line for each address and kind.

@@ -83,7 +83,8 @@ impl Notices {
         }
     }
 
-    /// If a line about this address may be written now, returns the number of lines of its kind left out since the last one.
+    /// If a line about this address may be written now, returns the number of lines of its kind left out since the last
+    /// one.
     fn allow(&mut self, now: Instant, address: &SocketAddr, kind: LineKind) -> Option<u64> {
         // The address first: lines that it may not write must not use up the hub's limit for this kind.
         if self.addresses.allow(now, address.ip(), kind) {

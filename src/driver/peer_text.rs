@@ -1,5 +1,5 @@
-//! Cleans text from peers before it is logged, so that it cannot forge lines, send escape sequences to a terminal, change
-//! the direction of the text, or reveal a token.
+//! Cleans text from peers before it is logged, so that it cannot forge lines, send escape sequences to a terminal,
+//! change the direction of the text, or reveal a token.
 
 use crate::engine::LiveTokens;
 use std::borrow::Cow;
@@ -12,8 +12,8 @@ pub(super) fn peer_text<'a>(text: &'a str, tokens: LiveTokens<'_>) -> Cow<'a, st
     if tokens.are_in(text) { Cow::Borrowed(MASKED) } else { clean(text) }
 }
 
-/// Replaces each control, bidi, separator or invisible character by U+FFFD. JSON logs need this as well: they escape such
-/// characters, but a log viewer decodes and shows them.
+/// Replaces each control, bidi, separator or invisible character by U+FFFD. JSON logs need this as well: they escape
+/// such characters, but a log viewer decodes and shows them.
 pub(super) fn clean(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);

@@ -1,8 +1,9 @@
-//! Frees a descriptor when none is left to accept a connection, by closing another connection on this core or on another.
+//! Frees a descriptor when none is left to accept a connection, by closing another connection on this core or on
+//! another.
 //!
-//! The descriptor limit applies to the whole process, but the kernel may have given all connections of an attacker to one
-//! core. So each core publishes its [`Pressure`](super::unauthenticated::Pressure), and a core that needs a descriptor asks
-//! the core with the highest rank to close a connection (docs/decisions/0011).
+//! The descriptor limit applies to the whole process, but the kernel may have given all connections of an attacker to
+//! one core. So each core publishes its [`Pressure`](super::unauthenticated::Pressure), and a core that needs a
+//! descriptor asks the core with the highest rank to close a connection (docs/decisions/0011).
 
 use super::{
     core::Engine,

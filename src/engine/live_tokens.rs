@@ -15,11 +15,11 @@ impl<'a> LiveTokens<'a> {
         Self { directory, admin_token }
     }
 
-    /// Returns whether the text or one of its words is a live token. Computes a SHA-256 for each word, so call it only when a
-    /// line is certain to be written.
+    /// Returns whether the text or one of its words is a live token. Computes a SHA-256 for each word, so call it only
+    /// when a line is certain to be written.
     pub fn are_in(&self, text: &str) -> bool {
-        // Tokens made by the hub are base64url. A token that was imported by its hash may contain any visible character, so
-        // the text is split in both ways.
+        // Tokens made by the hub are base64url. A token that was imported by its hash may contain any visible
+        // character, so the text is split in both ways.
         let base64url = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let words = text.split(|c: char| !c.is_ascii_graphic()).chain(text.split(|c| !base64url(c)));
         std::iter::once(text).chain(words).filter(|word| !word.is_empty()).any(|word| self.is_live(word))

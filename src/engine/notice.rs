@@ -1,4 +1,5 @@
-//! Rare events of a core that are worth a log line or a counter. The engine reports them as values and does not log itself.
+//! Rare events of a core that are worth a log line or a counter. The engine reports them as values and does not log
+//! itself.
 
 use super::live_tokens::LiveTokens;
 use crate::{

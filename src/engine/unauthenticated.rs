@@ -1,5 +1,5 @@
-//! The connections of one core that have not authenticated yet, and the choice of one to close when there is no room for a
-//! new connection (docs/decisions/0011).
+//! The connections of one core that have not authenticated yet, and the choice of one to close when there is no room
+//! for a new connection (docs/decisions/0011).
 
 use super::link_key::LinkKey;
 use crate::model::{Instant, NetworkPrefix};
@@ -9,24 +9,26 @@ use std::{
     time::Duration,
 };
 
-/// Time that a connection has to authenticate before it may be closed for another. TLS and a request head take a few round
-/// trips.
+/// Time that a connection has to authenticate before it may be closed for another. TLS and a request head take a few
+/// round trips.
 pub(super) const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 
-/// An address is a crowd if it has at least this many unauthenticated connections, and at least one in [`CROWD_SHARE`] of all.
+/// An address is a crowd if it has at least this many unauthenticated connections, and at least one in [`CROWD_SHARE`]
+/// of all.
 const CROWD_MIN: usize = 8;
 /// The divisor of a crowd's minimum share: 4 means a quarter of all unauthenticated connections.
 const CROWD_SHARE: usize = 4;
 
-/// Unauthenticated connections by age and by address. Authenticated connections do not count, so a platform with thousands
-/// of connections from one address is not a crowd.
+/// Unauthenticated connections by age and by address. Authenticated connections do not count, so a platform with
+/// thousands of connections from one address is not a crowd.
 #[derive(Default)]
 pub(super) struct Unauthenticated {
     next: u64,
     /// All of them, oldest first.
     arrivals: BTreeMap<u64, Arrival>,
     by_address: BTreeMap<NetworkPrefix, BTreeSet<u64>>,
-    /// Addresses by their number of connections. Of two with the same number, the one with the older connection is last.
+    /// Addresses by their number of connections. Of two with the same number, the one with the older connection is
+    /// last.
     by_size: BTreeSet<(usize, Reverse<u64>, NetworkPrefix)>,
 }
 
@@ -50,8 +52,8 @@ pub(super) struct Pressure {
 }
 
 impl Pressure {
-    /// The core with the greatest rank closes a connection. A core whose oldest connection is past [`HANDSHAKE_GRACE`] ranks
-    /// first; between equals, the larger crowd.
+    /// The core with the greatest rank closes a connection. A core whose oldest connection is past [`HANDSHAKE_GRACE`]
+    /// ranks first; between equals, the larger crowd.
     pub(super) fn rank(self, now: Instant) -> (bool, usize) {
         (self.oldest.is_some_and(|at| now.since(at) >= HANDSHAKE_GRACE), self.crowd)
     }
@@ -103,9 +105,9 @@ impl Unauthenticated {
     /// Returns the connection to close for a new one, or `None` if all may still be in their handshake.
     ///
     /// The order is: the oldest of the largest crowd, then the oldest of all, each only if it is older than
-    /// [`HANDSHAKE_GRACE`]. So a new connection has this time even while thousands of addresses hold one connection each,
-    /// and several gateways behind one address are not mistaken for a crowd. If no connection is that old, only a crowd's
-    /// oldest is closed: connections arrive too fast to wait.
+    /// [`HANDSHAKE_GRACE`]. So a new connection has this time even while thousands of addresses hold one connection
+    /// each, and several gateways behind one address are not mistaken for a crowd. If no connection is that old, only a
+    /// crowd's oldest is closed: connections arrive too fast to wait.
     pub(super) fn candidate(&self, now: Instant) -> Option<LinkKey> {
         let is_due = |arrival: &&Arrival| now.since(arrival.at) >= HANDSHAKE_GRACE;
         let oldest = self.arrivals.first_key_value().map(|(_, arrival)| arrival);

@@ -2,8 +2,8 @@
 
 use crate::model::{CloseReason, Refused};
 
-/// The counters of one core. They cover the connections that this core accepted, and those that were handed to it because
-/// it owns their gateway.
+/// The counters of one core. They cover the connections that this core accepted, and those that were handed to it
+/// because it owns their gateway.
 #[derive(Clone, Debug)]
 pub struct Counters {
     /// Refused connects of gateways, by [`Refused::label`].
@@ -17,7 +17,8 @@ pub struct Counters {
 }
 
 impl Default for Counters {
-    /// Starts each known reason at 0. Prometheus computes no rate for the first event of a metric that appears only then.
+    /// Starts each known reason at 0. Prometheus computes no rate for the first event of a metric that appears only
+    /// then.
     fn default() -> Self {
         Self {
             connects_refused: Tally::of(&Refused::LABELS),

@@ -12,7 +12,8 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// A new token: 32 random bytes in base64url without padding (RFC 4648 section 5). Wiped when dropped, and never printed.
+/// A new token: 32 random bytes in base64url without padding (RFC 4648 section 5). Wiped when dropped, and never
+/// printed.
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
@@ -95,9 +96,9 @@ impl fmt::Display for AdminTokenError {
 
 impl std::error::Error for AdminTokenError {}
 
-/// Reads `DIR/admin-token`, or creates it with mode 0600, and the directory with mode 0700. One line break at the end does
-/// not count as part of the token. The caller must have opened the store in `dir` before: its lock keeps another hub from
-/// creating the file at the same time.
+/// Reads `DIR/admin-token`, or creates it with mode 0600, and the directory with mode 0700. One line break at the end
+/// does not count as part of the token. The caller must have opened the store in `dir` before: its lock keeps another
+/// hub from creating the file at the same time.
 ///
 /// # Errors
 /// If the file cannot be read, created or used.
@@ -122,8 +123,8 @@ fn read(path: &Path, file: File) -> Result<String, AdminTokenError> {
     if file.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
         tracing::warn!(path = %path.display(), "the admin token's file is accessible to other users; set its mode to 0600");
     }
-    // Room for the line break and one byte more, which shows that the file is too long. The capacity is allocated at once,
-    // because a vector that grows leaves copies of the token in freed memory.
+    // Room for the line break and one byte more, which shows that the file is too long. The capacity is allocated at
+    // once, because a vector that grows leaves copies of the token in freed memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(token_bytes_max + 3));
     file.take(*token_bytes_max as u64 + 3).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);

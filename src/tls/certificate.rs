@@ -28,8 +28,8 @@ struct Loaded {
     error: Option<String>,
 }
 
-/// Time between two checks. Polling also notices files on network file systems and mounted secrets that are replaced by a
-/// symbolic link, where inotify does not.
+/// Time between two checks. Polling also notices files on network file systems and mounted secrets that are replaced by
+/// a symbolic link, where inotify does not.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Certificate {
@@ -62,12 +62,14 @@ impl Certificate {
         Arc::clone(&self.lock().config)
     }
 
-    /// Reads the files again. If they cannot be used, logs an ERROR and returns `None`; the old certificate stays in use.
+    /// Reads the files again. If they cannot be used, logs an ERROR and returns `None`; the old certificate stays in
+    /// use.
     pub(crate) fn reload(&self) -> Option<Arc<ServerConfig>> {
         self.load(None)
     }
 
-    /// Reads the files again if they have changed or the last read failed. Returns the new configuration, if there is one.
+    /// Reads the files again if they have changed or the last read failed. Returns the new configuration, if there is
+    /// one.
     pub(crate) fn reload_if_changed(&self) -> Option<Arc<ServerConfig>> {
         let (is_changed, error) = {
             let loaded = self.lock();
@@ -75,8 +77,8 @@ impl Certificate {
         };
         match (is_changed, error) {
             (true, _) => self.reload(),
-            // A read can fail for a reason outside the files, such as a lack of descriptors, so it is tried again although
-            // they have not changed. The same error is logged only once.
+            // A read can fail for a reason outside the files, such as a lack of descriptors, so it is tried again
+            // although they have not changed. The same error is logged only once.
             (false, Some(logged)) => self.load(Some(&logged)),
             (false, None) => None,
         }
@@ -84,8 +86,8 @@ impl Certificate {
 
     /// Reads the files. Does not log an error that is the same as `logged`.
     fn load(&self, logged: Option<&str>) -> Option<Arc<ServerConfig>> {
-        // The times are read before the contents: if a file changes in between, the next check sees a newer time and reads
-        // it again.
+        // The times are read before the contents: if a file changes in between, the next check sees a newer time and
+        // reads it again.
         let modified = modified(&self.cert, &self.key);
         match load::server_config(&self.cert, &self.key, Arc::clone(&self.ticketer)) {
             Ok(config) => {
@@ -108,7 +110,8 @@ impl Certificate {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Loaded> {
-        // The only change under the lock is an assignment of whole values, so a panic elsewhere cannot leave them half made.
+        // The only change under the lock is an assignment of whole values, so a panic elsewhere cannot leave them half
+        // made.
         self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

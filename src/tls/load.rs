@@ -9,8 +9,8 @@ use rustls::{
 };
 use std::{path::Path, sync::Arc};
 
-/// Creates the key that encrypts session tickets. All cores share it, because a client's next connection may be accepted by
-/// another core. It is kept when the certificate changes, so that clients can still resume.
+/// Creates the key that encrypts session tickets. All cores share it, because a client's next connection may be
+/// accepted by another core. It is kept when the certificate changes, so that clients can still resume.
 pub(super) fn ticketer() -> Result<Arc<dyn ProducesTickets>, TlsError> {
     ring::Ticketer::new().map_err(|error| TlsError::Tickets { why: error.to_string() })
 }
@@ -48,8 +48,8 @@ fn read(cert: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     if chain.is_empty() {
         return Err(TlsError::NoCertificate { path: cert.to_owned() });
     }
-    // rustls does not check the dates of the server's own certificate. Without this check, the hub would start and every client would
-    // refuse it.
+    // rustls does not check the dates of the server's own certificate. Without this check, the hub would start and
+    // every client would refuse it.
     validity::check(&chain[0]).map_err(|end| TlsError::Expired { path: cert.to_owned(), end })?;
     let key_der = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| TlsError::UnreadableKey { path: key.to_owned(), why: error.to_string() })?;

@@ -18,12 +18,12 @@ pub(crate) const CERT_FILE: &str = "cert.pem";
 /// The private key's file in the data directory.
 const KEY_FILE: &str = "key.pem";
 
-/// Creates `cert.pem` and `key.pem` in `dir` unless both exist, belong together and are valid. `dir` must exist. Logs a WARN
-/// if it replaces an unusable pair, because clients that trust the old certificate do not trust the new one.
+/// Creates `cert.pem` and `key.pem` in `dir` unless both exist, belong together and are valid. `dir` must exist. Logs a
+/// WARN if it replaces an unusable pair, because clients that trust the old certificate do not trust the new one.
 ///
 /// # Errors
-/// If a file cannot be read or written, or no certificate can be created. A file that exists but cannot be read is never
-/// replaced.
+/// If a file cannot be read or written, or no certificate can be created. A file that exists but cannot be read is
+/// never replaced.
 pub(crate) fn self_signed(dir: &Path) -> Result<(PathBuf, PathBuf), TlsError> {
     let paths = (dir.join(CERT_FILE), dir.join(KEY_FILE));
     let pair = inspect(&paths.0, &paths.1)?;
@@ -64,7 +64,8 @@ fn inspect(cert: &Path, key: &Path) -> Result<Pair, TlsError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(unreadable(path, error)),
     };
-    // Both are checked before either is judged: a file that cannot be read stops the start, even if the other is missing.
+    // Both are checked before either is judged: a file that cannot be read stops the start, even if the other is
+    // missing.
     let (cert_exists, key_exists) = (exists(cert)?, exists(key)?);
     if !cert_exists && !key_exists {
         return Ok(Pair::Absent);
@@ -106,12 +107,13 @@ fn host_name() -> Option<String> {
     (!name.is_empty() && name != "localhost" && name.bytes().all(is_allowed)).then_some(name)
 }
 
-/// Writes a new file with this mode and renames it to `path`, so that `path` is never incomplete and a key is never readable
-/// by others.
+/// Writes a new file with this mode and renames it to `path`, so that `path` is never incomplete and a key is never
+/// readable by others.
 fn write_atomically(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
     let new = path.with_extension("pem.new");
     let write = || {
-        // A crash may have left this file, and `create_new` fails if it exists. Reusing it instead would keep its old mode.
+        // A crash may have left this file, and `create_new` fails if it exists. Reusing it instead would keep its old
+        // mode.
         let _ = fs::remove_file(&new);
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
         file.write_all(text.as_bytes())?;

@@ -1,5 +1,5 @@
-//! Reads the end of a certificate's validity (X.509 `notAfter`, RFC 5280 section 4.1) and no other field. rustls does not
-//! offer it, and a whole X.509 parser would be a large dependency for one date.
+//! Reads the end of a certificate's validity (X.509 `notAfter`, RFC 5280 section 4.1) and no other field. rustls does
+//! not offer it, and a whole X.509 parser would be a large dependency for one date.
 
 use crate::model::Timestamp;
 use jiff::{civil::DateTime, tz::TimeZone};
@@ -8,7 +8,8 @@ const EXPLICIT_VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// Refuses a certificate in DER form that has expired. One that cannot be parsed is accepted here, and refused by rustls.
+/// Refuses a certificate in DER form that has expired. One that cannot be parsed is accepted here, and refused by
+/// rustls.
 ///
 /// # Errors
 /// Returns the time at which it expired.
