@@ -1,4 +1,4 @@
-//! The totals for Prometheus: `GET /metrics`, in its text format, version 0.0.4.
+//! `GET /metrics`: the totals of all shards in Prometheus' text format, version 0.0.4.
 
 use super::{
     call::{Answer, Call, Continuation, Handled, Pending, Phase, Step, View},
@@ -13,12 +13,12 @@ use std::fmt::{Display, Write};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Asks every shard for its sums.
+/// Asks every shard for its totals.
 pub(super) fn handle(_: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
     Ok(Step::Ask(ask_totals(view.placement), Pending::new(Waiting)))
 }
 
-/// The shards are being counted.
+/// Waits for the totals of all shards.
 #[derive(Debug)]
 struct Waiting;
 
@@ -29,7 +29,7 @@ impl Continuation for Waiting {
     }
 }
 
-/// One sample of each shard.
+/// A metric with one sample for each shard: name, type, help text, and the value.
 type PerShard = (&'static str, &'static str, &'static str, fn(&Totals) -> u64);
 
 const PER_SHARD: [PerShard; 8] = [
@@ -43,10 +43,12 @@ const PER_SHARD: [PerShard; 8] = [
         "Events with a correlation id that their gateway got within its last 1,024 events.",
         |t| t.ids_repeated,
     ),
-    ("gatecast_deployments_acknowledged_total", "counter", "Deployments that gateways said went well.", |t| {
+    ("gatecast_deployments_acknowledged_total", "counter", "Deployments that gateways reported as successful.", |t| {
         t.inbound.acknowledged
     }),
-    ("gatecast_deployments_refused_total", "counter", "Deployments that gateways said did not.", |t| t.inbound.refused),
+    ("gatecast_deployments_refused_total", "counter", "Deployments that gateways reported as failed.", |t| {
+        t.inbound.refused
+    }),
     (
         "gatecast_malformed_messages_total",
         "counter",
@@ -55,11 +57,11 @@ const PER_SHARD: [PerShard; 8] = [
     ),
 ];
 
-/// One tally of each shard, by reason.
+/// A counter with one sample for each shard and reason: name, help text, and the tally.
 type PerReason = (&'static str, &'static str, fn(&Totals) -> &Tally<&'static str>);
 
 const PER_REASON: [PerReason; 3] = [
-    ("gatecast_connects_refused_total", "Connects of gateways that were not let in.", |t| &t.counters.connects_refused),
+    ("gatecast_connects_refused_total", "Connects of gateways that were refused.", |t| &t.counters.connects_refused),
     ("gatecast_connections_closed_total", "Connections of gateways that have ended.", |t| &t.counters.closed),
     ("gatecast_connections_failed_total", "Other connections that ended by a fault.", |t| &t.counters.failed),
 ];
@@ -100,7 +102,8 @@ fn exposition(totals: &[Totals], view: &View<'_>) -> String {
     text
 }
 
-/// One counter with a sample for each key of each shard's tally; `label` is what the key is called.
+/// Writes one counter with a sample for each key of each shard's tally. `label` is the name of the label that holds the
+/// key.
 fn write_tallies<'a, K: Copy + PartialEq + Display + 'a>(
     text: &mut String,
     (name, help, label): (&str, &str, &str),

@@ -1,4 +1,5 @@
-//! The statistics: `GET /api/internal/v1/stats` (contract section 3), asked of the shards in two rounds.
+//! `GET /api/internal/v1/stats` (contract section 3): asks the shards for their totals, and then for the rows of the
+//! page.
 
 use super::{
     answer::Unanswered,
@@ -41,8 +42,8 @@ struct ShardRow {
     events_sent: u64,
 }
 
-/// Asks every shard for its sums, and, where one gateway is asked for, its owner for that gateway's. A gateway that is
-/// not known is not refused: its last connections may still be closing.
+/// Asks every shard for its totals and, if the query names a gateway, that gateway's shard for the gateway's totals. An
+/// unknown gateway is not refused, because a deleted gateway's last connections may still be closing.
 pub(super) fn handle(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
     let query = Query(call.query);
     let page = query.page()?;
@@ -57,12 +58,13 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled
     Ok(Step::Ask(asks, Pending::new(Waiting(Stage::Totals { page, gateway }))))
 }
 
-/// One question to every shard: its sums.
+/// Requests for the totals of every shard.
 pub(super) fn ask_totals(placement: &Placement) -> Vec<Ask> {
     (0..placement.shards()).map(|shard| Ask::Shard(ShardId(shard), Command::Totals(None))).collect()
 }
 
-/// The sums, in the order of the asks; one shard without an answer fails the call.
+/// Reads the totals in the order of the requests. A missing answer of one shard fails the call, because sums without it
+/// would look like lost connections.
 pub(super) fn read_totals(answers: Vec<Answer>) -> Result<Vec<Totals>, Unanswered> {
     let totals = answers.into_iter().map(|answer| match answer.shard()? {
         Reply::Totals(totals) => Ok(totals),
@@ -71,15 +73,15 @@ pub(super) fn read_totals(answers: Vec<Answer>) -> Result<Vec<Totals>, Unanswere
     totals.collect()
 }
 
-/// The statistics on their way.
+/// Waits for the shards' answers.
 #[derive(Debug)]
 struct Waiting(Stage);
 
 #[derive(Debug)]
 enum Stage {
-    /// For the sums of all shards and, last, those of the gateway.
+    /// Waits for the totals of all shards and, last, those of the gateway.
     Totals { page: Page, gateway: Option<GatewayId> },
-    /// For the rows of the page.
+    /// Waits for the rows of the page.
     Rows { limit: usize, total_active: usize, totals: Vec<Totals> },
 }
 
@@ -96,7 +98,7 @@ impl Continuation for Waiting {
             }
             Stage::Rows { limit, total_active, totals } => {
                 let mut connections = read_rows(answers)?;
-                // Connections come and go between the rounds; the page keeps its size.
+                // Connections may have come and gone since the totals, so the rows may be more than the page holds.
                 connections.truncate(limit);
                 Ok(Step::Respond(assemble(connections, total_active, &totals, view)))
             }
@@ -104,7 +106,7 @@ impl Continuation for Waiting {
     }
 }
 
-/// Asks for rows where the page meets a shard: the list is all of the first shard's rows, then the next one's.
+/// Asks each shard for its rows on the page. The whole list is the rows of the first shard, then those of the next.
 fn ask_rows(
     page: Page,
     gateway: Option<GatewayId>,
@@ -113,13 +115,13 @@ fn ask_rows(
     view: &View<'_>,
 ) -> Handled {
     let Page { limit, mut offset } = page;
-    let mut left = limit;
+    let mut remaining = limit;
     let mut asks = Vec::new();
     for source in sources {
         let skip = offset.min(source.connections);
-        let take = left.min(source.connections - skip);
+        let take = remaining.min(source.connections - skip);
         offset -= skip;
-        left -= take;
+        remaining -= take;
         if take > 0 {
             asks.push(Ask::Shard(source.shard, Command::Connections { gateway, skip, take }));
         }

@@ -1,9 +1,10 @@
-//! Keeps the log readable in a flood: lines of one kind are limited over all cores of a hub, and the next one says how many were left out.
+//! Limits log lines by kind, over all cores of a hub. The next line of a kind reports the number of lines left out
+//! before it.
 
 use crate::{limits::LOG_LINES_PER_SECOND, model::Instant};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a line at WARN or ERROR is about.
+/// The kind of a line at WARN or ERROR. Each kind has its own limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum LineKind {
     RateLimited,
@@ -25,24 +26,25 @@ pub(super) enum LineKind {
 
 const KINDS: usize = LineKind::ReplyLost as usize + 1;
 
-/// The limit of one hub. Each kind is one atomic: the second in which its last line was written (24 bits), the lines of that second
-/// (8 bits), and those that were left out since (32 bits).
+/// The limit of one hub. Each kind is one atomic that holds the second of its last line (24 bits), the number of lines
+/// written in that second (8 bits) and the number left out since the last line (32 bits).
 #[derive(Default)]
 pub(crate) struct LineLimit([AtomicU64; KINDS]);
 
 impl LineLimit {
-    /// Whether a line may be written now, and then how many of its kind were left out since the last one.
+    /// If a line may be written now, returns the number of lines of its kind left out since the last one.
     pub(super) fn allow(&self, now: Instant, kind: LineKind) -> Option<u64> {
         let second = (now.0 / 1_000_000) & SECOND_MASK;
         self.update(kind, |state| state.allow(second))
     }
 
-    /// Counts lines that something else has left out.
+    /// Counts lines of this kind that another limit has left out.
     pub(super) fn leave_out(&self, kind: LineKind, lines: u64) {
         self.update(kind, |state| (state.leave_out(lines), ()));
     }
 
     fn update<T>(&self, kind: LineKind, step: impl Fn(State) -> (State, T)) -> T {
+        // Relaxed is enough: all state of a kind is in one atomic, and no other memory depends on it.
         let cell = &self.0[kind as usize];
         let mut seen = cell.load(Ordering::Relaxed);
         loop {
@@ -55,9 +57,9 @@ impl LineLimit {
     }
 }
 
-/// Seconds wrap around after half a year.
+/// Keeps 24 bits of the second, which wrap around after 194 days.
 const SECOND_MASK: u64 = (1 << 24) - 1;
-/// Seconds that one core's reading of the clock may be behind another's.
+/// By how many seconds one core's clock may be behind another's: each core reads the clock at its own times.
 const BEHIND_MAX: u64 = 10;
 
 #[derive(Clone, Copy)]
@@ -77,7 +79,7 @@ impl State {
     }
 
     fn allow(mut self, second: u64) -> (Self, Option<u64>) {
-        // A core whose clock was read a moment earlier does not begin the second again.
+        // A core whose clock is slightly behind must not go back to an earlier second, which would reset the count.
         let behind = self.second.wrapping_sub(second) & SECOND_MASK;
         if behind > BEHIND_MAX {
             (self.second, self.lines) = (second, 0);
@@ -99,46 +101,46 @@ mod tests {
     use super::*;
 
     const SECOND: u64 = 1_000_000;
-    const MOST: u64 = LOG_LINES_PER_SECOND as u64;
+    const LINES_MAX: u64 = LOG_LINES_PER_SECOND as u64;
 
     #[test]
-    fn a_second_has_so_many_lines_of_a_kind_and_the_next_line_says_how_many_were_left_out() {
+    fn lines_of_a_kind_are_limited_and_the_next_one_reports_the_number_left_out() {
         let limit = LineLimit::default();
         let allow = |at, kind| limit.allow(Instant(at), kind);
-        for _ in 0..MOST {
+        for _ in 0..LINES_MAX {
             assert_eq!(allow(5 * SECOND, LineKind::Unauthorized), Some(0));
         }
         assert_eq!(allow(6 * SECOND - 1, LineKind::Unauthorized), None);
-        assert_eq!(allow(6 * SECOND - 1, LineKind::DeliveryFailed), Some(0), "another kind is not concerned");
+        assert_eq!(allow(6 * SECOND - 1, LineKind::DeliveryFailed), Some(0), "another kind has its own limit");
         limit.leave_out(LineKind::Unauthorized, 7);
         assert_eq!(allow(6 * SECOND, LineKind::Unauthorized), Some(8));
         assert_eq!(allow(6 * SECOND, LineKind::Unauthorized), Some(0));
     }
 
     #[test]
-    fn a_core_that_is_a_moment_behind_does_not_begin_the_second_again() {
+    fn a_core_whose_clock_is_behind_does_not_reset_the_count() {
         let limit = LineLimit::default();
         let mut written = 0;
         for round in 0..100 {
-            // Two cores read the clock on both sides of a second's border.
+            // Two cores read the clock just before and just after the end of a second.
             written += u64::from(limit.allow(Instant(9 * SECOND - 1 + round % 2), LineKind::MadeRoom).is_some());
         }
-        assert!(written <= 2 * MOST, "{written}");
+        assert!(written <= 2 * LINES_MAX, "{written}");
     }
 
     #[test]
-    fn every_second_of_the_clock_has_its_lines() {
+    fn the_limit_is_the_same_in_every_second_of_the_clock() {
         let limit = LineLimit::default();
         for second in [0, 1, 20, 8_000_000, 31_622_400, 31_622_401, 60_000_000] {
-            for line in 0..=MOST {
+            for line in 0..=LINES_MAX {
                 let written = limit.allow(Instant(second * SECOND), LineKind::MadeRoom).is_some();
-                assert_eq!(written, line < MOST, "line {line} of second {second}");
+                assert_eq!(written, line < LINES_MAX, "line {line} of second {second}");
             }
         }
     }
 
     #[test]
-    fn no_line_is_lost_between_cores() {
+    fn every_line_of_concurrent_cores_is_written_or_counted() {
         let limit = LineLimit::default();
         let counted = std::thread::scope(|scope| {
             let core = || {

@@ -1,4 +1,5 @@
-//! Keeps one noisy address from having all lines of a kind: one a second for each.
+//! Limits log lines by address: one line a second for each address and kind. So one address cannot use up the hub's
+//! limit for a kind of line (`line_limit.rs`).
 
 use super::line_limit::LineKind;
 use crate::model::{Instant, NetworkPrefix};
@@ -6,22 +7,23 @@ use ahash::HashMap;
 use std::{net::IpAddr, time::Duration};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Addresses remembered; beyond it all are forgotten, which costs a line too many at worst.
+/// Entries kept. At this number all are removed, which at worst allows an address one line too many; a list in order of
+/// use would cost more than such a line.
 const ADDRESSES_MAX: usize = 1_024;
 
-/// When a line of a kind about an address was last written.
+/// The time of the last line for each address and kind.
 #[derive(Default)]
 pub(super) struct LogLimit {
     last: HashMap<(NetworkPrefix, LineKind), Instant>,
 }
 
 impl LogLimit {
-    /// Whether a line of this kind about this address may be written now.
+    /// Returns whether a line of this kind about this address may be written now.
     pub(super) fn allow(&mut self, now: Instant, address: IpAddr, kind: LineKind) -> bool {
         if self.last.len() >= ADDRESSES_MAX {
             self.last.clear();
         }
-        // Whoever has one address of an IPv6 /64 has all of them, and would have a line for each.
+        // A host with one address of an IPv6 /64 can use all of them, and would get a line for each.
         let address = NetworkPrefix::from(address);
         match self.last.get(&(address, kind)) {
             Some(at) if now.since(*at) < INTERVAL => false,
@@ -38,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_one_line_a_second_of_each_kind() {
+    fn an_address_gets_one_line_a_second_of_each_kind() {
         let mut limit = LogLimit::default();
         let (a, b) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         for (at, address, kind, expected) in [
@@ -58,9 +60,9 @@ mod tests {
         let mut limit = LogLimit::default();
         let mut allow = |address: &str| limit.allow(Instant(0), address.parse().unwrap(), LineKind::Unauthorized);
         assert!(allow("2001:db8:0:1::1"));
-        assert!(!allow("2001:db8:0:1:ffff::2"), "of the same /64");
-        assert!(allow("2001:db8:0:2::1"), "of another");
+        assert!(!allow("2001:db8:0:1:ffff::2"), "an address of the same /64");
+        assert!(allow("2001:db8:0:2::1"), "an address of another /64");
         assert!(allow("192.0.2.1"));
-        assert!(!allow("::ffff:192.0.2.1"), "the same through an IPv6 socket");
+        assert!(!allow("::ffff:192.0.2.1"), "the same IPv4 address, mapped to IPv6");
     }
 }

@@ -1,4 +1,4 @@
-//! What the engine tells, as log lines (contract section 4). One noisy address or kind does not fill the log.
+//! Writes the engine's notices as log lines (contract section 4), limited by address and by kind of line.
 
 use super::{
     line_limit::{LineKind, LineLimit},
@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-/// The log lines of one core.
+/// Writes the log lines of one core.
 pub(super) struct Notices {
     shard: ShardId,
     addresses: LogLimit,
@@ -50,7 +50,7 @@ impl Notices {
             }
             Notice::MadeRoom { address } => {
                 if let Some(left_out) = self.allow(now, address, LineKind::MadeRoom) {
-                    tracing::warn!(%address, left_out, "closed an idle connection: no room for another");
+                    tracing::warn!(%address, left_out, "closed an idle connection to make room for a new one");
                 }
             }
             Notice::Unauthorized { address, key } => {
@@ -60,7 +60,7 @@ impl Notices {
                 }
             }
             Notice::IdRepeated(Repeated { gateway, correlation, count }) => {
-                // The publisher's address is not known here: all publishers of a core count as one.
+                // The publisher's address is not known here, so all publishers of a core share one address limit.
                 let publishers = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
                 if let Some(left_out) = self.allow(now, &publishers, LineKind::IdRepeated) {
                     tracing::warn!(%gateway, %correlation, count, left_out, "correlation id repeated");
@@ -83,8 +83,10 @@ impl Notices {
         }
     }
 
-    /// Whether a line about an address may be written now, and how many of its kind were left out since the last one.
+    /// If a line about this address may be written now, returns the number of lines of its kind left out since the last
+    /// one.
     fn allow(&mut self, now: Instant, address: &SocketAddr, kind: LineKind) -> Option<u64> {
+        // The address first: lines that it may not write must not use up the hub's limit for this kind.
         if self.addresses.allow(now, address.ip(), kind) {
             return self.lines.allow(now, kind);
         }
@@ -119,19 +121,19 @@ impl Notices {
             Notice::TimeLost(lost) => {
                 if let Some(left_out) = self.lines.allow(now, LineKind::TimeLost) {
                     let lost_ms = lost.as_millis() as u64;
-                    tracing::warn!(%shard, lost_ms, left_out, "the core did not run; nobody's deadline counts that time");
+                    tracing::warn!(%shard, lost_ms, left_out, "the core did not run; its connections' deadlines are extended by that time");
                 }
             }
             Notice::ReplyLost => {
                 if let Some(left_out) = self.lines.allow(now, LineKind::ReplyLost) {
-                    tracing::error!(%shard, left_out, "a reply found no room");
+                    tracing::error!(%shard, left_out, "a reply was lost: its core's lane was full");
                 }
             }
-            // Once for each core, at its end.
+            // Not limited: it is written at most once for each core, when the core ends.
             Notice::Forced { connections } => {
                 tracing::warn!(%shard, connections, "closed by force at the end of the drain");
             }
-            _ => debug_assert!(false, "{notice:?} has its line elsewhere"),
+            _ => debug_assert!(false, "{notice:?} is written by `write`"),
         }
     }
 }

@@ -1,18 +1,19 @@
-//! Text that a peer gave, as it stands in the log: it cannot forge lines, steer a terminal, change how a line reads, or be a token.
+//! Cleans text from peers before it is logged, so that it cannot forge lines, send escape sequences to a terminal,
+//! change the direction of the text, or reveal a token.
 
 use crate::engine::LiveTokens;
 use std::borrow::Cow;
 
-/// Stands for a text that holds a live token.
+/// Replaces a text that contains a live token.
 const MASKED: &str = "(live token)";
 
-/// The text without a character that is not shown as itself, or [`MASKED`].
+/// Returns the text as [`clean`] does, or [`MASKED`] if it contains a live token.
 pub(super) fn peer_text<'a>(text: &'a str, tokens: LiveTokens<'_>) -> Cow<'a, str> {
     if tokens.are_in(text) { Cow::Borrowed(MASKED) } else { clean(text) }
 }
 
-/// The text with each control, bidi, separator or invisible character replaced by U+FFFD. A log that is JSON escapes such characters for
-/// its reader, who then shows them: so they do not get that far.
+/// Replaces each control, bidi, separator or invisible character by U+FFFD. JSON logs need this as well: they escape
+/// such characters, but a log viewer decodes and shows them.
 pub(super) fn clean(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return Cow::Borrowed(text);
@@ -23,11 +24,11 @@ pub(super) fn clean(text: &str) -> Cow<'_, str> {
 fn is_unsafe(c: char) -> bool {
     let format = matches!(c,
         '\u{61c}' | '\u{feff}'              // Arabic letter mark; byte order mark
-        | '\u{200b}'..='\u{200f}'           // zero width, and the marks of a direction
-        | '\u{2028}'..='\u{202e}'           // separators of lines and paragraphs, embeddings and overrides
-        | '\u{2060}'..='\u{206f}'           // invisible operators, isolates
+        | '\u{200b}'..='\u{200f}'           // zero-width characters, direction marks
+        | '\u{2028}'..='\u{202e}'           // line and paragraph separators, bidi embeddings and overrides
+        | '\u{2060}'..='\u{206f}'           // invisible operators, bidi isolates
         | '\u{e0000}'..='\u{e007f}'); // tags
-    // C0, DEL and C1 are what Unicode calls control.
+    // Unicode's control characters are C0, DEL and C1.
     c.is_control() || format
 }
 
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_shown_as_itself_is_replaced() {
+    fn control_bidi_and_invisible_characters_are_replaced() {
         for (text, expected) in [
             ("rev-7 ä 東京 🙂", "rev-7 ä 東京 🙂"),
             ("a\r\nb\tc", "a\u{fffd}\u{fffd}b\u{fffd}c"),

@@ -1,8 +1,9 @@
-//! No descriptor is left to accept a connection: which other connection is closed, on this core or on another.
+//! Frees a descriptor when none is left to accept a connection, by closing another connection on this core or on
+//! another.
 //!
-//! The limit of descriptors is the process's, but the kernel may have given all connections of an attacker to one core. So
-//! each core publishes its [`Pressure`](super::unauthenticated::Pressure), and a core that needs a descriptor asks the core that ranks above it to close a
-//! connection (docs/decisions/0011).
+//! The descriptor limit applies to the whole process, but the kernel may have given all connections of an attacker to
+//! one core. So each core publishes its [`Pressure`](super::unauthenticated::Pressure), and a core that needs a
+//! descriptor asks the core with the highest rank to close a connection (docs/decisions/0011).
 
 use super::{
     core::Engine,
@@ -17,7 +18,7 @@ use crate::{
 };
 
 impl<I: Io> Engine<I> {
-    /// Frees a descriptor for the next connection. Returns whether one is free, or will be once another core has answered.
+    /// Frees a descriptor for the next connection. Returns whether one is free, or another core was asked to free one.
     pub(super) fn find_descriptor(&mut self, io: &mut I, now: Now) -> bool {
         if !self.acceptor.may_make_room() {
             return false;
@@ -32,15 +33,15 @@ impl<I: Io> Engine<I> {
             self.acceptor.handle_asked(now.instant);
             return true;
         }
-        // The platform's idle connections are spared while a connection that has not authenticated, on any core, is only too
-        // young to be closed.
-        let everybody_authenticated = self.oldest_unauthenticated().is_none();
-        let idle = || if everybody_authenticated { self.links.idle_candidate() } else { None };
+        // An idle connection of the platform is closed only if no core has an unauthenticated one. If one exists but is
+        // still in its handshake grace, waiting for it costs at most a second.
+        let all_authenticated = self.oldest_unauthenticated().is_none();
+        let idle = || if all_authenticated { self.links.idle_candidate() } else { None };
         let candidate = self.links.unauthenticated_candidate(now.instant).or_else(idle);
         candidate.is_some_and(|key| self.evict(io, now, key))
     }
 
-    /// From when on a connection may be closed for the next one, if none may be closed yet.
+    /// When the oldest unauthenticated connection may be closed for a new one; `None` if there is none.
     pub(super) fn next_eviction(&self) -> Option<Instant> {
         self.oldest_unauthenticated().map(|at| at + HANDSHAKE_GRACE)
     }
@@ -49,17 +50,17 @@ impl<I: Io> Engine<I> {
         [self.hub.oldest_unauthenticated_beside(self.id), self.links.pressure().oldest].into_iter().flatten().min()
     }
 
-    /// Another core needs a descriptor. Only connections that have not authenticated are closed for it: the platform's idle ones are
-    /// not worse than those of the core that asks.
+    /// Handles another core's request for a descriptor. Closes only an unauthenticated connection: this core's idle
+    /// connections of the platform are worth as much as those of the core that asks.
     pub(super) fn handle_make_room(&mut self, io: &mut I, now: Now, asker: ShardId) {
         let candidate = self.links.unauthenticated_candidate(now.instant);
-        let made = candidate.is_some_and(|key| self.evict(io, now, key));
-        // If the asker's lane is full, it tries again by its timer.
-        let _ = io.request(asker, Request::RoomMade(made));
+        let room_made = candidate.is_some_and(|key| self.evict(io, now, key));
+        // If the lane is full, the answer is lost, and the asking core tries again by its timer.
+        let _ = io.request(asker, Request::RoomMade(room_made));
     }
 
-    /// Closes a connection of this core, because it has as many that are not gateways' as it may have. Returns whether there was
-    /// one to close.
+    /// Closes a connection of this core because it has reached its limit of connections that are not gateways. Returns
+    /// whether it closed one.
     pub(super) fn evict_for_accept(&mut self, io: &mut I, now: Now) -> bool {
         let candidate = self.links.unauthenticated_candidate(now.instant).or_else(|| self.links.idle_candidate());
         candidate.is_some_and(|key| self.evict(io, now, key))

@@ -125,7 +125,7 @@ impl<S> Links<S> {
 
     /// The connection that has not authenticated and is to be closed for another one (see [`Unauthenticated::first`]).
     pub(super) fn unauthenticated_candidate(&self, now: Instant) -> Option<LinkKey> {
-        self.unauthenticated.first(now)
+        self.unauthenticated.candidate(now)
     }
 
     /// The oldest HTTP connection that has authenticated and has no request in progress.

@@ -1,9 +1,9 @@
-//! Whether a text that a peer gave holds a token that is in force, which must not be logged.
+//! Finds live tokens in text from peers, so that they are not logged.
 
 use crate::{model::KeyHash, shard::Directory};
 use std::fmt;
 
-/// The tokens in force on one core: those of all gateways, and the admin token.
+/// The live tokens known to one core: the tokens of all gateways, and the admin token. Only their hashes are known.
 #[derive(Clone, Copy)]
 pub struct LiveTokens<'a> {
     directory: &'a Directory,
@@ -15,9 +15,11 @@ impl<'a> LiveTokens<'a> {
         Self { directory, admin_token }
     }
 
-    /// Whether the text is a live token, or one of its words is. Costs a SHA-256 for each word: ask only before a line is written.
+    /// Returns whether the text or one of its words is a live token. Computes a SHA-256 for each word, so call it only
+    /// when a line is certain to be written.
     pub fn are_in(&self, text: &str) -> bool {
-        // Tokens that the hub made are base64url; one that was brought over by its hash may hold any visible character.
+        // Tokens made by the hub are base64url. A token that was imported by its hash may contain any visible
+        // character, so the text is split in both ways.
         let base64url = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let words = text.split(|c: char| !c.is_ascii_graphic()).chain(text.split(|c| !base64url(c)));
         std::iter::once(text).chain(words).filter(|word| !word.is_empty()).any(|word| self.is_live(word))
@@ -41,7 +43,7 @@ mod tests {
     use crate::model::{Change, GatewayId, TokenId};
 
     #[test]
-    fn a_token_is_found_whole_and_among_other_words() {
+    fn a_token_is_found_alone_and_between_other_words() {
         let mut directory = Directory::default();
         let token = |text: &str| Change::TokenCreated {
             gateway: GatewayId::random(),

@@ -1,4 +1,5 @@
-//! What is rare and worth telling, said once as a value: log lines and counters are made of it outside.
+//! Rare events of a core that are worth a log line or a counter. The engine reports them as values and does not log
+//! itself.
 
 use super::live_tokens::LiveTokens;
 use crate::{
@@ -10,120 +11,120 @@ use std::{net::SocketAddr, time::Duration};
 /// Something that happened on one core.
 #[derive(Debug)]
 pub enum Notice<'a> {
-    /// A gateway's connection gets its events from now on.
+    /// A gateway has connected and receives events from now on.
     Connected {
-        /// Whose.
+        /// The gateway.
         gateway: GatewayId,
-        /// Which.
+        /// The connection's id.
         connection: ConnectionId,
-        /// From where.
+        /// The peer's address.
         address: SocketAddr,
     },
     /// A gateway's connection has ended.
     Disconnected {
-        /// Whose.
+        /// The gateway.
         gateway: GatewayId,
-        /// Which.
+        /// The connection's id.
         connection: ConnectionId,
-        /// From where.
+        /// The peer's address.
         address: SocketAddr,
-        /// Why.
+        /// Why it ended.
         reason: CloseReason,
-        /// For how long it was connected.
+        /// The time between connect and end.
         lasted: Duration,
     },
-    /// A connection that never authenticated, or that had nothing under way, was closed to accept another.
+    /// A connection that had not authenticated, or an idle one, was closed to accept another.
     MadeRoom {
-        /// From where.
+        /// The peer's address.
         address: SocketAddr,
     },
-    /// A gateway was not let in, for a reason that is not its key.
+    /// A gateway's connect was refused for a reason other than its key.
     Refused {
-        /// From where.
+        /// The peer's address.
         address: SocketAddr,
-        /// Why.
+        /// Why it was refused.
         refused: Refused,
     },
     /// An upgrade came from an origin that is neither listed nor the hub's own.
     OriginRefused {
-        /// From where.
+        /// The peer's address.
         address: SocketAddr,
-        /// The origin, escaped and cut.
+        /// The origin as the peer sent it, escaped and truncated.
         origin: &'a str,
-        /// The tokens that must not be in the line.
+        /// The tokens that must not appear in the log line.
         tokens: LiveTokens<'a>,
     },
     /// A key or the admin token was missing or wrong.
     Unauthorized {
-        /// From where.
+        /// The peer's address.
         address: SocketAddr,
-        /// The key that was presented, for its fingerprint.
+        /// The hash of the key that the peer sent; the log shows its fingerprint.
         key: Option<KeyHash>,
     },
     /// An event did not reach a connection, or its gateway had none.
     DeliveryFailed {
-        /// Which delivery, and why.
+        /// The delivery, and why it failed.
         failure: &'a DeliveryFailure,
-        /// The tokens that must not be in the line.
+        /// The tokens that must not appear in the log line.
         tokens: LiveTokens<'a>,
     },
-    /// A publisher gave a correlation id that its gateway has got before.
+    /// A publisher used a correlation id that the gateway has received before.
     IdRepeated(Repeated),
-    /// This many more deliveries failed, and were only counted.
+    /// The number of further deliveries that failed and got no notice of their own.
     FailuresLeftOut(u64),
-    /// A gateway says how a deployment went.
+    /// A gateway reported the result of a deployment.
     Acknowledged {
-        /// Whose.
+        /// The gateway.
         gateway: GatewayId,
-        /// On which connection.
+        /// The connection's id.
         connection: ConnectionId,
-        /// What it says.
+        /// The report.
         ack: &'a DeploymentAck,
-        /// The tokens that must not be in the line.
+        /// The tokens that must not appear in the log line.
         tokens: LiveTokens<'a>,
     },
     /// A text message from a gateway that is JSON with a type that the hub does not know.
     UnknownMessage {
-        /// Whose.
+        /// The gateway.
         gateway: GatewayId,
-        /// On which connection.
+        /// The connection's id.
         connection: ConnectionId,
     },
     /// A text message from a gateway that is not a JSON object with a `type`.
     Malformed {
-        /// Whose.
+        /// The gateway.
         gateway: GatewayId,
-        /// On which connection.
+        /// The connection's id.
         connection: ConnectionId,
-        /// From where.
+        /// The peer's address.
         address: SocketAddr,
     },
-    /// A binary message, or a text behind a close.
+    /// A binary message, or a text message after a close frame, was ignored.
     Ignored {
-        /// From where.
+        /// The peer's address.
         address: SocketAddr,
     },
     /// TLS with a peer failed.
     TlsFailed {
-        /// From where.
+        /// The peer's address.
         address: SocketAddr,
-        /// What rustls says.
+        /// The error of rustls.
         error: &'a str,
     },
     /// The code of one connection panicked; that connection ends.
     Panicked {
-        /// From where.
+        /// The peer's address.
         address: SocketAddr,
     },
-    /// The kernel gives no more connections for now.
+    /// The kernel refused to accept a connection.
     CannotAccept(&'a std::io::Error),
-    /// A reply found no room in its core's lane: a bug of ours.
+    /// A reply to another core was lost because the lane to it was full. This is a bug of the hub.
     ReplyLost,
-    /// The core did not run for this long: the process was stopped, or the machine had no time for it.
+    /// The core did not run for this time: the process was stopped, or the machine gave it no processor.
     TimeLost(Duration),
-    /// The drain's time was over for this many gateways' connections.
+    /// Connections of gateways were closed by force, because the time of the drain was over.
     Forced {
-        /// How many.
+        /// Number of connections.
         connections: usize,
     },
 }

@@ -1,4 +1,5 @@
-//! Connections that have not authenticated yet, and which of them is closed where there is no room for another.
+//! The connections of one core that have not authenticated yet, and the choice of one to close when there is no room
+//! for a new connection (docs/decisions/0011).
 
 use super::link_key::LinkKey;
 use crate::model::{Instant, NetworkPrefix};
@@ -8,22 +9,26 @@ use std::{
     time::Duration,
 };
 
-/// A connection that is older has had the time to authenticate: TLS and one request head take a few round trips.
+/// Time that a connection has to authenticate before it may be closed for another. TLS and a request head take a few
+/// round trips.
 pub(super) const HANDSHAKE_GRACE: Duration = Duration::from_secs(1);
 
-/// An address is a crowd if it has this many of the connections, and a [`CROWD_SHARE`]th of them.
+/// An address is a crowd if it has at least this many unauthenticated connections, and at least one in [`CROWD_SHARE`]
+/// of all.
 const CROWD_MIN: usize = 8;
+/// The divisor of a crowd's minimum share: 4 means a quarter of all unauthenticated connections.
 const CROWD_SHARE: usize = 4;
 
-/// Connections that have not authenticated, by age and by address. Connections that have authenticated do not count, so a
-/// platform with thousands of them behind one address is no crowd.
+/// Unauthenticated connections by age and by address. Authenticated connections do not count, so a platform with
+/// thousands of connections from one address is not a crowd.
 #[derive(Default)]
 pub(super) struct Unauthenticated {
     next: u64,
     /// All of them, oldest first.
     arrivals: BTreeMap<u64, Arrival>,
     by_address: BTreeMap<NetworkPrefix, BTreeSet<u64>>,
-    /// Addresses by their number of connections; of two with the same number, the one with the oldest connection is last.
+    /// Addresses by their number of connections. Of two with the same number, the one with the older connection is
+    /// last.
     by_size: BTreeSet<(usize, Reverse<u64>, NetworkPrefix)>,
 }
 
@@ -33,28 +38,29 @@ struct Arrival {
     at: Instant,
 }
 
-/// A connection's place among those that have not authenticated.
+/// Identifies a connection in [`Unauthenticated`], to remove it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct UnauthenticatedTicket(u64);
 
-/// What a core tells the others about its unauthenticated connections.
+/// What a core publishes to the other cores about its unauthenticated connections.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Pressure {
-    /// Connections of the address that is a crowd; 0 where none is.
+    /// Number of connections of the largest crowd; 0 if there is none.
     pub(super) crowd: usize,
-    /// When the oldest connection came; `None` without any.
+    /// When the oldest connection was accepted; `None` if there is none.
     pub(super) oldest: Option<Instant>,
 }
 
 impl Pressure {
-    /// The core with the greatest rank closes a connection: one whose oldest has had its time, then one with a greater crowd.
+    /// The core with the greatest rank closes a connection. A core whose oldest connection is past [`HANDSHAKE_GRACE`]
+    /// ranks first; between equals, the larger crowd.
     pub(super) fn rank(self, now: Instant) -> (bool, usize) {
         (self.oldest.is_some_and(|at| now.since(at) >= HANDSHAKE_GRACE), self.crowd)
     }
 }
 
 impl Unauthenticated {
-    /// A connection was accepted.
+    /// Adds a connection that was accepted at `at`.
     pub(super) fn insert(&mut self, address: NetworkPrefix, key: LinkKey, at: Instant) -> UnauthenticatedTicket {
         let number = self.next;
         self.next += 1;
@@ -65,7 +71,7 @@ impl Unauthenticated {
         UnauthenticatedTicket(number)
     }
 
-    /// The connection has authenticated, or is closed.
+    /// Removes a connection that has authenticated or was closed.
     pub(super) fn remove(&mut self, ticket: UnauthenticatedTicket) {
         let Some(arrival) = self.arrivals.remove(&ticket.0) else {
             debug_assert!(false, "a ticket is removed once");
@@ -76,12 +82,13 @@ impl Unauthenticated {
         });
     }
 
-    fn change(&mut self, address: NetworkPrefix, what: impl FnOnce(&mut BTreeSet<u64>)) {
-        let place = |numbers: &BTreeSet<u64>| numbers.first().map(|oldest| (numbers.len(), Reverse(*oldest), address));
+    fn change(&mut self, address: NetworkPrefix, edit: impl FnOnce(&mut BTreeSet<u64>)) {
+        // The entry of an address in `by_size` contains its size and its oldest connection, so each change moves it.
+        let entry = |numbers: &BTreeSet<u64>| numbers.first().map(|oldest| (numbers.len(), Reverse(*oldest), address));
         let numbers = self.by_address.entry(address).or_default();
-        let before = place(numbers);
-        what(numbers);
-        let after = place(numbers);
+        let before = entry(numbers);
+        edit(numbers);
+        let after = entry(numbers);
         if let Some(before) = before {
             self.by_size.remove(&before);
         }
@@ -95,13 +102,13 @@ impl Unauthenticated {
         }
     }
 
-    /// The connection to close for another one; `None` where all of them may still be in their handshake.
+    /// Returns the connection to close for a new one, or `None` if all may still be in their handshake.
     ///
-    /// The oldest of the crowd goes first, then the oldest of all, each only once it has had [`HANDSHAKE_GRACE`]. So a newcomer
-    /// has this time also while thousands of addresses hold one connection each, and several gateways behind one address
-    /// are not mistaken for a crowd. Where nobody has had the time yet, connections come faster than they can be told
-    /// apart; then only a crowd's are closed.
-    pub(super) fn first(&self, now: Instant) -> Option<LinkKey> {
+    /// The order is: the oldest of the largest crowd, then the oldest of all, each only if it is older than
+    /// [`HANDSHAKE_GRACE`]. So a new connection has this time even while thousands of addresses hold one connection
+    /// each, and several gateways behind one address are not mistaken for a crowd. If no connection is that old, only a
+    /// crowd's oldest is closed: connections arrive too fast to wait.
+    pub(super) fn candidate(&self, now: Instant) -> Option<LinkKey> {
         let is_due = |arrival: &&Arrival| now.since(arrival.at) >= HANDSHAKE_GRACE;
         let oldest = self.arrivals.first_key_value().map(|(_, arrival)| arrival);
         let of_crowd = self.crowd().and_then(|(_, number)| self.arrivals.get(&number));
@@ -109,13 +116,13 @@ impl Unauthenticated {
         due.or(of_crowd).map(|arrival| arrival.key)
     }
 
-    /// What other cores have to know.
+    /// The values that this core publishes to the others.
     pub(super) fn pressure(&self) -> Pressure {
         let oldest = self.arrivals.first_key_value().map(|(_, arrival)| arrival.at);
         Pressure { crowd: self.crowd().map_or(0, |(size, _)| size), oldest }
     }
 
-    /// How many connections the address with the most has, and its oldest, if that is a crowd.
+    /// The size and the oldest connection of the address with the most connections, if it is a crowd.
     fn crowd(&self) -> Option<(usize, u64)> {
         let (size, Reverse(oldest), _) = *self.by_size.last()?;
         (size >= CROWD_MIN && size * CROWD_SHARE >= self.arrivals.len()).then_some((size, oldest))
@@ -136,7 +143,7 @@ mod tests {
         LinkKey { index, serial: index + 1 }
     }
 
-    /// Connections of these addresses, in this order, all at one moment; with their tickets.
+    /// Adds connections of these addresses, in this order, all accepted at `at`; returns their tickets.
     fn arrive(
         unauthenticated: &mut Unauthenticated,
         addresses: impl IntoIterator<Item = u16>,
@@ -152,21 +159,21 @@ mod tests {
         let mut unauthenticated = Unauthenticated::default();
         let mut tickets = arrive(&mut unauthenticated, [1], START);
         tickets.extend(arrive(&mut unauthenticated, [2; 20], START));
-        assert_eq!(unauthenticated.first(START), Some(key(1)), "also before it has had its time");
-        assert_eq!(unauthenticated.first(START + HANDSHAKE_GRACE), Some(key(1)));
+        assert_eq!(unauthenticated.candidate(START), Some(key(1)), "even before the handshake grace is over");
+        assert_eq!(unauthenticated.candidate(START + HANDSHAKE_GRACE), Some(key(1)));
         unauthenticated.remove(tickets[1]);
-        assert_eq!(unauthenticated.first(START), Some(key(2)));
+        assert_eq!(unauthenticated.candidate(START), Some(key(2)));
         assert_eq!(unauthenticated.pressure(), Pressure { crowd: 19, oldest: Some(START) });
     }
 
     #[test]
-    fn a_newcomer_has_its_time_while_many_addresses_hold_one_each() {
+    fn a_new_connection_keeps_its_grace_while_many_addresses_hold_one_each() {
         let mut unauthenticated = Unauthenticated::default();
         arrive(&mut unauthenticated, 0..300, START);
-        assert_eq!(unauthenticated.first(START), None, "all of them may be in their handshake");
+        assert_eq!(unauthenticated.candidate(START), None, "all of them may be in their handshake");
         let now = START + HANDSHAKE_GRACE;
         arrive(&mut unauthenticated, [400], now);
-        assert_eq!(unauthenticated.first(now), Some(key(0)), "the oldest of all");
+        assert_eq!(unauthenticated.candidate(now), Some(key(0)), "the oldest of all");
     }
 
     #[test]
@@ -175,11 +182,11 @@ mod tests {
         arrive(&mut unauthenticated, 0..100, START);
         let now = START + HANDSHAKE_GRACE;
         let gateways = arrive(&mut unauthenticated, [400; 24], now);
-        assert_eq!(unauthenticated.first(now), Some(key(0)));
-        // Also where they are many enough to be a crowd: they have had no time yet, and others have.
+        assert_eq!(unauthenticated.candidate(now), Some(key(0)));
+        // Even if they are a crowd: they are within the grace, and others are not.
         arrive(&mut unauthenticated, [400; 24], now);
         assert_eq!(unauthenticated.pressure().crowd, 48);
-        assert_eq!(unauthenticated.first(now), Some(key(0)));
+        assert_eq!(unauthenticated.candidate(now), Some(key(0)));
         assert_eq!(gateways.len(), 24);
     }
 
@@ -192,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_come_and_go_leave_nothing() {
+    fn removed_connections_leave_no_entries() {
         let mut unauthenticated = Unauthenticated::default();
         for round in 0..1_000 {
             let tickets = arrive(&mut unauthenticated, [1, 2, 1, 3], Instant(round));
@@ -203,6 +210,6 @@ mod tests {
                 && unauthenticated.by_address.is_empty()
                 && unauthenticated.by_size.is_empty()
         );
-        assert_eq!((unauthenticated.first(START), unauthenticated.pressure()), (None, Pressure::default()));
+        assert_eq!((unauthenticated.candidate(START), unauthenticated.pressure()), (None, Pressure::default()));
     }
 }

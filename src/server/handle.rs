@@ -70,7 +70,8 @@ impl HubHandle {
         watchdog::start(Arc::clone(&self.state), shards, abort_after).map_err(thread)?;
         if let Some(certificate) = &self.certificate {
             let (state, hub, certificate) = (Arc::clone(&self.state), self.clone(), Arc::clone(certificate));
-            tls::watch(move || state.has_ended(), move || hub.use_certificate(certificate.look())).map_err(thread)?;
+            tls::watch(move || state.has_ended(), move || hub.use_certificate(certificate.reload_if_changed()))
+                .map_err(thread)?;
         }
         // Written only when everything else has succeeded: a client command that finds this file calls the hub.
         fs::write(address_file, format!("{url}\n"))

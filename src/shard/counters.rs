@@ -1,11 +1,12 @@
-//! What one core has refused and closed since its start, by reason; for the metrics.
+//! Counts of the connections and calls that one core has refused or closed since its start, by reason, for the metrics.
 
 use crate::model::{CloseReason, Refused};
 
-/// The counters of one core. They cover the connections that this core accepted, or that came to it with their gateway.
+/// The counters of one core. They cover the connections that this core accepted, and those that were handed to it
+/// because it owns their gateway.
 #[derive(Clone, Debug)]
 pub struct Counters {
-    /// Connects of gateways that were not let in, by [`Refused::label`].
+    /// Refused connects of gateways, by [`Refused::label`].
     pub connects_refused: Tally<&'static str>,
     /// Gateways' connections that have ended, by [`CloseReason::label`].
     pub closed: Tally<&'static str>,
@@ -16,7 +17,8 @@ pub struct Counters {
 }
 
 impl Default for Counters {
-    /// Shows from the start, with 0, each reason that is a fixed one: a rate over a metric that appears with its first event misses it.
+    /// Starts each known reason at 0. Prometheus computes no rate for the first event of a metric that appears only
+    /// then.
     fn default() -> Self {
         Self {
             connects_refused: Tally::of(&Refused::LABELS),
@@ -27,19 +29,18 @@ impl Default for Counters {
     }
 }
 
-/// The TLS handshake failed, or TLS broke later.
+/// The TLS handshake failed, or a later TLS record was invalid.
 pub const TLS: &str = "tls";
-/// A handshake, a head or a body did not come in time.
+/// A TLS handshake, a request head or a body did not arrive before its deadline.
 pub const TIMED_OUT: &str = "timed out";
-/// The peer did not take its answer.
+/// The peer did not read its answer before the write deadline.
 pub const STALLED: &str = "stalled";
-/// Closed so that another could be accepted, or not accepted because nothing could be closed.
+/// Closed to accept another connection, or not accepted because no connection could be closed.
 pub const NO_ROOM: &str = "no room";
-
-/// The upgrade came from an origin that may not connect.
+/// The upgrade came from an origin that is not allowed.
 pub const ORIGIN: &str = "origin";
 
-/// A number for each of a few keys.
+/// A counter for each of a few keys. A scan of a short list is faster than a hash map, and keeps the keys in order.
 #[derive(Clone, Debug)]
 pub struct Tally<K>(Vec<(K, u64)>);
 
@@ -48,7 +49,7 @@ impl<K: Copy + PartialEq> Tally<K> {
         Self(keys.iter().map(|key| (*key, 0)).collect())
     }
 
-    /// Counts one.
+    /// Adds one to the counter of this key.
     pub fn add(&mut self, key: K) {
         match self.0.iter_mut().find(|(known, _)| *known == key) {
             Some((_, count)) => *count += 1,

@@ -1,27 +1,27 @@
-//! Who may connect: this core's own copy of gateways and token hashes, so that checking a key costs one hash and no lock.
+//! This core's copy of all gateways and token hashes. Checking a key costs one hash and one lookup, and no lock.
 
 use crate::model::{Change, GatewayId, KeyHash, Life, TokenId};
 use ahash::HashMap;
 
-/// The gateways and keys as of the last change applied.
+/// The gateways and keys after the last change applied.
 #[derive(Default)]
 pub struct Directory {
     gateways: HashMap<GatewayId, Entry>,
     keys: HashMap<KeyHash, (GatewayId, TokenId)>,
-    /// Changes that were applied.
+    /// Number of changes applied.
     version: u64,
 }
 
 /// One gateway.
 struct Entry {
     incarnation: u64,
-    /// Its keys in [`Directory::keys`], so that its deletion does not look at everybody's. There are
-    /// [`crate::limits::TOKENS_PER_GATEWAY_MAX`] at most.
+    /// Its keys in [`Directory::keys`], so that its deletion does not scan the keys of all gateways. At most
+    /// [`crate::limits::TOKENS_PER_GATEWAY_MAX`].
     keys: Vec<KeyHash>,
 }
 
 impl Directory {
-    /// Takes over one committed change. Changes arrive in commit order.
+    /// Applies one committed change. The caller passes changes in commit order.
     pub fn apply(&mut self, change: Change) {
         self.version += 1;
         match change {
@@ -36,8 +36,8 @@ impl Directory {
             }
             Change::TokenCreated { gateway, token, hash } => {
                 let before = self.keys.insert(hash, (gateway, token));
-                debug_assert!(before.is_none(), "a key is one gateway's, and is made once");
-                // The store makes a token only of a gateway that there is.
+                debug_assert!(before.is_none(), "a key belongs to one gateway and is created once");
+                // The store creates tokens only for gateways that exist, so this branch is always taken.
                 if let Some(entry) = self.gateways.get_mut(&gateway) {
                     entry.keys.push(hash);
                 }
@@ -51,27 +51,27 @@ impl Directory {
         }
     }
 
-    /// Changes with every change that is applied.
+    /// A number that is different after each change, so that a caller can tell that nothing has changed since.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Whether there is such a gateway.
+    /// Returns whether this gateway exists.
     pub fn knows(&self, gateway: GatewayId) -> bool {
         self.gateways.contains_key(&gateway)
     }
 
-    /// Which gateway bears this id now; `None` where none does.
+    /// The life of the gateway that has this id now, or `None` if no gateway has it.
     pub fn life_of(&self, gateway: GatewayId) -> Option<Life> {
         self.gateways.get(&gateway).map(|entry| Life { gateway, incarnation: entry.incarnation })
     }
 
-    /// How many gateways there are.
+    /// Number of gateways.
     pub fn gateways(&self) -> usize {
         self.gateways.len()
     }
 
-    /// Whose key this is; `None` where it is nobody's.
+    /// The gateway and token that this key belongs to, or `None` if it is not a live key.
     pub fn owner_of(&self, hash: &KeyHash) -> Option<(GatewayId, TokenId)> {
         self.keys.get(hash).copied()
     }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_gateway_takes_its_own_keys_and_no_others() {
+    fn deleting_a_gateway_removes_its_keys_and_no_others() {
         let mut directory = Directory::default();
         let (gone, stays) = (GatewayId::random(), GatewayId::random());
         for change in [
@@ -106,7 +106,7 @@ mod tests {
             token(gone, "d"),
             revoked(gone, "a"),
             Change::GatewayDeleted(gone),
-            // Its id and a key of it come back, and are another's.
+            // The same id is created again, and one of its former keys is given to another gateway.
             created(gone),
             token(stays, "c"),
             Change::GatewayDeleted(gone),
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_knows_its_own_keys_so_that_its_deletion_looks_at_no_others() {
+    fn each_gateway_lists_its_own_keys() {
         let mut directory = Directory::default();
         let gateways: Vec<_> = (0..1_000).map(|_| GatewayId::random()).collect();
         for (n, gateway) in gateways.iter().enumerate() {

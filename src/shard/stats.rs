@@ -1,4 +1,4 @@
-//! What a shard says about itself: its sums and counters, and a row for each connection (contract section 3).
+//! The statistics of one shard: its totals and counters, and a row for each connection (contract section 3).
 
 use super::{
     Connection, Shard,
@@ -7,7 +7,7 @@ use super::{
 use crate::model::{GatewayId, Refused};
 
 impl Shard {
-    /// The sums, in all or for one gateway.
+    /// The totals. With `gateway`, only the numbers of connections and gateways are restricted to that gateway.
     pub(super) fn totals(&self, gateway: Option<GatewayId>) -> Totals {
         let (connections, gateways) = match gateway {
             None => (self.registry.len(), self.registry.gateways()),
@@ -27,7 +27,7 @@ impl Shard {
         }
     }
 
-    /// Connections in a stable order.
+    /// At most `take` connections after the first `skip`, of one gateway or all, in a stable order.
     pub(super) fn rows(&self, gateway: Option<GatewayId>, skip: usize, take: usize) -> Vec<ConnectionRow> {
         let wanted = |connection: &Connection| gateway.is_none_or(|gateway| connection.gateway == gateway);
         let rows = self.registry.iter().map(|(_, connection)| connection).filter(|connection| wanted(connection));
@@ -56,17 +56,18 @@ impl Shard {
 }
 
 impl Shard {
-    /// A gateway was not let in.
+    /// Counts a refused connect of a gateway.
     pub fn count_refused(&mut self, refused: Refused) {
         self.counters.connects_refused.add(refused.label());
     }
 
-    /// A connection that was not a gateway's ended by a fault: [`super::counters::TLS`] and the constants beside it, or the label of a bad request.
+    /// Counts a connection that was not a gateway and ended by a fault. The label is one of the constants beside
+    /// [`super::counters::TLS`], or that of a bad request.
     pub fn count_failed(&mut self, label: &'static str) {
         self.counters.failed.add(label);
     }
 
-    /// A call was answered with this status.
+    /// Counts an HTTP call by the status of its answer, if that is 400 or above.
     pub fn count_answer(&mut self, status: u16) {
         if status >= 400 {
             self.counters.calls_refused.add(status);

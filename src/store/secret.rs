@@ -1,4 +1,4 @@
-//! Secrets: a gateway's new token, and the admin token in its file.
+//! Creates the tokens of gateways, and reads or creates the admin token's file.
 
 use super::disk;
 use crate::{limits::ADMIN_TOKEN_BYTES, model::KeyHash};
@@ -12,26 +12,27 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// A new token: 32 random bytes in base64url without padding (RFC 4648 section 5). Wiped when dropped, and never printed.
+/// A new token: 32 random bytes in base64url without padding (RFC 4648 section 5). Wiped when dropped, and never
+/// printed.
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Asks the operating system for a new one.
+    /// Creates a token from random bytes of the operating system.
     ///
     /// # Errors
-    /// Where the system gives no random bytes.
+    /// If the system returns no random bytes.
     pub fn random() -> Result<Secret, getrandom::Error> {
         let mut bytes = Zeroizing::new([0; 32]);
         getrandom::fill(bytes.as_mut_slice())?;
         Ok(Secret(Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()))))
     }
 
-    /// The text, to be shown once.
+    /// The token's text. It is shown once, in the answer that creates it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What is kept of it.
+    /// The token's hash, which is all that the store keeps.
     pub fn hash(&self) -> KeyHash {
         KeyHash::of(self.0.as_bytes())
     }
@@ -47,28 +48,28 @@ impl fmt::Debug for Secret {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum AdminTokenError {
-    /// The system gives no random bytes for a new one.
+    /// The system returned no random bytes for a new token.
     Random {
-        /// What it says.
+        /// The system's error.
         why: String,
     },
-    /// A new one cannot be written.
+    /// The new token cannot be written.
     Unwritable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         why: String,
     },
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read.
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         why: String,
     },
-    /// The file holds something else.
+    /// The file's content is not a valid admin token.
     Malformed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
 }
@@ -76,13 +77,15 @@ pub enum AdminTokenError {
 impl fmt::Display for AdminTokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Random { why } => write!(f, "no random bytes: {why}"),
+            Self::Random { why } => {
+                write!(f, "cannot create an admin token: the system returned no random bytes: {why}")
+            }
             Self::Unwritable { path, why } => write!(f, "{} cannot be written: {why}", path.display()),
             Self::Unreadable { path, why } => write!(f, "{} cannot be read: {why}", path.display()),
             Self::Malformed { path } => write!(
                 f,
-                "{} is not an admin token: it must be one line of {} to {} visible ASCII characters; write one, or \
-                 remove the file and the hub makes one",
+                "{} is not an admin token: expected one line of {} to {} visible ASCII characters; write one, or \
+                 remove the file and the hub creates one",
                 path.display(),
                 ADMIN_TOKEN_BYTES.start(),
                 ADMIN_TOKEN_BYTES.end()
@@ -93,11 +96,12 @@ impl fmt::Display for AdminTokenError {
 
 impl std::error::Error for AdminTokenError {}
 
-/// Reads `DIR/admin-token`, or makes it (mode 0600, and the directory with mode 0700). One trailing line break is no
-/// part of it. Whoever calls this has opened the store in `dir` before, so that no other hub makes one at the same time.
+/// Reads `DIR/admin-token`, or creates it with mode 0600, and the directory with mode 0700. One line break at the end
+/// does not count as part of the token. The caller must have opened the store in `dir` before: its lock keeps another
+/// hub from creating the file at the same time.
 ///
 /// # Errors
-/// Where the file cannot be used.
+/// If the file cannot be read, created or used.
 pub fn admin_token(dir: &Path) -> Result<String, AdminTokenError> {
     let path = dir.join("admin-token");
     match File::open(&path) {
@@ -114,20 +118,23 @@ pub fn admin_token(dir: &Path) -> Result<String, AdminTokenError> {
 }
 
 fn read(path: &Path, file: File) -> Result<String, AdminTokenError> {
-    let longest = ADMIN_TOKEN_BYTES.end();
-    if file.metadata().is_ok_and(|found| found.permissions().mode() & 0o077 != 0) {
-        tracing::warn!(path = %path.display(), "the admin token can be read by other users; set mode 0600");
+    let token_bytes_max = ADMIN_TOKEN_BYTES.end();
+    // A warning, not an error: the operator's deployment may mount the file with a mode that it cannot choose.
+    if file.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0) {
+        tracing::warn!(path = %path.display(), "the admin token's file is accessible to other users; set its mode to 0600");
     }
-    let mut bytes = Zeroizing::new(Vec::with_capacity(longest + 3));
-    file.take(*longest as u64 + 3).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+    // Room for the line break and one byte more, which shows that the file is too long. The capacity is allocated at
+    // once, because a vector that grows leaves copies of the token in freed memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(token_bytes_max + 3));
+    file.take(*token_bytes_max as u64 + 3).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
     let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let text = std::str::from_utf8(line).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()));
     match text {
         Some(token) if ADMIN_TOKEN_BYTES.contains(&token.len()) => {
-            if token.len() < MADE_TOKEN_BYTES {
-                let (bytes, made) = (token.len(), MADE_TOKEN_BYTES);
-                tracing::warn!(path = %path.display(), bytes, "the admin token is shorter than the {made} characters of one that the hub makes");
+            if token.len() < CREATED_TOKEN_BYTES {
+                let (bytes, created) = (token.len(), CREATED_TOKEN_BYTES);
+                tracing::warn!(path = %path.display(), bytes, "the admin token is shorter than the {created} characters of a token that the hub creates, and easier to guess");
             }
             Ok(token.to_owned())
         }
@@ -135,8 +142,8 @@ fn read(path: &Path, file: File) -> Result<String, AdminTokenError> {
     }
 }
 
-/// The length of a [`Secret`]: 32 bytes in base64url. A shorter token is somebody else's, and may be easier to guess.
-const MADE_TOKEN_BYTES: usize = 43;
+/// The length of a [`Secret`]: 32 bytes in base64url. A shorter admin token was written by the operator.
+const CREATED_TOKEN_BYTES: usize = 43;
 
 fn unreadable(path: &Path, error: &io::Error) -> AdminTokenError {
     AdminTokenError::Unreadable { path: path.to_owned(), why: error.to_string() }
@@ -148,7 +155,7 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn secrets_are_new_each_time_and_never_printed() {
+    fn secrets_are_unique_and_debug_hides_them() {
         let (a, b) = (Secret::random().unwrap(), Secret::random().unwrap());
         assert_ne!(a.expose(), b.expose());
         assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(a.expose()).unwrap().len(), 32);
@@ -157,15 +164,15 @@ mod tests {
     }
 
     #[test]
-    fn an_admin_token_is_made_once_and_only_ours() {
+    fn an_admin_token_is_created_once_and_readable_by_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         let made = admin_token(&data).unwrap();
-        assert_eq!(made.len(), MADE_TOKEN_BYTES);
+        assert_eq!(made.len(), CREATED_TOKEN_BYTES);
         assert_eq!(admin_token(&data), Ok(made));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&data), mode(&data.join("admin-token"))), (0o700, 0o600));
-        assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "nothing unfinished is left");
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
@@ -200,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admin_token_that_cannot_be_read_is_no_reason_to_make_another() {
+    fn an_unreadable_admin_token_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("admin-token")).unwrap();
         assert!(admin_token(dir.path()).unwrap_err().to_string().contains("cannot be read"));

@@ -1,4 +1,4 @@
-//! The certificate in force, and how a new one takes its place without a connection being dropped.
+//! The certificate in use, and its reload. A reload affects new connections only; open ones keep their TLS session.
 
 use super::{TlsError, load, self_signed::self_signed};
 use crate::config::{Config, Tls};
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Where it comes from, and what was last made of it.
+/// The files of certificate and key, and the configuration last loaded from them.
 pub(crate) struct Certificate {
     cert: PathBuf,
     key: PathBuf,
@@ -21,16 +21,22 @@ pub(crate) struct Certificate {
 
 struct Loaded {
     config: Arc<ServerConfig>,
-    /// When the files were written that were last read, whether they were any good or not.
-    changed: [Option<SystemTime>; 2],
-    /// Why those could not be loaded, where they could not.
-    failed: Option<String>,
+    /// Modification times of certificate and key at the last read, whether it succeeded or not; `None` for a file whose
+    /// time could not be read.
+    modified: [Option<SystemTime>; 2],
+    /// The error of the last read, if it failed.
+    error: Option<String>,
 }
 
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Time between two checks. Polling also notices files on network file systems and mounted secrets that are replaced by
+/// a symbolic link, where inotify does not.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Certificate {
-    /// Reads the configured one, or makes one; `None` where TLS is off.
+    /// Loads the configured certificate, or creates a self-signed one. `None` if TLS is off.
+    ///
+    /// # Errors
+    /// If certificate or key cannot be created, read or used.
     pub(crate) fn of(config: &Config) -> Result<Option<Self>, TlsError> {
         let (cert, key) = match &config.tls {
             Tls::Off => {
@@ -46,82 +52,89 @@ impl Certificate {
             tracing::warn!(certificate = %cert.display(), "no certificate is configured: using a self-signed one");
         }
         let ticketer = load::ticketer()?;
-        let changed = changed(&cert, &key);
+        let modified = modified(&cert, &key);
         let config = load::server_config(&cert, &key, Arc::clone(&ticketer))?;
-        Ok(Some(Self { cert, key, ticketer, current: Mutex::new(Loaded { config, changed, failed: None }) }))
+        Ok(Some(Self { cert, key, ticketer, current: Mutex::new(Loaded { config, modified, error: None }) }))
     }
 
-    /// What new connections get.
+    /// The configuration for new connections.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.lock().config)
     }
 
-    /// Reads the files again; `None`, and an ERROR in the log, where they are no good: the old one stays in force.
+    /// Reads the files again. If they cannot be used, logs an ERROR and returns `None`; the old certificate stays in
+    /// use.
     pub(crate) fn reload(&self) -> Option<Arc<ServerConfig>> {
         self.load(None)
     }
 
-    /// Reads the files again where they have changed, or where they could not be loaded the last time: what stood in the way may
-    /// have passed, as a descriptor that was missing, and need not have been in the files. The same failure is logged once.
-    pub(crate) fn look(&self) -> Option<Arc<ServerConfig>> {
-        let (is_changed, failed) = {
+    /// Reads the files again if they have changed or the last read failed. Returns the new configuration, if there is
+    /// one.
+    pub(crate) fn reload_if_changed(&self) -> Option<Arc<ServerConfig>> {
+        let (is_changed, error) = {
             let loaded = self.lock();
-            (changed(&self.cert, &self.key) != loaded.changed, loaded.failed.clone())
+            (modified(&self.cert, &self.key) != loaded.modified, loaded.error.clone())
         };
-        match (is_changed, failed) {
+        match (is_changed, error) {
             (true, _) => self.reload(),
-            (false, Some(known)) => self.load(Some(&known)),
+            // A read can fail for a reason outside the files, such as a lack of descriptors, so it is tried again
+            // although they have not changed. The same error is logged only once.
+            (false, Some(logged)) => self.load(Some(&logged)),
             (false, None) => None,
         }
     }
 
-    /// Reads the files; a failure that is `known` has been logged.
-    fn load(&self, known: Option<&str>) -> Option<Arc<ServerConfig>> {
-        // The times first: a file that changes while it is read is read again.
-        let changed = changed(&self.cert, &self.key);
+    /// Reads the files. Does not log an error that is the same as `logged`.
+    fn load(&self, logged: Option<&str>) -> Option<Arc<ServerConfig>> {
+        // The times are read before the contents: if a file changes in between, the next check sees a newer time and
+        // reads it again.
+        let modified = modified(&self.cert, &self.key);
         match load::server_config(&self.cert, &self.key, Arc::clone(&self.ticketer)) {
             Ok(config) => {
                 tracing::info!(certificate = %self.cert.display(), "certificate loaded");
-                *self.lock() = Loaded { config: Arc::clone(&config), changed, failed: None };
+                *self.lock() = Loaded { config: Arc::clone(&config), modified, error: None };
                 Some(config)
             }
             Err(error) => {
                 let why = error.to_string();
-                if known != Some(&why) {
+                if logged != Some(&why) {
                     tracing::error!(
-                        "{why}; the old certificate stays in force, and the files are read again until they can be used"
+                        "{why}; the old certificate stays in use, and the files are read again every two seconds"
                     );
                 }
                 let mut loaded = self.lock();
-                (loaded.changed, loaded.failed) = (changed, Some(why));
+                (loaded.modified, loaded.error) = (modified, Some(why));
                 None
             }
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Loaded> {
+        // The only change under the lock is an assignment of whole values, so a panic elsewhere cannot leave them half
+        // made.
         self.current.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
-/// Starts a thread that calls `look` every two seconds, for [`Certificate::look`]. The thread ends once `ended` says so.
+/// Starts a thread that calls `check` every two seconds until `ended` returns true. `check` calls
+/// [`Certificate::reload_if_changed`].
 ///
 /// # Errors
-/// Where the system gives no thread.
+/// If the system cannot start a thread.
 pub(crate) fn watch(
     ended: impl Fn() -> bool + Send + 'static,
-    look: impl Fn() + Send + 'static,
+    check: impl Fn() + Send + 'static,
 ) -> std::io::Result<()> {
     let watch = move || {
         while !ended() {
-            thread::sleep(LOOK_INTERVAL);
-            look();
+            thread::sleep(CHECK_INTERVAL);
+            check();
         }
     };
     thread::Builder::new().name("certificate".to_owned()).spawn(watch).map(drop)
 }
 
-fn changed(cert: &PathBuf, key: &PathBuf) -> [Option<SystemTime>; 2] {
+fn modified(cert: &PathBuf, key: &PathBuf) -> [Option<SystemTime>; 2] {
     [cert, key].map(|path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
 }
 
@@ -136,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_that_failed_is_tried_again_although_the_files_do_not_change() {
+    fn a_failed_reload_is_retried_although_the_files_do_not_change() {
         let dir = tempfile::tempdir().unwrap();
         let paths = (dir.path().join("c.pem"), dir.path().join("k.pem"));
         write(&paths);
@@ -144,18 +157,18 @@ mod tests {
         let config = Config { tls: Tls::Files { cert, key }, ..Config::default() };
         let certificate = Certificate::of(&config).unwrap().unwrap();
         let first = certificate.current();
-        assert!(certificate.look().is_none(), "nothing has changed");
+        assert!(certificate.reload_if_changed().is_none(), "nothing has changed");
 
         fs::write(&paths.1, "no key").unwrap();
-        let at = fs::metadata(&paths.1).unwrap().modified().unwrap();
-        assert!(certificate.look().is_none());
-        assert!(Arc::ptr_eq(&certificate.current(), &first), "the old one stays in force");
+        let time = fs::metadata(&paths.1).unwrap().modified().unwrap();
+        assert!(certificate.reload_if_changed().is_none());
+        assert!(Arc::ptr_eq(&certificate.current(), &first), "the old one stays in use");
 
         write(&paths);
-        fs::File::options().write(true).open(&paths.1).unwrap().set_modified(at).unwrap();
-        let cert_at = changed(&paths.0, &paths.1)[0];
-        certificate.lock().changed[0] = cert_at;
-        assert!(certificate.look().is_some(), "tried again");
-        assert!(certificate.look().is_none(), "and not again once it has succeeded");
+        fs::File::options().write(true).open(&paths.1).unwrap().set_modified(time).unwrap();
+        let cert_time = modified(&paths.0, &paths.1)[0];
+        certificate.lock().modified[0] = cert_time;
+        assert!(certificate.reload_if_changed().is_some(), "it is read again");
+        assert!(certificate.reload_if_changed().is_none(), "it is not read again after a success");
     }
 }

@@ -1,67 +1,67 @@
-//! Why a certificate cannot be made or used, in words that let the operator mend it.
+//! Errors of the TLS certificate. Each names the file, so that the operator knows what to repair.
 
 use crate::model::Timestamp;
 use std::{fmt, path::PathBuf};
 
-/// A certificate that TLS cannot be offered with.
+/// Why the hub cannot offer TLS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// The hub cannot make a certificate of its own.
+    /// A self-signed certificate cannot be created.
     Generate {
-        /// What the library says.
+        /// The library's error.
         why: String,
     },
-    /// The hub's own certificate or key cannot be written.
+    /// The self-signed certificate or its key cannot be written.
     Unwritable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         why: String,
     },
     /// The certificate's file cannot be read.
     UnreadableCertificate {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of the system or of the PEM parser.
         why: String,
     },
-    /// The certificate's file can be read, and there is no certificate in it.
+    /// The certificate's file can be read, but holds no certificate.
     NoCertificate {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
     /// The certificate is no longer valid.
     Expired {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Since when.
+        /// The end of its validity.
         end: Timestamp,
     },
     /// The private key's file cannot be read.
     UnreadableKey {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of the system or of the PEM parser.
         why: String,
     },
-    /// Certificate and private key are not a pair.
+    /// The private key does not belong to the certificate.
     Mismatch {
         /// The certificate's file.
         cert: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What the library says.
+        /// The library's error.
         why: String,
     },
-    /// The TLS library refuses to be set up.
+    /// The TLS library cannot be set up.
     Setup {
-        /// What it says.
+        /// The library's error.
         why: String,
     },
-    /// No key for session tickets can be made.
+    /// The key for session tickets cannot be created.
     Tickets {
-        /// What the library says.
+        /// The library's error.
         why: String,
     },
 }
@@ -69,19 +69,28 @@ pub enum TlsError {
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Generate { why } => write!(f, "a certificate cannot be made: {why}"),
+            Self::Generate { why } => write!(f, "cannot create a self-signed certificate: {why}"),
             Self::Unwritable { path, why } => write!(f, "{} cannot be written: {why}", path.display()),
             Self::UnreadableCertificate { path, why } => {
                 write!(f, "the certificate {} cannot be read: {why}", path.display())
             }
-            Self::NoCertificate { path } => write!(f, "{} holds no certificate in PEM form", path.display()),
-            Self::Expired { path, end } => write!(f, "the certificate {} has expired at {end}", path.display()),
+            Self::NoCertificate { path } => {
+                write!(f, "{} holds no certificate: expected one or more in PEM form", path.display())
+            }
+            Self::Expired { path, end } => {
+                write!(f, "the certificate {} has expired at {end}: renew it", path.display())
+            }
             Self::UnreadableKey { path, why } => write!(f, "the private key {} cannot be read: {why}", path.display()),
             Self::Mismatch { cert, key, why } => {
-                write!(f, "{} and {} do not go together: {why}", cert.display(), key.display())
+                write!(
+                    f,
+                    "the private key {} does not belong to the certificate {}: {why}",
+                    key.display(),
+                    cert.display()
+                )
             }
-            Self::Setup { why } => write!(f, "TLS cannot be set up: {why}"),
-            Self::Tickets { why } => write!(f, "no key for TLS tickets: {why}"),
+            Self::Setup { why } => write!(f, "cannot set up TLS: {why}"),
+            Self::Tickets { why } => write!(f, "cannot create the key for TLS session tickets: {why}"),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The hub's certificate: made where none is configured, checked, loaded into rustls, and reloaded when its files change.
+//! The hub's TLS certificate: creates a self-signed one if none is configured, checks it, loads it into rustls, and
+//! reloads it when its files change.
 
 mod certificate;
 mod error;

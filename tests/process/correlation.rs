@@ -1,4 +1,4 @@
-//! What the log says about correlation ids that come twice.
+//! The log's warning about repeated correlation ids.
 
 use crate::program::Program;
 
@@ -13,9 +13,9 @@ fn a_repeated_correlation_id_is_a_warning_that_names_it() {
     for _ in 0..20 {
         program.call("POST", &format!("/api/v1/gateways/{id}/events"), &body);
     }
-    program.wait_until("there is a line", |program| program.log().contains("correlation id repeated"));
+    program.wait_until("the warning is logged", |program| program.log().contains("correlation id repeated"));
     let log = program.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("correlation id repeated")).collect();
-    assert!(lines.len() < 19, "each of 19 has a line");
+    assert!(lines.len() < 19, "each of the 19 repeats is logged");
     assert!(lines[0].contains("WARN") && lines[0].contains(correlation) && lines[0].contains(id), "{}", lines[0]);
 }

@@ -1,4 +1,4 @@
-//! A store whose file another process has locked: gateways still connect, and changes are refused, not lost.
+//! A store whose file is locked by another process: gateways still connect, and changes are refused.
 
 use super::program::Program;
 use std::net::TcpStream;
@@ -6,7 +6,7 @@ use std::net::TcpStream;
 const GATEWAYS: usize = 1_500;
 
 #[test]
-fn gateways_connect_while_somebody_else_holds_the_file_and_it_heals() {
+fn gateways_connect_while_another_process_locks_the_store_and_it_recovers() {
     let data = tempfile::tempdir().unwrap();
     let program = Program::start_in(data.path(), &["--max-connections", "2000"]);
     let mut platform = TcpStream::connect(program.address).unwrap();

@@ -1,4 +1,4 @@
-//! Claims about what the program logs: peers cannot forge lines, hide in them, or have a token written into them.
+//! The program's log: peers cannot forge lines, send control characters, have tokens logged, or flood it.
 
 use super::program::{Program, read_to_end, send_text};
 use serde_json::json;
@@ -15,7 +15,7 @@ fn acknowledge(gateway: &mut TcpStream, deployment: &str) {
     send_text(gateway, &json!({ "type": "deployment.ack", "payload": payload }).to_string());
 }
 
-/// An escape, a line break, NEL and CSI of C1, a bidi override and isolate, a mark, line and paragraph separator.
+/// An escape, a line break, NEL and CSI (C1), a bidi override, isolate and mark, a line and a paragraph separator.
 const HOSTILE: &str = "a\u{1b}[2Jb\nc\u{85}d\u{9b}e\u{202e}f\u{2066}g\u{200f}h\u{2028}i\u{2029}j";
 const CLEANED: &str = "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}e\u{fffd}f\u{fffd}g\u{fffd}h\u{fffd}i\u{fffd}j";
 
@@ -29,13 +29,13 @@ fn text_of_a_gateway_is_cleaned_before_it_is_logged() {
         assert!(line.contains(CLEANED), "{format}: {line:?}");
         if format == "json" {
             let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-            assert_eq!(line["deployment"], CLEANED, "what a reader of the JSON shows is clean as well");
+            assert_eq!(line["deployment"], CLEANED, "the decoded field is clean as well");
         }
     }
 }
 
 #[test]
-fn a_live_token_in_a_field_is_masked() {
+fn a_live_token_in_a_logged_field_is_masked() {
     let program = Program::start(&["--set", "log.filter=debug"]);
     let mut platform = TcpStream::connect(program.address).unwrap();
     program.register_over(&mut platform, "other", "another-gateways.token+1");
@@ -67,7 +67,7 @@ fn an_ipv4_peer_of_an_ipv6_listener_is_logged_as_ipv4() {
     assert_eq!(stats["gatewayConnections"]["connections"][0]["remoteAddress"], address);
 }
 
-/// How many lines with this message there are, and how many they say were left out.
+/// The number of lines with this message, and the sum of their `left_out`.
 fn count(program: &Program, message: &str) -> (u64, u64) {
     let log = program.log();
     let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
@@ -77,31 +77,31 @@ fn count(program: &Program, message: &str) -> (u64, u64) {
 
 #[test]
 fn a_flood_from_many_addresses_does_not_fill_the_log() {
-    const KNOCKS: u64 = 400;
+    const ATTEMPTS: u64 = 400;
     let program = Program::start(&["--log-format", "json", "--cores", "2"]);
-    let knock = |at: u64| {
+    let attempt = |at: u64| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         let from = Ipv4Addr::new(127, 0, u8::try_from(at / 200).unwrap() + 1, u8::try_from(at % 200).unwrap() + 1);
         socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
         socket.connect(&program.address.into()).unwrap();
         let mut stream = TcpStream::from(socket);
-        stream.write_all(Program::connect_request("nobodys").as_bytes()).expect("sent");
+        stream.write_all(Program::connect_request("unknown").as_bytes()).expect("sent");
         assert!(read_to_end(&mut stream).starts_with(b"HTTP/1.1 401 "));
     };
-    (0..KNOCKS).for_each(knock);
-    // In another second, the next line says how many were left out before it.
+    (0..ATTEMPTS).for_each(attempt);
+    // A line in a later second reports the number left out before it.
     thread::sleep(Duration::from_millis(1_100));
-    knock(KNOCKS);
+    attempt(ATTEMPTS);
     program.wait_until("every refusal is logged or counted", |program| {
         let (lines, left_out) = count(program, "authentication failed");
-        lines + left_out == KNOCKS + 1
+        lines + left_out == ATTEMPTS + 1
     });
     let (lines, _) = count(&program, "authentication failed");
-    assert!(lines < KNOCKS / 4, "{lines} lines");
+    assert!(lines < ATTEMPTS / 4, "{lines} lines");
 }
 
 #[test]
-fn failed_deliveries_are_counted_whole_and_logged_in_part() {
+fn all_failed_deliveries_are_counted_and_some_are_logged() {
     const EVENTS: u64 = 1_000;
     let program = Program::start(&["--log-format", "json"]);
     let answers = program.publish_batch(EVENTS as usize);
@@ -118,7 +118,7 @@ fn failed_deliveries_are_counted_whole_and_logged_in_part() {
 }
 
 #[test]
-fn an_acknowledgement_is_a_line_for_debugging_only() {
+fn an_acknowledgement_is_logged_at_debug_level_only() {
     let program = Program::start(&[]);
     let mut gateway = program.connect();
     acknowledge(&mut gateway, "d");

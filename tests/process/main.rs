@@ -1,4 +1,4 @@
-//! Claims about the program as a process: its descriptors, memory, signals and data after a kill.
+//! Tests of the program as a process: its descriptors, memory, signals, and its data after a kill.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -40,7 +40,7 @@ impl Program {
         Self::start_at("127.0.0.1:0", data, arguments)
     }
 
-    /// The same on another address.
+    /// Starts it on this listen address.
     pub fn start_at(listen: &str, data: &Path, arguments: &[&str]) -> Self {
         let log = data.join("log");
         let errors = File::options().create(true).append(true).open(&log).expect("a file");
@@ -65,12 +65,12 @@ impl Program {
         Pid::from_child(&self.child)
     }
 
-    /// The id of its gateway.
+    /// The id of the gateway that [`Program::start`] registers.
     pub fn gateway(&self) -> &str {
         &self.gateway
     }
 
-    /// The platform's token.
+    /// The admin token.
     pub fn admin_token(&self) -> &str {
         &self.admin_token
     }
@@ -79,34 +79,34 @@ impl Program {
         kill_process(self.pid(), signal).expect("the program runs");
     }
 
-    /// The log up to now.
+    /// The log written so far.
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).expect("it was started")
+        fs::read_to_string(&self.log).expect("the program was started")
     }
 
     /// Waits until the program has ended; returns its exit code, or `None` if a signal killed it.
     pub fn wait(&mut self) -> Option<i32> {
-        self.child.wait().expect("it was started").code()
+        self.child.wait().expect("the program was started").code()
     }
 
-    /// A file about it below `/proc`.
+    /// The path of a file of this process in `/proc`.
     pub fn proc(&self, file: &str) -> String {
         format!("/proc/{}/{file}", self.child.id())
     }
 
     pub fn descriptors(&self) -> usize {
-        fs::read_dir(self.proc("fd")).expect("it runs").count()
+        fs::read_dir(self.proc("fd")).expect("the program runs").count()
     }
 
     pub fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(self.proc("status")).expect("it runs");
+        let status = fs::read_to_string(self.proc("status")).expect("the program runs");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
         line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
     }
 
-    /// Processor time used up to now.
+    /// Processor time used so far.
     pub fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(self.proc("stat")).expect("it runs");
+        let stat = fs::read_to_string(self.proc("stat")).expect("the program runs");
         let fields: Vec<_> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
         let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
         Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second())
@@ -125,7 +125,7 @@ impl Program {
         serde_json::from_str(answer.split_once("\r\n\r\n").expect("a head").1).expect("JSON")
     }
 
-    /// Sends one request and returns the whole answer; `None` if the connection ends before.
+    /// Sends one request and returns the complete answer, or `None` if the connection ends first.
     fn exchange(&self, stream: &mut TcpStream, request: &str) -> Option<String> {
         stream.write_all(request.as_bytes()).ok()?;
         let mut seen = Vec::new();
@@ -148,7 +148,7 @@ impl Program {
         self.exchange(stream, &request).expect("an answer")
     }
 
-    /// Publishes many events in one call to the gateway; the answer's lines.
+    /// Publishes `events` events to the gateway in one call; returns the lines of the answer.
     pub fn publish_batch(&self, events: usize) -> Vec<serde_json::Value> {
         let line = format!("{{\"type\":\"t\",\"payload\":1,\"gatewayId\":\"{}\"}}\n", self.gateway);
         let mut stream = TcpStream::connect(self.address).expect("a connection");
@@ -220,7 +220,7 @@ impl Program {
         self.send_upgrade_to(self.address, key)
     }
 
-    /// The same to another of its addresses.
+    /// Sends the upgrade request to this address of the hub.
     pub fn send_upgrade_to(&self, address: SocketAddr, key: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
@@ -228,7 +228,7 @@ impl Program {
         stream
     }
 
-    /// What a gateway with this key asks with.
+    /// The upgrade request of a gateway with this key.
     pub fn connect_request(key: &str) -> String {
         format!(
             "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -236,11 +236,11 @@ impl Program {
         )
     }
 
-    /// Waits for the first line of the log that holds `what`.
+    /// Waits for a line of the log that contains `what`, and returns the first one.
     pub fn log_line(&self, what: &str) -> String {
         let line = |log: String| log.lines().find(|line| line.contains(what)).map(str::to_owned);
         self.wait_until(what, |program| line(program.log()).is_some());
-        line(self.log()).expect("it was there")
+        line(self.log()).expect("the line was found above")
     }
 
     pub fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
@@ -266,7 +266,7 @@ pub fn read_until(stream: &mut TcpStream, what: &[u8]) {
     while !seen.windows(what.len()).any(|window| window == what) {
         match stream.read(&mut buffer) {
             Ok(bytes) if bytes > 0 => seen.extend_from_slice(&buffer[..bytes]),
-            end => panic!("{end:?} before {:?}", String::from_utf8_lossy(what)),
+            end => panic!("the connection ended ({end:?}) before {:?}", String::from_utf8_lossy(what)),
         }
     }
 }

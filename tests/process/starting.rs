@@ -1,4 +1,4 @@
-//! Claims about the start of the program: conditions around it that must not stop a hub.
+//! The start of the program: conditions of its environment that must not stop it.
 
 use super::program::Program;
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,25 +29,25 @@ fn first_line(from: impl std::io::Read, has: &str) -> String {
 
 /// Whether the process has a handler for SIGHUP, which is the lowest bit of the mask.
 fn handles_sighup(child: &Child) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("the program runs");
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a line").trim().to_owned();
     u64::from_str_radix(&caught, 16).expect("a mask") & 1 == 1
 }
 
 #[test]
-fn a_hub_serves_although_standard_output_is_full() {
+fn a_full_standard_output_does_not_stop_the_hub() {
     let data = tempfile::tempdir().unwrap();
     let full = File::options().write(true).open("/dev/full").expect("/dev/full exists");
     let mut child = serve(data.path(), full.into(), Stdio::piped());
     let line = first_line(child.stderr.take().expect("piped"), "cannot write to standard output");
     let address = line.split("http://").nth(1).expect("an address").trim_end_matches('"');
-    TcpStream::connect(address).expect("it serves");
-    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    TcpStream::connect(address).expect("the hub accepts connections");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("the program runs");
     assert_eq!(child.wait().expect("it was started").code(), Some(0));
 }
 
 #[test]
-fn sighup_does_not_end_a_hub_that_is_starting() {
+fn sighup_during_the_start_does_not_end_the_hub() {
     let data = tempfile::tempdir().unwrap();
     let mut before = Program::start_in(data.path(), &[]);
     before.signal(Signal::TERM);
@@ -62,15 +62,15 @@ fn sighup_does_not_end_a_hub_that_is_starting() {
         assert!(began.elapsed() < Duration::from_secs(2), "it has no handler for SIGHUP while it starts");
         thread::yield_now();
     }
-    kill_process(Pid::from_child(&child), Signal::HUP).expect("it runs");
+    kill_process(Pid::from_child(&child), Signal::HUP).expect("the program runs");
     file.execute_batch("ROLLBACK").unwrap();
     first_line(child.stdout.take().expect("piped"), "listening");
-    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("the program runs");
     assert_eq!(child.wait().expect("it was started").code(), Some(0));
 }
 
 #[test]
-fn a_short_admin_token_of_the_operators_is_a_warning() {
+fn a_short_admin_token_is_logged_as_a_warning() {
     let check = |token: Option<&str>, expected: bool| {
         let data = tempfile::tempdir().unwrap();
         if let Some(token) = token {
