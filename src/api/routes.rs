@@ -202,7 +202,8 @@ fn admit(route: &Route, params: Params<'_>, call: &Call<'_>, view: &View<'_>) ->
         Auth::Gateway => {
             // The phase first: while the hub starts its directory is empty, and a gateway takes a 401 as final.
             check_phase(route.when, view.phase)?;
-            auth::check_key(call, view, GatewayId::parse(params.first))
+            auth::check_key(call, view, GatewayId::parse(params.first))?;
+            check_idempotency_key(route, call)
         }
     }
 }

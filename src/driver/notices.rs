@@ -64,6 +64,9 @@ impl Notices {
                 let publishers = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
                 if let Some(left_out) = self.allow(now, &publishers, LineKind::IdRepeated) {
                     tracing::warn!(%gateway, %correlation, count, left_out, "correlation id repeated");
+                } else {
+                    // One line is counted already; it would have stood for `count` repeats.
+                    self.lines.leave_out(LineKind::IdRepeated, count - 1);
                 }
             }
             Notice::Malformed { gateway, connection, address } => {
@@ -75,7 +78,7 @@ impl Notices {
                 if let Some(left_out) = self.lines.allow(now, LineKind::DeliveryFailed) {
                     let connection = failure.connection.map(|id| id.to_string()).unwrap_or_default();
                     tracing::error!(gateway = %failure.gateway, connection, kind = %peer_text(failure.kind.as_str(), *tokens),
-                        correlation = %failure.correlation, reason = failure.reason, left_out, "delivery failed");
+                        correlation = %peer_text(&failure.correlation.to_string(), *tokens), reason = failure.reason, left_out, "delivery failed");
                 }
             }
             Notice::FailuresLeftOut(count) => self.lines.leave_out(LineKind::DeliveryFailed, *count),

@@ -3,6 +3,9 @@
 use crate::{model::KeyHash, shard::Directory};
 use std::fmt;
 
+/// Characters of a token that the hub has made: 32 bytes in base64url.
+const CREATED_TOKEN_CHARS: usize = 43;
+
 /// The live tokens known to one core: the tokens of all gateways, and the admin token. Only their hashes are known.
 #[derive(Clone, Copy)]
 pub struct LiveTokens<'a> {
@@ -22,7 +25,12 @@ impl<'a> LiveTokens<'a> {
         // character, so the text is split in both ways.
         let base64url = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let words = text.split(|c: char| !c.is_ascii_graphic()).chain(text.split(|c| !base64url(c)));
-        std::iter::once(text).chain(words).filter(|word| !word.is_empty()).any(|word| self.is_live(word))
+        // A token of ours may also be glued to other characters of its alphabet, as in `rev-TOKEN`.
+        let runs = text.split(|c| !base64url(c)).filter(|run| run.len() > CREATED_TOKEN_CHARS);
+        let windows = runs.flat_map(|run| {
+            (0..=run.len() - CREATED_TOKEN_CHARS).map(move |from| &run[from..from + CREATED_TOKEN_CHARS])
+        });
+        std::iter::once(text).chain(words).chain(windows).filter(|word| !word.is_empty()).any(|word| self.is_live(word))
     }
 
     fn is_live(&self, word: &str) -> bool {
@@ -52,6 +60,9 @@ mod tests {
         };
         directory.apply(token("made_by-us"));
         directory.apply(token("brought/over=="));
+        let created = "0123456789-abcdefghijklmnopqrstuvwxyz_ABCDE";
+        assert_eq!(created.len(), CREATED_TOKEN_CHARS);
+        directory.apply(token(created));
         let tokens = LiveTokens::new(&directory, KeyHash::of(b"the-admins"));
         for (text, expected) in [
             ("", false),
@@ -62,6 +73,9 @@ mod tests {
             ("\u{202e}made_by-us\u{2028}", true),
             ("Bearer brought/over==", true),
             ("the-admins", true),
+            (&format!("rev-{created}_x"), true),
+            (&format!("https://a-{created}.example"), true),
+            (&created[1..], false),
         ] {
             assert_eq!(tokens.are_in(text), expected, "{text:?}");
         }

@@ -370,9 +370,15 @@ impl Drop for Exchange {
     }
 }
 
-/// A peer's bytes, truncated and escaped for the log.
+/// A peer's bytes, truncated and escaped for the log. A label at the cut is left out whole, because the part of a token that
+/// remains would not be recognized as one.
 fn shown(bytes: &[u8]) -> String {
-    bytes[..bytes.len().min(limits::ORIGIN_SHOWN_BYTES_MAX)].escape_ascii().to_string()
+    let Some((cut, _)) = bytes.split_at_checked(limits::ORIGIN_SHOWN_BYTES_MAX) else {
+        return bytes.escape_ascii().to_string();
+    };
+    let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let end = cut.iter().rposition(|byte| !of_token(byte)).map_or(0, |at| at + 1);
+    cut[..end].escape_ascii().to_string()
 }
 
 fn refuse(now: Now, refusal: Refusal, out: &mut Vec<u8>) -> Progress {

@@ -5,10 +5,11 @@ use crate::config::{Config, Tls};
 use rustls::{ServerConfig, server::ProducesTickets};
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 /// The files of certificate and key, and the configuration last loaded from them.
@@ -21,9 +22,9 @@ pub(crate) struct Certificate {
 
 struct Loaded {
     config: Arc<ServerConfig>,
-    /// Modification times of certificate and key at the last read, whether it succeeded or not; `None` for a file whose
-    /// time could not be read.
-    modified: [Option<SystemTime>; 2],
+    /// Which files certificate and key were at the last read, whether it succeeded or not; `None` for a file whose metadata
+    /// could not be read.
+    modified: [Option<FileState>; 2],
     /// The error of the last read, if it failed.
     error: Option<String>,
 }
@@ -134,8 +135,26 @@ pub(crate) fn watch(
     thread::Builder::new().name("certificate".to_owned()).spawn(watch).map(drop)
 }
 
-fn modified(cert: &PathBuf, key: &PathBuf) -> [Option<SystemTime>; 2] {
-    [cert, key].map(|path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok())
+/// What changes if a file is written or another one takes its place. The modification time alone does not: files from an
+/// image or an archive often have the same one, and a symbolic link can be changed from one to the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileState {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+fn modified(cert: &PathBuf, key: &PathBuf) -> [Option<FileState>; 2] {
+    let state = |metadata: fs::Metadata| FileState {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        bytes: metadata.size(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    };
+    [cert, key].map(|path| fs::metadata(path).map(state).ok())
 }
 
 #[cfg(test)]
@@ -160,15 +179,39 @@ mod tests {
         assert!(certificate.reload_if_changed().is_none(), "nothing has changed");
 
         fs::write(&paths.1, "no key").unwrap();
-        let time = fs::metadata(&paths.1).unwrap().modified().unwrap();
         assert!(certificate.reload_if_changed().is_none());
         assert!(Arc::ptr_eq(&certificate.current(), &first), "the old one stays in use");
 
         write(&paths);
-        fs::File::options().write(true).open(&paths.1).unwrap().set_modified(time).unwrap();
-        let cert_time = modified(&paths.0, &paths.1)[0];
-        certificate.lock().modified[0] = cert_time;
+        // As if they were the files of the last read.
+        certificate.lock().modified = modified(&paths.0, &paths.1);
         assert!(certificate.reload_if_changed().is_some(), "it is read again");
         assert!(certificate.reload_if_changed().is_none(), "it is not read again after a success");
+    }
+
+    #[test]
+    fn a_link_to_files_of_the_same_time_and_size_is_a_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("current");
+        let version = |name: &str| {
+            let inner = dir.path().join(name);
+            fs::create_dir(&inner).unwrap();
+            let paths = (inner.join("c.pem"), inner.join("k.pem"));
+            write(&paths);
+            let time = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+            for path in [&paths.0, &paths.1] {
+                fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+            }
+            inner
+        };
+        let [old, new] = ["v1", "v2"].map(version);
+        std::os::unix::fs::symlink(old, &link).unwrap();
+        let config =
+            Config { tls: Tls::Files { cert: link.join("c.pem"), key: link.join("k.pem") }, ..Config::default() };
+        let certificate = Certificate::of(&config).unwrap().unwrap();
+        assert!(certificate.reload_if_changed().is_none(), "nothing has changed");
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(new, &link).unwrap();
+        assert!(certificate.reload_if_changed().is_some(), "the link names another file");
     }
 }

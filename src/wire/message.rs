@@ -31,9 +31,14 @@ pub fn parse(text: &[u8]) -> Message {
     })
 }
 
-/// At most [`ACK_TEXT_BYTES_MAX`] bytes of the text: it goes into a log line.
+/// At most [`ACK_TEXT_BYTES_MAX`] bytes of the text: it goes into a log line. A word at the cut is left out whole, because the
+/// part of a token that remains would not be recognized as one.
 fn truncate(text: &str) -> String {
-    text[..text.floor_char_boundary(ACK_TEXT_BYTES_MAX)].to_owned()
+    if text.len() <= ACK_TEXT_BYTES_MAX {
+        return text.to_owned();
+    }
+    let cut = &text[..text.floor_char_boundary(ACK_TEXT_BYTES_MAX)];
+    cut.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).to_owned()
 }
 
 #[cfg(test)]
@@ -72,5 +77,13 @@ mod tests {
         let long = format!(r#"{{"type":"deployment.ack","payload":{{"status":"{}"}}}}"#, "ä".repeat(1_000));
         let Message::DeploymentAck(ack) = parse(long.as_bytes()) else { panic!("not read") };
         assert_eq!(ack.status.map(|status| status.len()), Some(ACK_TEXT_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_word_at_the_cut_is_left_out_whole() {
+        let word = "0123456789-abcdefghijklmnopqrstuvwxyz_ABCDE";
+        let text = format!("{} key={word} and more", "é ".repeat(80));
+        assert!(truncate(&text).ends_with("key="), "{}", truncate(&text));
+        assert_eq!(truncate(word), word);
     }
 }

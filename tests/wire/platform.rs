@@ -70,6 +70,10 @@ fn an_idempotency_key_is_refused_and_nothing_is_done() {
                 assert!(answer.text().contains("Idempotency-Key"), "{method} {path}: {answer:?}");
             }
         }
+        let manifest = format!("/api/internal/v1/gateways/{}/manifest", gateway.id);
+        let request =
+            Request::new("POST", &manifest).with("api-key", &gateway.key).with("Idempotency-Key", "k-1").body("{}");
+        assert_eq!(hub.ask(&request).status, 400, "a gateway's manifest");
         let read = hub.platform_request("GET", "/api/v1/gateways", "").with("Idempotency-Key", "k-1");
         assert_eq!(hub.ask(&read).status, 200, "a call that only reads may be repeated");
         hub.publish(&gateway.id, "unkeyed", "{}");
