@@ -246,3 +246,26 @@ fn a_gateway_has_at_most_two_live_tokens() {
         assert_eq!(hub.call("POST", &path, r#"{"sha256":"beef"}"#).status, 400);
     });
 }
+
+#[test]
+fn a_token_hash_that_the_hub_has_already_is_409() {
+    on_one_and_four(|hub| {
+        let (first, second) = (hub.register(), hub.register());
+        let import = |gateway: &str, token: &str| {
+            let hash: String = Sha256::digest(token.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+            hub.call("POST", &format!("/api/v1/gateways/{gateway}/tokens"), &json!({ "sha256": hash }).to_string())
+        };
+        let imported = uuid::Uuid::new_v4().to_string();
+        assert_eq!(import(&first.id, &imported).status, 201);
+        for (name, token) in [("imported", &imported), ("made by the hub", &first.key)] {
+            let answer = import(&second.id, token);
+            assert_eq!(answer.status, 409, "{name}, for another gateway: {answer:?}");
+        }
+        let own = import(&second.id, &second.key);
+        assert_eq!(own.status, 409, "for the same gateway: {own:?}");
+        let listed = hub.call("GET", &format!("/api/v1/gateways/{}/tokens", second.id), "").json();
+        assert_eq!(listed["count"], 1, "nothing was added: {listed}");
+        let peer = hub.connect(&imported);
+        assert_eq!(peer.ack["gatewayId"], first.id, "the token still belongs to the first gateway");
+    });
+}
