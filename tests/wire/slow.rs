@@ -222,3 +222,28 @@ fn an_unfinished_tls_handshake_is_closed_at_the_deadline() {
         }
     });
 }
+
+#[test]
+fn a_slow_reader_is_shown_as_closing_until_its_socket_is_gone() {
+    on_own_one_and_four(
+        |config| {
+            scaled(config);
+            config.write_deadline = Duration::from_secs(4);
+            config.outbox_bytes_max = 64 * 1024;
+        },
+        |hub| {
+            let gateway = hub.register();
+            let mut stalled = narrow(hub, &gateway.key);
+            assert_eq!(hub.rows(&gateway.id)[0]["status"], "connected");
+            let answer = publish_until_failure(hub, &gateway.id);
+            assert_eq!(answer["failures"][0]["reason"], "slow consumer", "{answer}");
+            // The close frame waits behind the frame that the socket has taken in part.
+            let rows = hub.rows(&gateway.id);
+            assert_eq!((rows.len(), &rows[0]["status"]), (1, &json!("closing")), "{rows:?}");
+            let unseen = hub.publish(&gateway.id, "t", "{}");
+            assert_eq!(unseen["connections"], 0, "a closing connection is not live: {unseen}");
+            hub.await_rows(&gateway.id, 0);
+            assert_ends(&mut stalled);
+        },
+    );
+}
