@@ -26,8 +26,10 @@ pub const ORIGIN: &str = "https://console.example";
 /// A running hub, with its address, configuration and admin token.
 pub struct TestHub {
     hub: Mutex<Option<Hub>>,
-    /// The address to which gateways and the platform connect.
+    /// The address to which gateways connect.
     pub addr: SocketAddr,
+    /// The address for the platform's calls: `addr` unless `admin_listen` is configured.
+    pub platform_addr: SocketAddr,
     /// The configuration with which it was started.
     pub config: Config,
     admin_token: String,
@@ -105,8 +107,8 @@ impl TestHub {
             };
             trusting(&cert)
         });
-        let (addr, admin_token) = (hub.addr(), hub.admin_token().to_owned());
-        Self { hub: Mutex::new(Some(hub)), addr, config, admin_token, tls, data }
+        let (addr, platform_addr, admin_token) = (hub.addr(), hub.admin_addr(), hub.admin_token().to_owned());
+        Self { hub: Mutex::new(Some(hub)), addr, platform_addr, config, admin_token, tls, data }
     }
 
     /// The hub's data directory.
@@ -159,14 +161,17 @@ impl TestHub {
 
     /// The same, from this address.
     pub fn ask_from(&self, from: Ipv4Addr, request: &Request) -> Answer {
-        let mut wire = self.wire_from(from);
-        wire.send(&request.bytes());
-        Answer::read(&mut wire).expect("an answer")
+        ask_over(self.wire_from(from), request)
+    }
+
+    /// Sends one request to the platform's address.
+    pub fn ask_platform_side(&self, request: &Request) -> Answer {
+        ask_over(Wire::new(open(self.platform_addr, fresh_address(), |_| {}), self.tls.as_ref()), request)
     }
 
     /// Makes a call of the platform, with its token, on a connection of its own.
     pub fn call(&self, method: &str, target: &str, body: &str) -> Answer {
-        self.ask(&self.platform_request(method, target, body))
+        self.ask_platform_side(&self.platform_request(method, target, body))
     }
 
     /// The request that [`TestHub::call`] sends.
@@ -265,6 +270,11 @@ impl Drop for TestHub {
             self.join();
         }
     }
+}
+
+fn ask_over(mut wire: Wire, request: &Request) -> Answer {
+    wire.send(&request.bytes());
+    Answer::read(&mut wire).expect("an answer")
 }
 
 /// Raises the limit of descriptors: a fleet and its hub need two for each connection.

@@ -180,3 +180,60 @@ fn a_peer_that_half_closes_is_closed_at_once() {
         }
     });
 }
+
+/// The time that a silent peer gets after the timeout if its kernel acknowledges bytes.
+const GRACE: Duration = Duration::from_millis(2_000);
+
+fn with_grace(config: &mut Config) {
+    scaled(config);
+    config.heartbeat_busy_grace = GRACE;
+}
+
+/// Polls the statistics until the only connection of a gateway is gone or has `last` as its status. Returns each status
+/// that it had and when it was first seen.
+fn statuses_until(hub: &TestHub, gateway: &str, last: &str) -> Vec<(String, Instant)> {
+    let (mut seen, deadline): (Vec<(String, Instant)>, _) = (Vec::new(), Instant::now() + PATIENCE);
+    while Instant::now() < deadline {
+        let Some(row) = hub.rows(gateway).pop() else { return seen };
+        let status = row["status"].as_str().unwrap();
+        if seen.last().is_none_or(|(before, _)| before != status) {
+            seen.push((status.to_owned(), Instant::now()));
+        }
+        if status == last {
+            return seen;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("still there, and not {last}: {seen:?}");
+}
+
+#[test]
+fn a_silent_peer_whose_kernel_acknowledges_is_stale_until_the_grace_is_over() {
+    on_own_one_and_four(with_grace, |hub| {
+        let (gateway, mut peer) = hub.connect_new();
+        peer.answers_pings = false;
+        let last_sign = Instant::now();
+        assert!(peer.frame(PONG, b"the last bytes"));
+        let seen = statuses_until(hub, &gateway.id, "none");
+        let life = last_sign.elapsed();
+        let names: Vec<_> = seen.iter().map(|(status, _)| status.as_str()).collect();
+        assert!(matches!(names[..], ["connected", "stale"] | ["connected", "stale", "closing"]), "{names:?}");
+        let stale = seen[1].1 - last_sign;
+        assert!((TIMEOUT..TIMEOUT + SLACK).contains(&stale), "stale after {stale:?}");
+        assert!((TIMEOUT + GRACE..TIMEOUT + GRACE + SLACK).contains(&life), "closed after {life:?}");
+        assert_eq!(peer.close_frame(), (Some(1001), "heartbeat timeout".to_owned()));
+        assert!(peer.wire.read_to_end(Instant::now() + PATIENCE).is_some(), "the socket is closed");
+    });
+}
+
+#[test]
+fn a_stale_peer_that_answers_is_connected_again() {
+    on_own_one_and_four(with_grace, |hub| {
+        let (gateway, mut peer) = hub.connect_new();
+        peer.answers_pings = false;
+        assert_eq!(statuses_until(hub, &gateway.id, "stale").len(), 2);
+        assert!(peer.frame(PONG, b""));
+        peer.is_alive();
+        assert_eq!(hub.rows(&gateway.id)[0]["status"], "connected");
+    });
+}

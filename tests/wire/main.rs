@@ -23,6 +23,7 @@ mod http;
 mod inbound;
 mod metrics;
 mod platform;
+mod sides;
 mod slow;
 mod stats;
 mod store;

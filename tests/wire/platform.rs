@@ -1,7 +1,7 @@
 //! The platform's calls over the wire (contract section 2): gateways, keys, manifests and authorization.
 
 use crate::{
-    harness::{TestHub, on_one_and_four},
+    harness::{TestHub, eventually, on_one_and_four, on_own_one_and_four},
     request::{Answer, Request},
 };
 use gatecast::{limits, model::Position};
@@ -145,6 +145,45 @@ fn a_newer_manifest_replaces_a_gateways_older_one_and_delays_no_platform_call() 
 }
 
 #[test]
+fn unfinished_manifests_use_up_the_gateways_budget_and_not_the_platforms() {
+    const MANIFESTS: usize = limits::GATEWAYS_BODIES_BYTES_MAX / limits::MANIFEST_BYTES_MAX;
+    on_own_one_and_four(
+        // No unfinished manifest ends during the test.
+        |config| config.handshake_deadline = Duration::from_secs(120),
+        |hub| {
+            let gateway = hub.register();
+            let (mut unfinished, mut refused) = (Vec::new(), 0);
+            for _ in 0..MANIFESTS + 8 {
+                let gateway = hub.register();
+                let path = format!("/api/internal/v1/gateways/{}/manifest", gateway.id);
+                let head = Request::new("POST", &path).with("api-key", &gateway.key).with("Expect", "100-continue");
+                let mut wire = hub.wire();
+                wire.send(&head.with("Content-Length", limits::MANIFEST_BYTES_MAX.to_string()).bytes());
+                let answer = Answer::read(&mut wire).expect("an answer to the head");
+                match answer.status {
+                    100 => unfinished.push(wire),
+                    _ => {
+                        assert_eq!((answer.status, answer.retry_after()), (503, Some(1)), "{answer:?}");
+                        refused += 1;
+                    }
+                }
+            }
+            // Each of four cores has a quarter of the budget, and the kernel chooses the core.
+            assert!(unfinished.len() <= MANIFESTS, "{} MiB are reserved", unfinished.len());
+            if hub.config.cores == Some(1) {
+                assert_eq!((unfinished.len(), refused), (MANIFESTS, 8));
+            }
+            let answer = hub.publish(&gateway.id, "t", &"1".repeat(1_000_000));
+            assert_eq!(answer["failures"][0]["reason"], "gateway not connected", "{answer}");
+            drop(unfinished);
+            eventually("the budget is free again", || {
+                put_manifest(hub, &gateway.id, &gateway.key, MANIFEST).status == 204
+            });
+        },
+    );
+}
+
+#[test]
 fn a_manifest_of_one_mebibyte_passes_and_one_byte_more_is_refused() {
     on_one_and_four(|hub| {
         let gateway = hub.register();
@@ -248,5 +287,28 @@ fn a_gateway_has_at_most_two_live_tokens() {
         hub.connect(&second).leave();
         assert_eq!(hub.try_connect(&gateway.key).err().map(|a| a.status), Some(401));
         assert_eq!(hub.call("POST", &path, r#"{"sha256":"beef"}"#).status, 400);
+    });
+}
+
+#[test]
+fn a_token_hash_that_the_hub_has_already_is_409() {
+    on_one_and_four(|hub| {
+        let (first, second) = (hub.register(), hub.register());
+        let import = |gateway: &str, token: &str| {
+            let hash: String = Sha256::digest(token.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+            hub.call("POST", &format!("/api/v1/gateways/{gateway}/tokens"), &json!({ "sha256": hash }).to_string())
+        };
+        let imported = uuid::Uuid::new_v4().to_string();
+        assert_eq!(import(&first.id, &imported).status, 201);
+        for (name, token) in [("imported", &imported), ("made by the hub", &first.key)] {
+            let answer = import(&second.id, token);
+            assert_eq!(answer.status, 409, "{name}, for another gateway: {answer:?}");
+        }
+        let own = import(&second.id, &second.key);
+        assert_eq!(own.status, 409, "for the same gateway: {own:?}");
+        let listed = hub.call("GET", &format!("/api/v1/gateways/{}/tokens", second.id), "").json();
+        assert_eq!(listed["count"], 1, "nothing was added: {listed}");
+        let peer = hub.connect(&imported);
+        assert_eq!(peer.ack["gatewayId"], first.id, "the token still belongs to the first gateway");
     });
 }

@@ -9,6 +9,7 @@ use crate::{
 use gatecast::Config;
 use serde_json::json;
 use std::{
+    collections::HashSet,
     thread,
     time::{Duration, Instant},
 };
@@ -221,4 +222,56 @@ fn an_unfinished_tls_handshake_is_closed_at_the_deadline() {
             assert!((HANDSHAKE_DEADLINE..HANDSHAKE_DEADLINE + PROMPT).contains(&lived), "{name}: {lived:?}");
         }
     });
+}
+
+#[test]
+fn a_slow_reader_is_shown_as_closing_until_its_socket_is_gone() {
+    on_own_one_and_four(
+        |config| {
+            scaled(config);
+            config.write_deadline = Duration::from_secs(4);
+            config.outbox_bytes_max = 64 * 1024;
+        },
+        |hub| {
+            let gateway = hub.register();
+            let mut stalled = narrow(hub, &gateway.key);
+            assert_eq!(hub.rows(&gateway.id)[0]["status"], "connected");
+            let answer = publish_until_failure(hub, &gateway.id);
+            assert_eq!(answer["failures"][0]["reason"], "slow consumer", "{answer}");
+            // The close frame waits behind the frame that the socket has taken in part.
+            let rows = hub.rows(&gateway.id);
+            assert_eq!((rows.len(), &rows[0]["status"]), (1, &json!("closing")), "{rows:?}");
+            let unseen = hub.publish(&gateway.id, "t", "{}");
+            assert_eq!(unseen["connections"], 0, "a closing connection is not live: {unseen}");
+            hub.await_rows(&gateway.id, 0);
+            assert_ends(&mut stalled);
+        },
+    );
+}
+
+#[test]
+fn the_answer_to_a_publish_lists_a_hundred_failures_and_counts_all() {
+    const STALLED: usize = 120;
+    on_own_one_and_four(
+        |config| {
+            scaled(config);
+            // All of them reach the write deadline while the publisher waits.
+            config.publish_timeout = PATIENCE;
+        },
+        |hub| {
+            let gateway = hub.register();
+            let stalled: Vec<_> = (0..STALLED).map(|_| narrow(hub, &gateway.key)).collect();
+            let answer = hub.publish(&gateway.id, "t", &format!("\"{}\"", "x".repeat(1_000_000)));
+            assert_eq!((&answer["connections"], &answer["failed"]), (&json!(STALLED), &json!(STALLED)), "{answer}");
+            let failures = answer["failures"].as_array().unwrap();
+            assert_eq!(failures.len(), gatecast::limits::FAILURES_LISTED_MAX);
+            assert_eq!(gatecast::limits::FAILURES_LISTED_MAX, 100, "the number in the contract");
+            assert!(failures.iter().all(|failure| failure["reason"] == "slow consumer"), "{answer}");
+            let listed: HashSet<_> = failures.iter().map(|failure| failure["connectionId"].as_str().unwrap()).collect();
+            assert_eq!(listed.len(), failures.len(), "each connection is listed once");
+            let ids: HashSet<_> = stalled.iter().map(Peer::connection_id).collect();
+            assert!(listed.is_subset(&ids));
+            assert_eq!(hub.stats("")["eventDelivery"]["failedDeliveries"], STALLED);
+        },
+    );
 }

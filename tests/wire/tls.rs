@@ -43,6 +43,46 @@ fn both_tls_versions_work_and_the_newer_is_preferred() {
     });
 }
 
+/// A ClientHello (RFC 5246 section 7.4.1.2) with this version, and without the extension `supported_versions`.
+fn client_hello(version: [u8; 2]) -> Vec<u8> {
+    let suites = [0xc0, 0x2b, 0xc0, 0x2f, 0xc0, 0x13, 0xc0, 0x09];
+    let extensions = [
+        &[0, 10, 0, 4, 0, 2, 0, 23][..],  // supported_groups: secp256r1
+        &[0, 11, 0, 2, 1, 0],             // ec_point_formats: uncompressed
+        &[0, 13, 0, 6, 0, 4, 4, 3, 8, 4], // signature_algorithms
+        &[0, 23, 0, 0],                   // extended_master_secret
+    ]
+    .concat();
+    let mut body = version.to_vec();
+    body.extend_from_slice(&[7; 32]);
+    body.push(0);
+    body.extend_from_slice(&[0, suites.len() as u8]);
+    body.extend_from_slice(&suites);
+    body.extend_from_slice(&[1, 0, 0, extensions.len() as u8]);
+    body.extend_from_slice(&extensions);
+    let message = [&[1, 0, 0, body.len() as u8][..], &body].concat();
+    [&[0x16, 3, 1, 0, message.len() as u8][..], &message].concat()
+}
+
+#[test]
+fn tls_1_1_and_older_are_refused_with_an_alert() {
+    const HANDSHAKE: u8 = 22;
+    /// Alert, fatal, `protocol_version` (RFC 5246 section 7.2).
+    const REFUSAL: [u8; 7] = [21, 3, 3, 0, 2, 2, 70];
+    on_one_and_four(|hub| {
+        for (name, version) in [("TLS 1.1", [3, 2]), ("TLS 1.0", [3, 1]), ("SSL 3.0", [3, 0])] {
+            let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), None);
+            wire.send(&client_hello(version));
+            assert!(wire.read_to_end(Instant::now() + PATIENCE).is_some(), "{name}: still open");
+            assert_eq!(wire.received()[..], REFUSAL, "{name}");
+        }
+        let mut wire = Wire::new(open(hub.addr, fresh_address(), |_| {}), None);
+        wire.send(&client_hello([3, 3]));
+        assert!(wire.fill(Instant::now() + PATIENCE));
+        assert_eq!(wire.received()[0], HANDSHAKE, "the same ClientHello with the version of TLS 1.2 is answered");
+    });
+}
+
 #[test]
 fn a_session_is_resumed_on_every_core() {
     on_one_and_four(|hub| {

@@ -1,9 +1,10 @@
 //! The upgrade (contract section 1, acceptance list B): accepted requests, and the answers to refused ones.
 
 use crate::{
-    harness::{ORIGIN, on_one_and_four},
+    harness::{ORIGIN, on_one_and_four, on_own_one_and_four},
     peer::Peer,
     request::{Answer, CONNECT_PATH, Request},
+    socket::fresh_address,
 };
 
 /// A change to the upgrade request of a gateway.
@@ -94,6 +95,61 @@ fn an_invalid_upgrade_is_refused_with_its_error() {
         }
         assert_eq!(hub.rows(&gateway.id).len(), 0);
     });
+}
+
+/// A fault of each check that needs only the request, with the answer to it, in the order of the checks.
+const FAULTS: &[(&str, u16, Change)] = &[
+    ("an obsolete folding", 400, |r| r.with("X", "a\r\n b")),
+    ("a method other than GET", 405, |r| r.line(&format!("PUT {CONNECT_PATH} HTTP/1.1"))),
+    ("a body", 400, |r| r.body("{}")),
+    ("no upgrade", 426, |r| r.without("Upgrade")),
+    ("no connection option", 400, |r| r.without("Connection")),
+    ("version 8", 426, |r| r.set("Sec-WebSocket-Version", "8")),
+    ("no websocket key", 400, |r| r.without("Sec-WebSocket-Key")),
+    ("an origin that is not on the list", 403, |r| r.with("Origin", "https://evil.example")),
+];
+
+#[test]
+fn of_two_faults_the_earlier_check_gives_the_answer() {
+    on_own_one_and_four(
+        |config| {
+            config.rate_per_minute = 1;
+            config.connections_max = 1;
+            config.drain_window = std::time::Duration::from_secs(2);
+        },
+        |hub| {
+            let gateway = hub.register();
+            // The only slot is taken, by the only attempt of this address.
+            let spent = fresh_address();
+            let peer = Peer::connect(hub.wire_from(spent), &gateway.key).unwrap_or_else(|a| panic!("{a:?}"));
+            let (good, bad) = (Request::upgrade(&gateway.key), Request::upgrade("wrong"));
+            for (at, (first, status, change)) in FAULTS.iter().enumerate() {
+                for (second, _, also) in &FAULTS[at + 1..] {
+                    // The order in which the faults are added must not matter.
+                    for request in [also(change(good.clone())), change(also(good.clone()))] {
+                        let answer = hub.ask(&request);
+                        assert_eq!(answer.status, *status, "{first}, then {second}: {answer:?}");
+                    }
+                }
+                let answer = hub.ask_from(spent, &change(bad.clone()));
+                assert_eq!(answer.status, *status, "{first}, no attempt left, a wrong key, no slot: {answer:?}");
+            }
+            assert_eq!(hub.ask_from(spent, &bad).status, 429, "no attempt left, and a wrong key");
+            assert_eq!(hub.ask_from(spent, &good).status, 429, "no attempt left, and no slot");
+            assert_eq!(hub.ask(&bad).status, 401, "a wrong key, and no slot");
+            assert_eq!(hub.ask(&good).status, 503, "no slot");
+            hub.drain();
+            for (first, status, change) in FAULTS {
+                let answer = hub.ask(&change(good.clone()));
+                assert_eq!(answer.status, *status, "{first}, and draining: {answer:?}");
+            }
+            let answer = hub.ask_from(spent, &bad);
+            assert_eq!((answer.status, answer.retry_after()), (503, Some(5)), "draining, no attempt left: {answer:?}");
+            assert!(!answer.text().contains("capacity"), "{answer:?}");
+            drop(peer);
+            hub.join();
+        },
+    );
 }
 
 #[test]

@@ -90,3 +90,23 @@ fn a_broken_socket_ends_the_connection_at_once() {
     world.session.handle_broken();
     assert!(world.session.is_over());
 }
+
+#[test]
+fn an_idle_http_connection_is_closed_after_sixty_seconds() {
+    let idle = Duration::from_secs(60);
+    let mut world = World::new();
+    for answers in 1..=2 {
+        world.receive(REQUEST.as_bytes());
+        assert!(world.answer());
+        assert_eq!(world.answers(), answers);
+        // The second request comes just in time, and restarts the timer.
+        assert_eq!(world.run(idle - Duration::from_micros(1)), None);
+        assert_eq!(world.take_effects(), "");
+    }
+    assert_eq!(world.run(Duration::from_micros(1)), None);
+    assert_eq!(world.take_effects(), "ShutdownWrite", "the FIN goes out at 60 s");
+    world.session.handle_end(world.now);
+    world.settle();
+    assert_eq!(world.take_effects(), "Over(Answered)", "the peer's FIN ends the connection");
+    assert_eq!(world.answers(), 2, "it is closed without a further answer");
+}
