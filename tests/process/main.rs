@@ -4,6 +4,7 @@
 
 mod certificate;
 mod correlation;
+mod exit_codes;
 mod locked;
 mod logs;
 mod origin;
