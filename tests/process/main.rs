@@ -10,6 +10,7 @@ mod logs;
 mod origin;
 mod program;
 mod secrets;
+mod signals;
 mod starting;
 mod stopped;
 
