@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use std::{fs, path::Path};
 
 /// Writes a new self-signed certificate for `localhost` to `c.pem` and its key to `k.pem`.
-fn write_certificate(dir: &Path) {
+pub fn write_certificate(dir: &Path) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     fs::write(dir.join("k.pem"), made.signing_key.serialize_pem()).unwrap();
     fs::write(dir.join("c.pem"), made.cert.pem()).unwrap();

@@ -127,3 +127,42 @@ fn an_acknowledgement_is_logged_at_debug_level_only() {
     assert_eq!(program.metric("gatecast_deployments_acknowledged_total"), 1.0);
     assert!(!program.log().contains("deployment acknowledged"), "{}", program.log());
 }
+
+#[test]
+fn no_key_no_token_and_no_payload_is_in_the_log_at_trace() {
+    const PAYLOAD: u64 = 9_182_736_455_463_728_190;
+    let program = Program::start(&["--set", "log.filter=trace"]);
+    let mut platform = TcpStream::connect(program.address).unwrap();
+    let admin = program.admin_token();
+    let call = |method: &str, path: &str, fields: &str, body: &str| {
+        let length = body.len();
+        program.raw(&format!("{method} {path} HTTP/1.1\r\nHost: h\r\n{fields}Content-Length: {length}\r\n\r\n{body}"))
+    };
+    let bearer = format!("Authorization: Bearer {admin}\r\n");
+    let tokens = format!("/api/v1/gateways/{}/tokens", program.gateway());
+    let created = program.call("POST", &tokens, "{}");
+    let (made, id) = (created["token"].as_str().expect("a token"), created["id"].as_str().expect("an id"));
+    program.register_over(&mut platform, "other", "a-key-that-was-brought-over");
+
+    let connected = [program.connect_with(made), program.connect_with("a-key-that-was-brought-over")];
+    assert!(program.publish_over(&mut platform, PAYLOAD).contains(r#""delivered":1"#));
+    let manifest = format!("/api/internal/v1/gateways/{}/manifest", program.gateway());
+    assert!(call("POST", &manifest, &format!("api-key: {made}\r\n"), "{}").starts_with("HTTP/1.1 204 "));
+    assert!(call("POST", &manifest, "api-key: a-bad-key-of-a-manifest\r\n", "{}").starts_with("HTTP/1.1 401 "));
+    assert!(call("GET", "/api/v1/gateways", "Authorization: Bearer a-bad-admin-token\r\n", "").contains(" 401 "));
+    assert!(call("DELETE", &format!("{tokens}/{id}"), &bearer, "").starts_with("HTTP/1.1 204 "));
+    for key in [made, "a-key-that-nobody-has", admin] {
+        assert!(read_to_end(&mut program.send_upgrade(key)).starts_with(b"HTTP/1.1 401 "), "{key}");
+    }
+    assert!(program.publish_over(&mut platform, PAYLOAD).contains(r#""failed":1"#), "its token was revoked");
+    drop(connected);
+    program.wait_until("both gateways have left", |program| program.log().matches("gateway disconnected").count() == 2);
+    program.log_line("authentication failed");
+    program.log_line("delivery failed");
+
+    let log = program.log();
+    let secrets = [made, admin, "a-key-that-", "a-bad-key-of-a-manifest", "a-bad-admin-token", &PAYLOAD.to_string()];
+    for secret in secrets {
+        assert!(!log.contains(secret), "{secret} is in the log: {log}");
+    }
+}

@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod backup;
 mod certificate;
 mod correlation;
+mod exit_codes;
 mod locked;
 mod logs;
 mod origin;
 mod program;
 mod secrets;
+mod signals;
 mod starting;
 mod stopped;
 

@@ -142,6 +142,12 @@ impl Program {
         }
     }
 
+    /// Sends a request as it is on a connection of its own, and returns the whole answer.
+    pub fn raw(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        self.exchange(&mut stream, request).expect("an answer")
+    }
+
     pub fn publish_over(&self, stream: &mut TcpStream, payload: u64) -> String {
         let path = format!("/api/v1/gateways/{}/events", self.gateway);
         let request = self.request("POST", &path, &format!(r#"{{"type":"t","payload":{payload}}}"#));

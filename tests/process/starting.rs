@@ -89,3 +89,55 @@ fn a_short_admin_token_is_logged_as_a_warning() {
     check(Some(&"s".repeat(43)), false);
     check(None, false);
 }
+
+#[test]
+fn tls_off_is_a_warning_at_every_start() {
+    let data = tempfile::tempdir().unwrap();
+    for start in 1..=3 {
+        let mut program = Program::start_in(data.path(), &["--cores", "1", "--tls", "off"]);
+        program.signal(Signal::TERM);
+        assert_eq!(program.wait(), Some(0));
+        let log = program.log();
+        let warnings = log.lines().filter(|line| line.contains(" WARN ") && line.contains("TLS is off")).count();
+        assert_eq!(warnings, start, "{log}");
+    }
+}
+
+/// Starts a hub from a shell that has set a limit of descriptors.
+fn serve_with_limit(limit: &str, data: &Path, connections: &str) -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_gatecast")]);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--tls", "off", "--cores", "1"]);
+    command.args(["--max-connections", connections, "--data"]).arg(data);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell")
+}
+
+#[test]
+fn the_soft_limit_of_descriptors_is_raised_at_the_start_and_a_low_hard_limit_is_refused() {
+    for (connections, needed) in [("1000", "2124"), ("2000", "3224")] {
+        let data = tempfile::tempdir().unwrap();
+        let mut child = serve_with_limit("-S -n 256", data.path(), connections);
+        first_line(child.stdout.take().expect("piped"), "listening");
+        let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).expect("it runs");
+        let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("a line");
+        assert_eq!(soft.split_whitespace().next(), Some(needed), "{limits}");
+        kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+        assert_eq!(child.wait().expect("it was started").code(), Some(0));
+
+        let mut child = serve_with_limit("-n 256", data.path(), connections);
+        let line = first_line(child.stderr.take().expect("piped"), "open files");
+        assert!(line.contains(needed) && line.contains("256"), "{line}");
+        assert_eq!(child.wait().expect("it was started").code(), Some(1));
+    }
+}
+
+#[test]
+fn the_address_file_is_there_while_a_hub_runs_and_removed_by_an_orderly_end() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("address");
+    let mut program = Program::start_in(data.path(), &["--cores", "1"]);
+    assert!(fs::read_to_string(&file).unwrap().contains(&program.address.to_string()));
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait(), Some(0));
+    assert!(!file.exists());
+}
