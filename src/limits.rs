@@ -177,6 +177,10 @@ pub const ABORT_AFTER: Duration = Duration::from_secs(30);
 pub const ABORT_AFTER_MIN: Duration = Duration::from_secs(2);
 /// Lines of one kind at WARN or ERROR in a second, over all cores. Over it: left out, and counted in the next line of that kind.
 pub const LOG_LINES_PER_SECOND: u8 = 10;
+/// Addresses for which a core remembers when it last logged a line. Over it: all are forgotten, so that some get a line early.
+pub const LOG_ADDRESSES_MAX: usize = 1_024;
+/// Log lines that wait for the thread that writes them. Over it: dropped.
+pub const LOG_LINES_QUEUED_MAX: usize = 16_384;
 /// Bytes read from one socket before a core attends to other connections.
 pub const READ_BATCH_BYTES: usize = 64 * 1024;
 

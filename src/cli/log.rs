@@ -1,6 +1,9 @@
 //! The log on standard error. A separate thread writes it, so that no core ever waits for a slow terminal or pipe.
 
-use crate::config::{Config, LogFormat};
+use crate::{
+    config::{Config, LogFormat},
+    limits,
+};
 use std::{
     io::IsTerminal,
     panic::{self, PanicHookInfo},
@@ -8,9 +11,6 @@ use std::{
 };
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
-
-/// Lines that may wait for the writer. Further ones are dropped.
-const LINES_MAX: usize = 16_384;
 
 /// Starts the log. Dropping the guard flushes it.
 ///
@@ -22,7 +22,7 @@ pub fn start(config: &Config) -> Result<WorkerGuard, String> {
     let (writer, guard) = NonBlockingBuilder::default()
         // Blocking would let whoever reads standard error stop the cores by not reading.
         .lossy(true)
-        .buffered_lines_limit(LINES_MAX)
+        .buffered_lines_limit(limits::LOG_LINES_QUEUED_MAX)
         .thread_name("gatecast-log")
         .finish(std::io::stderr());
     // Escape codes for colours would end up in a file or a journal, so they are written only to a terminal.

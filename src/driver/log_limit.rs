@@ -2,14 +2,14 @@
 //! limit for a kind of line (`line_limit.rs`).
 
 use super::line_limit::LineKind;
-use crate::model::{Instant, NetworkPrefix};
+use crate::{
+    limits::LOG_ADDRESSES_MAX,
+    model::{Instant, NetworkPrefix},
+};
 use ahash::HashMap;
 use std::{net::IpAddr, time::Duration};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Entries kept. At this number all are removed, which at worst allows an address one line too many; a list in order of
-/// use would cost more than such a line.
-const ADDRESSES_MAX: usize = 1_024;
 
 /// The time of the last line for each address and kind.
 #[derive(Default)]
@@ -20,7 +20,8 @@ pub(super) struct LogLimit {
 impl LogLimit {
     /// Returns whether a line of this kind about this address may be written now.
     pub(super) fn allow(&mut self, now: Instant, address: IpAddr, kind: LineKind) -> bool {
-        if self.last.len() >= ADDRESSES_MAX {
+        // At worst an address gets one line too many. A list in order of use would cost more than such a line.
+        if self.last.len() >= LOG_ADDRESSES_MAX {
             self.last.clear();
         }
         // A host with one address of an IPv6 /64 can use all of them, and would get a line for each.
