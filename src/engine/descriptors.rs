@@ -38,7 +38,7 @@ impl<I: Io> Engine<I> {
         let all_authenticated = self.oldest_unauthenticated().is_none();
         let idle = || if all_authenticated { self.links.idle_candidate() } else { None };
         let candidate = self.links.unauthenticated_candidate(now.instant).or_else(idle);
-        candidate.is_some_and(|key| self.evict(io, now, key))
+        self.evict(io, now, candidate)
     }
 
     /// When the oldest unauthenticated connection may be closed for a new one; `None` if there is none.
@@ -54,7 +54,7 @@ impl<I: Io> Engine<I> {
     /// connections of the platform are worth as much as those of the core that asks.
     pub(super) fn handle_make_room(&mut self, io: &mut I, now: Now, asker: ShardId) {
         let candidate = self.links.unauthenticated_candidate(now.instant);
-        let room_made = candidate.is_some_and(|key| self.evict(io, now, key));
+        let room_made = self.evict(io, now, candidate);
         // If the lane is full, the answer is lost, and the asking core tries again by its timer.
         let _ = io.request(asker, Request::RoomMade(room_made));
     }
@@ -63,10 +63,11 @@ impl<I: Io> Engine<I> {
     /// whether it closed one.
     pub(super) fn evict_for_accept(&mut self, io: &mut I, now: Now) -> bool {
         let candidate = self.links.unauthenticated_candidate(now.instant).or_else(|| self.links.idle_candidate());
-        candidate.is_some_and(|key| self.evict(io, now, key))
+        self.evict(io, now, candidate)
     }
 
-    fn evict(&mut self, io: &mut I, now: Now, key: LinkKey) -> bool {
+    fn evict(&mut self, io: &mut I, now: Now, candidate: Option<LinkKey>) -> bool {
+        let Some(key) = candidate else { return false };
         let Some(link) = self.links.get_mut(key) else { return false };
         self.shard.count_failed(counters::NO_ROOM);
         io.notice(now, Notice::MadeRoom { address: link.session.peer() });

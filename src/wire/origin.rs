@@ -38,19 +38,14 @@ fn parts(origin: &[u8]) -> Option<(Scheme, &[u8], u16)> {
 /// Whether the origin is that of the request's own `Host`. Without TLS both schemes are accepted, because a proxy may
 /// terminate TLS before the hub.
 pub fn is_own(origin: &[u8], host: &[u8], tls: bool) -> bool {
-    let Some((scheme, authority)) = split_scheme(origin) else { return false };
+    let Some((scheme, name, port)) = parts(origin) else { return false };
     // A page that was loaded without TLS may have been changed on its way, so it is not the hub's own.
     if tls && scheme == Scheme::Http {
         return false;
     }
-    let with_port = |authority| {
-        let (name, port) = split_port(authority)?;
-        Some((name, port.unwrap_or(scheme.default_port())))
-    };
-    match (with_port(authority), with_port(host)) {
-        (Some((name, port)), Some((own, own_port))) => name.eq_ignore_ascii_case(own) && port == own_port,
-        _ => false,
-    }
+    split_port(host).is_some_and(|(own, own_port)| {
+        name.eq_ignore_ascii_case(own) && port == own_port.unwrap_or(scheme.default_port())
+    })
 }
 
 fn split_scheme(origin: &[u8]) -> Option<(Scheme, &[u8])> {
