@@ -24,7 +24,7 @@ struct Loaded {
     config: Arc<ServerConfig>,
     /// Which files certificate and key were at the last read, whether it succeeded or not; `None` for a file whose metadata
     /// could not be read.
-    modified: [Option<FileState>; 2],
+    files: [Option<FileState>; 2],
     /// The error of the last read, if it failed.
     error: Option<String>,
 }
@@ -53,9 +53,9 @@ impl Certificate {
             tracing::warn!(certificate = %cert.display(), "no certificate is configured: using a self-signed one");
         }
         let ticketer = load::ticketer()?;
-        let modified = modified(&cert, &key);
+        let files = file_states(&cert, &key);
         let config = load::server_config(&cert, &key, Arc::clone(&ticketer))?;
-        Ok(Some(Self { cert, key, ticketer, current: Mutex::new(Loaded { config, modified, error: None }) }))
+        Ok(Some(Self { cert, key, ticketer, current: Mutex::new(Loaded { config, files, error: None }) }))
     }
 
     /// The configuration for new connections.
@@ -74,7 +74,7 @@ impl Certificate {
     pub(crate) fn reload_if_changed(&self) -> Option<Arc<ServerConfig>> {
         let (is_changed, error) = {
             let loaded = self.lock();
-            (modified(&self.cert, &self.key) != loaded.modified, loaded.error.clone())
+            (file_states(&self.cert, &self.key) != loaded.files, loaded.error.clone())
         };
         match (is_changed, error) {
             (true, _) => self.reload(),
@@ -87,13 +87,13 @@ impl Certificate {
 
     /// Reads the files. Does not log an error that is the same as `logged`.
     fn load(&self, logged: Option<&str>) -> Option<Arc<ServerConfig>> {
-        // The times are read before the contents: if a file changes in between, the next check sees a newer time and
-        // reads it again.
-        let modified = modified(&self.cert, &self.key);
+        // The state is read before the contents: if a file changes in between, the next check sees another state and reads
+        // it again.
+        let files = file_states(&self.cert, &self.key);
         match load::server_config(&self.cert, &self.key, Arc::clone(&self.ticketer)) {
             Ok(config) => {
                 tracing::info!(certificate = %self.cert.display(), "certificate loaded");
-                *self.lock() = Loaded { config: Arc::clone(&config), modified, error: None };
+                *self.lock() = Loaded { config: Arc::clone(&config), files, error: None };
                 Some(config)
             }
             Err(error) => {
@@ -104,7 +104,7 @@ impl Certificate {
                     );
                 }
                 let mut loaded = self.lock();
-                (loaded.modified, loaded.error) = (modified, Some(why));
+                (loaded.files, loaded.error) = (files, Some(why));
                 None
             }
         }
@@ -146,7 +146,7 @@ struct FileState {
     changed: (i64, i64),
 }
 
-fn modified(cert: &PathBuf, key: &PathBuf) -> [Option<FileState>; 2] {
+fn file_states(cert: &PathBuf, key: &PathBuf) -> [Option<FileState>; 2] {
     let state = |metadata: fs::Metadata| FileState {
         device: metadata.dev(),
         inode: metadata.ino(),
@@ -184,7 +184,7 @@ mod tests {
 
         write(&paths);
         // As if they were the files of the last read.
-        certificate.lock().modified = modified(&paths.0, &paths.1);
+        certificate.lock().files = file_states(&paths.0, &paths.1);
         assert!(certificate.reload_if_changed().is_some(), "it is read again");
         assert!(certificate.reload_if_changed().is_none(), "it is not read again after a success");
     }

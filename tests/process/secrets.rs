@@ -33,6 +33,16 @@ fn places_of(program: &Program, secret: &[u8]) -> Vec<String> {
 /// A way of sending a key: its description, and the function that sends it.
 type SendKey = (&'static str, fn(&Program, &str));
 
+/// Sends the head without its empty line, then its `end`, and reads up to the ack.
+fn connect_in_two(program: &Program, key: &str, end: &str) {
+    let mut stream = TcpStream::connect(program.address).unwrap();
+    let request = Program::connect_request(key);
+    stream.write_all(&request.as_bytes()[..request.len() - 2]).unwrap();
+    thread::sleep(Duration::from_millis(50));
+    stream.write_all(end.as_bytes()).unwrap();
+    read_until(&mut stream, b"connection.ack");
+}
+
 #[test]
 fn no_copy_of_a_key_stays_in_memory() {
     let program = Program::start(&["--cores", "2"]);
@@ -48,21 +58,9 @@ fn no_copy_of_a_key_stays_in_memory() {
             }
             read_until(&mut stream, b"connection.ack");
         }),
-        ("in two pieces", |program, key| {
-            let mut stream = TcpStream::connect(program.address).unwrap();
-            let request = Program::connect_request(key);
-            stream.write_all(&request.as_bytes()[..request.len() - 2]).unwrap();
-            thread::sleep(Duration::from_millis(50));
-            stream.write_all(b"\r\n").unwrap();
-            read_until(&mut stream, b"connection.ack");
-        }),
+        ("in two pieces", |program, key| connect_in_two(program, key, "\r\n")),
         ("in two pieces, the second long", |program, key| {
-            let mut stream = TcpStream::connect(program.address).unwrap();
-            let request = Program::connect_request(key);
-            stream.write_all(&request.as_bytes()[..request.len() - 2]).unwrap();
-            thread::sleep(Duration::from_millis(50));
-            stream.write_all(format!("X: {}\r\n\r\n", "x".repeat(7_000)).as_bytes()).unwrap();
-            read_until(&mut stream, b"connection.ack");
+            connect_in_two(program, key, &format!("X: {}\r\n\r\n", "x".repeat(7_000)));
         }),
         ("partly after other requests, then malformed", |program, key| {
             let mut stream = TcpStream::connect(program.address).unwrap();
