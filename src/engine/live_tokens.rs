@@ -1,6 +1,6 @@
 //! Finds live tokens in text from peers, so that they are not logged.
 
-use crate::{model::KeyHash, shard::Directory};
+use crate::{model::KeyHash, shard::Directory, wire::token_text::is_token_char};
 use std::fmt;
 
 /// Characters of a token that the hub has made: 32 bytes in base64url.
@@ -23,10 +23,9 @@ impl<'a> LiveTokens<'a> {
     pub fn are_in(&self, text: &str) -> bool {
         // Tokens made by the hub are base64url. A token that was imported by its hash may contain any visible
         // character, so the text is split in both ways.
-        let base64url = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let words = text.split(|c: char| !c.is_ascii_graphic()).chain(text.split(|c| !base64url(c)));
+        let words = text.split(|c: char| !c.is_ascii_graphic()).chain(text.split(|c| !is_token_char(c)));
         // A token of ours may also be glued to other characters of its alphabet, as in `rev-TOKEN`.
-        let runs = text.split(|c| !base64url(c)).filter(|run| run.len() > CREATED_TOKEN_CHARS);
+        let runs = text.split(|c| !is_token_char(c)).filter(|run| run.len() > CREATED_TOKEN_CHARS);
         let windows = runs.flat_map(|run| {
             (0..=run.len() - CREATED_TOKEN_CHARS).map(move |from| &run[from..from + CREATED_TOKEN_CHARS])
         });

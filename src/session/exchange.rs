@@ -10,7 +10,7 @@ use crate::{
     model::{Instant, KeyHash, Now},
     wire::{
         http::{self, BodyDecoder, Framing, Head, HeadParser, Method, Refusal, Response},
-        upgrade,
+        token_text, upgrade,
     },
 };
 use zeroize::Zeroize;
@@ -370,15 +370,9 @@ impl Drop for Exchange {
     }
 }
 
-/// A peer's bytes, truncated and escaped for the log. A label at the cut is left out whole, because the part of a token that
-/// remains would not be recognized as one.
+/// A peer's bytes, truncated and escaped for the log.
 fn shown(bytes: &[u8]) -> String {
-    let Some((cut, _)) = bytes.split_at_checked(limits::ORIGIN_SHOWN_BYTES_MAX) else {
-        return bytes.escape_ascii().to_string();
-    };
-    let of_token = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let end = cut.iter().rposition(|byte| !of_token(byte)).map_or(0, |at| at + 1);
-    cut[..end].escape_ascii().to_string()
+    bytes[..token_text::cut(bytes, limits::ORIGIN_SHOWN_BYTES_MAX)].escape_ascii().to_string()
 }
 
 fn refuse(now: Now, refusal: Refusal, out: &mut Vec<u8>) -> Progress {

@@ -1,5 +1,6 @@
 //! Parses the text messages of gateways.
 
+use super::token_text;
 use crate::{
     limits::ACK_TEXT_BYTES_MAX,
     model::{DeploymentAck, Message},
@@ -31,14 +32,9 @@ pub fn parse(text: &[u8]) -> Message {
     })
 }
 
-/// At most [`ACK_TEXT_BYTES_MAX`] bytes of the text: it goes into a log line. A word at the cut is left out whole, because the
-/// part of a token that remains would not be recognized as one.
+/// At most [`ACK_TEXT_BYTES_MAX`] bytes of the text: it goes into a log line.
 fn truncate(text: &str) -> String {
-    if text.len() <= ACK_TEXT_BYTES_MAX {
-        return text.to_owned();
-    }
-    let cut = &text[..text.floor_char_boundary(ACK_TEXT_BYTES_MAX)];
-    cut.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).to_owned()
+    text[..token_text::cut(text.as_bytes(), text.floor_char_boundary(ACK_TEXT_BYTES_MAX))].to_owned()
 }
 
 #[cfg(test)]

@@ -7,4 +7,5 @@ pub mod http;
 pub mod message;
 pub mod origin;
 pub mod tls;
+pub mod token_text;
 pub mod upgrade;
