@@ -10,7 +10,7 @@ use gatecast::{
     api::{self, Answer, Ask, Call, Phase, Routed, Step, View},
     limits,
     model::{Change, GatewayId, Instant, KeyHash, Life, Now, Position, PublishOutcome, Side, Timestamp},
-    shard::{Command, Directory, Placement, Reply},
+    shard::{Command, Directory, Placement, Published, Reply},
     wire::http::{BodyDecoder, Framing, HeadParser, Response},
 };
 use std::{hint::black_box, time::Duration};
@@ -100,7 +100,7 @@ fn serve(world: &World, view: &View<'_>, request: &[u8], out: &mut Vec<u8>) {
     let Step::Ask(asks, pending) = api::handle(&matched, &call(&body), view) else {
         panic!("answered without asking the shard")
     };
-    let answers = asks.iter().map(|ask| Answer::Shard(Reply::Published(outcome(ask)))).collect();
+    let answers = asks.iter().map(|ask| Answer::Shard(Reply::Published(Published::Outcome(outcome(ask))))).collect();
     let Step::Respond(response) = pending.handle_answers(answers, &world.view()) else {
         panic!("asked the shard twice")
     };

@@ -93,16 +93,32 @@ pub const ACK_TEXT_BYTES_MAX: usize = 256;
 pub const ORIGIN_SHOWN_BYTES_MAX: usize = 128;
 /// Bytes read from a gateway at once. Few messages are longer, and a larger read would hold thousands of small ones.
 pub const INBOUND_READ_BYTES: usize = 16 * 1024;
-/// Bytes that may wait for a blocked socket, besides the event that is being written. Over it: close 1013.
-pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
-/// The same for a socket that takes bytes or has not been offered any yet. A whole batch fits, so that publishing one
-/// never closes a gateway that reads.
-pub const MOVING_OUTBOX_BYTES_MAX: usize = OUTBOX_BYTES_MAX + 2 * BATCH_BODY_BYTES_MAX;
-/// Time without a byte taken after which a socket counts as blocked, so that [`OUTBOX_BYTES_MAX`] applies to it.
-pub const OUTBOX_PATIENCE: Duration = Duration::from_secs(1);
-/// Time for which more than [`OUTBOX_BYTES_MAX`] may wait for a socket that takes bytes. The largest batch is written
-/// to hundreds of connections within it. Over it: close 1013.
-pub const OVER_PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of payloads that the event log keeps of one gateway. Over it: its oldest are trimmed.
+pub const EVENT_LOG_GATEWAY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The same of all gateways. Over it: the gateway with the most loses its oldest.
+pub const EVENT_LOG_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Memory of events that connections have yet to take, over all shards. Over it: the oldest leave it, and who needs them gets
+/// them from the log.
+pub const RECENT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The least share of one shard in that memory: some of the largest events.
+pub const SHARD_RECENT_BYTES_MIN: usize = 4 * PAYLOAD_BYTES_MAX;
+/// The share of one gateway in that memory of its shard. The largest batch fits, so that publishing one costs a gateway that
+/// reads no way to the log.
+pub const GATEWAY_RECENT_BYTES_MAX: usize = 2 * BATCH_BODY_BYTES_MAX;
+/// Bytes of payloads that are read from the log at once for a connection that catches up, if few do. One event is always read.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+/// The same if many do.
+pub const CHUNK_BYTES_MIN: usize = 16 * 1024;
+/// Events that are read from the log at once for one connection.
+pub const CHUNK_RECORDS_MAX: usize = 256;
+/// Time within which the log must say where a new connection begins. Over it: the ack has no position.
+pub const FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
+/// The same for a connection that asks to resume. Over it: 503.
+pub const RESUME_PATIENCE: Duration = Duration::from_secs(4);
+/// Events of one request to the log. Over it: a further request.
+pub const APPEND_EVENTS_MAX: usize = 1_024;
+/// The same in bytes of payloads. Over it: a further request.
+pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
 /// Unsent bytes in the kernel at which a socket stops taking more (`TCP_NOTSENT_LOWAT`). With one buffer and one TLS
 /// record on top, a ping waits behind 128 KiB at most.
 pub const UNSENT_BYTES_MARK: u32 = 32 * 1024;

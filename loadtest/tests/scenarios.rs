@@ -72,7 +72,7 @@ fn storm_reconnects_with_resumed_sessions() {
 
 #[test]
 fn slow_connections_are_closed() {
-    let outcome = run("slow --gateways 1 --never-read 1 --trickle 1 --rate 100 --seconds 2.5 --size 100000");
+    let outcome = run("slow --gateways 1 --never-read 1 --trickle 1 --rate 100 --seconds 13 --size 100000");
     assert!(figure(&outcome, "slow connections that the hub has ended") >= 1.0);
 }
 

@@ -33,6 +33,15 @@ impl Unanswered {
         }
     }
 
+    /// Whether an event that was to be published may have been kept.
+    pub fn kept(self) -> Option<Kept> {
+        match self {
+            Self::Overloaded => Some(Kept::No),
+            Self::TimedOut => Some(Kept::Unknown),
+            Self::Mismatched => None,
+        }
+    }
+
     /// The `description` in the response.
     pub fn description(self) -> &'static str {
         match self {

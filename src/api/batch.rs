@@ -9,12 +9,12 @@ use super::{
     body,
     call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
-    publish::{Draft, NO_SUCH_GATEWAY, Rejected},
+    publish::{Draft, NO_SUCH_GATEWAY, Rejected, not_kept_text},
 };
 use crate::{
     limits,
-    model::{Event, PublishOutcome, ShardId},
-    shard::{Command, Reply},
+    model::{Event, Kept, PublishOutcome, ShardId},
+    shard::{Command, Published, Reply},
     wire::http::Response,
 };
 use serde::Serialize;
@@ -43,6 +43,9 @@ enum Row<'a> {
     Failed {
         status: u16,
         error: &'a str,
+        /// Whether the event may have been kept all the same.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kept: Option<Kept>,
     },
 }
 
@@ -101,7 +104,7 @@ struct Reading {
 struct Writing {
     lines: vec::IntoIter<Line>,
     /// For each ask, the outcomes that were not written yet.
-    outcomes: Vec<Result<vec::IntoIter<Option<PublishOutcome>>, Unanswered>>,
+    outcomes: Vec<Result<vec::IntoIter<Published>, Unanswered>>,
     body: Vec<u8>,
     /// Number of failures that may still be listed in the answer.
     failures_left: usize,
@@ -198,7 +201,7 @@ impl Writing {
         let ask = match line {
             Line::Sent(ask) => ask,
             Line::Rejected(status, error) => {
-                return write_row(&mut self.body, &Row::Failed { status, error: &error });
+                return write_row(&mut self.body, &Row::Failed { status, error: &error, kept: None });
             }
         };
         let outcome = match self.outcomes.get_mut(ask) {
@@ -208,15 +211,22 @@ impl Writing {
             None => Err(Unanswered::Mismatched),
         };
         match outcome {
-            Ok(None) => write_row(&mut self.body, &Row::Failed { status: 404, error: NO_SUCH_GATEWAY }),
-            Ok(Some(mut outcome)) => {
+            Ok(Published::NoSuchGateway) => {
+                write_row(&mut self.body, &Row::Failed { status: 404, error: NO_SUCH_GATEWAY, kept: None });
+            }
+            Ok(Published::NotKept(not)) => {
+                let error = not_kept_text(not);
+                write_row(&mut self.body, &Row::Failed { status: 503, error: &error, kept: Some(not.kept) });
+            }
+            Ok(Published::Outcome(mut outcome)) => {
                 // Each outcome lists up to 100 failures, but 10,000 lines of them would be an answer of 100 MB.
                 outcome.failures.truncate(self.failures_left);
                 self.failures_left -= outcome.failures.len();
                 write_row(&mut self.body, &Row::Published { status: 200, outcome });
             }
             Err(why) => {
-                write_row(&mut self.body, &Row::Failed { status: why.status(), error: why.description() });
+                let row = Row::Failed { status: why.status(), error: why.description(), kept: why.kept() };
+                write_row(&mut self.body, &row);
             }
         }
     }

@@ -6,14 +6,14 @@ use super::{
     body,
     call::{Answer, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
-    publish::NO_SUCH_GATEWAY,
+    publish::{NO_SUCH_GATEWAY, not_kept_text},
     query::Query,
     spread::{Asked, Spread},
 };
 use crate::{
     limits,
-    model::{ApiDeployed, CorrelationId, Event, EventType, GatewayId, PublishOutcome, ShardId},
-    shard::{Command, Reply},
+    model::{ApiDeployed, CorrelationId, Event, EventType, GatewayId, Kept, PublishOutcome, ShardId},
+    shard::{Command, Published, Reply},
     wire::http::Response,
 };
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ struct Item {
     pending_gateway_count: Option<u32>,
     correlation_id: CorrelationId,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'static str>,
+    error: Option<String>,
 }
 
 /// The result over all connections of one gateway.
@@ -154,14 +154,20 @@ impl Continuation for Waiting {
             _ => None,
         });
         let items = self.sent.into_iter().map(|Sent { gateway, correlation, owner }| {
-            match owner.map_or(Ok(None), |owner| outcomes.next_of(owner)) {
-                Ok(Some(outcome)) => Item::of(gateway, &outcome),
-                Ok(None) => Item::without_outcome(gateway, correlation, Status::Failed, NO_SUCH_GATEWAY),
+            match owner.map_or(Ok(Published::NoSuchGateway), |owner| outcomes.next_of(owner)) {
+                Ok(Published::Outcome(outcome)) => Item::of(gateway, &outcome),
+                Ok(Published::NoSuchGateway) => {
+                    Item::without_outcome(gateway, correlation, Status::Failed, NO_SUCH_GATEWAY.to_owned())
+                }
+                Ok(Published::NotKept(not)) => {
+                    let status = if not.kept == Kept::No { Status::Failed } else { Status::Pending };
+                    Item::without_outcome(gateway, correlation, status, not_kept_text(not))
+                }
                 // The shard may still deliver it, so it is not a failure.
                 Err(why @ Unanswered::TimedOut) => {
-                    Item::without_outcome(gateway, correlation, Status::Pending, why.description())
+                    Item::without_outcome(gateway, correlation, Status::Pending, why.description().to_owned())
                 }
-                Err(why) => Item::without_outcome(gateway, correlation, Status::Failed, why.description()),
+                Err(why) => Item::without_outcome(gateway, correlation, Status::Failed, why.description().to_owned()),
             }
         });
         Ok(Step::Respond(Response::json(200, &items.collect::<Vec<_>>())))
@@ -189,12 +195,7 @@ impl Item {
         }
     }
 
-    fn without_outcome(
-        gateway_id: GatewayId,
-        correlation_id: CorrelationId,
-        status: Status,
-        error: &'static str,
-    ) -> Self {
+    fn without_outcome(gateway_id: GatewayId, correlation_id: CorrelationId, status: Status, error: String) -> Self {
         Self {
             gateway_id,
             status,

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     limits,
-    model::{CorrelationId, Event, EventType, GatewayId},
-    shard::{Command, Reply},
+    model::{CorrelationId, Event, EventType, GatewayId, Kept},
+    shard::{Command, NotKept, Published, Reply},
     wire::http::Response,
 };
 use bytes::Bytes;
@@ -98,6 +98,19 @@ fn no_such_gateway() -> Response {
 /// The text for an unknown gateway, whether the API or its shard finds that out.
 pub(super) const NO_SUCH_GATEWAY: &str = "there is no such gateway";
 
+/// The response for an event that the log did not keep, or of which it cannot tell.
+fn not_kept(not: NotKept) -> Response {
+    Response::error_with_kept(503, &not_kept_text(not), not.kept).with("Retry-After", "1")
+}
+
+/// What is wrong, and what became of the event.
+pub(super) fn not_kept_text(NotKept { kept, why }: NotKept) -> String {
+    match kept {
+        Kept::No => format!("{why}: the event was not kept; try again"),
+        Kept::Unknown => format!("{why}: the event may have been kept, and is delivered then"),
+    }
+}
+
 /// A call that waits for the shard that owns the gateway.
 #[derive(Debug)]
 struct Waiting;
@@ -105,8 +118,9 @@ struct Waiting;
 impl Continuation for Waiting {
     fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
         match only(answers)?.shard()? {
-            Reply::Published(outcome) => Ok(Step::Respond(Response::json(200, &outcome))),
-            Reply::NoSuchGateway => Err(no_such_gateway()),
+            Reply::Published(Published::Outcome(outcome)) => Ok(Step::Respond(Response::json(200, &outcome))),
+            Reply::Published(Published::NoSuchGateway) => Err(no_such_gateway()),
+            Reply::Published(Published::NotKept(why)) => Err(not_kept(why)),
             _ => Err(Unanswered::Mismatched.into()),
         }
     }

@@ -22,7 +22,7 @@ pub(super) struct Draft {
     pub connections_max: u64,
     pub connections_per_gateway_max: u64,
     pub rate_per_minute: u64,
-    pub outbox_bytes_max: u64,
+    pub recent_bytes_max: u64,
     pub inbound_message_bytes_max: u64,
     /// An index into [`LOG_FORMATS`].
     pub log_format: usize,
@@ -40,7 +40,7 @@ impl Draft {
             connections_max: config.connections_max as u64,
             connections_per_gateway_max: config.connections_per_gateway_max as u64,
             rate_per_minute: u64::from(config.rate_per_minute),
-            outbox_bytes_max: config.outbox_bytes_max as u64,
+            recent_bytes_max: config.recent_bytes_max as u64,
             inbound_message_bytes_max: config.inbound_message_bytes_max as u64,
             log_format: usize::from(config.log_format == LogFormat::Json),
             config,
@@ -62,7 +62,7 @@ impl Draft {
             connections_max: to_usize(self.connections_max),
             connections_per_gateway_max: to_usize(self.connections_per_gateway_max),
             rate_per_minute: u32::try_from(self.rate_per_minute).unwrap_or(u32::MAX),
-            outbox_bytes_max: to_usize(self.outbox_bytes_max),
+            recent_bytes_max: to_usize(self.recent_bytes_max),
             inbound_message_bytes_max: to_usize(self.inbound_message_bytes_max),
             log_format: if LOG_FORMATS[self.log_format] == "json" { LogFormat::Json } else { LogFormat::Text },
             ..self.config

@@ -53,6 +53,15 @@ pub enum ConfigError {
         /// The key with the most similar name, if one is similar enough to suggest.
         nearest: Option<&'static str>,
     },
+    /// A key of an earlier version.
+    RetiredKey {
+        /// The key.
+        key: String,
+        /// Where it was set.
+        origin: Origin,
+        /// What to do instead.
+        advice: &'static str,
+    },
     /// The key does not take this value.
     InvalidValue {
         /// The key.
@@ -78,6 +87,9 @@ impl fmt::Display for ConfigError {
             Self::UnknownKey { key, origin, nearest } => {
                 write!(f, "unknown key `{key}` ({origin})")?;
                 nearest.map_or(Ok(()), |nearest| write!(f, ": did you mean `{nearest}`?"))
+            }
+            Self::RetiredKey { key, origin, advice } => {
+                write!(f, "`{key}` ({origin}) does not exist any more: {advice}")
             }
             // The origin is part of every message: with three sources, the value that the operator sees in one of them
             // is often not the one in force.

@@ -32,6 +32,13 @@ pub enum LogFormat {
     Text,
 }
 
+/// Where events are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventLogMode {
+    /// In memory: they are lost with the process.
+    Memory,
+}
+
 /// The configuration of a hub. Each value is within the bounds that [`Config::load`] checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -60,8 +67,8 @@ pub struct Config {
     pub heartbeat_timeout: Duration,
     /// Time added to `heartbeat_timeout` while the peer's kernel still acknowledges our bytes (contract section 1).
     pub heartbeat_busy_grace: Duration,
-    /// Bytes that may wait for one slow connection; see [`limits::OUTBOX_BYTES_MAX`].
-    pub outbox_bytes_max: usize,
+    /// Memory of events that connections have yet to take; see [`limits::RECENT_BYTES_MAX`].
+    pub recent_bytes_max: usize,
     /// Time without progress after which a blocked connection is closed; see [`limits::WRITE_DEADLINE`].
     pub write_deadline: Duration,
     /// Size of the largest message that a gateway may send; see [`limits::INBOUND_MESSAGE_BYTES_MAX`].
@@ -74,6 +81,12 @@ pub struct Config {
     pub watchdog_abort_after: Duration,
     /// Values of the `Origin` header that may connect. Browsers send this header; gateways do not.
     pub origins: Vec<String>,
+    /// Where events are kept.
+    pub event_log_mode: EventLogMode,
+    /// Bytes of payloads that the event log keeps of one gateway.
+    pub event_log_gateway_bytes_max: usize,
+    /// Bytes of payloads that the event log keeps of all gateways.
+    pub event_log_bytes_max: usize,
     /// The format of the log.
     pub log_format: LogFormat,
     /// Which lines are logged, as directives of `tracing_subscriber::EnvFilter`.
@@ -95,13 +108,16 @@ impl Default for Config {
             heartbeat_interval: limits::HEARTBEAT_INTERVAL,
             heartbeat_timeout: limits::HEARTBEAT_TIMEOUT,
             heartbeat_busy_grace: Duration::ZERO,
-            outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
+            recent_bytes_max: limits::RECENT_BYTES_MAX,
             write_deadline: limits::WRITE_DEADLINE,
             inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
             publish_timeout: limits::PUBLISH_TIMEOUT,
             drain_window: limits::DRAIN_WINDOW,
             watchdog_abort_after: limits::ABORT_AFTER,
             origins: Vec::new(),
+            event_log_mode: EventLogMode::Memory,
+            event_log_gateway_bytes_max: limits::EVENT_LOG_GATEWAY_BYTES_MAX,
+            event_log_bytes_max: limits::EVENT_LOG_BYTES_MAX,
             log_format: LogFormat::Text,
             log_filter: "info".to_owned(),
         }

@@ -162,7 +162,16 @@ fn is_service_link(name: &str) -> bool {
         || name.split("_PORT_").nth(1).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
+/// Keys of earlier versions, and what to do instead.
+const RETIRED: &[(&str, &str)] = &[(
+    "limits.outbox_bytes",
+    "remove it; connections share `limits.recent_bytes`, and a slow one is closed only after `limits.write_deadline`",
+)];
+
 fn unknown(key: String, origin: Origin) -> ConfigError {
+    if let Some((_, advice)) = RETIRED.iter().find(|(retired, _)| *retired == key) {
+        return ConfigError::RetiredKey { key, origin, advice };
+    }
     let nearest = Key::nearest(&key);
     ConfigError::UnknownKey { key, origin, nearest }
 }

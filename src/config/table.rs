@@ -152,11 +152,11 @@ pub(super) static KEYS: &[Key] = &[
         &["Time for the TLS handshake and the first request head together."],
     ),
     Key::new(
-        "limits.outbox_bytes",
-        Kind::Bytes(16 * KIB, 1_024 * MIB, |draft| &mut draft.outbox_bytes_max),
+        "limits.recent_bytes",
+        Kind::Bytes(MIB, 64 * 1_024 * MIB, |draft| &mut draft.recent_bytes_max),
         &[
-            "Most bytes that may wait for one slow connection, besides the event in flight; beyond it the close code is 1013.",
-            "A connection is slow if its socket has taken nothing for 1s, or if it has been over this limit for 5s.",
+            "Memory for events that connections have yet to take, over all shards. Connections share it. Beyond it the oldest",
+            "events leave it, and a connection that still needs them gets them from the event log.",
         ],
     ),
     Key::new(

@@ -68,7 +68,7 @@ origins = ["https://a.example", "http://localhost:3000"]
 tls = { mode = "files", cert = "c.pem", key = "k.pem" }
 admin.listen = "127.0.0.1:2"
 [limits]
-outbox_bytes = "2MiB"
+recent_bytes = "2MiB"
 inbound_message_bytes = 4096
 [heartbeat]
 busy_grace = "1m"
@@ -88,7 +88,7 @@ filter = "warn,gatecast=debug"
     assert_eq!(config.origins, ["https://a.example", "http://localhost:3000"]);
     assert_eq!(config.tls, Tls::Files { cert: "c.pem".into(), key: "k.pem".into() });
     assert_eq!(config.admin_listen, Some("127.0.0.1:2".parse().expect("an address")));
-    assert_eq!(config.outbox_bytes_max, 2 << 20);
+    assert_eq!(config.recent_bytes_max, 2 << 20);
     assert_eq!(config.inbound_message_bytes_max, 4096);
     assert_eq!(config.heartbeat_busy_grace, Duration::from_secs(60));
     assert_eq!(config.watchdog_abort_after, Duration::ZERO);

@@ -10,9 +10,12 @@ use super::{
 };
 use crate::{
     engine::{Accepted, Ending, Engine, Incoming, Io, Lane, LinkKey, Notice, PeerState, Received, Request, Sent},
-    model::{Now, ShardId, Side, StoreOp},
+    model::{
+        Now, ShardId, Side, StoreOp,
+        log::{Busy, LogReply, LogRequest},
+    },
     shard::{Reply, RequestKey},
-    store::{Settled, StoreHandle},
+    store::{Settled, StoreHandle, log::LogPort},
 };
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -26,6 +29,7 @@ pub(super) struct CoreIo {
     inbox: Inbox,
     peers: Vec<Address>,
     store: StoreHandle,
+    log: Box<dyn LogPort>,
     notices: Notices,
 }
 
@@ -35,6 +39,7 @@ impl CoreIo {
         inbox: Inbox,
         peers: Vec<Address>,
         store: StoreHandle,
+        log: Box<dyn LogPort>,
         listeners: Vec<(OwnedFd, Side)>,
         lines: Arc<LineLimit>,
     ) -> io::Result<Self> {
@@ -43,7 +48,7 @@ impl CoreIo {
             set.add_listener(listener)?;
         }
         let notices = Notices::new(id, lines);
-        Ok(Self { id, set, listeners, next_listener: 0, inbox, peers, store, notices })
+        Ok(Self { id, set, listeners, next_listener: 0, inbox, peers, store, log, notices })
     }
 
     /// Waits for events for at most `wait` and passes them to the engine; returns their number.
@@ -155,6 +160,18 @@ impl Io for CoreIo {
             let _ = me.stored(key, outcome);
         };
         self.store.submit(op, Box::new(reply)).is_ok()
+    }
+
+    fn log(&mut self, request: LogRequest, replies: &mut Vec<LogReply>) -> Result<(), Busy<LogRequest>> {
+        self.log.submit(request, replies)
+    }
+
+    fn take_log_replies(&mut self, bytes_max: usize, replies: &mut Vec<LogReply>) {
+        let log = &mut self.log;
+        self.inbox.drain_log(|| {
+            log.drain(bytes_max, replies);
+            !replies.is_empty()
+        });
     }
 
     fn take(&mut self, lane: Lane) -> Option<Incoming<OwnedFd, Arc<Settled>>> {

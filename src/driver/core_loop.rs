@@ -11,7 +11,7 @@ use super::{
 use crate::{
     engine::{Engine, EngineSettings, Rest, WAKE_INTERVAL},
     model::{Instant, ShardId, Side},
-    store::StoreHandle,
+    store::{StoreHandle, log::LogPort},
 };
 use std::{
     cell::{Cell, RefCell},
@@ -31,6 +31,7 @@ pub(crate) struct Seat {
     pub(crate) inbox: Inbox,
     pub(crate) peers: Vec<Address>,
     pub(crate) store: StoreHandle,
+    pub(crate) log: Box<dyn LogPort>,
     pub(crate) listening: Vec<(OwnedFd, Side)>,
     /// The hub's; all its cores have the same.
     pub(crate) lines: Arc<LineLimit>,
@@ -45,7 +46,7 @@ pub(crate) const PANICKED: &str = "its code panicked";
 /// does not go on.
 pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result<()> {
     let id = seat.engine.id;
-    let mut io = CoreIo::new(id, seat.inbox, seat.peers, seat.store, seat.listening, seat.lines)?;
+    let mut io = CoreIo::new(id, seat.inbox, seat.peers, seat.store, seat.log, seat.listening, seat.lines)?;
     let mut engine = Engine::new(clock::now(), seat.engine);
     let mut watch = Watch::new(io.set.descriptor());
     let heartbeat = Heartbeat::start();

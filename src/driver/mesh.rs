@@ -53,6 +53,8 @@ pub(super) struct Bell {
     asleep: AtomicBool,
     /// Lanes that may hold values.
     marked: [AtomicBool; LANES],
+    /// The log may have replies.
+    log_marked: AtomicBool,
 }
 
 const LANES: usize = 3;
@@ -72,7 +74,12 @@ const fn index(lane: Lane) -> usize {
 pub(crate) fn build(shards: u16) -> io::Result<(Vec<Address>, Vec<Inbox>)> {
     let ways = (0..shards).map(|_| {
         let eventfd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let bell = Arc::new(Bell { eventfd, asleep: AtomicBool::new(false), marked: Default::default() });
+        let bell = Arc::new(Bell {
+            eventfd,
+            asleep: AtomicBool::new(false),
+            marked: Default::default(),
+            log_marked: AtomicBool::new(false),
+        });
         let (control, control_in) = flume::unbounded();
         let (replies, replies_in) = flume::bounded(limits::REQUESTS_IN_FLIGHT_MAX * ANSWERS_PER_REQUEST);
         let (requests, requests_in) = flume::bounded(limits::INBOX_MAX);
@@ -121,6 +128,15 @@ impl Address {
         self.answer(Incoming::Stored(key, outcome))
     }
 
+    /// Tells the core that the log has replies for it.
+    pub(crate) fn log_waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let bell = Arc::clone(&self.bell);
+        move || {
+            bell.log_marked.store(true, Ordering::SeqCst);
+            bell.ring_if_asleep();
+        }
+    }
+
     fn answer(&self, message: Message) -> bool {
         let sent = self.lanes[index(Lane::Replies)].try_send(message).is_ok();
         self.bell.ring(Lane::Replies);
@@ -148,9 +164,28 @@ impl Inbox {
     }
 }
 
+impl Inbox {
+    /// Runs `drain` if the log may have replies; it returns whether it found some.
+    pub(super) fn drain_log(&self, drain: impl FnOnce() -> bool) {
+        let mark = &self.bell.log_marked;
+        if !mark.load(Ordering::Acquire) {
+            return;
+        }
+        // Cleared before the look, so that replies which come during it mark again.
+        mark.store(false, Ordering::SeqCst);
+        if drain() {
+            mark.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
 impl Bell {
     fn ring(&self, lane: Lane) {
         self.marked[index(lane)].store(true, Ordering::SeqCst);
+        self.ring_if_asleep();
+    }
+
+    fn ring_if_asleep(&self) {
         if self.asleep.swap(false, Ordering::SeqCst) {
             self.wake();
         }
@@ -168,7 +203,8 @@ impl Bell {
         // round. With weaker orders both could miss each other's store, and the core would sleep with a value in its
         // lane.
         self.asleep.store(true, Ordering::SeqCst);
-        let quiet = self.marked.iter().all(|mark| !mark.load(Ordering::SeqCst));
+        let mut marks = self.marked.iter().chain([&self.log_marked]);
+        let quiet = marks.all(|mark| !mark.load(Ordering::SeqCst));
         if !quiet {
             self.awake();
         }

@@ -186,6 +186,11 @@ impl<I: Io> Engine<I> {
                 self.handle_reply(io, now, origin, reply);
                 return Visit::Large;
             }
+            Some(shard::Effect::Admit(member, begin)) => {
+                self.handle_begin(io, now, member, begin);
+                return Visit::Large;
+            }
+            Some(shard::Effect::Refuse(member)) => self.handle_unresumable(io, now, member),
             Some(shard::Effect::Close(member, reason)) => {
                 let Some(key) = self.links.of_member(member) else { return Visit::Small };
                 self.close_link(io, now, key, reason);

@@ -16,8 +16,8 @@ use crate::{
     api::{Answer, Ask, Phase},
     limits,
     model::{CloseReason, ConnectionId, KeyHash, Now, Refused},
-    session::{Admitted, Session},
-    shard::{Command, Join, Reply, counters},
+    session::{Admitted, Presented, Session},
+    shard::{Begin, Command, Connection, ConnectionKey, Join, Reply, counters},
     wire::tls::Security,
 };
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl<I: Io> Engine<I> {
     }
 
     /// Counts a connection attempt at the shard that owns the peer's address, which may be on another core.
-    pub(super) fn admit(&mut self, io: &mut I, now: Now, key: LinkKey, presented: Option<KeyHash>) {
+    pub(super) fn admit(&mut self, io: &mut I, now: Now, key: LinkKey, presented: Presented) {
         if self.hub.phase() != Phase::Ready {
             return self.refuse(io, now, key, Refused::Draining);
         }
@@ -96,7 +96,7 @@ impl<I: Io> Engine<I> {
         io: &mut I,
         now: Now,
         key: LinkKey,
-        presented: Option<KeyHash>,
+        presented: Presented,
         answers: Vec<Answer>,
     ) {
         match answers.into_iter().next() {
@@ -106,24 +106,18 @@ impl<I: Io> Engine<I> {
     }
 
     /// Handles the rate limit's verdict, then checks the key and takes a slot.
-    fn handle_attempt(
-        &mut self,
-        io: &mut I,
-        now: Now,
-        key: LinkKey,
-        presented: Option<KeyHash>,
-        attempt: Result<(), u32>,
-    ) {
+    fn handle_attempt(&mut self, io: &mut I, now: Now, key: LinkKey, presented: Presented, attempt: Result<(), u32>) {
         if let Err(retry_after) = attempt {
             return self.refuse(io, now, key, Refused::RateLimited { retry_after });
         }
+        let Presented { key: presented, resume } = presented;
         let Some((presented, owned)) = presented.and_then(|it| Some((it, self.directory.owner_of(&it)?))) else {
             return self.refuse_key(io, now, key, presented);
         };
         let Some(slot) = self.hub.slots.acquire() else {
             return self.refuse(io, now, key, Refused::CapacityExceeded);
         };
-        let credentials = Credentials { gateway: owned.0, token: owned.1, key: presented };
+        let credentials = Credentials { gateway: owned.0, token: owned.1, key: presented, resume };
         if self.hub.placement.of_gateway(credentials.gateway) == self.id {
             return self.join(io, now, key, credentials, slot);
         }
@@ -161,7 +155,7 @@ impl<I: Io> Engine<I> {
         self.follow_up(io, now, key);
     }
 
-    /// Joins the connection to the shard, on the core that owns the gateway: its 101, its ack, then events.
+    /// Joins the connection to the shard, on the core that owns the gateway. [`Engine::handle_begin`] follows.
     fn join(&mut self, io: &mut I, now: Now, key: LinkKey, credentials: Credentials, slot: Slot) {
         if self.hub.phase() != Phase::Ready {
             return self.refuse(io, now, key, Refused::Draining);
@@ -178,19 +172,59 @@ impl<I: Io> Engine<I> {
         debug_assert_eq!(self.hub.placement.of_gateway(gateway), self.id, "a gateway has one core");
         debug_assert!(link.member.is_none(), "a connection joins once");
         let connection = ConnectionId::from_random(io.random());
-        let join = Join { gateway, id: connection, token: credentials.token, address };
-        // The shard first: the ack names the position after which events reach this connection, so no event may come in
-        // between.
-        let (member, position) = match self.shard.handle_join(now, join) {
+        let join = Join { gateway, id: connection, token: credentials.token, address, resume: credentials.resume };
+        let member = match self.shard.handle_join(now, join) {
             Err(refused) => return self.refuse(io, now, key, refused),
-            Ok(joined) => joined,
+            Ok(member) => member,
         };
-        // From here on every event of the gateway is in this connection's outbox, behind the ack that is made below.
         link.slot = Some(slot);
         self.links.set_member(key, member);
-        let admitted = Admitted { gateway, connection, position };
+    }
+
+    /// The shard knows where the connection begins: its 101 and its ack, and then the events behind that position.
+    pub(super) fn handle_begin(&mut self, io: &mut I, now: Now, member: ConnectionKey, begin: Begin) {
+        let Some(key) = self.links.of_member(member) else { return };
+        let Some(joined) = self.shard.connection(member) else { return };
+        let (gateway, connection, address) = (joined.gateway, joined.id, joined.address);
+        let Begin { position, resumed } = begin;
+        let admitted = Admitted { gateway, connection, position, resumed };
         self.with_session(io, now, key, |session, scratch| session.handle_admitted(now, admitted, scratch));
         io.notice(now, Notice::Connected { gateway, connection, address });
+        self.follow_up(io, now, key);
+    }
+
+    /// The log cannot say whether the connection can resume.
+    pub(super) fn handle_unresumable(&mut self, io: &mut I, now: Now, member: ConnectionKey) {
+        let Some(key) = self.links.of_member(member) else { return };
+        self.withdraw(now, key);
+        self.refuse(io, now, key, Refused::Unavailable);
+        self.follow_up(io, now, key);
+    }
+
+    /// Refuses a connection that is to be closed and waits for its begin: it has no WebSocket yet that could be closed.
+    /// Returns whether it was one.
+    pub(super) fn refuse_joining(&mut self, io: &mut I, now: Now, key: LinkKey, reason: CloseReason) -> bool {
+        let member = self.links.get(key).and_then(|link| link.member);
+        if member.and_then(|member| self.shard.connection(member)).is_none_or(Connection::is_admitted) {
+            return false;
+        }
+        self.withdraw(now, key);
+        if reason.retry() {
+            self.refuse(io, now, key, Refused::Draining);
+        } else {
+            self.refuse_key(io, now, key, None);
+        }
+        true
+    }
+
+    /// Takes a connection out of the shard that was not admitted, and frees its slot.
+    fn withdraw(&mut self, now: Now, key: LinkKey) {
+        if let Some(member) = self.links.take_member(key) {
+            self.shard.handle_withdrawal(now, member);
+        }
+        if let Some(link) = self.links.get_mut(key) {
+            link.slot = None;
+        }
     }
 
     fn refuse(&mut self, io: &mut I, now: Now, key: LinkKey, refused: Refused) {
@@ -209,7 +243,11 @@ impl<I: Io> Engine<I> {
 
     /// Removes the connection from the shard, which counts its undelivered events as failed, and frees its slot.
     pub(super) fn leave(&mut self, io: &mut I, now: Now, key: LinkKey, reason: CloseReason) {
-        let Some(member) = self.links.take_member(key) else { return };
+        let Some(member) = self.links.get(key).and_then(|link| link.member) else { return };
+        if !self.shard.connection(member).is_some_and(|connection| connection.is_admitted()) {
+            return self.withdraw(now, key);
+        }
+        self.links.take_member(key);
         let left = self.shard.handle_leave(now, member, reason);
         if let Some(link) = self.links.get_mut(key) {
             link.slot = None;
@@ -219,5 +257,10 @@ impl<I: Io> Engine<I> {
             let (gateway, address) = (connection.gateway, connection.address);
             io.notice(now, Notice::Disconnected { gateway, connection: connection.id, address, reason, lasted });
         }
+    }
+
+    /// Number of connections in their handshake or speaking HTTP, that is all but gateways' connections.
+    pub(super) fn transients(&self) -> usize {
+        self.links.len().saturating_sub(self.shard.len())
     }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Change, CloseReason, Instant, Now, ShardId},
+    model::{Change, CloseReason, Instant, Now, ShardId, log::LogReply},
     session::{Scratch, Session},
     shard::{self, Directory, Shard},
 };
@@ -59,6 +59,8 @@ pub struct Engine<I: Io> {
     pub(super) scratch: Scratch,
     /// One read buffer for all links, so that an idle connection holds none.
     pub(super) received: Vec<u8>,
+    /// One list for all replies of the log.
+    pub(super) log_replies: Vec<LogReply>,
 }
 
 /// What the caller of [`Engine::pass`] does next.
@@ -81,7 +83,7 @@ impl<I: Io> Engine<I> {
         let (mut directory, mut shard) = (Directory::default(), Shard::new(settings.shard));
         for change in settings.directory {
             directory.apply(change);
-            shard.handle_change(change);
+            shard.handle_change(now, change);
         }
         let bodies = Bodies::new(settings.hub.placement.shards());
         Self {
@@ -102,6 +104,7 @@ impl<I: Io> Engine<I> {
             lost: LostTime::new(now.instant),
             scratch: Scratch::default(),
             received: vec![0; limits::READ_BATCH_BYTES],
+            log_replies: Vec::new(),
         }
     }
 
@@ -160,7 +163,6 @@ impl<I: Io> Engine<I> {
         let mut now = io.now();
         if let Some(lost) = self.lost.observe(&mut now) {
             io.notice(now, Notice::TimeLost(lost));
-            self.shard.handle_lost(lost);
             // Pings run on real time and the wheel on attended time: the next ping moves, so arm the link anew.
             for (key, link) in self.links.iter_mut() {
                 link.session.handle_lost(lost);
@@ -173,14 +175,15 @@ impl<I: Io> Engine<I> {
     /// Gives each kind of work its share; returns the number of visits that found work.
     fn round(&mut self, io: &mut I, now: &mut Now) -> usize {
         self.timers.advance(now.attended, &mut self.due);
-        // Changes come before what peers sent, because a revocation must not wait. Reads come before writes, so that
-        // the events of several publishes leave in one record. Handshakes cost most and come last.
+        // Changes come before what peers sent, because a revocation must not wait. Reads come before the log and the writes,
+        // so that the events of several publishes are appended together and leave in one record. Handshakes cost most and come last.
         self.share(io, now, schedule::TIMERS, Self::fire_timer)
             + self.share(io, now, schedule::CONTROL, |engine, io, now| engine.take(io, now, Lane::Control))
             + self.share(io, now, schedule::REPLIES, |engine, io, now| engine.take(io, now, Lane::Replies))
             + self.share(io, now, schedule::REQUESTS, |engine, io, now| engine.take(io, now, Lane::Requests))
             + self.share(io, now, schedule::READ, |engine, io, now| engine.read_next(io, now, ESTABLISHED))
             + self.share(io, now, schedule::SLICES, Self::slice_next)
+            + self.share(io, now, schedule::LOG, Self::exchange_log)
             + self.share(io, now, schedule::WRITE, Self::write_next)
             + self.share(io, now, schedule::EFFECTS, Self::handle_shard_effect)
             + self.share(io, now, schedule::FAILURES, Self::report_failure)
@@ -244,6 +247,7 @@ impl<I: Io> Engine<I> {
     fn rest(&mut self, now: Now) -> Rest {
         debug_assert!(self.readers.iter().all(VecDeque::is_empty) && self.writers.is_empty(), "no work is left");
         debug_assert!(!self.shard.has_effect() && !self.shard.is_dirty(), "no work is left");
+        debug_assert!(!self.shard.has_log_request(), "no work is left");
         let due = [
             self.timers.next_due().map(|due| due + self.lost.total()),
             self.shard.poll_timeout(),
@@ -301,7 +305,7 @@ impl<I: Io> Engine<I> {
         }
     }
 
-    /// Queues the connections whose outboxes got events.
+    /// Queues the connections that got events.
     pub(super) fn wake_dirty(&mut self) {
         while let Some(member) = self.shard.poll_dirty() {
             if let Some(key) = self.links.of_member(member) {
@@ -312,7 +316,9 @@ impl<I: Io> Engine<I> {
 
     /// Begins to close the link with this reason.
     pub(super) fn close_link(&mut self, io: &mut I, now: Now, key: LinkKey, reason: CloseReason) {
-        self.with_session(io, now, key, |session, _| session.close(now, reason));
+        if !self.refuse_joining(io, now, key, reason) {
+            self.with_session(io, now, key, |session, _| session.close(now, reason));
+        }
         self.follow_up(io, now, key);
     }
 
@@ -390,10 +396,5 @@ impl<I: Io> Engine<I> {
             link.session.break_off();
         }
         self.wake_writer(key);
-    }
-
-    /// Number of connections in their handshake or speaking HTTP, that is all but gateways' connections.
-    pub(super) fn transients(&self) -> usize {
-        self.links.len().saturating_sub(self.shard.len())
     }
 }

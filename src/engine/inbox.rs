@@ -37,7 +37,7 @@ impl<I: Io> Engine<I> {
             }
             Some(Incoming::Change(change, receipt)) => {
                 self.directory.apply(change);
-                self.shard.handle_change(change);
+                self.shard.handle_change(now, change);
                 // The store's answer goes out when the last core has dropped its receipt, so that it never precedes the
                 // change.
                 drop(receipt);

@@ -8,8 +8,6 @@ pub(crate) struct Held {
     pub(crate) session_bytes: usize,
     /// Bytes of incomplete requests.
     pub(crate) unfinished_bytes: usize,
-    /// Bytes of events in the outbox.
-    pub(crate) outbox_bytes: usize,
 }
 
 impl<I: Io> Engine<I> {
@@ -28,13 +26,16 @@ impl<I: Io> Engine<I> {
         counts.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
+    /// Memory of the events that connections have yet to take.
+    pub(crate) fn held_event_bytes(&self) -> usize {
+        self.shard.held_bytes()
+    }
+
     /// Calls `each` with every link's socket and memory.
     pub(crate) fn inspect(&self, mut each: impl FnMut(&I::Socket, Held)) {
         for (_, link) in self.links.iter() {
-            let connection = link.member.and_then(|member| self.shard.connection(member));
-            let outbox_bytes = connection.map_or(0, |connection| connection.outbox.queued_bytes());
             let (session_bytes, unfinished_bytes) = link.session.held_bytes();
-            each(&link.socket, Held { session_bytes, unfinished_bytes, outbox_bytes });
+            each(&link.socket, Held { session_bytes, unfinished_bytes });
         }
     }
 }

@@ -6,7 +6,10 @@
 
 use super::{link::LinkKey, notice::Notice, slots::Slot};
 use crate::{
-    model::{Change, GatewayId, KeyHash, Now, ShardId, Side, StoreOp, StoreOutcome, TokenId},
+    model::{
+        Change, GatewayId, KeyHash, Now, Position, ShardId, Side, StoreOp, StoreOutcome, TokenId,
+        log::{Busy, LogReply, LogRequest},
+    },
     session::Session,
     shard::{Command, Origin, Reply, RequestKey},
 };
@@ -61,6 +64,13 @@ pub trait Io {
     /// Sends an operation to the store; the outcome comes by [`Lane::Replies`]. Returns false if the store's queue is
     /// full or a core has too many unread changes.
     fn store(&mut self, op: StoreOp, key: RequestKey) -> bool;
+    /// Asks the log of events. A log in memory replies at once.
+    ///
+    /// # Errors
+    /// Returns the request if too much waits for its reply.
+    fn log(&mut self, request: LogRequest, replies: &mut Vec<LogReply>) -> Result<(), Busy<LogRequest>>;
+    /// Takes replies of the log that have come, of about `bytes_max` bytes of payloads.
+    fn take_log_replies(&mut self, bytes_max: usize, replies: &mut Vec<LogReply>);
     /// Takes the next value from a lane.
     fn take(&mut self, lane: Lane) -> Option<Incoming<Self::Detached, Self::Receipt>>;
 }
@@ -200,4 +210,6 @@ pub struct Credentials {
     pub token: TokenId,
     /// The hash of the key, looked up again on the owner's core: it may be revoked while the connection moves.
     pub key: KeyHash,
+    /// The position behind which the gateway asks to go on.
+    pub resume: Option<Position>,
 }

@@ -30,6 +30,7 @@ mod io;
 mod link;
 mod link_key;
 mod live_tokens;
+mod log;
 mod lost_time;
 mod notice;
 mod pending_requests;

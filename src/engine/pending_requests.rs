@@ -6,7 +6,8 @@ use super::link::LinkKey;
 use crate::{
     api::{Answer, Pending},
     limits,
-    model::{Instant, KeyHash},
+    model::Instant,
+    session::Presented,
     shard::RequestKey,
 };
 use slab::Slab;
@@ -17,8 +18,8 @@ use std::collections::VecDeque;
 pub(super) enum Continuation {
     /// Continue with an HTTP call.
     Call(Pending),
-    /// Continue with the admission of a connection that presented this key, after the rate limit of its address.
-    Admit(Option<KeyHash>),
+    /// Continue with the admission of a connection that presented this, after the rate limit of its address.
+    Admit(Presented),
 }
 
 /// A complete request with its answers, in the order of its parts.
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn a_request_completes_with_its_last_answer_and_answers_keep_their_order() {
         let mut pending = PendingRequests::default();
-        let request = pending.open(LINK, Continuation::Admit(None));
+        let request = pending.open(LINK, Continuation::Admit(Presented::default()));
         let parts = [(); 3].map(|()| pending.add_part(request).unwrap());
         assert!(pending.answer(parts[2], Answer::Overloaded).is_none());
         pending.close(request, at(10));
@@ -220,7 +221,7 @@ mod tests {
     #[test]
     fn an_open_request_waits_even_if_all_parts_are_answered() {
         let mut pending = PendingRequests::default();
-        let request = pending.open(LINK, Continuation::Admit(None));
+        let request = pending.open(LINK, Continuation::Admit(Presented::default()));
         let part = pending.add_part(request).unwrap();
         assert!(pending.answer(part, yes()).is_none());
         pending.close(request, at(10));
@@ -230,12 +231,12 @@ mod tests {
     #[test]
     fn an_unanswered_part_times_out_and_a_late_answer_is_dropped() {
         let mut pending = PendingRequests::default();
-        let request = pending.open(LINK, Continuation::Admit(None));
+        let request = pending.open(LINK, Continuation::Admit(Presented::default()));
         let part = pending.add_part(request).unwrap();
         pending.close(request, at(10));
         assert!(pending.expire(at(9)).is_none());
         assert!(matches!(pending.expire(at(10)).unwrap().answers[..], [Answer::TimedOut]));
-        let next = pending.open(LINK, Continuation::Admit(None));
+        let next = pending.open(LINK, Continuation::Admit(Presented::default()));
         pending.add_part(next);
         assert!(pending.answer(part, yes()).is_none());
         assert_eq!(pending.in_flight, 1);
@@ -244,7 +245,7 @@ mod tests {
     #[test]
     fn parts_in_flight_are_bounded() {
         let mut pending = PendingRequests::default();
-        let request = pending.open(LINK, Continuation::Admit(None));
+        let request = pending.open(LINK, Continuation::Admit(Presented::default()));
         for _ in 0..limits::REQUESTS_IN_FLIGHT_MAX {
             assert!(pending.add_part(request).is_some());
         }

@@ -33,6 +33,10 @@ pub(super) const REQUESTS: Share = share(256, 500);
 pub(super) const READ: Share = share(32, 1_000);
 /// Slices of calls that are too long for one visit.
 pub(super) const SLICES: Share = share(4, 300);
+/// Requests to the log of events, and its replies.
+pub(super) const LOG: Share = share(4, 1_000);
+/// Bytes of payloads in the log's replies that one visit takes.
+pub(super) const LOG_REPLY_BYTES: usize = 1024 * 1024;
 /// Links that have something to write.
 pub(super) const WRITE: Share = share(128, 1_000);
 /// The shard's effects: replies to publishers, and connections to close.

@@ -88,10 +88,10 @@ impl<I: Io> Engine<I> {
         debug_assert!(sent <= self.scratch.wire.len());
         let offered = self.scratch.wire.len();
         link.session.handle_sent(now, sent, &self.scratch);
-        // The outbox advances after sealing and sending. If `poll_transmit` panics, the shard is untouched, so that the
+        // The cursor advances after sealing and sending. If `poll_transmit` panics, the shard is untouched, so that the
         // panic ends this connection only.
         if let Some(member) = member.filter(|_| event_bytes > 0) {
-            self.shard.advance(member, event_bytes);
+            self.shard.advance(now, member, event_bytes);
         }
         self.sent(io, now, key, offered, sent)
     }
@@ -101,10 +101,8 @@ impl<I: Io> Engine<I> {
         let link = self.links.get_mut(key)?;
         debug_assert!(sent <= offered && link.session.backlog().len() == offered - sent, "unsent bytes are kept");
         link.writable = sent == offered;
-        match link.member {
-            Some(member) if link.writable => self.shard.handle_written(now, member),
-            Some(member) => self.shard.handle_blocked(now, member, sent > 0),
-            None => {}
+        if let Some(member) = link.member.filter(|_| link.writable) {
+            self.shard.handle_written(now, member);
         }
         // The reference for a stall: if nothing more is acknowledged by the write deadline, the peer does not read.
         if !link.writable {

@@ -25,15 +25,18 @@ pub enum CloseReason {
     NotUtf8,
     /// The gateway sent too many control frames or messages.
     Flood,
-    /// The outbox is over its bound, or the socket took no bytes for the write deadline.
+    /// The socket took no bytes for the write deadline, the connection fell behind what the log keeps, or it held the most
+    /// memory when there was too little.
     SlowConsumer,
+    /// The log began a new epoch while the connection was behind.
+    LogReplaced,
     /// An error of the hub.
     InternalError,
 }
 
 impl CloseReason {
     /// The labels of all reasons.
-    pub const LABELS: [&str; 12] = [
+    pub const LABELS: [&str; 13] = [
         Self::GatewayAsked(1000).label(),
         Self::GatewayGone.label(),
         Self::Shutdown.label(),
@@ -45,6 +48,7 @@ impl CloseReason {
         Self::NotUtf8.label(),
         Self::Flood.label(),
         Self::SlowConsumer.label(),
+        Self::LogReplaced.label(),
         Self::InternalError.label(),
     ];
 
@@ -55,7 +59,7 @@ impl CloseReason {
             Self::GatewayAsked(code) => Some(code),
             Self::GatewayGone => None,
             // 1001 for a timeout as well: the gateway may come back, and 1002 or 1008 would say that it broke a rule.
-            Self::Shutdown | Self::HeartbeatTimeout => Some(1001),
+            Self::Shutdown | Self::HeartbeatTimeout | Self::LogReplaced => Some(1001),
             Self::ProtocolError => Some(1002),
             Self::NotUtf8 => Some(1007),
             Self::KeyRevoked | Self::GatewayDeleted | Self::Flood => Some(1008),
@@ -80,6 +84,7 @@ impl CloseReason {
             Self::NotUtf8 => "invalid utf-8",
             Self::Flood => "flood",
             Self::SlowConsumer => "slow consumer",
+            Self::LogReplaced => "log replaced",
             Self::InternalError => "internal error",
         }
     }

@@ -13,6 +13,9 @@ pub struct Position {
 }
 
 impl Position {
+    /// A position that no log has: its offset is beyond all that are given.
+    pub const UNKNOWN: Self = Self { epoch: 0, offset: u64::MAX };
+
     /// Parses the output of `Display`; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         // Only the one canonical form, so that equal texts and equal positions are the same thing. `parse` of an

@@ -24,7 +24,10 @@ use crate::{
     model::{Change, KeyHash, ShardId, Side},
     session,
     shard::{self, Encoding, Placement},
-    store::{self, Settled, Sqlite, StoreError, StoreHandle, StoreThread},
+    store::{
+        self, Settled, Sqlite, StoreError, StoreHandle, StoreThread,
+        log::{EventLog, MemoryLog, MemorySettings},
+    },
     tls::Certificate,
     transport::{Transport, WebSocket},
 };
@@ -71,8 +74,9 @@ impl Hub {
         let cores: Arc<[Address]> = cores.into();
         let store = start_store(store, &cores)?;
         let state = Arc::new(HubState::new(hub_settings(&config, shards, &admin_token, &store)?));
-        // Events are not kept, so every start is a new epoch: positions of an earlier one must not look comparable.
-        let epoch = random_u64()?;
+        let mut log = event_log(&config, shards)?;
+        let wakers = cores.iter().map(|core| Box::new(core.log_waker()) as store::log::Waker);
+        let mut log_ports = log.ports(wakers.collect()).into_iter();
         let lines = Arc::default();
         let seats = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             let id = ShardId(u16::try_from(index).expect("there are at most 2^16 shards"));
@@ -81,7 +85,7 @@ impl Hub {
             let engine = EngineSettings {
                 id,
                 hub: Arc::clone(&state),
-                shard: shard_settings(&config, id, epoch, shards),
+                shard: shard_settings(&config, id, shards),
                 directory: directory.clone(),
                 tls: certificate.as_ref().map(|certificate| certificate.current()),
             };
@@ -90,6 +94,7 @@ impl Hub {
                 inbox,
                 peers: cores.to_vec(),
                 store: store.clone(),
+                log: log_ports.next().expect("the log has a port for each core"),
                 listening: sockets,
                 lines: Arc::clone(&lines),
             }
@@ -192,6 +197,17 @@ fn start_store(store: Sqlite, cores: &Arc<[Address]>) -> Result<StoreHandle, Sto
     })
 }
 
+fn event_log(config: &Config, shards: u16) -> Result<Box<dyn EventLog>, StartError> {
+    // Events are lost with the process, so every start is a new epoch: positions of an earlier one must not look
+    // comparable.
+    let settings = MemorySettings {
+        epoch: random_u64()?,
+        gateway_bytes_max: config.event_log_gateway_bytes_max,
+        port_bytes_max: config.event_log_bytes_max / usize::from(shards),
+    };
+    Ok(Box::new(MemoryLog::new(settings)))
+}
+
 fn hub_settings(
     config: &Config,
     shards: u16,
@@ -224,11 +240,12 @@ fn session_settings(config: &Config) -> session::Settings {
     }
 }
 
-fn shard_settings(config: &Config, id: ShardId, epoch: u64, shards: u16) -> shard::Settings {
+fn shard_settings(config: &Config, id: ShardId, shards: u16) -> shard::Settings {
+    let recent_bytes_max = (config.recent_bytes_max / usize::from(shards)).max(limits::SHARD_RECENT_BYTES_MIN);
     shard::Settings {
         id,
-        epoch,
-        outbox_bytes_max: config.outbox_bytes_max,
+        recent_bytes_max,
+        gateway_recent_bytes_max: limits::GATEWAY_RECENT_BYTES_MAX.min(recent_bytes_max / 2),
         connections_per_gateway_max: config.connections_per_gateway_max,
         publish_timeout: config.publish_timeout,
         rate_per_window: config.rate_per_minute,

@@ -9,6 +9,8 @@ pub struct Admitted {
     pub gateway: GatewayId,
     /// The id of this connection.
     pub connection: ConnectionId,
-    /// The position of the gateway's last event: the connection receives those after it.
-    pub position: Position,
+    /// The connection receives the events behind this position; `None` if the log did not say in time where it is.
+    pub position: Option<Position>,
+    /// Whether the connection goes on where the gateway asked it to; `None` if it did not ask.
+    pub resumed: Option<bool>,
 }

@@ -1,6 +1,6 @@
 //! The effects that a session asks its caller to carry out, and the ways in which it can end.
 
-use crate::model::{CloseReason, KeyHash};
+use crate::model::{CloseReason, KeyHash, Position};
 use bytes::Bytes;
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,9 +12,9 @@ pub enum Effect {
     Route,
     /// A request is complete: answer it by [`super::Session::handle_response`].
     Call,
-    /// A gateway wants to connect with this key: answer by [`super::Session::handle_admitted`] or
+    /// A gateway wants to connect: answer by [`super::Session::handle_admitted`] or
     /// [`super::Session::handle_refusal`].
-    Admit(Option<KeyHash>),
+    Admit(Presented),
     /// Bytes came from the gateway; with the round-trip time if they answered a ping.
     Life(Option<Duration>),
     /// A text message from the gateway.
@@ -32,6 +32,15 @@ pub enum Effect {
     ShutdownWrite,
     /// The session has ended, and the socket can be closed.
     Over(End),
+}
+
+/// What a gateway presents to connect.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Presented {
+    /// The hash of its key; `None` without one.
+    pub key: Option<KeyHash>,
+    /// The position behind which it asks to go on; [`Position::UNKNOWN`] if what it sent is none of ours.
+    pub resume: Option<Position>,
 }
 
 /// How a connection ended.

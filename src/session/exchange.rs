@@ -1,7 +1,7 @@
 //! HTTP on one connection: one request at a time, in order, until one upgrades the connection or ends it.
 
 use super::{
-    effect::{Effect, End},
+    effect::{Effect, End, Presented},
     pending_upgrade::PendingUpgrade,
     settings::Settings,
 };
@@ -63,7 +63,7 @@ pub(super) enum Progress {
     /// The engine is to carry this out.
     Do(Effect),
     /// A gateway wants to connect with the key of this hash.
-    Upgrade(PendingUpgrade, Option<KeyHash>),
+    Upgrade(PendingUpgrade, Presented),
     /// The last response is in the output.
     Close(End),
 }
@@ -213,8 +213,9 @@ impl Exchange {
         match upgrade::check(&head, &settings.origins, tls) {
             Ok(upgrade) => {
                 let key = head.only_field("api-key").filter(|key| !key.is_empty()).map(KeyHash::of);
+                let presented = Presented { key, resume: upgrade::last_position(&head) };
                 let early_bytes = self.input.split_off(self.used);
-                Progress::Upgrade(PendingUpgrade { upgrade, early_bytes, ended: self.ended }, key)
+                Progress::Upgrade(PendingUpgrade { upgrade, early_bytes, ended: self.ended }, presented)
             }
             Err(response) => {
                 response.encode(now.wall, head.method == Method::Head, false, out);

@@ -25,7 +25,7 @@ mod transitions;
 mod transmit;
 
 pub use admitted::Admitted;
-pub use effect::{Effect, End};
+pub use effect::{Effect, End, Presented};
 pub use exchange::Request;
 pub use settings::{Heartbeat, Settings};
 pub use transmit::{Filled, NoEvents, Scratch, Source};

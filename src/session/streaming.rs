@@ -47,7 +47,8 @@ impl Streaming {
     /// Begins the stage by writing the ack.
     pub(super) fn open(now: Now, settings: &Settings, admitted: Admitted, out: &mut Vec<u8>) -> Self {
         let mut transport = WebSocket::new(settings.inbound_message_bytes_max);
-        let ack = envelope::connection_ack(admitted.gateway, admitted.connection, admitted.position, now.wall);
+        let Admitted { gateway, connection, position, resumed } = admitted;
+        let ack = envelope::connection_ack(gateway, connection, position, resumed, now.wall);
         transport.open(&ack, out);
         Self {
             transport,

@@ -96,7 +96,7 @@ impl World {
     fn streaming() -> Self {
         let mut world = Self::new();
         world.receive(CONNECT.as_bytes());
-        assert!(world.take_effects().starts_with("Admit(Some("));
+        assert!(world.take_effects().starts_with("Admit(Presented { key: Some("));
         world.admit();
         let at = world.sent.windows(4).position(|w| w == b"\r\n\r\n").expect("a complete 101") + 4;
         world.sent.drain(..at);
@@ -110,7 +110,8 @@ impl World {
         let admitted = Admitted {
             gateway: GatewayId::random(),
             connection: ConnectionId::random(),
-            position: Position { epoch: 1, offset: 0 },
+            position: Some(Position { epoch: 1, offset: 0 }),
+            resumed: None,
         };
         self.session.handle_admitted(self.now, admitted, &mut self.scratch);
         self.settle();

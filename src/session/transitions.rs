@@ -31,10 +31,10 @@ impl Session {
         match progress {
             Progress::Wait => {}
             Progress::Do(effect) => self.effects.push_back(effect),
-            Progress::Upgrade(pending, key) => {
+            Progress::Upgrade(pending, presented) => {
                 debug_assert!(matches!(self.stage, Stage::Exchange(_)), "a connection is upgraded once");
                 self.stage = Stage::Admission(Box::new(pending));
-                self.effects.push_back(Effect::Admit(key));
+                self.effects.push_back(Effect::Admit(presented));
             }
             Progress::Close(end) => self.linger(now, end),
         }

@@ -2,14 +2,14 @@
 //! cores.
 
 use super::counters::Counters;
-use crate::model::{ConnectionId, Event, GatewayId, PublishOutcome, ShardId, Timestamp};
+use crate::model::{ConnectionId, Event, GatewayId, Kept, PublishOutcome, ShardId, Timestamp, log::Why};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 
 /// A command to the shard that owns the gateway or address in it.
 #[derive(Debug)]
 pub enum Command {
-    /// Deliver one event. Answered by [`Reply::Published`] or [`Reply::NoSuchGateway`].
+    /// Deliver one event. Answered by [`Reply::Published`].
     Publish(Event),
     /// Deliver several events, in this order. Answered by [`Reply::PublishedMany`], in this order.
     PublishMany(Vec<Event>),
@@ -37,12 +37,9 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Reply {
     /// To [`Command::Publish`].
-    Published(PublishOutcome),
-    /// To [`Command::Publish`]: the gateway was deleted while the command moved between cores, or does not exist yet.
-    NoSuchGateway,
-    /// To [`Command::PublishMany`] and [`Command::Deploy`]; `None` in the place of an event whose gateway does not
-    /// exist.
-    PublishedMany(Vec<Option<PublishOutcome>>),
+    Published(Published),
+    /// To [`Command::PublishMany`] and [`Command::Deploy`], in the order of the events.
+    PublishedMany(Vec<Published>),
     /// To [`Command::Totals`].
     Totals(Totals),
     /// To [`Command::Connections`].
@@ -51,6 +48,26 @@ pub enum Reply {
     Attempt(Result<(), u32>),
     /// To [`Command::Live`].
     Live(Vec<u32>),
+}
+
+/// What became of one event.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Published {
+    /// It has a position.
+    Outcome(PublishOutcome),
+    /// The log did not keep it, or cannot tell.
+    NotKept(NotKept),
+    /// The gateway was deleted while the command moved between cores, or does not exist yet.
+    NoSuchGateway,
+}
+
+/// An event that was not delivered, because the log did not say that it is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotKept {
+    /// Whether it may be kept, and delivered, all the same.
+    pub kept: Kept,
+    /// What is wrong with the log.
+    pub why: Why,
 }
 
 /// One shard's totals (contract section 3). Deliveries to connections that have ended are included.
@@ -146,8 +163,8 @@ pub struct ConnectionRow {
     pub shard: ShardId,
     /// Time from the last answered ping to its pong, in milliseconds.
     pub round_trip_ms: Option<f64>,
-    /// Bytes of events that are not written to its socket yet.
-    pub queued_bytes: usize,
+    /// Bytes of payloads that it is behind its gateway's log.
+    pub queued_bytes: u64,
     /// Its deliveries and failures.
     pub delivery_stats: DeliveryStats,
 }

@@ -1,15 +1,17 @@
-//! Accepts events: gives each its position, puts it into its gateway's outboxes, and records how each delivery ends.
+//! Publishes events: hands each to the log, gives what the log tells to the connections of its gateway, and records how
+//! each delivery ends.
 
 use super::{
-    Connection, ConnectionKey, DeliveryFailure, Effect, Shard,
-    command::DeliveryStats,
-    in_flight::{EventRef, Origin, Outcome},
-    outbox,
+    ConnectionKey, DeliveryFailure, Effect, Origin, Shard,
+    command::{DeliveryStats, NotKept},
+    feed::FeedKey,
+    in_flight::{EventRef, Outcome},
 };
-use crate::{
-    limits,
-    model::{CloseReason, Event, GatewayId, Instant, Now, Position},
+use crate::model::{
+    Event, Failure, GatewayId, Kept, Now, Position,
+    log::{AppendKey, Draft, NotAppended, Record},
 };
+use std::sync::Arc;
 
 impl Shard {
     /// Publishes `count` events with one reply to `origin`, which is [`super::Reply::PublishedMany`] if `many`.
@@ -23,78 +25,195 @@ impl Shard {
     ) {
         let publish = self.in_flight.open(origin, count, many, now.instant + self.settings.publish_timeout);
         for event in events {
-            self.accept(now, publish, &event);
+            // A gateway that was deleted while the command moved between cores, or that does not exist yet, has no log.
+            let Some(life) = self.life_of(event.gateway) else {
+                self.in_flight.add_without_gateway(publish);
+                continue;
+            };
+            let event = Arc::new(event);
+            let of = self.in_flight.add(publish, Arc::clone(&event));
+            self.log.append(Draft { life, event, accepted: now.wall }, of);
         }
         debug_assert_eq!(self.in_flight.events(publish), count, "every event of a publish has its place in the answer");
-        // Sealed only now: an event without connections is decided at once, and must not answer for those behind it.
-        if let Some((origin, reply)) = self.in_flight.seal(publish) {
-            self.effects.push_back(Effect::Reply(origin, reply));
-        }
+        let reply = self.in_flight.seal(publish);
+        self.answer(reply);
     }
 
-    /// Gives one event its position, and delivers it. If its gateway was deleted while the command moved between cores,
-    /// or does not exist yet, the event gets no position and no delivery, only its place in the reply.
-    fn accept(&mut self, now: Now, publish: u32, event: &Event) {
-        let Some(life) = self.life_of(event.gateway) else { return self.in_flight.add_without_gateway(publish) };
-        // The event is accepted from here on. A position is taken even if there is no connection, so that a gateway
-        // that comes back sees in its ack that it has missed something.
-        let position = self.sequencer.append(life);
-        self.deliver(now, publish, event, position);
+    pub(super) fn answer(&mut self, reply: Option<(Origin, super::Reply)>) {
+        self.effects.extend(reply.map(|(origin, reply)| Effect::Reply(origin, reply)));
     }
 
-    /// Puts an event into the outbox of each of its gateway's connections.
-    fn deliver(&mut self, now: Now, publish: u32, event: &Event, position: Position) {
-        let keys = self.registry.of(event.gateway);
-        debug_assert!(position.offset > 0, "an event has a position before it is delivered");
-        let of = self.in_flight.add(publish, event, position, keys.len());
-        if keys.is_empty() {
-            self.in_flight.fail_unconnected(of);
-            self.fail(now, of, event.gateway, None, crate::model::Failure::NOT_CONNECTED);
-            return;
-        }
-        // Only for connected gateways: one that is away does not receive the id, so publishing it again is no
-        // repetition.
-        self.ids_repeated += u64::from(self.recent_ids.note(event));
-        // Encoded once and shared: a server does not mask its frames (RFC 6455 section 5.1), so the bytes are the same
-        // for each connection, and an outbox costs a reference, however large the payload is.
-        let frame = (self.settings.encoding.encode)(event, position, now.wall);
-        // Slow connections are closed after the loop: closing one removes it from the list that the loop reads by
-        // index.
-        let mut slow = Vec::new();
-        for at in 0..self.registry.of(event.gateway).len() {
-            let key = self.registry.of(event.gateway)[at];
-            let Some(connection) = self.registry.connection_mut(key) else { continue };
-            let idle = connection.outbox.is_empty();
-            let bytes_max = connection.outbox_bytes_max(now.instant, self.settings.outbox_bytes_max);
-            match connection.outbox.push(frame.clone(), of, bytes_max) {
-                Ok(()) if idle => self.dirty.push_back(key),
-                // Bytes wait already, so this connection is in the dirty list, or blocked until its socket is writable.
-                Ok(()) => {}
-                Err(outbox::Full) => slow.push(key),
+    /// Handles the log's answer to a part of an append.
+    pub(super) fn handle_appended(
+        &mut self,
+        now: Now,
+        key: AppendKey,
+        from: usize,
+        results: Vec<Result<Position, NotAppended>>,
+        last: bool,
+    ) {
+        for (index, result) in results.into_iter().enumerate() {
+            let Some(of) = self.log.publisher(key, from + index) else {
+                debug_assert!(false, "each event of an append has a publisher");
+                continue;
+            };
+            match result {
+                Ok(position) => self.handle_kept(now, of, position),
+                Err(NotAppended::NoSuchGateway) => {
+                    let reply = self.in_flight.reject_without_gateway(of);
+                    self.answer(reply);
+                }
+                Err(NotAppended::Refused(why)) => self.reject(of, NotKept { kept: Kept::No, why }),
+                Err(NotAppended::Unknown(why)) => self.reject(of, NotKept { kept: Kept::Unknown, why }),
             }
         }
-        // This event first: it is not in the outbox, so that closing does not fail it.
-        for key in slow {
-            self.decide(now, key, of, Outcome::Failed(CloseReason::SlowConsumer.label()));
-            self.close_slow(now, key);
+        if last {
+            self.log.end_append(key);
         }
     }
 
-    /// Closes a connection as a slow consumer, and fails all events in its outbox.
-    pub(super) fn close_slow(&mut self, now: Now, key: ConnectionKey) {
-        self.handle_closing(now, key, CloseReason::SlowConsumer);
-        self.effects.push_back(Effect::Close(key, CloseReason::SlowConsumer));
+    pub(super) fn reject(&mut self, of: EventRef, why: NotKept) {
+        let reply = self.in_flight.reject(of, why);
+        self.answer(reply);
     }
 
-    /// Decides one delivery, and queues the publisher's reply if it was the last one.
-    pub(super) fn decide(&mut self, now: Now, key: ConnectionKey, of: EventRef, outcome: Outcome) {
+    /// An event is kept. If its gateway has connections, it is delivered once the log tells it.
+    fn handle_kept(&mut self, now: Now, of: EventRef, position: Position) {
+        let Some(gateway) = self.in_flight.event(of).map(|event| event.gateway) else { return };
+        let key = self.feeds.of(gateway);
+        let feed = key.and_then(|key| self.feeds.get_mut(key));
+        // A feed that has begun in front of this event is told it. One that begins behind it is not, and its connections
+        // are later than the event.
+        let feed =
+            feed.filter(|feed| feed.begun && feed.end().epoch == position.epoch && feed.end().offset < position.offset);
+        let connections = feed.as_ref().map_or(0, |feed| feed.connections.len());
+        self.in_flight.keep(of, position, u32::try_from(connections).unwrap_or(u32::MAX));
+        match feed.filter(|_| connections > 0) {
+            Some(feed) => feed.await_record(position.offset, of),
+            None => self.deliver_to_none(now, of, gateway),
+        }
+    }
+
+    /// Counts an event whose gateway has no connection as failed.
+    pub(super) fn deliver_to_none(&mut self, now: Now, of: EventRef, gateway: GatewayId) {
+        self.fail(now, of, gateway, None, Failure::NOT_CONNECTED);
+        let reply = self.in_flight.deliver(of, 0, 0);
+        self.answer(reply);
+    }
+
+    /// Handles records that the log tells of a feed: they are kept, in order and without a gap.
+    pub(super) fn handle_live(&mut self, now: Now, key: FeedKey, records: Vec<Record>) {
+        let Some(feed) = self.feeds.get_mut(key) else { return };
+        let before = feed.end().offset;
+        let (mut connections, mut live) = (0, 0);
+        for member in &feed.connections {
+            connections += 1;
+            live += u32::from(self.registry.connection(*member).is_some_and(|it| it.cursor.is_live()));
+        }
+        for Record { position, accepted, bytes, event } in records {
+            let Some(feed) = self.feeds.get_mut(key) else { return };
+            debug_assert_eq!(
+                position,
+                Position { offset: feed.end().offset + 1, ..feed.end() },
+                "in order, none left out"
+            );
+            let of = feed.take_awaiting(position.offset);
+            if connections > 0 {
+                // Only for connected gateways: one that is away does not receive the id, so publishing it again is no
+                // repetition.
+                self.ids_repeated += u64::from(self.recent_ids.note(&event));
+            }
+            // Encoded once and shared: a server does not mask its frames (RFC 6455 section 5.1), so the bytes are the same
+            // for each connection.
+            let frame = (self.settings.encoding.encode)(&event, position, accepted);
+            let held = feed.push(frame, bytes, of.filter(|_| live > 0), live);
+            self.feeds.hold(held);
+            match of {
+                Some(of) if connections == 0 => self.deliver_to_none(now, of, event.gateway),
+                Some(of) => {
+                    let reply = self.in_flight.deliver(of, connections, live);
+                    self.answer(reply);
+                }
+                None => {}
+            }
+        }
+        self.wake_feed(key, before);
+        self.enforce_bounds(now, key);
+    }
+
+    /// Queues the connections that had nothing to take until the records behind this offset came.
+    fn wake_feed(&mut self, key: FeedKey, before: u64) {
+        let Some(feed) = self.feeds.get(key) else { return };
+        for member in &feed.connections {
+            let Some(connection) = self.registry.connection(*member) else { continue };
+            // One that has more to take is in the list already, or its socket is full.
+            if connection.cursor.is_live() && connection.cursor.taken == before {
+                self.dirty.push_back(*member);
+            }
+        }
+    }
+
+    /// Counts the records that were handed over as delivered: the socket has taken all of their bytes.
+    pub fn handle_written(&mut self, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        debug_assert!(now.instant >= connection.connected);
+        let feed_key = connection.feed;
+        let cursor = &mut connection.cursor;
+        let (confirmed, taken) = (cursor.confirmed, cursor.taken);
+        if confirmed == taken {
+            return;
+        }
+        let (held, counted_from) = (cursor.held_from..=cursor.held_until, cursor.counted_from);
+        cursor.confirmed = taken;
+        let sent = taken - confirmed;
+        connection.stats.total_events_sent += sent;
+        self.totals.total_events_sent += sent;
+        let Some(feed) = self.feeds.get_mut(feed_key) else { return };
+        for offset in (confirmed + 1).max(*held.start())..=taken.min(*held.end()) {
+            let Some(record) = feed.record_mut(offset) else { continue };
+            let of = record.let_go(offset >= counted_from);
+            if let Some(of) = of
+                && let Some((origin, reply)) = self.in_flight.decide(of, Outcome::Delivered)
+            {
+                self.effects.push_back(Effect::Reply(origin, reply));
+            }
+        }
+        self.release(feed_key);
+    }
+
+    /// Frees the records that no connection of a feed has yet to take.
+    pub(super) fn release(&mut self, key: FeedKey) {
+        let Some(feed) = self.feeds.get_mut(key) else { return };
+        // Without connections they stay, for the gateway that comes back at once and asks for what it has missed. With one
+        // that is behind they stay, too: it reaches them, and under load it would never reach the end.
+        if feed.behind == 0 && !feed.is_idle() {
+            let freed = feed.release();
+            self.feeds.free(freed);
+        }
+    }
+
+    /// The connection does not hold the records of this range any more. Where a publisher waits, the delivery has failed
+    /// for this reason; without one the publisher only stops waiting.
+    pub(super) fn let_go(
+        &mut self,
+        now: Now,
+        key: ConnectionKey,
+        offsets: std::ops::RangeInclusive<u64>,
+        failed: Option<&'static str>,
+    ) {
         let Some(connection) = self.registry.connection(key) else { return };
-        let (id, gateway) = (connection.id, connection.gateway);
-        if let Outcome::Failed(reason) = outcome {
-            self.fail(now, of, gateway, Some(key), reason);
-        }
-        if let Some((origin, reply)) = self.in_flight.decide(of, id, outcome) {
-            self.effects.push_back(Effect::Reply(origin, reply));
+        let (id, gateway, feed_key) = (connection.id, connection.gateway, connection.feed);
+        let cursor = &connection.cursor;
+        let (held, counted_from) = (cursor.held_from..=cursor.held_until, cursor.counted_from);
+        for offset in (*offsets.start()).max(*held.start())..=(*offsets.end()).min(*held.end()) {
+            let record = self.feeds.get_mut(feed_key).and_then(|feed| feed.record_mut(offset));
+            let Some(of) = record.and_then(|record| record.let_go(offset >= counted_from)) else { continue };
+            if let Some(reason) = failed {
+                self.fail(now, of, gateway, Some(key), reason);
+            }
+            let outcome = failed.map_or(Outcome::Deferred, |reason| Outcome::Failed(id, reason));
+            let reply = self.in_flight.decide(of, outcome);
+            self.answer(reply);
         }
     }
 
@@ -111,25 +230,9 @@ impl Shard {
             connection.stats.add(&failure);
             connection.id
         });
-        if let Some((kind, outcome)) = self.in_flight.event(of) {
-            let (kind, correlation) = (kind.clone(), outcome.correlation_id);
+        if let Some(event) = self.in_flight.event(of) {
+            let (kind, correlation) = (event.kind.clone(), event.correlation);
             self.failures.push(DeliveryFailure { gateway, connection, kind, correlation, reason });
         }
-    }
-}
-
-impl Connection {
-    /// The number of bytes that may wait for this connection now: `configured` if it is slow. A connection is slow if
-    /// its socket has taken nothing for a second, or if more than `configured` has waited for five seconds.
-    fn outbox_bytes_max(&mut self, now: Instant, configured: usize) -> usize {
-        // The size of the outbox alone does not show that a peer is slow. A batch of 8 MiB fills the outbox of a
-        // healthy peer, because it is queued faster than a socket takes it. So a socket that takes bytes, or was not
-        // offered any yet, may have a whole batch waiting. The second limit, of time, is for peers that take a byte now
-        // and then.
-        let over = self.outbox.is_over(configured);
-        self.over_since = self.over_since.filter(|_| over).or(over.then_some(now));
-        let lasts = |since: Option<Instant>, patience| since.is_some_and(|since| now.since(since) >= patience);
-        let slow = lasts(self.blocked_since, limits::OUTBOX_PATIENCE) || lasts(self.over_since, limits::OVER_PATIENCE);
-        if slow { configured } else { configured.max(limits::MOVING_OUTBOX_BYTES_MAX) }
     }
 }

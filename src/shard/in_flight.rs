@@ -1,16 +1,20 @@
-//! Publishes with pending deliveries: counts their outcomes, and makes their replies.
+//! Publishes without an answer: what became of each event, and the reply that is made of it.
 //!
-//! A publish is in flight until its last delivery is decided, that is, written to a socket or failed. Its publisher
-//! gets the reply then, or at the publish timeout if that is earlier. After a timeout the publish stays here, so that
-//! the rest of its deliveries is still counted.
+//! ```text
+//!   add ──▶ appending ──▶ kept ──▶ deliver: counted for each live connection ──▶ decide, once for each ──▶ reply
+//!               └─▶ not kept
+//! ```
+//!
+//! A publish is in flight until its last event is decided. Its publisher gets the reply then, or at the publish timeout
+//! if that is earlier. After a timeout the publish stays here, so that the rest of its deliveries is still counted.
 
-use super::command::Reply;
+use super::command::{NotKept, Published, Reply};
 use crate::{
     limits,
-    model::{ConnectionId, Event, EventType, Failure, Instant, Position, PublishOutcome, ShardId},
+    model::{ConnectionId, Event, Failure, Instant, Kept, Position, PublishOutcome, ShardId, log::Why},
 };
 use slab::Slab;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 /// The key of a request at the core that sent it; opaque here.
 pub type RequestKey = u64;
@@ -36,8 +40,10 @@ pub struct EventRef {
 pub enum Outcome {
     /// The event was written whole to the socket.
     Delivered,
-    /// It was not and will not be, for this reason.
-    Failed(&'static str),
+    /// It was not written to this connection and will not be, for this reason.
+    Failed(ConnectionId, &'static str),
+    /// The connection has fallen behind: it gets the event, but the publisher does not wait for that.
+    Deferred,
 }
 
 #[derive(Debug)]
@@ -48,16 +54,21 @@ struct PendingPublish {
     many: bool,
     /// The reply was sent at the timeout.
     answered: bool,
-    /// Number of undecided deliveries, plus [`UNSEALED`] while events are added.
+    /// Number of events that are not delivered yet and of deliveries that are not decided, plus [`UNSEALED`] while events
+    /// are added.
     undecided: u32,
-    /// `None` for an event whose gateway does not exist.
-    events: Vec<Option<PendingEvent>>,
+    events: Vec<PendingEvent>,
 }
 
 #[derive(Debug)]
-struct PendingEvent {
-    kind: EventType,
-    outcome: PublishOutcome,
+enum PendingEvent {
+    /// The log has not answered.
+    Appending(Arc<Event>),
+    /// It has a position.
+    Kept(Arc<Event>, PublishOutcome),
+    /// The log did not keep it, or cannot tell.
+    NotKept(NotKept),
+    NoSuchGateway,
 }
 
 /// All publishes of one shard that are in flight.
@@ -88,29 +99,17 @@ impl InFlight {
         key
     }
 
-    /// Adds an event with `connections` pending deliveries to an open publish.
-    pub fn add(&mut self, publish: u32, event: &Event, position: Position, connections: usize) -> EventRef {
+    /// Adds an event that is being appended to an open publish.
+    pub fn add(&mut self, publish: u32, event: Arc<Event>) -> EventRef {
         let entry = &mut self.publishes[publish as usize];
-        let connections = u32::try_from(connections).expect("connections are capped far below 2^32");
-        entry.undecided += connections;
-        entry.events.push(Some(PendingEvent {
-            kind: event.kind.clone(),
-            outcome: PublishOutcome {
-                correlation_id: event.correlation,
-                position,
-                connections,
-                delivered: 0,
-                failed: 0,
-                pending: connections,
-                failures: Vec::new(),
-            },
-        }));
+        entry.undecided += 1;
+        entry.events.push(PendingEvent::Appending(event));
         EventRef { publish, event: u32::try_from(entry.events.len() - 1).expect("a batch is bounded") }
     }
 
-    /// Adds an event whose gateway does not exist. It has its place in the reply, but no deliveries.
+    /// Adds an event whose gateway does not exist. It has its place in the reply, and is decided.
     pub fn add_without_gateway(&mut self, publish: u32) {
-        self.publishes[publish as usize].events.push(None);
+        self.publishes[publish as usize].events.push(PendingEvent::NoSuchGateway);
     }
 
     /// Number of events that were added to an open publish.
@@ -118,48 +117,105 @@ impl InFlight {
         self.publishes.get(publish as usize).map_or(0, |publish| publish.events.len())
     }
 
-    /// Type and outcome so far of an event in flight.
-    pub fn event(&self, of: EventRef) -> Option<(&EventType, &PublishOutcome)> {
-        let pending = self.publishes.get(of.publish as usize)?.events.get(of.event as usize)?.as_ref()?;
-        Some((&pending.kind, &pending.outcome))
+    /// The event, if it is in flight and kept or being appended.
+    pub fn event(&self, of: EventRef) -> Option<&Arc<Event>> {
+        match self.publishes.get(of.publish as usize)?.events.get(of.event as usize)? {
+            PendingEvent::Appending(event) | PendingEvent::Kept(event, _) => Some(event),
+            PendingEvent::NotKept(_) | PendingEvent::NoSuchGateway => None,
+        }
+    }
+
+    /// The log has kept an event, and its gateway has this number of connections now.
+    pub fn keep(&mut self, of: EventRef, position: Position, connections: u32) {
+        let Some(publish) = self.publishes.get_mut(of.publish as usize) else { return };
+        let place = &mut publish.events[of.event as usize];
+        let PendingEvent::Appending(event) = place else {
+            debug_assert!(false, "an event is appended once");
+            return;
+        };
+        let outcome = PublishOutcome {
+            correlation_id: event.correlation,
+            position,
+            connections,
+            delivered: 0,
+            failed: 0,
+            pending: connections,
+            failures: Vec::new(),
+        };
+        *place = PendingEvent::Kept(Arc::clone(event), outcome);
+    }
+
+    /// The log has not kept an event, or cannot tell. Returns the reply if this decides the publish.
+    pub fn reject(&mut self, of: EventRef, why: NotKept) -> Option<(Origin, Reply)> {
+        let publish = self.publishes.get_mut(of.publish as usize)?;
+        publish.events[of.event as usize] = PendingEvent::NotKept(why);
+        publish.undecided -= 1;
+        self.settle(of.publish)
+    }
+
+    /// The gateway was deleted before the log kept the event.
+    pub fn reject_without_gateway(&mut self, of: EventRef) -> Option<(Origin, Reply)> {
+        let publish = self.publishes.get_mut(of.publish as usize)?;
+        publish.events[of.event as usize] = PendingEvent::NoSuchGateway;
+        publish.undecided -= 1;
+        self.settle(of.publish)
+    }
+
+    /// A kept event has reached the connections of its gateway. The publisher waits for `counted` of them; the others
+    /// are behind. Without any, the delivery has failed. Returns the reply if this decides the publish.
+    pub fn deliver(&mut self, of: EventRef, connections: u32, counted: u32) -> Option<(Origin, Reply)> {
+        debug_assert!(counted <= connections);
+        let publish = self.publishes.get_mut(of.publish as usize)?;
+        let PendingEvent::Kept(_, outcome) = &mut publish.events[of.event as usize] else {
+            debug_assert!(false, "an event is kept before it is delivered");
+            return None;
+        };
+        (outcome.connections, outcome.pending) = (connections, connections);
+        if connections == 0 {
+            fail(outcome, None, Failure::NOT_CONNECTED);
+        }
+        publish.undecided = publish.undecided + counted - 1;
+        self.settle(of.publish)
     }
 
     /// Decides one delivery. Returns the reply if it was the last one and the publish was not answered yet.
-    pub fn decide(&mut self, of: EventRef, connection: ConnectionId, outcome: Outcome) -> Option<(Origin, Reply)> {
+    pub fn decide(&mut self, of: EventRef, outcome: Outcome) -> Option<(Origin, Reply)> {
         let publish = self.publishes.get_mut(of.publish as usize)?;
-        let result = &mut publish.events[of.event as usize].as_mut()?.outcome;
+        let PendingEvent::Kept(_, result) = &mut publish.events[of.event as usize] else {
+            debug_assert!(false, "an event is kept before it is delivered");
+            return None;
+        };
         debug_assert!(result.pending > 0 && publish.undecided > 0, "a delivery is decided once");
-        result.pending -= 1;
         match outcome {
-            Outcome::Delivered => result.delivered += 1,
-            Outcome::Failed(reason) => fail(result, Some(connection), reason),
+            Outcome::Deferred => {}
+            Outcome::Delivered => {
+                result.pending -= 1;
+                result.delivered += 1;
+            }
+            Outcome::Failed(connection, reason) => {
+                result.pending -= 1;
+                fail(result, Some(connection), reason);
+            }
         }
         publish.undecided -= 1;
         self.settle(of.publish)
     }
 
-    /// Counts an event whose gateway has no connection as failed.
-    pub fn fail_unconnected(&mut self, of: EventRef) {
-        if let Some(pending) = &mut self.publishes[of.publish as usize].events[of.event as usize] {
-            fail(&mut pending.outcome, None, Failure::NOT_CONNECTED);
-        }
-    }
-
-    /// Closes a publish for more events. Returns the reply if every delivery is decided already.
+    /// Closes a publish for more events. Returns the reply if everything is decided already.
     pub fn seal(&mut self, publish: u32) -> Option<(Origin, Reply)> {
         self.publishes.get_mut(publish as usize)?.undecided -= UNSEALED;
         self.settle(publish)
     }
 
-    /// Removes the publish if every delivery is decided. Returns the reply, unless it was sent at the timeout.
+    /// Removes the publish if everything is decided. Returns the reply, unless it was sent at the timeout.
     fn settle(&mut self, publish: u32) -> Option<(Origin, Reply)> {
         if self.publishes.get(publish as usize)?.undecided > 0 {
             return None;
         }
-        let mut publish = self.publishes.remove(publish as usize);
-        let all_decided = publish.events.iter().flatten().all(|event| event.outcome.is_decided());
-        debug_assert!(all_decided, "a publish is over when each of its deliveries is");
-        (!publish.answered).then(|| (publish.origin, publish.reply()))
+        let publish = self.publishes.remove(publish as usize);
+        let appending = publish.events.iter().any(|event| matches!(event, PendingEvent::Appending(_)));
+        debug_assert!(!appending, "a publish is over when the log has answered for each of its events");
+        (!publish.answered).then(|| (publish.origin, publish.into_reply()))
     }
 
     /// The earliest deadline of an unanswered publish.
@@ -184,7 +240,8 @@ impl InFlight {
             }
             self.deadlines.pop_front();
             if let Some(publish) = live {
-                // The publish is not removed: outboxes still refer to it, and its deliveries are still counted.
+                // The publish is not removed: the log and recent records still refer to it, and its deliveries are still
+                // counted.
                 publish.answered = true;
                 return Some((publish.origin, publish.reply_so_far()));
             }
@@ -199,20 +256,38 @@ impl InFlight {
 }
 
 impl PendingPublish {
-    fn reply(&mut self) -> Reply {
-        let mut outcomes = std::mem::take(&mut self.events).into_iter().map(|event| event.map(|event| event.outcome));
-        if self.many {
-            return Reply::PublishedMany(outcomes.collect());
-        }
-        outcomes.next().flatten().map_or(Reply::NoSuchGateway, Reply::Published)
+    fn into_reply(self) -> Reply {
+        reply(self.many, self.events.into_iter().map(PendingEvent::into_published))
     }
 
     fn reply_so_far(&self) -> Reply {
-        let mut outcomes = self.events.iter().map(|event| event.as_ref().map(|event| event.outcome.clone()));
-        if self.many {
-            return Reply::PublishedMany(outcomes.collect());
+        reply(self.many, self.events.iter().map(PendingEvent::published_so_far))
+    }
+}
+
+fn reply(many: bool, mut results: impl Iterator<Item = Published>) -> Reply {
+    if many {
+        return Reply::PublishedMany(results.collect());
+    }
+    Reply::Published(results.next().unwrap_or(Published::NoSuchGateway))
+}
+
+impl PendingEvent {
+    fn into_published(self) -> Published {
+        match self {
+            Self::Kept(_, outcome) => Published::Outcome(outcome),
+            other => other.published_so_far(),
         }
-        outcomes.next().flatten().map_or(Reply::NoSuchGateway, Reply::Published)
+    }
+
+    fn published_so_far(&self) -> Published {
+        match self {
+            // It may still be kept, and is delivered then.
+            Self::Appending(_) => Published::NotKept(NotKept { kept: Kept::Unknown, why: Why::Stuck }),
+            Self::Kept(_, outcome) => Published::Outcome(outcome.clone()),
+            Self::NotKept(why) => Published::NotKept(*why),
+            Self::NoSuchGateway => Published::NoSuchGateway,
+        }
     }
 }
 

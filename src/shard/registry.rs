@@ -1,19 +1,9 @@
 //! The live connections of one shard's gateways.
 
-use super::{command::DeliveryStats, in_flight::EventRef, outbox::Outbox};
-use crate::model::{ConnectionId, GatewayId, Instant, Timestamp, TokenId};
-use ahash::HashMap;
+use super::{command::DeliveryStats, connection_key::ConnectionKey, cursor::Cursor, feed::FeedKey};
+use crate::model::{ConnectionId, GatewayId, Instant, Position, Timestamp, TokenId};
 use slab::Slab;
 use std::net::SocketAddr;
-
-/// Identifies a connection in its shard. Indices are used again, so the serial tells a connection from an earlier one
-/// with the same index.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub struct ConnectionKey {
-    /// Index in the registry; used again after the connection has left.
-    pub index: u32,
-    serial: u32,
-}
 
 /// One live connection.
 #[derive(Debug)]
@@ -38,15 +28,24 @@ pub struct Connection {
     pub stale: bool,
     /// The connection is being closed and gets no more events.
     pub closing: bool,
-    /// Since when its socket has taken no bytes although some were offered.
-    pub blocked_since: Option<Instant>,
-    /// Since when more bytes than the configured bound have waited for it.
-    pub over_since: Option<Instant>,
-    /// The events that wait for its socket.
-    pub outbox: Outbox<EventRef>,
+    /// The position behind which it asks to go on.
+    pub(super) resume: Option<Position>,
+    /// Its gateway was told where it begins.
+    pub(super) admitted: bool,
+    /// The feed of its gateway.
+    pub(super) feed: FeedKey,
+    /// The next event that it is given.
+    pub(super) cursor: Cursor,
     /// Its deliveries and failures.
     pub stats: DeliveryStats,
     serial: u32,
+}
+
+impl Connection {
+    /// Whether its gateway was told where it begins.
+    pub fn is_admitted(&self) -> bool {
+        self.admitted
+    }
 }
 
 /// A connection that joins its gateway.
@@ -60,21 +59,21 @@ pub struct Join {
     pub token: TokenId,
     /// The peer's address.
     pub address: SocketAddr,
+    /// The position behind which it asks to go on; `None` for a clean slate.
+    pub resume: Option<Position>,
 }
 
-/// All connections of one shard, by key and by gateway.
+/// All connections of one shard.
 #[derive(Debug, Default)]
 pub struct Registry {
     connections: Slab<Connection>,
-    /// The connections that get events. One that is closing stays in `connections` until it has left, but not here.
-    by_gateway: HashMap<GatewayId, Vec<ConnectionKey>>,
     /// The serial of the last connection.
     serial: u32,
 }
 
 impl Registry {
-    /// Adds a connection; it gets events from now on.
-    pub fn insert(&mut self, join: Join, at: Timestamp, now: Instant) -> ConnectionKey {
+    /// Adds a connection.
+    pub(super) fn insert(&mut self, join: Join, feed: FeedKey, at: Timestamp, now: Instant) -> ConnectionKey {
         self.serial = self.serial.wrapping_add(1);
         let index = self.connections.insert(Connection {
             gateway: join.gateway,
@@ -87,17 +86,15 @@ impl Registry {
             round_trip_us: 0,
             stale: false,
             closing: false,
-            blocked_since: None,
-            over_since: None,
-            outbox: Outbox::default(),
+            resume: join.resume,
+            admitted: false,
+            feed,
+            cursor: Cursor::joining(),
             stats: DeliveryStats::default(),
             serial: self.serial,
         });
         let index = u32::try_from(index).expect("connections are capped far below 2^32");
-        let key = ConnectionKey { index, serial: self.serial };
-        // A gateway usually has one connection, and a vector's first growth would reserve space for four.
-        self.by_gateway.entry(join.gateway).or_insert_with(|| Vec::with_capacity(1)).push(key);
-        key
+        ConnectionKey { index, serial: self.serial }
     }
 
     /// The connection, or `None` once it has left.
@@ -110,29 +107,9 @@ impl Registry {
         self.connections.get_mut(key.index as usize).filter(|connection| connection.serial == key.serial)
     }
 
-    /// The connections of a gateway that get events, in the order in which they joined.
-    pub fn of(&self, gateway: GatewayId) -> &[ConnectionKey] {
-        self.by_gateway.get(&gateway).map_or(&[], Vec::as_slice)
-    }
-
-    /// Stops events to a connection. It stays in the registry until [`Registry::remove`].
-    pub fn retire(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.connection_mut(key) else { return };
-        connection.closing = true;
-        let gateway = connection.gateway;
-        if let Some(keys) = self.by_gateway.get_mut(&gateway) {
-            // `retain` and not `swap_remove`: the others keep their order, and a gateway has few connections.
-            keys.retain(|other| *other != key);
-            if keys.is_empty() {
-                self.by_gateway.remove(&gateway);
-            }
-        }
-    }
-
     /// Removes a connection and returns it.
     pub fn remove(&mut self, key: ConnectionKey) -> Option<Connection> {
         self.connection(key)?;
-        self.retire(key);
         Some(self.connections.remove(key.index as usize))
     }
 
@@ -144,11 +121,6 @@ impl Registry {
         })
     }
 
-    /// All connections.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
-        self.connections.iter_mut().map(|(_, connection)| connection)
-    }
-
     /// Number of connections, including those that are closing.
     pub fn len(&self) -> usize {
         self.connections.len()
@@ -157,10 +129,5 @@ impl Registry {
     /// Whether there are no connections.
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
-    }
-
-    /// Number of gateways with at least one connection that gets events.
-    pub fn gateways(&self) -> usize {
-        self.by_gateway.len()
     }
 }

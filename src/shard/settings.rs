@@ -19,10 +19,11 @@ pub struct Encoding {
 pub struct Settings {
     /// The index of this shard.
     pub id: ShardId,
-    /// The epoch of this process, which no earlier process had.
-    pub epoch: u64,
-    /// Bytes that may wait for a blocked socket, besides the event that is being written.
-    pub outbox_bytes_max: usize,
+    /// Memory of records that connections have yet to take. Over it: the connections that need the oldest get them from
+    /// the log.
+    pub recent_bytes_max: usize,
+    /// The same for one gateway.
+    pub gateway_recent_bytes_max: usize,
     /// Maximum number of connections of one gateway; 0 for no limit.
     pub connections_per_gateway_max: usize,
     /// Time from the acceptance of a publish to its answer at the latest.

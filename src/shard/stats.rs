@@ -10,7 +10,7 @@ impl Shard {
     /// The totals. With `gateway`, only the numbers of connections and gateways are restricted to that gateway.
     pub(super) fn totals(&self, gateway: Option<GatewayId>) -> Totals {
         let (connections, gateways) = match gateway {
-            None => (self.registry.len(), self.registry.gateways()),
+            None => (self.registry.len(), self.feeds.connected()),
             Some(gateway) => {
                 let connections = self.registry.iter().filter(|(_, c)| c.gateway == gateway).count();
                 (connections, usize::from(connections > 0))
@@ -49,13 +49,18 @@ impl Shard {
             remote_address: connection.address,
             shard: self.settings.id,
             round_trip_ms: (connection.round_trip_us > 0).then(|| f64::from(connection.round_trip_us) / 1_000.0),
-            queued_bytes: connection.outbox.queued_bytes(),
+            queued_bytes: self.behind(connection),
             delivery_stats: connection.stats,
         }
     }
 }
 
 impl Shard {
+    /// Bytes of payloads between a connection and the end of its gateway's log.
+    fn behind(&self, connection: &Connection) -> u64 {
+        self.feeds.get(connection.feed).map_or(0, |feed| connection.cursor.behind(feed.bytes()))
+    }
+
     /// Counts a refused connect of a gateway.
     pub fn count_refused(&mut self, refused: Refused) {
         self.counters.connects_refused.add(refused.label());

@@ -293,7 +293,8 @@ impl Oracle {
         if pending > 0 {
             self.cover("pending at the publish timeout");
             // The engine reads the clock once per visit, so its time may be a few milliseconds old.
-            if took + Duration::from_millis(5) < self.scenario.publish_timeout {
+            // A publisher does not wait for a connection that takes its events from the log.
+            if took + Duration::from_millis(5) < self.scenario.publish_timeout && !self.scenario.is_scarce() {
                 return Err(format!("pending after {took:?}, before the publish timeout"));
             }
         }
@@ -349,7 +350,7 @@ impl Oracle {
         if counts.connections < sure || counts.connections > perhaps {
             return Err(format!("expected {sure} to {perhaps} connections"));
         }
-        if counts.pending > undecided {
+        if counts.pending > undecided && !self.scenario.is_scarce() {
             return Err(format!("expected at most {undecided} pending"));
         }
         Ok(())
@@ -369,7 +370,9 @@ impl Oracle {
         }
         if self.audited {
             let (sum, open) = self.ledger.deliveries();
-            if sent + failed < sum || (!open && sent + failed != sum) {
+            // With little memory a delivery may be pending for ever: its connection has closed while it took its events from
+            // the log.
+            if (sent + failed < sum && !self.scenario.is_scarce()) || (!open && sent + failed > sum) {
                 return Err(format!("the answers sum up to {sum} deliveries"));
             }
             if failed != self.failed_deliveries {

@@ -161,7 +161,9 @@ impl Oracle {
     fn check_good(&mut self, conn: usize) {
         let watched = &self.watched[conn];
         let revoked = watched.key.is_some_and(|key| self.roster.removal_of(key).begun.is_some());
-        if watched.good && watched.leaving.is_none() && !revoked && self.drained.is_none() {
+        // With little memory a burst goes through the log, and a small log trims it before it is read.
+        let trimmed = self.scenario.is_scarce() && matches!(watched.close_sent, Some((1013, _)));
+        if watched.good && watched.leaving.is_none() && !revoked && self.drained.is_none() && !trimmed {
             let close_sent = watched.close_sent;
             self.fail("a well-behaved peer is not closed", Some(conn), format!("{close_sent:?}"));
         }
@@ -355,7 +357,7 @@ fn watched_idle(watched: &super::oracle::Watched) -> bool {
 
 impl Oracle {
     /// The hub's memory for a connection is bounded, even while its peer reads nothing.
-    pub(super) fn check_memory(&mut self, now: Instant, conn: usize, held: &crate::engine::Held) {
+    pub(super) fn check_memory(&mut self, conn: usize, held: &crate::engine::Held) {
         let answers = self.scenario.answer_bytes_max;
         if held.session_bytes > super::world::SESSION_BYTES_MAX + answers {
             let text = format!("the session holds {} bytes", held.session_bytes);
@@ -365,14 +367,14 @@ impl Oracle {
         if self.scenario.strict {
             self.check_unfinished(conn);
         }
-        let watched = &mut self.watched[conn];
-        let grown = held.outbox_bytes > std::mem::replace(&mut watched.outbox_bytes, held.outbox_bytes);
-        let blocked =
-            watched.blocked_since.is_some() && now.since(watched.last_progress) > limits::OUTBOX_PATIENCE + SLACK;
-        let most = self.scenario.outbox_bytes_max + 2 * self.scenario.event_bytes_max + limits::WRITE_BATCH_BYTES;
-        if grown && blocked && held.outbox_bytes > most {
-            let text = format!("the outbox of a blocked socket grew to {} bytes", held.outbox_bytes);
-            self.fail("the memory of a connection is bounded", Some(conn), text);
+    }
+
+    /// The memory for events of one core is bounded.
+    pub(super) fn check_held(&mut self, held_bytes: usize) {
+        // One record of each connection may be on its way to a socket.
+        let most = self.scenario.recent_bytes_max + 2 * self.scenario.event_bytes_max;
+        if held_bytes > most {
+            self.fail("the memory for events is bounded", None, format!("{held_bytes} bytes"));
         }
     }
 

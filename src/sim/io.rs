@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     engine::{Accepted, Ending, Incoming, Io, Lane, LinkKey, Notice, PeerState, Received, Request, Sent},
-    model::{Instant, Now, ShardId, StoreOp},
+    model::{
+        Instant, Now, ShardId, StoreOp,
+        log::{Busy, LogReply, LogRequest},
+    },
     shard::{Reply, RequestKey},
 };
 use std::{cell::RefCell, io, rc::Rc};
@@ -253,6 +256,15 @@ impl Io for SimIo {
             net.schedule(due, Step::Store);
         }
         true
+    }
+
+    fn log(&mut self, request: LogRequest, replies: &mut Vec<LogReply>) -> Result<(), Busy<LogRequest>> {
+        let (_, mut net) = self.now_spent(cost::LANE);
+        net.cores[self.core].log.submit(request, replies)
+    }
+
+    fn take_log_replies(&mut self, bytes_max: usize, replies: &mut Vec<LogReply>) {
+        self.net.borrow_mut().cores[self.core].log.drain(bytes_max, replies);
     }
 
     fn take(&mut self, lane: Lane) -> Option<Message> {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     engine::{Lane, LinkKey, Ready},
     model::{Instant, Now, ShardId, Timestamp},
+    store::log::{EventLog, LogPort, MemoryLog, MemorySettings, Waker},
 };
 use std::{
     cell::RefCell,
@@ -101,6 +102,7 @@ pub(super) struct Core {
     /// Connections in its listener's queue.
     pub(super) waiting: VecDeque<usize>,
     pub(super) lanes: Lanes,
+    pub(super) log: Box<dyn LogPort>,
     plan: Option<(Instant, u64)>,
     pub(super) dead: bool,
     pub(super) ended: bool,
@@ -147,6 +149,12 @@ impl Net {
     ) -> Self {
         let count = usize::from(scenario.shards);
         let bounds = [scenario.control_max, scenario.replies_max, scenario.requests_max];
+        let mut log = MemoryLog::new(MemorySettings {
+            epoch: scenario.seed,
+            gateway_bytes_max: scenario.log_gateway_bytes_max,
+            port_bytes_max: scenario.log_gateway_bytes_max * 4,
+        });
+        let mut log = log.ports((0..count).map(|_| Box::new(|| {}) as Waker).collect()).into_iter();
         let core = |_| Core {
             clock: START * 1_000,
             marked: VecDeque::new(),
@@ -158,6 +166,7 @@ impl Net {
             dead: false,
             ended: false,
             control_taken_at: None,
+            log: log.next().expect("the log has a port for each core"),
         };
         Self {
             now: Instant(START),

@@ -68,7 +68,6 @@ pub(super) struct Watched {
     pub(super) refused: Option<u16>,
     pub(super) reason: Option<CloseReason>,
     pub(super) connected: Option<ConnectionId>,
-    pub(super) outbox_bytes: usize,
     pub(super) unfinished_bytes: usize,
 }
 

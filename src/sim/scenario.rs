@@ -30,7 +30,9 @@ pub(super) struct Scenario {
     pub(super) connections_max: usize,
     pub(super) connections_per_gateway_max: usize,
     pub(super) rate_per_window: u32,
-    pub(super) outbox_bytes_max: usize,
+    pub(super) recent_bytes_max: usize,
+    /// Bytes that the log keeps of one gateway.
+    pub(super) log_gateway_bytes_max: usize,
     pub(super) publish_timeout: Duration,
     pub(super) control_max: usize,
     pub(super) replies_max: usize,
@@ -88,7 +90,8 @@ impl Scenario {
             connections_max: limits::CONNECTIONS_MAX,
             connections_per_gateway_max: 0,
             rate_per_window: 0,
-            outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
+            recent_bytes_max: limits::RECENT_BYTES_MAX,
+            log_gateway_bytes_max: limits::EVENT_LOG_GATEWAY_BYTES_MAX,
             publish_timeout: limits::PUBLISH_TIMEOUT,
             control_max: limits::CONTROL_BACKLOG_MAX,
             replies_max: limits::REQUESTS_IN_FLIGHT_MAX * 2,
@@ -154,7 +157,11 @@ impl Scenario {
             connections_max: often(rng, 150, few, 1_000) as usize,
             connections_per_gateway_max: often(rng, 100, 2, 0) as usize,
             rate_per_window: often(rng, 100, few, 0) as u32,
-            outbox_bytes_max: rng.within(1_024..=if large { 200_000 } else { 16_384 }) as usize,
+            recent_bytes_max: match rng.chance(400) {
+                true => rng.within(8_192..=if large { 800_000 } else { 65_536 }) as usize,
+                false => limits::RECENT_BYTES_MAX,
+            },
+            log_gateway_bytes_max: often(rng, 200, if large { 400_000 } else { 20_000 }, 64 << 20) as usize,
             publish_timeout: Duration::from_millis(rng.pick(&[2_000, 2_000, 300])),
             requests_max: rng.pick(&[limits::INBOX_MAX, 64, 3, 1]),
             mesh_delay_max: rng.pick(&[0, 50, 2_000, 200_000]),
@@ -259,11 +266,16 @@ impl Scenario {
         }
     }
 
+    /// Whether connections may have to take their events from the log, because the memory for events is small.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.recent_bytes_max < limits::RECENT_BYTES_MAX
+    }
+
     pub(super) fn shard_settings(&self, id: crate::model::ShardId) -> shard::Settings {
         shard::Settings {
             id,
-            epoch: self.seed,
-            outbox_bytes_max: self.outbox_bytes_max,
+            recent_bytes_max: self.recent_bytes_max,
+            gateway_recent_bytes_max: self.recent_bytes_max / 2,
             connections_per_gateway_max: self.connections_per_gateway_max,
             publish_timeout: self.publish_timeout,
             rate_per_window: self.rate_per_window,

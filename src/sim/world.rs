@@ -204,8 +204,8 @@ impl World {
     fn check_memory(&mut self, core: usize) {
         let Some(engine) = &self.engines[core] else { return };
         let net = &mut *self.net.borrow_mut();
-        let now = net.cores[core].now();
-        engine.inspect(|socket, held| net.oracle.check_memory(now, socket.conn(), &held));
+        engine.inspect(|socket, held| net.oracle.check_memory(socket.conn(), &held));
+        net.oracle.check_held(engine.held_event_bytes());
     }
 
     fn turn_peer(&mut self, index: usize) {

@@ -29,13 +29,23 @@ pub fn event_suffix(event: &Event, position: Position, at: Timestamp, out: &mut 
 }
 
 /// The ack, which is the first message of every connection.
-pub fn connection_ack(gateway: GatewayId, connection: ConnectionId, position: Position, at: Timestamp) -> Vec<u8> {
+pub fn connection_ack(
+    gateway: GatewayId,
+    connection: ConnectionId,
+    position: Option<Position>,
+    resumed: Option<bool>,
+    at: Timestamp,
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     put(&mut out, format_args!("{{\"type\":\"connection.ack\",\"gatewayId\":\"{gateway}\""));
-    put(
-        &mut out,
-        format_args!(",\"connectionId\":\"{connection}\",\"timestamp\":\"{at}\",\"position\":\"{position}\"}}"),
-    );
+    put(&mut out, format_args!(",\"connectionId\":\"{connection}\",\"timestamp\":\"{at}\""));
+    if let Some(position) = position {
+        put(&mut out, format_args!(",\"position\":\"{position}\""));
+    }
+    if let Some(resumed) = resumed {
+        put(&mut out, format_args!(",\"resumed\":{resumed}"));
+    }
+    out.push(b'}');
     out
 }
 

@@ -6,6 +6,7 @@ use super::{
     http::{Framing, Head, Method, Response, Version},
     origin,
 };
+use crate::model::Position;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use tungstenite::handshake::derive_accept_key;
 
@@ -83,6 +84,19 @@ pub fn refused_origin<'a>(head: &'a Head, origins: &[String], tls: bool) -> Opti
     let host = head.only_field("host").unwrap_or_default();
     let allowed = |origin: &[u8]| origin::is_listed(origin, origins) || origin::is_own(origin, host, tls);
     head.fields("origin").find(|origin| !allowed(origin))
+}
+
+/// The position behind which a gateway asks to go on: the field `last-position`, or the query parameter `lastPosition`
+/// (contract section 1). [`Position::UNKNOWN`] if it sent something else, so that it learns that it has to resync.
+pub fn last_position(head: &Head) -> Option<Position> {
+    let query = || head.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("lastPosition=")));
+    let asked = match head.field("last-position") {
+        Some(_) => head.only_field("last-position").unwrap_or(b"twice"),
+        None => query()?.as_bytes(),
+    };
+    // A gateway that has no position yet may send an empty one.
+    let text = (!asked.is_empty()).then(|| std::str::from_utf8(asked).unwrap_or_default())?;
+    Some(Position::parse(text).unwrap_or(Position::UNKNOWN))
 }
 
 #[cfg(test)]

@@ -3,8 +3,12 @@
 use super::READABLE;
 use gatecast::{
     engine::{Accepted, Ending, Incoming, Io, Lane, LinkKey, Notice, PeerState, Ready, Received, Request, Sent},
-    model::{Instant, Now, ShardId, Side, StoreOp, Timestamp},
+    model::{
+        Instant, Now, ShardId, Side, StoreOp, Timestamp,
+        log::{Busy, LogReply, LogRequest},
+    },
     shard::{Reply, RequestKey},
+    store::log::{EventLog, LogPort, MemoryLog, MemorySettings},
 };
 use std::{collections::VecDeque, time::Duration};
 
@@ -20,6 +24,7 @@ pub struct MemoryIo {
     ready: VecDeque<(LinkKey, Ready)>,
     /// Number and bytes of the writes to sockets that only count.
     moved: (usize, usize),
+    log: Box<dyn LogPort>,
 }
 
 #[derive(Default)]
@@ -30,6 +35,12 @@ struct Socket {
     counted_only: bool,
 }
 
+/// The port of a log in memory.
+fn log() -> Box<dyn LogPort> {
+    let settings = MemorySettings { epoch: 1, gateway_bytes_max: 64 << 20, port_bytes_max: 64 << 20 };
+    MemoryLog::new(settings).ports(vec![Box::new(|| {})]).pop().expect("one port")
+}
+
 impl MemoryIo {
     pub fn new() -> Self {
         Self {
@@ -38,6 +49,7 @@ impl MemoryIo {
             accepting: VecDeque::new(),
             ready: VecDeque::new(),
             moved: (0, 0),
+            log: log(),
         }
     }
 
@@ -102,6 +114,12 @@ impl Io for MemoryIo {
     type Socket = SocketId;
     type Detached = SocketId;
     type Receipt = ();
+
+    fn log(&mut self, request: LogRequest, replies: &mut Vec<LogReply>) -> Result<(), Busy<LogRequest>> {
+        self.log.submit(request, replies)
+    }
+
+    fn take_log_replies(&mut self, _: usize, _: &mut Vec<LogReply>) {}
 
     fn now(&mut self) -> Now {
         self.now

@@ -251,8 +251,8 @@ fn directory(gateway: GatewayId) -> Vec<Change> {
 fn shard_settings() -> shard::Settings {
     shard::Settings {
         id: ShardId(0),
-        epoch: 1,
-        outbox_bytes_max: limits::OUTBOX_BYTES_MAX,
+        recent_bytes_max: limits::RECENT_BYTES_MAX,
+        gateway_recent_bytes_max: limits::GATEWAY_RECENT_BYTES_MAX,
         connections_per_gateway_max: 0,
         publish_timeout: limits::PUBLISH_TIMEOUT,
         rate_per_window: 0,

@@ -58,8 +58,8 @@ fn read_slow_connections(run: &mut Run) -> Result<(), String> {
     run.figure("slow connections that the hub has ended", ended as f64, "");
     if ended == 0 {
         run.notes.push(
-            "no slow connection was closed: its events fit into the kernel's buffers of some megabytes; raise --size, --rate \
-             or --seconds, or lower --gateways"
+            "no slow connection was closed: that takes 10 s without a byte taken, and its events fit into the kernel's \
+             buffers of some megabytes before; raise --size, --rate or --seconds, or lower --gateways"
                 .to_owned(),
         );
     }

@@ -117,7 +117,7 @@ fn the_failures_listed_in_one_answer_are_bounded_and_the_counts_stay_exact() {
             failures: vec![failure.clone(); half],
             ..outcome(e.correlation, failed, 0, failed)
         };
-        Answer::Shard(Reply::PublishedMany(events.iter().map(outcome).map(Some).collect()))
+        Answer::Shard(Reply::PublishedMany(events.iter().map(outcome).map(Published::Outcome).collect()))
     });
     let rows = rows(&response);
     assert!(rows.iter().all(|row| row["failed"] == half));
@@ -131,7 +131,10 @@ fn only_the_line_of_a_gateway_deleted_meanwhile_is_404() {
     let lines = [line(world.gateway, "1"), line(world.gateway, "2")].join("\n");
     let response = world.run(&batch(lines), |ask| {
         let Ask::Shard(_, Command::PublishMany(events)) = ask else { panic!("{ask:?}") };
-        Answer::Shard(Reply::PublishedMany(vec![Some(outcome(events[0].correlation, 1, 1, 0)), None]))
+        Answer::Shard(Reply::PublishedMany(vec![
+            Published::Outcome(outcome(events[0].correlation, 1, 1, 0)),
+            Published::NoSuchGateway,
+        ]))
     });
     let rows = rows(&response);
     assert_eq!((&rows[0]["status"], &rows[1]["status"]), (&200.into(), &404.into()));

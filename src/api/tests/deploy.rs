@@ -42,7 +42,10 @@ fn items_are_in_the_order_of_the_targets_and_no_failure_fails_the_call() {
         Ask::Shard(ShardId(0), _) => Answer::Overloaded,
         Ask::Shard(ShardId(1), _) => Answer::TimedOut,
         Ask::Shard(_, Command::Deploy(events)) => {
-            let outcomes = events.iter().zip(&mut script).map(|(e, (n, d, f))| Some(outcome(e.correlation, n, d, f)));
+            let outcomes = events
+                .iter()
+                .zip(&mut script)
+                .map(|(e, (n, d, f))| Published::Outcome(outcome(e.correlation, n, d, f)));
             Answer::Shard(Reply::PublishedMany(outcomes.collect()))
         }
         other => panic!("{other:?}"),

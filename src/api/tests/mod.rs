@@ -20,7 +20,7 @@ use crate::{
         StoreOutcome, Timestamp, TokenId,
     },
     shard::{
-        Command, Directory, Placement, Reply,
+        Command, Directory, Placement, Published, Reply,
         command::{DeliveryStats, Totals},
     },
     wire::http::Response,
@@ -254,9 +254,9 @@ fn outcome(correlation_id: CorrelationId, connections: u32, delivered: u32, fail
 fn deliver(ask: Ask) -> Answer {
     let outcome = |event: &crate::model::Event| outcome(event.correlation, 2, 2, 0);
     Answer::Shard(match ask {
-        Ask::Shard(_, Command::Publish(event)) => Reply::Published(outcome(&event)),
+        Ask::Shard(_, Command::Publish(event)) => Reply::Published(Published::Outcome(outcome(&event))),
         Ask::Shard(_, Command::PublishMany(events) | Command::Deploy(events)) => {
-            Reply::PublishedMany(events.iter().map(outcome).map(Some).collect())
+            Reply::PublishedMany(events.iter().map(outcome).map(Published::Outcome).collect())
         }
         other => panic!("{other:?} is not a publish"),
     })

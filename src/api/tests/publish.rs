@@ -16,7 +16,10 @@ fn the_answer_has_the_members_of_the_contract() {
     let response = world.run(&publish(&world, body), |ask| {
         let Ask::Shard(_, Command::Publish(event)) = ask else { panic!("{ask:?}") };
         let failures = vec![Failure { connection_id: Some(connection), reason: "slow consumer" }];
-        Answer::Shard(Reply::Published(PublishOutcome { failures, ..outcome(event.correlation, 3, 2, 1) }))
+        Answer::Shard(Reply::Published(Published::Outcome(PublishOutcome {
+            failures,
+            ..outcome(event.correlation, 3, 2, 1)
+        })))
     });
     check(&response, 200);
     let expected = serde_json::json!({
@@ -144,7 +147,7 @@ fn an_unknown_gateway_is_404_before_the_body_is_parsed() {
 fn a_gateway_deleted_meanwhile_is_404() {
     let world = World::new();
     let request = publish(&world, r#"{"type":"a","payload":1}"#);
-    check(&world.run(&request, |_| Answer::Shard(Reply::NoSuchGateway)), 404);
+    check(&world.run(&request, |_| Answer::Shard(Reply::Published(Published::NoSuchGateway))), 404);
 }
 
 #[test]
@@ -153,7 +156,10 @@ fn a_gateway_that_is_not_connected_is_200_with_one_failure() {
     let response = world.run(&publish(&world, r#"{"type":"a","payload":1}"#), |ask| {
         let Ask::Shard(_, Command::Publish(event)) = ask else { panic!("{ask:?}") };
         let failures = vec![Failure { connection_id: None, reason: Failure::NOT_CONNECTED }];
-        Answer::Shard(Reply::Published(PublishOutcome { failures, ..outcome(event.correlation, 0, 0, 1) }))
+        Answer::Shard(Reply::Published(Published::Outcome(PublishOutcome {
+            failures,
+            ..outcome(event.correlation, 0, 0, 1)
+        })))
     });
     check(&response, 200);
     let body = json(&response);

@@ -1,0 +1,197 @@
+//! Catching up: a connection whose next record is not in the feed gets its records from the log, chunk by chunk, until
+//! the next one is.
+//!
+//! ```text
+//!   live ──(its record was evicted)──▶ catching up ──(its next record is in the feed)──▶ live
+//!                joining with an older position ──▲
+//! ```
+//!
+//! [`super::catch_ups`] says how they share the log.
+
+use super::{Connection, ConnectionKey, Effect, Shard, catch_ups::RECLAIM_AFTER, cursor::Reading};
+use crate::{
+    limits,
+    model::{
+        CloseReason, Now, Position,
+        log::{End, LogRequest, ReadKey, Record, Room},
+    },
+};
+impl Shard {
+    /// Memory for what connections that catch up have read.
+    fn catch_up_budget(&self) -> usize {
+        self.settings.recent_bytes_max / 4
+    }
+
+    /// A live connection falls behind, because its next record leaves the feed. The publishers of what it has not taken
+    /// do not wait for it any more. [`Shard::continue_catching_up`] follows, once the record has left.
+    pub(super) fn fall_behind(&mut self, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.registry.connection(key) else { return };
+        let (taken, feed_key) = (connection.cursor.taken, connection.feed);
+        let Some(last) = self.feeds.get(feed_key).map(|feed| feed.end().offset) else { return };
+        self.let_go(now, key, taken + 1..=last, None);
+        let (Some(connection), Some(feed)) = (self.registry.connection_mut(key), self.feeds.get_mut(feed_key)) else {
+            return;
+        };
+        let kept = connection.cursor.fall_behind(feed);
+        feed.behind += 1;
+        self.catch_ups.hold(kept);
+    }
+
+    /// The next step of a connection that may be catching up: go live, or read the next chunk once half is taken.
+    pub(super) fn continue_catching_up(&mut self, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        let feed = self.feeds.get(connection.feed);
+        let Some(feed) = feed else { return };
+        if connection.cursor.has_caught_up(feed) {
+            return self.go_live(now, key);
+        }
+        let Connection { cursor, .. } = connection;
+        let next = cursor.taken + cursor.catch_up().map_or(0, |catch_up| catch_up.len() as u64);
+        let Some(catch_up) = cursor.catch_up_mut() else { return };
+        if catch_up.read == Reading::No && next < feed.end().offset && catch_up.held_bytes < limits::CHUNK_BYTES_MAX / 2
+        {
+            catch_up.read = Reading::Queued;
+            let joining = catch_up.undecided;
+            self.catch_ups.push(key, joining);
+            self.read_next(now);
+        }
+    }
+
+    /// The connection's next record is in the feed.
+    fn go_live(&mut self, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.registry.connection(key) else { return };
+        let (confirmed, feed_key) = (connection.cursor.confirmed, connection.feed);
+        let held_until = connection.cursor.held_until;
+        if held_until < u64::MAX && held_until > confirmed {
+            // Taken before it fell behind, and still on the way to its socket.
+            self.let_go(now, key, confirmed + 1..=held_until, None);
+        }
+        self.cancel_read(key);
+        let (Some(connection), Some(feed)) = (self.registry.connection_mut(key), self.feeds.get_mut(feed_key)) else {
+            return;
+        };
+        let end = feed.end().offset;
+        connection.cursor.go_live(end);
+        feed.behind -= 1;
+        let first = connection.cursor.taken + 1;
+        for offset in first..=end {
+            if let Some(record) = feed.record_mut(offset) {
+                record.holders += 1;
+            }
+        }
+        if first <= end {
+            self.dirty.push_back(key);
+        }
+        self.release(feed_key);
+    }
+
+    /// Asks the log for the next chunks, as many as there is memory for.
+    pub(super) fn read_next(&mut self, now: Now) {
+        let budget = self.catch_up_budget();
+        while !self.catch_ups.is_empty() {
+            let bytes = self.catch_ups.chunk_bytes(budget);
+            if self.catch_ups.bytes() > 0 && self.catch_ups.bytes() + bytes > budget {
+                return self.catch_ups.wait_for_memory(now.instant);
+            }
+            self.ask_next(bytes);
+        }
+    }
+
+    /// Asks the log for the next chunk.
+    fn ask_next(&mut self, bytes: usize) {
+        let Some(key) = self.catch_ups.pop() else { return };
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        let Some(feed) = self.feeds.get(connection.feed) else { return };
+        let Connection { cursor, .. } = connection;
+        let after = cursor.taken + cursor.catch_up().map_or(0, |catch_up| catch_up.len() as u64);
+        let Some(catch_up) = cursor.catch_up_mut().filter(|it| it.read == Reading::Queued) else { return };
+        let read = self.log.read_key();
+        catch_up.read = Reading::Asked(read);
+        let after = Position { offset: after, ..feed.end() };
+        let room = Room { records: limits::CHUNK_RECORDS_MAX, bytes };
+        // Not beyond what the log has told: the rest comes by the feed.
+        self.log.push(LogRequest::Read { key: read, life: feed.life, after, upto: Some(feed.end()), room });
+        self.catch_ups.ask(read, key, bytes);
+    }
+
+    /// Some connections have waited for memory. Those that do not take what was read for them give it back: their
+    /// sockets are full, and they read it again later.
+    pub(super) fn look_for_memory(&mut self, now: Now) {
+        self.read_next(now);
+        if self.catch_ups.is_empty() || self.catch_ups.is_asking() {
+            return;
+        }
+        let is_idle = |(key, it): (ConnectionKey, &Connection)| {
+            let catch_up = it.cursor.catch_up()?;
+            (now.instant >= catch_up.read_at + RECLAIM_AFTER && catch_up.held_bytes > 0).then_some(key)
+        };
+        let idle: Vec<_> = self.registry.iter().filter_map(is_idle).collect();
+        for key in idle {
+            let freed = self.registry.connection_mut(key).map_or(0, |it| it.cursor.give_back());
+            self.catch_ups.free(freed);
+            // At the tail, behind those that wait.
+            self.continue_catching_up(now, key);
+        }
+        // Where only records are left that sockets have begun to take, one read goes beyond the memory for them.
+        if !self.catch_ups.is_asking() {
+            self.ask_next(limits::CHUNK_BYTES_MIN);
+        }
+    }
+
+    /// Takes back the connection's read.
+    pub(super) fn cancel_read(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        let Some(catch_up) = connection.cursor.catch_up_mut() else { return };
+        // A queued one is passed over when its turn comes.
+        if let Reading::Asked(read) = std::mem::take(&mut catch_up.read)
+            && self.catch_ups.end(read).is_some()
+        {
+            self.log.push(LogRequest::Cancel(read));
+        }
+    }
+
+    /// Handles what a read has brought.
+    pub(super) fn handle_chunk(&mut self, now: Now, read: ReadKey, records: Vec<Record>, end: End) {
+        let Some(key) = self.catch_ups.end(read) else { return };
+        self.take_chunk(now, key, records, end);
+        self.read_next(now);
+    }
+
+    fn take_chunk(&mut self, now: Now, key: ConnectionKey, records: Vec<Record>, end: End) {
+        let encode = self.settings.encoding.encode;
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        let gateway_bytes = connection.cursor.catch_up().map_or(0, |catch_up| catch_up.held_bytes);
+        let Some(catch_up) = connection.cursor.catch_up_mut() else { return };
+        catch_up.read = Reading::No;
+        catch_up.read_at = now.instant;
+        let undecided = catch_up.undecided;
+        match end {
+            End::More | End::Reached => {
+                let empty = catch_up.len() == 0;
+                for record in records {
+                    catch_up.push(encode(&record.event, record.position, record.accepted), record.bytes);
+                }
+                let held = catch_up.held_bytes - gateway_bytes;
+                self.catch_ups.hold(held);
+                if undecided {
+                    self.admit_resumed(key);
+                }
+                if empty {
+                    self.dirty.push_back(key);
+                }
+                self.continue_catching_up(now, key);
+            }
+            End::Gone { .. } | End::OtherEpoch { .. } if undecided => self.begin_at_end(key, Some(false)),
+            End::Gone { .. } => self.close(now, key, CloseReason::SlowConsumer),
+            End::OtherEpoch { .. } => self.close(now, key, CloseReason::LogReplaced),
+            End::Failed(_) if undecided => self.effects.push_back(Effect::Refuse(key)),
+            End::Failed(_) => self.retries.read_later(now.instant, key),
+        }
+    }
+
+    /// Closes a connection for this reason.
+    pub(super) fn close(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) {
+        self.handle_closing(now, key, reason);
+        self.effects.push_back(Effect::Close(key, reason));
+    }
+}

@@ -1,0 +1,224 @@
+//! A feed: what the shard holds of the log of one gateway. That is how far the log has told it, and the records that a
+//! connection has yet to take.
+//!
+//! ```text
+//!   log ──▶ push │ first … last │      each connection has a cursor that moves to the right;
+//!                └──────────────┘      a record that no connection holds any more leaves on the left
+//! ```
+//!
+//! Each record is encoded once, for all connections. They refer to it by its offset, so a connection that waits for
+//! nothing costs nothing here, and a slow one only keeps records that would have left.
+
+use super::{connection_key::ConnectionKey, in_flight::EventRef};
+use crate::model::{Instant, Life, Position, log::FollowKey};
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// Names a feed. Indices are used again, so the serial tells a feed from an earlier one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct FeedKey {
+    pub(super) index: u32,
+    pub(super) serial: u32,
+}
+
+impl From<FeedKey> for FollowKey {
+    fn from(key: FeedKey) -> Self {
+        Self(u64::from(key.serial) << 32 | u64::from(key.index))
+    }
+}
+
+impl From<FollowKey> for FeedKey {
+    fn from(FollowKey(key): FollowKey) -> Self {
+        let index = u32::try_from(key & 0xffff_ffff).expect("32 bits");
+        Self { index, serial: u32::try_from(key >> 32).expect("32 bits") }
+    }
+}
+
+/// What the shard knows of one gateway's log.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) life: Life,
+    /// The log has said where the feed begins.
+    pub(super) begun: bool,
+    /// The epoch of its positions.
+    epoch: u64,
+    /// Offset of the last record that the log has told.
+    last: u64,
+    /// [`crate::model::log::Record::bytes`] of that record.
+    bytes: u64,
+    /// The records up to `last`, without a gap: the log numbers the events of a gateway by ones.
+    records: VecDeque<Recent>,
+    /// Memory of `records`.
+    held_bytes: usize,
+    /// Connections that get events, in the order in which they began.
+    pub(super) connections: Vec<ConnectionKey>,
+    /// Connections whose begin is not known yet.
+    pub(super) joining: Vec<ConnectionKey>,
+    /// Number of `connections` that take their records from the log.
+    pub(super) behind: u32,
+    /// Events of this shard's publishers that are kept, and that the log has not told yet.
+    awaiting: VecDeque<(u64, EventRef)>,
+    /// When it is removed, if it has no connection until then.
+    pub(super) idle_until: Option<Instant>,
+}
+
+/// One record that a connection has yet to take.
+#[derive(Debug)]
+pub(super) struct Recent {
+    /// Its encoded bytes.
+    pub(super) frame: Bytes,
+    /// Cumulative bytes of payloads before it.
+    before: u64,
+    /// The publisher that waits for it.
+    pub(super) of: Option<EventRef>,
+    /// Number of connections that have it before them, or in a socket that has not taken all of it.
+    pub(super) holders: u32,
+    /// Number of those that the publisher waits for.
+    pub(super) counted: u32,
+}
+
+impl Recent {
+    /// One connection does not hold it any more. Returns the publisher if that waits for this connection.
+    pub(super) fn let_go(&mut self, counted: bool) -> Option<EventRef> {
+        debug_assert!(self.holders > 0, "a holder lets go once");
+        self.holders -= 1;
+        let of = self.of.filter(|_| counted)?;
+        self.counted -= 1;
+        Some(of)
+    }
+
+    fn memory(&self) -> usize {
+        self.frame.len() + RECORD_OVERHEAD
+    }
+}
+
+/// Memory of a record beside its bytes: its entry, the header of its bytes, and the publisher's entry.
+const RECORD_OVERHEAD: usize = 192;
+
+/// Records for which an empty feed keeps its memory.
+const CAPACITY_KEPT: usize = 8;
+
+impl Feed {
+    pub(super) fn new(life: Life) -> Self {
+        Self {
+            life,
+            begun: false,
+            epoch: 0,
+            last: 0,
+            bytes: 0,
+            records: VecDeque::new(),
+            held_bytes: 0,
+            connections: Vec::with_capacity(1),
+            joining: Vec::new(),
+            behind: 0,
+            awaiting: VecDeque::new(),
+            idle_until: None,
+        }
+    }
+
+    /// The log tells what is behind this position.
+    pub(super) fn begin(&mut self, position: Position, bytes: u64) {
+        debug_assert!(self.records.is_empty(), "what was held before would not be in front of this position");
+        self.begun = true;
+        (self.epoch, self.last, self.bytes) = (position.epoch, position.offset, bytes);
+    }
+
+    /// The position of the last record that the log has told.
+    pub(super) fn end(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.last }
+    }
+
+    /// The cumulative bytes at [`Feed::end`].
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Offset of the first record held; one beyond the last if none is.
+    pub(super) fn first(&self) -> u64 {
+        self.last + 1 - self.records.len() as u64
+    }
+
+    /// Memory of the records held.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// The record at an offset, if it is held.
+    pub(super) fn record(&self, offset: u64) -> Option<&Recent> {
+        self.records.get(self.index(offset)?)
+    }
+
+    /// The record at an offset, if it is held.
+    pub(super) fn record_mut(&mut self, offset: u64) -> Option<&mut Recent> {
+        let index = self.index(offset)?;
+        self.records.get_mut(index)
+    }
+
+    fn index(&self, offset: u64) -> Option<usize> {
+        offset.checked_sub(self.first()).and_then(|index| usize::try_from(index).ok())
+    }
+
+    /// The cumulative bytes up to the record at an offset, which is the last or in front of a record that is held.
+    pub(super) fn bytes_at(&self, offset: u64) -> u64 {
+        self.record(offset + 1).map_or(self.bytes, |record| record.before)
+    }
+
+    /// Adds the next record that the log has told, with its [`crate::model::log::Record::bytes`]. Returns the memory that
+    /// it takes.
+    pub(super) fn push(&mut self, frame: Bytes, bytes: u64, of: Option<EventRef>, holders: u32) -> usize {
+        let record = Recent { frame, before: self.bytes, of, holders, counted: holders };
+        self.last += 1;
+        self.bytes = bytes;
+        let memory = record.memory();
+        self.held_bytes += memory;
+        self.records.push_back(record);
+        memory
+    }
+
+    /// Removes the oldest record. Returns the memory that it frees.
+    pub(super) fn pop(&mut self) -> Option<(Recent, usize)> {
+        let record = self.records.pop_front()?;
+        let memory = record.memory();
+        self.held_bytes -= memory;
+        Some((record, memory))
+    }
+
+    /// Removes the records at the front that no connection holds. Returns the memory that it frees.
+    pub(super) fn release(&mut self) -> usize {
+        let mut freed = 0;
+        while self.records.front().is_some_and(|record| record.holders == 0) {
+            freed += self.pop().map_or(0, |(_, memory)| memory);
+        }
+        if self.records.is_empty() && self.records.capacity() > CAPACITY_KEPT {
+            self.records = VecDeque::new();
+        }
+        freed
+    }
+
+    /// A publisher waits until the log tells the record at this offset.
+    pub(super) fn await_record(&mut self, offset: u64, of: EventRef) {
+        self.awaiting.push_back((offset, of));
+    }
+
+    /// The publisher that waits for the record at this offset.
+    pub(super) fn take_awaiting(&mut self, offset: u64) -> Option<EventRef> {
+        if self.awaiting.front()?.0 != offset {
+            return None;
+        }
+        let of = self.awaiting.pop_front().map(|(_, of)| of);
+        if self.awaiting.is_empty() && self.awaiting.capacity() > CAPACITY_KEPT {
+            self.awaiting = VecDeque::new();
+        }
+        of
+    }
+
+    /// Every publisher that waits; the log tells none of their records any more.
+    pub(super) fn take_all_awaiting(&mut self) -> VecDeque<(u64, EventRef)> {
+        std::mem::take(&mut self.awaiting)
+    }
+
+    /// Whether no connection needs it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.connections.is_empty() && self.joining.is_empty()
+    }
+}

@@ -1,0 +1,210 @@
+//! How a connection joins its gateway: the log says where the gateway's events end, and the connection begins there, or
+//! behind the position that it asks for.
+
+use super::{
+    Connection, ConnectionKey, Effect, Join, Shard,
+    cursor::{CatchUp, Stage},
+    feed::FeedKey,
+    joins::Begin,
+};
+use crate::{
+    limits,
+    model::{
+        CloseReason, Instant, Now, Position, Refused,
+        log::{End, FollowKey, Head, LogRequest},
+    },
+};
+
+impl Shard {
+    /// Adds a connection to its gateway. [`Effect::Admit`] or [`Effect::Refuse`] follows, and after `Admit` the connection
+    /// receives every event behind its begin.
+    ///
+    /// # Errors
+    /// If the gateway has its maximum number of connections, or was deleted while the connection moved between cores.
+    pub fn handle_join(&mut self, now: Now, join: Join) -> Result<ConnectionKey, Refused> {
+        let life = self.life_of(join.gateway).ok_or(Refused::Unauthorized)?;
+        let (feed_key, is_new) = self.feeds.of_or_new(life);
+        let bound = self.settings.connections_per_gateway_max;
+        if let Some(feed) = self.feeds.get_mut(feed_key) {
+            if bound > 0 && feed.connections.len() + feed.joining.len() >= bound {
+                return Err(Refused::CapacityExceeded);
+            }
+            feed.idle_until = None;
+        }
+        if is_new {
+            self.log.push(LogRequest::Follow { key: feed_key.into(), life, behind: None });
+        }
+        let key = self.registry.insert(join, feed_key, now.wall, now.instant);
+        let Some(feed) = self.feeds.get_mut(feed_key) else { return Ok(key) };
+        feed.joining.push(key);
+        if feed.begun {
+            self.begin(now, key);
+        }
+        let waits = self.registry.connection(key).is_some_and(|it| !it.admitted);
+        if waits && join.resume.is_none() {
+            self.joins.plain.push_back((now.instant + limits::FOLLOW_PATIENCE, key));
+        } else if waits {
+            self.joins.resuming.push_back((now.instant + limits::RESUME_PATIENCE, key));
+        }
+        Ok(key)
+    }
+
+    /// The log has said where the events of a gateway end.
+    pub(super) fn handle_following(&mut self, now: Now, key: FollowKey, head: Head) {
+        let key = FeedKey::from(key);
+        let Some(feed) = self.feeds.get_mut(key).filter(|feed| !feed.begun) else { return };
+        feed.begin(Position { epoch: head.epoch, offset: head.last }, head.bytes);
+        let (joining, behind) = (feed.joining.clone(), feed.connections.clone());
+        for member in joining {
+            self.begin(now, member);
+        }
+        for member in behind {
+            self.continue_catching_up(now, member);
+        }
+    }
+
+    /// The log has said that the place behind which a feed was to go on is not there any more.
+    pub(super) fn handle_not_following(&mut self, now: Now, key: FollowKey, why: &End) {
+        let (feed_key, follow) = (FeedKey::from(key), key);
+        let Some(feed) = self.feeds.get_mut(feed_key) else { return };
+        let (life, end, connections) = (feed.life, feed.end(), feed.connections.clone());
+        let unanswered = feed.take_all_awaiting();
+        match why {
+            // New events go on from the head, and the connections get those in between from the log, or are closed if it
+            // has trimmed them.
+            End::Gone { .. } => {
+                for member in &connections {
+                    if self.registry.connection(*member).is_some_and(|it| it.cursor.is_live()) {
+                        self.fall_behind(now, *member);
+                    }
+                }
+                // What is held has a gap behind it.
+                self.drop_records(feed_key);
+                if let Some(feed) = self.feeds.get_mut(feed_key) {
+                    feed.begun = false;
+                }
+                self.log.push(LogRequest::Follow { key: follow, life, behind: None });
+            }
+            End::OtherEpoch { head } => {
+                let base = Position { epoch: head.epoch, offset: head.base };
+                for member in &connections {
+                    let Some(connection) = self.registry.connection_mut(*member) else { continue };
+                    let cursor = &mut connection.cursor;
+                    // Whoever stands at the end has missed nothing.
+                    if cursor.is_live() && cursor.taken == end.offset && !cursor.is_inside_record() {
+                        cursor.rebase(base.offset, head.bytes);
+                    } else {
+                        self.close(now, *member, CloseReason::LogReplaced);
+                    }
+                }
+                self.drop_records(feed_key);
+                if let Some(feed) = self.feeds.get_mut(feed_key) {
+                    feed.begin(base, head.bytes);
+                }
+                self.log.push(LogRequest::Follow { key: follow, life, behind: Some(base) });
+            }
+            End::Failed(_) | End::More | End::Reached => {
+                let behind = self.feeds.get(feed_key).filter(|feed| feed.begun).map(|_| end);
+                self.retries.request_later(now.instant, LogRequest::Follow { key: follow, life, behind });
+            }
+        }
+        for (_, of) in unanswered {
+            self.deliver_to_none(now, of, life.gateway);
+        }
+    }
+
+    /// The log tells a feed no more, because the shard took its records too slowly: follow again from where it stands.
+    pub(super) fn handle_interrupted(&mut self, key: FollowKey) {
+        if let Some(feed) = self.feeds.get(FeedKey::from(key)) {
+            self.log.push(LogRequest::Follow { key, life: feed.life, behind: Some(feed.end()) });
+        }
+    }
+
+    /// Begins a connection, now that the end of its gateway's log is known.
+    fn begin(&mut self, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        let Some(feed) = self.feeds.get_mut(connection.feed) else { return };
+        let Some(asked) = connection.resume.filter(|_| !connection.admitted) else {
+            return self.begin_at_end(key, None);
+        };
+        let end = feed.end();
+        if asked.epoch != end.epoch || asked.offset > end.offset {
+            return self.begin_at_end(key, Some(false));
+        }
+        // In the feed already: no read is needed.
+        if asked.offset + 1 >= feed.first() {
+            let bytes = feed.bytes_at(asked.offset);
+            connection.cursor.begin(asked.offset, bytes, Stage::Live);
+            connection.cursor.go_live(end.offset);
+            for offset in asked.offset + 1..=end.offset {
+                if let Some(record) = feed.record_mut(offset) {
+                    record.holders += 1;
+                }
+            }
+            if asked.offset < end.offset {
+                self.dirty.push_back(key);
+            }
+            self.start(key);
+            return self.admit(key, Begin { position: Some(asked), resumed: Some(true) });
+        }
+        // Only the log knows whether everything behind that position is retained.
+        connection.cursor.begin(asked.offset, 0, Stage::CatchingUp(Box::new(CatchUp::resuming())));
+        self.continue_catching_up(now, key);
+    }
+
+    /// Begins a connection at the end of the log.
+    pub(super) fn begin_at_end(&mut self, key: ConnectionKey, resumed: Option<bool>) {
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        let Some(feed) = self.feeds.get(connection.feed) else { return };
+        let end = feed.end();
+        connection.cursor.begin_live(end.offset, feed.bytes());
+        self.start(key);
+        self.admit(key, Begin { position: Some(end), resumed });
+    }
+
+    /// The first read of a resuming connection has shown that nothing is missing.
+    pub(super) fn admit_resumed(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        let Some(feed) = self.feeds.get_mut(connection.feed) else { return };
+        if let Some(catch_up) = connection.cursor.catch_up_mut() {
+            catch_up.undecided = false;
+        }
+        feed.behind += 1;
+        let position = connection.resume;
+        self.start(key);
+        self.admit(key, Begin { position, resumed: Some(true) });
+    }
+
+    /// From now on the connection counts among those that get its gateway's events.
+    fn start(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.registry.connection(key) else { return };
+        if let Some(feed) = self.feeds.get_mut(connection.feed) {
+            feed.joining.retain(|other| *other != key);
+            feed.connections.push(key);
+        }
+    }
+
+    fn admit(&mut self, key: ConnectionKey, begin: Begin) {
+        if let Some(connection) = self.registry.connection_mut(key)
+            && !std::mem::replace(&mut connection.admitted, true)
+        {
+            self.effects.push_back(Effect::Admit(key, begin));
+        }
+    }
+
+    /// When the next connection is to be answered without the log. Nearly all were answered long before.
+    pub(super) fn poll_join_timeout(&mut self) -> Option<Instant> {
+        self.joins.skip(|key| self.registry.connection(key).is_some_and(|it| !it.admitted));
+        self.joins.poll_timeout()
+    }
+
+    /// Answers a connection for which the log was too slow. Without a resume it is admitted, because everything that is
+    /// appended behind its follow reaches it, wherever that is. A resume cannot be answered without the log.
+    pub(super) fn handle_join_timeout(&mut self, key: ConnectionKey) {
+        let Some(Connection { admitted: false, resume, .. }) = self.registry.connection(key) else { return };
+        if resume.is_none() {
+            return self.admit(key, Begin { position: None, resumed: None });
+        }
+        self.effects.push_back(Effect::Refuse(key));
+    }
+}

@@ -1,0 +1,115 @@
+//! How a connection stops getting events and leaves, and what goes with a gateway: its feed, and its state.
+
+use super::{
+    Connection, ConnectionKey, Shard,
+    cursor::Stage,
+    feed::{Feed, FeedKey},
+};
+use crate::model::{
+    CloseReason, GatewayId, Life, Now,
+    log::{ForgetKey, LogRequest},
+};
+
+impl Shard {
+    /// Stops events to a connection that is sent a close frame. Events that were not handed to its socket have failed. What
+    /// is on the way to the socket is decided once it is there, or once the connection has left.
+    pub fn handle_closing(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) {
+        let boundary = self.settings.encoding.boundary;
+        self.cancel_read(key);
+        let Some(connection) = self.registry.connection_mut(key).filter(|it| !it.closing) else { return };
+        connection.closing = true;
+        let feed_key = connection.feed;
+        let caught_up = connection.cursor.is_live();
+        let was_behind = connection.cursor.catch_up().is_some_and(|catch_up| !catch_up.undecided);
+        let (end, freed) = connection.cursor.stop(self.feeds.get(feed_key), boundary);
+        self.catch_ups.free(freed);
+        self.read_next(now);
+        let Some(feed) = self.feeds.get_mut(feed_key) else { return };
+        // `retain` and not `swap_remove`: the others keep their order, and a gateway has few connections.
+        feed.connections.retain(|other| *other != key);
+        feed.joining.retain(|other| *other != key);
+        feed.behind -= u32::from(was_behind);
+        let (last, idle) = (feed.end().offset, feed.is_idle());
+        if caught_up {
+            self.let_go(now, key, end + 1..=last, Some(reason.label()));
+        }
+        if idle {
+            self.feeds.linger(now.instant, feed_key);
+        }
+        self.release(feed_key);
+    }
+
+    /// Removes a connection that has ended, fails what its socket did not take, and returns it.
+    pub fn handle_leave(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) -> Option<Connection> {
+        self.handle_closing(now, key, reason);
+        let connection = self.registry.connection(key)?;
+        let (confirmed, feed_key) = (connection.cursor.confirmed, connection.feed);
+        let completes =
+            matches!(&connection.cursor.stage, Stage::Closing { rest, completes: true } if !rest.is_empty());
+        let handed_over = connection.cursor.taken + u64::from(completes);
+        self.let_go(now, key, confirmed + 1..=handed_over, Some(reason.label()));
+        self.release(feed_key);
+        let left = self.registry.remove(key);
+        if left.is_some() {
+            self.counters.closed.add(reason.label());
+        }
+        debug_assert!(left.as_ref().is_none_or(|it| it.closing), "a connection that leaves gets no more events");
+        debug_assert!(self.registry.connection(key).is_none(), "a connection that has left is not in the registry");
+        left
+    }
+
+    /// Removes a connection that was not admitted, and so got no event.
+    pub fn handle_withdrawal(&mut self, now: Now, key: ConnectionKey) {
+        self.handle_closing(now, key, CloseReason::GatewayGone);
+        self.registry.remove(key);
+    }
+
+    /// Removes the state of a deleted gateway, and closes its connections. They get no event of a later gateway with the
+    /// same id.
+    pub(super) fn delete_gateway(&mut self, now: Now, gateway: GatewayId) {
+        let Some(incarnation) = self.lives.remove(&gateway) else { return };
+        let life = Life { gateway, incarnation };
+        self.deployment_times.forget(gateway);
+        self.recent_ids.forget(gateway);
+        // Now, not when the close is carried out: the next command may already be for the new gateway.
+        let members: Vec<_> = self.members(gateway).copied().collect();
+        for key in members {
+            self.close(now, key, CloseReason::GatewayDeleted);
+        }
+        if let Some(key) = self.feeds.of(gateway) {
+            self.remove_feed(now, key);
+        }
+        // Behind the last append: the log is first in, first out.
+        let key = ForgetKey(self.log.forget_key());
+        self.log.push(LogRequest::Forget { key, life });
+    }
+
+    /// Removes a feed without connections.
+    pub(super) fn remove_feed(&mut self, now: Now, key: FeedKey) {
+        let Some(feed) = self.feeds.get_mut(key) else { return };
+        let gateway = feed.life.gateway;
+        for (_, of) in feed.take_all_awaiting() {
+            self.deliver_to_none(now, of, gateway);
+        }
+        self.drop_records(key);
+        self.feeds.remove(key);
+        self.log.push(LogRequest::Unfollow(key.into()));
+    }
+
+    /// The records of a feed go. Whoever still holds one is closing, and nobody will see any more whether its socket took it.
+    pub(super) fn drop_records(&mut self, key: FeedKey) {
+        while let Some((record, memory)) = self.feeds.get_mut(key).and_then(Feed::pop) {
+            self.feeds.free(memory);
+            self.defer(&record);
+        }
+    }
+
+    /// Whether a request that is tried again is still of use.
+    pub(super) fn wants(&self, request: &LogRequest) -> bool {
+        match request {
+            LogRequest::Follow { key, .. } => self.feeds.get((*key).into()).is_some(),
+            LogRequest::Read { key, .. } => self.catch_ups.is_asked(*key),
+            _ => true,
+        }
+    }
+}

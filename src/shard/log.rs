@@ -1,0 +1,91 @@
+//! The shard's requests to the log: gathers events that are to be appended, and keeps the requests in order.
+//!
+//! The log takes them first in, first out. So what is appended after a follow reaches that follow, and a gateway is
+//! forgotten behind its last append.
+
+use super::in_flight::EventRef;
+use crate::{
+    limits,
+    model::log::{AppendKey, Draft, LogRequest, ReadKey},
+};
+use slab::Slab;
+use std::collections::VecDeque;
+
+/// Requests that the log was not asked yet, and appends that it has not answered.
+#[derive(Debug, Default)]
+pub(super) struct LogRequests {
+    queue: VecDeque<LogRequest>,
+    /// The events that the next append will have. One request for all events of a round costs less than one for each.
+    drafts: Vec<Draft>,
+    draft_bytes: usize,
+    /// The publishers of `drafts`.
+    refs: Vec<EventRef>,
+    /// The publishers of each append that is not answered.
+    appends: Slab<Vec<EventRef>>,
+    reads: u64,
+    forgets: u64,
+}
+
+impl LogRequests {
+    /// Adds an event to the next append.
+    pub(super) fn append(&mut self, draft: Draft, of: EventRef) {
+        if self.drafts.len() >= limits::APPEND_EVENTS_MAX || self.draft_bytes >= limits::APPEND_BYTES_MAX {
+            self.close_append();
+        }
+        self.draft_bytes += draft.event.payload.len();
+        self.drafts.push(draft);
+        self.refs.push(of);
+    }
+
+    fn close_append(&mut self) {
+        if self.drafts.is_empty() {
+            return;
+        }
+        self.draft_bytes = 0;
+        let key = AppendKey(self.appends.insert(std::mem::take(&mut self.refs)) as u64);
+        self.queue.push_back(LogRequest::Append { key, drafts: std::mem::take(&mut self.drafts) });
+    }
+
+    /// Adds a request behind what was appended before it.
+    pub(super) fn push(&mut self, request: LogRequest) {
+        self.close_append();
+        self.queue.push_back(request);
+    }
+
+    /// A key for a read that no other has.
+    pub(super) fn read_key(&mut self) -> ReadKey {
+        self.reads += 1;
+        ReadKey(self.reads)
+    }
+
+    /// A number for a request to forget a gateway that no other has.
+    pub(super) fn forget_key(&mut self) -> u64 {
+        self.forgets += 1;
+        self.forgets
+    }
+
+    /// Takes the next request for the log.
+    pub(super) fn pop(&mut self) -> Option<LogRequest> {
+        if self.queue.is_empty() {
+            self.close_append();
+        }
+        self.queue.pop_front()
+    }
+
+    /// Whether [`LogRequests::pop`] would return something.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.drafts.is_empty()
+    }
+
+    /// The publisher of one event of an append.
+    pub(super) fn publisher(&self, AppendKey(key): AppendKey, index: usize) -> Option<EventRef> {
+        self.appends.get(usize::try_from(key).ok()?)?.get(index).copied()
+    }
+
+    /// Forgets an append whose last answer has come.
+    pub(super) fn end_append(&mut self, AppendKey(key): AppendKey) {
+        if let Some(key) = usize::try_from(key).ok().filter(|key| self.appends.contains(*key)) {
+            self.appends.remove(key);
+        }
+    }
+}

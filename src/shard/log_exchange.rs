@@ -1,0 +1,47 @@
+//! The shard's side of the exchange with the log: requests out, replies in.
+
+use super::{NotKept, Shard};
+use crate::model::{
+    Kept, Now,
+    log::{LogReply, LogRequest, Why},
+};
+
+impl Shard {
+    /// Takes the next request for the log. Its replies go to [`Shard::handle_log`], or it goes to [`Shard::handle_busy`].
+    pub fn poll_log(&mut self) -> Option<LogRequest> {
+        self.log.pop()
+    }
+
+    /// Whether [`Shard::poll_log`] would return something.
+    pub fn has_log_request(&self) -> bool {
+        !self.log.is_empty()
+    }
+
+    /// Handles a reply of the log.
+    pub fn handle_log(&mut self, now: Now, reply: LogReply) {
+        match reply {
+            LogReply::Appended { key, from, results, last } => self.handle_appended(now, key, from, results, last),
+            LogReply::Live { key, records } => self.handle_live(now, key.into(), records),
+            LogReply::Following { key, head } => self.handle_following(now, key, head),
+            LogReply::NotFollowing { key, why } => self.handle_not_following(now, key, &why),
+            LogReply::Interrupted(key) => self.handle_interrupted(key),
+            LogReply::Chunk { key, records, end } => self.handle_chunk(now, key, records, end),
+            // Whether the log has forgotten a deleted gateway matters to nobody here: it has another incarnation if it is
+            // made again.
+            LogReply::Forgotten(..) | LogReply::Health(_) => {}
+        }
+    }
+
+    /// The log is too busy for this request. Events are refused; the rest is tried again.
+    pub fn handle_busy(&mut self, now: Now, request: LogRequest) {
+        let LogRequest::Append { key, drafts } = request else {
+            return self.retries.request_later(now.instant, request);
+        };
+        for index in 0..drafts.len() {
+            if let Some(of) = self.log.publisher(key, index) {
+                self.reject(of, NotKept { kept: Kept::No, why: Why::Stuck });
+            }
+        }
+        self.log.end_append(key);
+    }
+}
