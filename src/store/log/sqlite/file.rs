@@ -2,6 +2,7 @@
 
 use super::{
     mark::{self, Mark, MarkFile},
+    recovery,
     rows::{self, Meta},
     schema,
     settings::{CommitFault, LogSync, SqliteLogSettings},
@@ -10,7 +11,7 @@ use crate::{
     limits::EVENT_LOG_LOCK_WAIT,
     store::{Trouble, disk},
 };
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::{Connection, config::DbConfig, ffi};
 use std::{path::PathBuf, time::Duration};
 
 /// Why a write failed.
@@ -19,11 +20,30 @@ pub(super) struct Failed {
     pub trouble: Trouble,
     /// Whether the file may contain it all the same.
     pub unknown: bool,
+    /// Whether a sync failed, after which the file is not written again: a copy takes its place.
+    pub unsynced: bool,
+}
+
+impl Failed {
+    /// The failure of a commit or a checkpoint.
+    pub fn in_commit(error: rusqlite::Error) -> Self {
+        let code = error.sqlite_error().map_or(0, |error| error.extended_code);
+        let unsynced = matches!(code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC);
+        let trouble = Trouble::from(error);
+        // SQLite rolls back a commit that found the file locked or full. After any other failure the commit record may be
+        // on the disk.
+        Self { unknown: trouble.ends_connection(), unsynced, trouble }
+    }
+
+    /// The trouble of which nothing else is known, in what may be a commit.
+    pub fn unknown(why: &str) -> Self {
+        Self { trouble: Trouble::Failing(why.to_owned()), unknown: true, unsynced: false }
+    }
 }
 
 impl From<Trouble> for Failed {
     fn from(trouble: Trouble) -> Self {
-        Self { trouble, unknown: false }
+        Self { trouble, unknown: false, unsynced: false }
     }
 }
 
@@ -56,11 +76,17 @@ impl LogFile {
     ) -> Result<(Self, MarkFile, Option<&'static str>), Trouble> {
         let (path, from_io) = (settings.file(), |error: std::io::Error| Trouble::from_io(&error));
         let boot = settings.tuning.boot.map_or_else(mark::boot, Ok).map_err(from_io)?;
+        let is_reopened = known.is_some();
         let known = match known {
             Some(mark) => Some(mark),
             None => mark::read(&settings.mark()).map_err(from_io)?,
         };
+        recovery::finish(&path).map_err(from_io)?;
         let created = !path.try_exists().map_err(from_io)?;
+        if created && is_reopened && !settings.mark().try_exists().map_err(from_io)? {
+            // Without the mark it is probably the directory that has gone, perhaps for a while.
+            return Err(Trouble::Failing("its file and its mark are missing".to_owned()));
+        }
         if created {
             schema::create(&path, random()?)?;
         }
@@ -141,25 +167,17 @@ impl LogFile {
             self.roll_back();
             return Err(trouble.into());
         }
-        let failing = |why: &str| Failed { trouble: Trouble::Failing(why.to_owned()), unknown: true };
-        match fault {
-            Some(CommitFault::Lost) => {
-                self.roll_back();
-                return Err(failing("artificial: lost"));
-            }
-            Some(CommitFault::Unsynced) | None => {}
+        if fault == Some(CommitFault::Lost) {
+            self.roll_back();
+            return Err(Failed::unknown("artificial: lost"));
         }
         let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
         if let Err(error) = committed {
-            let trouble = Trouble::from(error);
-            // SQLite rolls back a commit that found the file locked or full. After any other failure the commit record
-            // may be on the disk.
-            let unknown = trouble.ends_connection();
             self.roll_back();
-            return Err(Failed { trouble, unknown });
+            return Err(Failed::in_commit(error));
         }
         if fault == Some(CommitFault::Unsynced) {
-            return Err(failing("artificial: not synced"));
+            return Err(Failed { unsynced: true, ..Failed::unknown("artificial: not synced") });
         }
         self.meta = meta;
         if let Err(error) = mark.note(meta.commits) {
@@ -185,9 +203,8 @@ impl LogFile {
     }
 
     /// Moves the write-ahead log into the file and begins it anew. A no-op while a reader is in the way.
-    pub fn restart_wal(&self) -> Result<(), Trouble> {
-        self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))?;
-        Ok(())
+    pub fn restart_wal(&self) -> Result<(), Failed> {
+        self.connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).map_err(Failed::in_commit)
     }
 
     /// Closes the file after trouble, without the checkpoint that SQLite makes at the last close: after a failed sync it would move

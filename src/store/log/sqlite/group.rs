@@ -10,7 +10,7 @@ use super::{
     writer::{Part, Writer},
 };
 use crate::{
-    limits::{EVENT_LOG_GROUP_BYTES_MAX, EVENT_LOG_GROUP_EVENTS_MAX},
+    limits::{EVENT_LOG_CHECKPOINT_BYTES, EVENT_LOG_GROUP_BYTES_MAX, EVENT_LOG_GROUP_EVENTS_MAX},
     model::{
         Life, Position,
         log::{Draft, LogReply, NotAppended, Record, Why},
@@ -34,7 +34,7 @@ impl Writer {
                 let events = self.parts.iter().map(|part| part.results.len() as u64).sum();
                 let bytes: usize = self.parts.iter().map(|part| part.bytes).sum();
                 self.shared.stats.count_commit(events, began.elapsed());
-                self.shared.wal_pending.fetch_add(bytes as u64 + WAL_BYTES_PER_COMMIT, Ordering::Relaxed);
+                self.note_wal(bytes as u64 + WAL_BYTES_PER_COMMIT);
                 self.handle_success();
                 self.end_parts(None);
                 self.tell_live();
@@ -46,6 +46,14 @@ impl Writer {
                 self.end_parts(Some(&failed));
                 self.handle_failure(&failed);
             }
+        }
+    }
+
+    /// Wakes the reader when there is enough for a checkpoint.
+    fn note_wal(&self, bytes: u64) {
+        let before = self.shared.wal_pending.fetch_add(bytes, Ordering::Relaxed);
+        if before < EVENT_LOG_CHECKPOINT_BYTES && before + bytes >= EVENT_LOG_CHECKPOINT_BYTES {
+            self.shared.wake(Lane::Read);
         }
     }
 
@@ -109,6 +117,9 @@ impl Writer {
             let gateway = &mut self.heads.gateways[index];
             gateway.before = None;
             gateway.stored = true;
+            if gateway.retained_bytes() > self.settings.gateway_bytes_max && !self.retention.over.contains(&index) {
+                self.retention.over.push(index);
+            }
             if gateway.fresh.is_empty() {
                 continue;
             }

@@ -9,10 +9,9 @@
 //!
 //! Nothing here reads the wall clock, and no append reads from the file.
 
-#![allow(dead_code, reason = "retention, which comes next, uses the rest")]
-
 mod backlog;
 mod file;
+mod follows;
 mod group;
 mod heads;
 mod mark;
@@ -20,11 +19,14 @@ mod past;
 mod port;
 mod queue;
 mod reader;
+mod recovery;
+mod retention;
 mod rows;
 mod schema;
 mod settings;
 mod space;
 mod sum;
+mod trouble;
 mod writer;
 
 pub use settings::{LogSync, SqliteLogSettings};
@@ -84,7 +86,7 @@ fn open_writer(settings: &SqliteLogSettings, shared: &Arc<Shared>) -> Result<Wri
     let (file_bytes, wal_bytes) = sizes(settings);
     stats.set_file_bytes(file_bytes);
     stats.set_wal_bytes(wal_bytes);
-    Ok(Writer {
+    let mut writer = Writer {
         shared: Arc::clone(shared),
         settings: settings.clone(),
         file: Some(file),
@@ -96,8 +98,14 @@ fn open_writer(settings: &SqliteLogSettings, shared: &Arc<Shared>) -> Result<Wri
         trouble: None,
         tried_at: shared.now(),
         space: Default::default(),
+        retention: Default::default(),
+        unsynced: false,
         reader: None,
-    })
+    };
+    writer.forget_orphans()?;
+    writer.space.check(settings, shared.now()).unwrap_or_default();
+    writer.space.make_ballast(settings);
+    Ok(writer)
 }
 
 fn start(

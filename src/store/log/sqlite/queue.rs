@@ -194,6 +194,8 @@ pub(super) struct Shared {
     pub wal_pending: AtomicU64,
     /// Set by the reader when the write-ahead log is so long that the writer must begin it anew.
     pub wal_restart: AtomicBool,
+    /// Set by the reader when a checkpoint could not be synced.
+    pub unsynced: AtomicBool,
     pub writer: OnceLock<Thread>,
     pub reader: OnceLock<Thread>,
     health: Mutex<Told>,
@@ -216,6 +218,7 @@ impl Shared {
             read_connection: Mutex::default(),
             wal_pending: AtomicU64::new(0),
             wal_restart: AtomicBool::new(false),
+            unsynced: AtomicBool::new(false),
             writer: OnceLock::new(),
             reader: OnceLock::new(),
             health: Mutex::new(told),

@@ -1,10 +1,10 @@
 //! The reader's thread: answers reads of the past, one of each port in turn, and moves the write-ahead log into the file.
 
 use super::{
-    file::sizes,
+    file::{Failed, sizes},
     past,
     queue::{Answer, Lane, Queued, Shared, lock},
-    schema,
+    rows, schema,
     settings::{SqliteLogSettings, why},
 };
 use crate::{
@@ -40,6 +40,7 @@ impl Reader {
             self.fill_backlog();
             let read = self.read_one_of_each_port();
             self.checkpoint_if_due();
+            self.probe();
             match (read, stopped) {
                 (false, true) => break,
                 (false, false) => thread::park_timeout(self.shared.tuning.tick),
@@ -128,6 +129,13 @@ impl Reader {
         self.shared.report(Lane::Read, Err(why(trouble)), &trouble.to_string());
     }
 
+    /// Tries to read again where that failed. A shard may ask for nothing while it is told that the log cannot be read.
+    fn probe(&self) {
+        if self.shared.health().read.is_err() && self.with_connection(rows::meta).is_ok() {
+            self.shared.report(Lane::Read, Ok(()), "");
+        }
+    }
+
     fn checkpoint_if_due(&self) {
         if self.shared.wal_pending.load(Ordering::Relaxed) < EVENT_LOG_CHECKPOINT_BYTES {
             return;
@@ -136,10 +144,18 @@ impl Reader {
         // Passive: it moves what it can without making the writer or a reader wait.
         let moved = self.with_connection(|connection| {
             let sql = "PRAGMA wal_checkpoint(PASSIVE)";
-            Ok(connection.query_row(sql, [], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?)
+            let moved = connection.query_row(sql, [], |row| row.get::<_, i64>(1));
+            moved.map_err(|error| {
+                let failed = Failed::in_commit(error);
+                if failed.unsynced {
+                    self.shared.unsynced.store(true, Ordering::Relaxed);
+                    self.shared.wake(Lane::Write);
+                }
+                failed.trouble
+            })
         });
         match moved {
-            Ok((frames, _)) => {
+            Ok(frames) => {
                 let bytes = u64::try_from(frames).unwrap_or(0) * FRAME_BYTES;
                 if bytes > EVENT_LOG_WAL_BYTES_MAX {
                     self.shared.wal_restart.store(true, Ordering::Relaxed);

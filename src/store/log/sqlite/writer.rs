@@ -3,22 +3,22 @@
 use super::{
     backlog::Backlog,
     file::{Failed, LogFile, sizes},
-    heads::{Follow, Garbage, Heads},
+    heads::{Garbage, Gateway, Heads},
     mark::MarkFile,
-    past,
     port::refuse,
-    queue::{Answer, Lane, Shared, payload_bytes},
+    queue::{Answer, Lane, Shared},
+    rows::{self, HeadRow},
     settings::{SqliteLogSettings, why},
     space::Space,
 };
 use crate::{
-    limits::{EVENT_LOG_LOCK_WAIT, EVENT_LOG_RETRY_INTERVAL, EVENT_LOG_SLICE_BYTES_MAX, EVENT_LOG_SLICE_EVENTS_MAX},
     model::{
-        Life, Position,
-        log::{AppendKey, End, FollowKey, LogReply, LogRequest, NotAppended, Record, Room, Why},
+        Position,
+        log::{AppendKey, LogReply, LogRequest, NotAppended, Why},
     },
     store::Trouble,
 };
+use ahash::HashSet;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
@@ -38,6 +38,17 @@ pub(super) struct Part {
     pub bytes: usize,
 }
 
+/// The state of the retention.
+#[derive(Debug, Default)]
+pub(super) struct Retention {
+    /// When it last looked for old events and found none.
+    pub looked_at: Option<Duration>,
+    /// Gateways over their bound in bytes.
+    pub over: Vec<usize>,
+    /// A trim found the disk full, and there was no ballast.
+    pub starved: Option<Duration>,
+}
+
 /// The writer.
 pub(super) struct Writer {
     pub shared: Arc<Shared>,
@@ -55,6 +66,9 @@ pub(super) struct Writer {
     /// When a write was tried last.
     pub tried_at: Duration,
     pub space: Space,
+    pub retention: Retention,
+    /// A sync has failed: the file is copied before it is used again.
+    pub unsynced: bool,
     pub reader: Option<JoinHandle<()>>,
 }
 
@@ -126,34 +140,37 @@ impl Writer {
         }
     }
 
-    fn follow(&mut self, port: usize, key: FollowKey, life: Life, behind: Option<Position>) -> LogReply {
-        if let Some(older) = self.heads.older_life(life)
-            && let Err(why) = self.forget(older)
-        {
-            return LogReply::NotFollowing { key, why: End::Failed(why) };
-        }
-        let index = self.heads.index_or_create(life);
-        let head = self.heads.gateways[index].head;
-        let start = behind.unwrap_or(Position { epoch: head.epoch, offset: head.last });
-        if let Err(why) = past::check(head, start) {
-            return LogReply::NotFollowing { key, why };
-        }
-        let past = (start.offset < head.last).then_some(start.offset + 1);
-        self.heads.add_follow(index, Follow { port, key, past });
-        LogReply::Following { key, head }
-    }
-
     /// Removes a gateway's log: at once from sight, and its events from the file later, slice by slice.
     pub fn forget(&mut self, index: usize) -> Result<(), Why> {
         if self.heads.gateways[index].stored {
             let mut row = self.heads.gateways[index].row();
             row.dead = true;
             self.ready().map_err(|trouble| why(&trouble))?;
-            self.write(|connection| super::rows::update_head(connection, &row))?;
+            self.write(|connection| rows::update_head(connection, &row))?;
         }
         let removed = self.heads.remove(index);
         if removed.stored {
             self.heads.garbage.push(Garbage { number: removed.number, below: u64::MAX >> 1, dead: true });
+        }
+        Ok(())
+    }
+
+    /// Removes the gateways that were deleted while no hub ran, or just before the last one ended.
+    pub fn forget_orphans(&mut self) -> Result<(), Trouble> {
+        let lives: HashSet<_> = self.settings.lives.iter().copied().collect();
+        let is_orphan = |(_, gateway): &(usize, &Gateway)| !lives.contains(&gateway.life);
+        let orphans: Vec<_> = self.heads.gateways.iter().filter(is_orphan).map(|(index, _)| index).collect();
+        let Some(file) = self.file.as_mut().filter(|_| !orphans.is_empty()) else { return Ok(()) };
+        let heads = &self.heads;
+        let marked = file.write(self.shared.now(), &mut self.mark, |connection| {
+            let rows = orphans.iter().map(|index| HeadRow { dead: true, ..heads.gateways[*index].row() });
+            rows.into_iter().try_for_each(|row| rows::update_head(connection, &row))
+        });
+        marked.map_err(|failed| failed.trouble)?;
+        tracing::info!(gateways = orphans.len(), "the event log removes the events of gateways that do not exist");
+        for index in orphans {
+            let number = self.heads.remove(index).number;
+            self.heads.garbage.push(Garbage { number, below: u64::MAX >> 1, dead: true });
         }
         Ok(())
     }
@@ -174,133 +191,6 @@ impl Writer {
         }
     }
 
-    /// Whether a write may be tried now; opens the file if it is closed.
-    pub fn ready(&mut self) -> Result<(), Trouble> {
-        let now = self.shared.now();
-        if let Some(trouble) = &self.trouble
-            && now.saturating_sub(self.tried_at) < EVENT_LOG_RETRY_INTERVAL
-        {
-            return Err(trouble.clone());
-        }
-        self.tried_at = now;
-        if self.file.is_none() {
-            self.reopen().inspect_err(|trouble| self.handle_failure(&Failed::from(trouble.clone())))?;
-        }
-        Ok(())
-    }
-
-    /// Opens the file again after trouble, and reads the heads again.
-    fn reopen(&mut self) -> Result<(), Trouble> {
-        // Held until the file is open, so that the reader does not open what is being replaced.
-        let shared = Arc::clone(&self.shared);
-        let mut reader = super::queue::lock(&shared.read_connection);
-        *reader = None;
-        let (file, mark, lost) = LogFile::open(&self.settings, Some(self.mark.mark), Duration::ZERO)?;
-        let ended = self.heads.load(&file.connection, file.meta.epoch)?;
-        drop(reader);
-        if let Some(why) = lost {
-            tracing::warn!(why, "the event log has a new epoch: events may have been lost");
-            self.shared.stats.count_new_epoch();
-        }
-        self.shared.stats.set_epoch(file.meta.epoch);
-        (self.file, self.mark) = (Some(file), mark);
-        for follow in ended {
-            self.answers[follow.port].push(Answer::told(LogReply::Interrupted(follow.key)));
-        }
-        Ok(())
-    }
-
-    /// Notes that the file was written.
-    pub fn handle_success(&mut self) {
-        if self.trouble.take().is_some() {
-            if let Some(file) = &self.file
-                && let Err(error) = file.connection.busy_timeout(EVENT_LOG_LOCK_WAIT)
-            {
-                tracing::error!(%error, "the event log's time limit for locks cannot be set");
-            }
-            self.shared.report(Lane::Write, Ok(()), "");
-        }
-    }
-
-    /// Notes that the file was not written, and closes it if it must be read again.
-    pub fn handle_failure(&mut self, failed: &Failed) {
-        let trouble = &failed.trouble;
-        self.heads.roll_back();
-        if trouble.ends_connection() || self.heads.stale_after_roll_back {
-            if let Some(file) = self.file.take() {
-                file.abandon();
-            }
-        } else if let Some(file) = &self.file {
-            // Only the first request waits for a lock. If each did, the last of a full queue would wait for minutes.
-            let _ = file.connection.busy_timeout(Duration::ZERO);
-        }
-        self.shared.report(Lane::Write, Err(why(trouble)), &trouble.to_string());
-        self.trouble = Some(trouble.clone());
-        self.tried_at = self.shared.now();
-    }
-
-    /// Gives follows that began in the past their next events. Returns whether more can be given at once.
-    fn step_past(&mut self) -> bool {
-        if self.heads.in_the_past == 0 || self.file.is_none() {
-            return false;
-        }
-        let mut more = false;
-        let indices: Vec<_> = self.heads.gateways.iter().map(|(index, _)| index).collect();
-        for index in indices {
-            let follows = self.heads.gateways[index].follows.clone();
-            for (follow, next) in follows.into_iter().filter_map(|follow| Some((follow, follow.past?))) {
-                more |= self.step_follow(index, follow, next);
-            }
-        }
-        more
-    }
-
-    fn step_follow(&mut self, index: usize, Follow { port, key, .. }: Follow, next: u64) -> bool {
-        let shared = &self.shared.ports()[port];
-        // Set before the room is looked at: a port that drains afterwards sees it and wakes this thread.
-        shared.wants_room.store(true, Ordering::SeqCst);
-        if shared.live_bytes.load(Ordering::SeqCst) > self.shared.tuning.live_bytes_max / 2 {
-            return false;
-        }
-        shared.wants_room.store(false, Ordering::SeqCst);
-        let (gateway, Some(file)) = (&self.heads.gateways[index], &self.file) else { return false };
-        let after = Position { epoch: gateway.head.epoch, offset: next - 1 };
-        let room = Room { records: EVENT_LOG_SLICE_EVENTS_MAX, bytes: EVENT_LOG_SLICE_BYTES_MAX };
-        let read = past::read(&file.connection, gateway.number, gateway.life, after, gateway.head.last, room);
-        match read {
-            Ok((records, end)) if next >= gateway.head.first => {
-                let told = records.last().map_or(after.offset, |record| record.position.offset);
-                self.heads.set_past(index, port, key, (end == End::More).then_some(told + 1));
-                self.tell(port, key, records);
-                end == End::More
-            }
-            // It follows again, and is told why that is no place to begin.
-            _ => {
-                self.interrupt(port, key);
-                false
-            }
-        }
-    }
-
-    /// Tells a follow its next events, if its port takes them.
-    pub fn tell(&mut self, port: usize, key: FollowKey, records: Vec<Record>) {
-        if records.is_empty() {
-            return;
-        }
-        let (bytes, shared) = (payload_bytes(&records), &self.shared.ports()[port]);
-        let waiting = shared.live_bytes.load(Ordering::SeqCst);
-        if waiting > 0 && waiting + bytes > self.shared.tuning.live_bytes_max {
-            return self.interrupt(port, key);
-        }
-        shared.live_bytes.fetch_add(bytes, Ordering::SeqCst);
-        self.answers[port].push(Answer::told(LogReply::Live { key, records }));
-    }
-
-    pub fn interrupt(&mut self, port: usize, key: FollowKey) {
-        self.heads.end_follow(port, key);
-        self.answers[port].push(Answer::told(LogReply::Interrupted(key)));
-    }
-
     pub fn send_answers(&mut self) {
         for (port, answers) in self.shared.ports().iter().zip(&mut self.answers) {
             port.answer(answers);
@@ -309,13 +199,18 @@ impl Writer {
 
     /// Work between groups. Returns whether there is more.
     fn maintain(&mut self) -> bool {
+        if self.shared.unsynced.swap(false, Ordering::Relaxed) {
+            let failed = Failed { unsynced: true, ..Failed::unknown("a checkpoint could not be synced") };
+            self.handle_failure(&failed);
+        }
         if self.shared.wal_restart.swap(false, Ordering::Relaxed)
             && let Some(file) = &self.file
-            && let Err(trouble) = file.restart_wal()
+            && let Err(failed) = file.restart_wal()
         {
-            self.handle_failure(&Failed::from(trouble));
+            self.handle_failure(&failed);
         }
-        false
+        self.probe();
+        self.trim_slice()
     }
 
     fn update_stats(&self) {
@@ -325,15 +220,6 @@ impl Writer {
         stats.set_queue_age_ms(ages.max().map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
         stats.set_retained_events(self.heads.retained_events);
         stats.set_retained_bytes(self.heads.retained_bytes);
-    }
-
-    /// What was in progress may be in the file or not, so the file is closed and read again.
-    fn handle_panic(&mut self) {
-        tracing::error!("the event log's thread panicked; it goes on with the file read again");
-        let trouble = Trouble::Failing("its thread panicked".to_owned());
-        self.end_parts(Some(&Failed { trouble: trouble.clone(), unknown: true }));
-        self.handle_failure(&Failed::from(trouble));
-        self.send_answers();
     }
 
     /// Answers what is left, and closes the file.
