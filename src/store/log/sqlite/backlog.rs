@@ -59,18 +59,23 @@ pub(super) struct Backlog {
 
 impl Backlog {
     /// Adds what `take` moves from a port's queue into its argument.
-    pub fn fill(&mut self, port: usize, take: impl FnOnce(&mut VecDeque<Queued>, Option<Duration>)) {
+    pub fn fill(&mut self, port: usize, take: impl FnOnce(&mut VecDeque<Queued>)) {
         if self.ports.len() <= port {
             self.ports.resize_with(port + 1, PortBacklog::default);
         }
         let backlog = &mut self.ports[port].waiting;
-        take(&mut self.taken, backlog.front().map(Waiting::at));
+        take(&mut self.taken);
         backlog.extend(self.taken.drain(..).map(|Queued { request, at }| match request {
             LogRequest::Append { key, drafts } => {
                 Waiting::Append(Pending { key, drafts: drafts.into_iter(), from: 0, at })
             }
             other => Waiting::Other(other, at),
         }));
+    }
+
+    /// When the oldest request of a port was submitted.
+    pub fn oldest(&self, port: usize) -> Option<Duration> {
+        self.ports.get(port)?.waiting.front().map(Waiting::at)
     }
 
     pub fn is_empty(&self) -> bool {

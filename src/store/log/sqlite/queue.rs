@@ -140,17 +140,23 @@ impl PortShared {
         Ok(())
     }
 
-    /// Moves all queued requests to `into`, and notes the oldest of those that the thread holds.
-    pub fn take(&self, lane: Lane, into: &mut VecDeque<Queued>, held: Option<Duration>) {
-        let lane = self.lane(lane);
-        let mut requests = lock(&lane.requests);
-        let oldest = [held, into.front().map(|it| it.at), requests.queue.front().map(|it| it.at)];
-        lane.oldest.store(oldest.into_iter().flatten().min().map_or(u64::MAX, micros), Ordering::Relaxed);
+    /// Moves all queued requests to the end of `into`.
+    pub fn take(&self, lane: Lane, into: &mut VecDeque<Queued>) {
+        let mut requests = lock(&self.lane(lane).requests);
         if into.is_empty() {
             std::mem::swap(&mut requests.queue, into);
         } else {
             into.append(&mut requests.queue);
         }
+    }
+
+    /// Notes the oldest of the requests that the thread holds. Called before others are answered, so that a port is not called stuck
+    /// for what it has the answer to.
+    pub fn note_oldest(&self, lane: Lane, held: Option<Duration>) {
+        let lane = self.lane(lane);
+        let requests = lock(&lane.requests);
+        let oldest = [held, requests.queue.front().map(|it| it.at)].into_iter().flatten().min();
+        lane.oldest.store(oldest.map_or(u64::MAX, micros), Ordering::Relaxed);
     }
 
     /// From now on requests are given back. Returns those that nobody took.

@@ -59,10 +59,10 @@ impl Reader {
         self.backlog.resize_with(shared.ports().len(), VecDeque::new);
         for (port, backlog) in shared.ports().iter().zip(&mut self.backlog) {
             let before = backlog.len();
-            let held = backlog.front().map(|queued| queued.at);
-            port.take(Lane::Read, backlog, held);
+            port.take(Lane::Read, backlog);
             if backlog.len() > before {
                 let mut answers = drop_cancelled(backlog);
+                port.note_oldest(Lane::Read, backlog.front().map(|queued| queued.at));
                 port.answer(&mut answers);
             }
         }
@@ -79,7 +79,9 @@ impl Reader {
                 tracing::error!("a read of the event log panicked");
                 failed(&queued, Why::Io)
             });
-            self.shared.ports()[index].answer(&mut answer.into_iter().collect());
+            let port = &self.shared.ports()[index];
+            port.note_oldest(Lane::Read, self.backlog[index].front().map(|queued| queued.at));
+            port.answer(&mut answer.into_iter().collect());
         }
         any
     }

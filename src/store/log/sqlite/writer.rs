@@ -119,7 +119,7 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         self.answers.resize_with(shared.ports().len(), Vec::new);
         for (index, port) in shared.ports().iter().enumerate() {
-            self.backlog.fill(index, |into, held| port.take(Lane::Write, into, held));
+            self.backlog.fill(index, |into| port.take(Lane::Write, into));
         }
     }
 
@@ -192,7 +192,8 @@ impl Writer {
     }
 
     pub fn send_answers(&mut self) {
-        for (port, answers) in self.shared.ports().iter().zip(&mut self.answers) {
+        for (index, (port, answers)) in self.shared.ports().iter().zip(&mut self.answers).enumerate() {
+            port.note_oldest(Lane::Write, self.backlog.oldest(index));
             port.answer(answers);
         }
     }

@@ -1,5 +1,11 @@
 //! Tests of the log in SQLite.
 
+mod fixture;
+mod marks;
+mod order;
+mod retention;
+mod troubles;
+
 use super::{super::laws, *};
 use std::cell::RefCell;
 
