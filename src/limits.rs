@@ -200,6 +200,37 @@ pub const LOG_LINES_QUEUED_MAX: usize = 16_384;
 /// Bytes read from one socket before a core attends to other connections.
 pub const READ_BATCH_BYTES: usize = 64 * 1024;
 
+// ---- The log of events ---------------------------------------------------------------------------------------------
+
+/// Requests of one shard that the log has not answered yet: appends and follows, and as many reads. Over it: busy.
+pub const EVENT_LOG_REQUESTS_MAX: usize = 4_096;
+/// Bytes of those requests, and of the room for their answers. A single request always fits. Over it: busy.
+pub const EVENT_LOG_REQUESTS_BYTES_MAX: usize = 4 * BATCH_BODY_BYTES_MAX;
+/// Time for which the oldest of those requests waits. Over it: busy.
+pub const EVENT_LOG_OLDEST_MAX: Duration = Duration::from_secs(1);
+/// Bytes of live events that a shard has not taken. Over it: the gateways concerned are interrupted, and followed again from the
+/// file.
+pub const EVENT_LOG_LIVE_BYTES_MAX: usize = 2 * BATCH_BODY_BYTES_MAX;
+/// Events in one commit of the log.
+pub const EVENT_LOG_GROUP_EVENTS_MAX: usize = 1_024;
+/// Bytes in one commit of the log. A single event always fits.
+pub const EVENT_LOG_GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// Events of one request in one turn: other requests come before the next slice. Also the events of one trim, and of one step of
+/// a follow that begins in the past.
+pub const EVENT_LOG_SLICE_EVENTS_MAX: usize = 256;
+/// The same in bytes. A single event always fits.
+pub const EVENT_LOG_SLICE_BYTES_MAX: usize = 256 * 1024;
+/// Time for which the log's thread waits if another process has locked the file. Over it: events are refused.
+pub const EVENT_LOG_LOCK_WAIT: Duration = Duration::from_millis(200);
+/// Interval at which a log that cannot append is tried again if no request does so.
+pub const EVENT_LOG_PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest time between two tries of a log that cannot append. Events between them are refused at once.
+pub const EVENT_LOG_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// Bytes of the write-ahead log after which it is moved into the file.
+pub const EVENT_LOG_CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of the write-ahead log. Over it: events wait until it has begun anew.
+pub const EVENT_LOG_WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 // Otherwise an idle but healthy connection could be closed before a ping asks the gateway to answer.
 const _: () = assert!(HEARTBEAT_TIMEOUT.as_millis() > HEARTBEAT_INTERVAL.as_millis());
 const _: () = assert!(LINE_BYTES_MAX < HEAD_BYTES_MAX);
@@ -211,3 +242,8 @@ const _: () = assert!(DEPLOY_TARGETS_MAX * (VHOST_BYTES_MAX + 128) < DEPLOY_BODY
 const _: () = assert!(FRAGMENT_BYTES < 65_536, "a fragment's length fits the 16-bit form of RFC 6455 section 5.2");
 const _: () = assert!(WRITE_BATCH_BYTES <= 16_384, "one TLS record holds one batch");
 const _: () = assert!(ACK_DEADLINE.as_millis() < HEARTBEAT_INTERVAL.as_millis());
+const _: () = assert!(EVENT_LOG_REQUESTS_BYTES_MAX > BATCH_BODY_BYTES_MAX + EVENT_LOG_GROUP_BYTES_MAX);
+const _: () = assert!(EVENT_LOG_LIVE_BYTES_MAX > EVENT_LOG_GROUP_BYTES_MAX + PAYLOAD_BYTES_MAX);
+const _: () = assert!(EVENT_LOG_SLICE_EVENTS_MAX <= EVENT_LOG_GROUP_EVENTS_MAX);
+const _: () = assert!(EVENT_LOG_SLICE_BYTES_MAX <= EVENT_LOG_GROUP_BYTES_MAX);
+const _: () = assert!(EVENT_LOG_CHECKPOINT_BYTES < EVENT_LOG_WAL_BYTES_MAX);

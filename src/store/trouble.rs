@@ -20,6 +20,15 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// The trouble behind an error of the file system.
+    pub(super) fn from_io(error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Trouble::Full,
+            std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => Trouble::ReadOnly,
+            _ => Trouble::Failing(error.to_string()),
+        }
+    }
+
     /// Whether the database connection must be closed.
     pub(super) fn ends_connection(&self) -> bool {
         !matches!(self, Trouble::Busy | Trouble::Full)

@@ -1,9 +1,11 @@
 //! The laws of every log, as one suite: random requests on two ports, each answer checked against what was asked before.
 
+mod judge;
+
 use super::{EventLog, LogPort};
 use crate::model::{
     CorrelationId, Event, EventType, GatewayId, Life, Position, Timestamp,
-    log::{AppendKey, Draft, End, FollowKey, ForgetKey, Head, LogReply, LogRequest, ReadKey, Record, Room},
+    log::{AppendKey, Draft, FollowKey, ForgetKey, LogRequest, ReadKey, Room},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,6 +38,32 @@ pub(super) fn hold(seeds: u64, open: impl Fn() -> Box<dyn EventLog>) {
     }
 }
 
+/// Runs the suite on logs that keep events over a restart. `open` opens the log of a seed again, with the gateways that exist.
+pub(super) fn hold_over_restarts(seeds: u64, restarts: usize, open: impl Fn(u64, Vec<Life>) -> Box<dyn EventLog>) {
+    let ports = |log: &mut Box<dyn EventLog>| log.ports((0..2).map(|_| Box::new(|| {}) as super::Waker).collect());
+    for seed in 0..seeds {
+        let mut log = open(seed, Vec::new());
+        let shard = |(index, port)| Shard::new(port, seed * 2 + index, HashMap::new());
+        let mut shards: Vec<_> = (0..).zip(ports(&mut log)).map(shard).collect();
+        for restart in 0..=restarts {
+            for _ in 0..REQUESTS / 2 {
+                shards.iter_mut().for_each(Shard::act);
+            }
+            shards.iter_mut().for_each(Shard::finish);
+            log.stop();
+            log.join();
+            if restart == restarts {
+                break;
+            }
+            let lives = shards.iter().flat_map(|shard| shard.gateways.iter().map(|known| known.life));
+            log = open(seed, lives.collect());
+            for (shard, port) in shards.iter_mut().zip(ports(&mut log)) {
+                shard.reconnect(port);
+            }
+        }
+    }
+}
+
 /// A sequence of numbers that looks random (SplitMix64).
 struct Numbers(u64);
 
@@ -53,6 +81,8 @@ struct Known {
     payloads: Vec<Vec<u8>>,
     /// The highest `first` that any answer has shown.
     first: u64,
+    /// The epoch of its positions, once one was told. It stays the same for as long as the gateway lives.
+    epoch: Option<u64>,
 }
 
 impl Known {
@@ -75,6 +105,16 @@ struct Reading {
     after: Position,
     upto: Option<Position>,
     room: Room,
+    /// What was known when it was submitted. A read and the requests after it are answered in any order, so its answer may be older
+    /// than what is known when it comes.
+    known: Least,
+}
+
+/// What a head has at least.
+#[derive(Clone, Copy)]
+struct Least {
+    first: u64,
+    last: u64,
 }
 
 /// A shard with its port, and what it knows.
@@ -95,7 +135,7 @@ impl Shard {
     fn new(port: Box<dyn LogPort>, seed: u64, names: HashMap<Position, Vec<u8>>) -> Self {
         let gateway = |index: usize| {
             let life = Life { gateway: GatewayId::random(), incarnation: seed * 100 + index as u64 };
-            Known { life, payloads: Vec::new(), first: 1 }
+            Known { life, payloads: Vec::new(), first: 1, epoch: None }
         };
         Self {
             port,
@@ -141,9 +181,7 @@ impl Shard {
                 let after = self.some_position(gateway);
                 let upto = (self.numbers.below(2) > 0).then(|| self.some_position(gateway));
                 let room = Room { records: 1 + self.numbers.below(6), bytes: self.numbers.below(400) };
-                let key = self.key();
-                self.reads.insert(key, Reading { gateway, life, after, upto, room });
-                self.submit(LogRequest::Read { key: ReadKey(key), life, after, upto, room });
+                self.read(gateway, after, upto, room);
             }
             17 if self.numbers.below(4) == 0 => self.forget(gateway),
             _ => self.drain(),
@@ -191,13 +229,22 @@ impl Shard {
         self.submit(LogRequest::Forget { key: ForgetKey(key), life });
         self.wait_until(|shard| shard.forgets.is_empty());
         // Under its own name, nothing of it is left.
-        self.gateways[gateway] = Known { life, payloads: Vec::new(), first: 1 };
-        let (key, after, upto, room) =
-            (self.key(), Position { epoch: 0, offset: 0 }, None, Room { records: 1, bytes: 0 });
-        self.reads.insert(key, Reading { gateway, life, after, upto, room });
-        self.submit(LogRequest::Read { key: ReadKey(key), life, after, upto, room });
+        self.gateways[gateway] = Known { life, payloads: Vec::new(), first: 1, epoch: None };
+        self.read(gateway, Position { epoch: 0, offset: 0 }, None, Room { records: 1, bytes: 0 });
         self.wait_until(|shard| shard.reads.is_empty());
         self.gateways[gateway].life.incarnation += 10_000;
+        self.gateways[gateway].epoch = None;
+    }
+
+    fn read(&mut self, gateway: usize, after: Position, upto: Option<Position>, room: Room) {
+        let (key, life, known) = (self.key(), self.gateways[gateway].life, self.least(gateway));
+        self.reads.insert(key, Reading { gateway, life, after, upto, room, known });
+        self.submit(LogRequest::Read { key: ReadKey(key), life, after, upto, room });
+    }
+
+    fn least(&self, gateway: usize) -> Least {
+        let known = &self.gateways[gateway];
+        Least { first: known.first, last: known.payloads.len() as u64 }
     }
 
     /// A position around those of the gateway: also 0, above the last, and of another epoch.
@@ -244,6 +291,17 @@ impl Shard {
         }
     }
 
+    /// Goes on with a log that was opened again: each gateway has the same ends.
+    fn reconnect(&mut self, port: Box<dyn LogPort>) {
+        (self.port, self.follows) = (port, BTreeMap::new());
+        for gateway in 0..GATEWAYS {
+            let (key, life) = (self.key(), self.gateways[gateway].life);
+            self.follows.insert(key, Following { gateway, life, behind: None, next: None });
+            self.submit(LogRequest::Follow { key: FollowKey(key), life, behind: None });
+        }
+        self.wait_until(|shard| shard.follows.values().all(|follow| follow.next.is_some()));
+    }
+
     /// Everything is answered; then each gateway's events are read whole, and are what was appended.
     fn finish(&mut self) {
         self.wait_until(|shard| shard.appends.is_empty() && shard.reads.is_empty() && shard.forgets.is_empty());
@@ -252,133 +310,5 @@ impl Shard {
             let last = |it: &Following| shard.gateways[it.gateway].payloads.len() as u64;
             answered && shard.follows.values().all(|it| it.next.is_some_and(|next| next == last(it) + 1))
         });
-    }
-
-    fn check(&mut self, reply: LogReply) {
-        match reply {
-            LogReply::Appended { key, from, results, last } => self.check_appended(key.0, from, results, last),
-            LogReply::Following { key, head } => {
-                let follow = self.follows.remove(&key.0).expect("a follow is answered once");
-                assert!(follow.next.is_none(), "a follow is answered once");
-                self.check_head(follow.gateway, follow.life, head);
-                let behind = follow.behind.map_or(head.last, |behind| behind.offset);
-                assert!(behind <= head.last && behind + 1 >= head.first, "{behind} is no place to begin: {head:?}");
-                self.follows.insert(key.0, Following { next: Some(behind + 1), ..follow });
-            }
-            LogReply::NotFollowing { key, why } => {
-                let follow = self.follows.remove(&key.0).expect("a follow is answered once");
-                self.check_no_place(follow.gateway, follow.life, follow.behind.expect("the end is a place"), &why);
-            }
-            LogReply::Live { key, records } => {
-                assert!(!records.is_empty(), "a Live has an event");
-                let Some(mut follow) = self.follows.remove(&key.0) else { panic!("Live for a follow that has ended") };
-                let next = follow.next.expect("Live comes after Following");
-                self.check_records(follow.gateway, next, &records);
-                follow.next = Some(next + records.len() as u64);
-                self.follows.insert(key.0, follow);
-            }
-            LogReply::Interrupted(key) => {
-                // It follows again, from where it stands.
-                let follow = self.follows.remove(&key.0).expect("only what follows is interrupted");
-                let epoch = self.gateways[follow.gateway].life;
-                assert_eq!(epoch, follow.life, "the gateway is the same");
-            }
-            LogReply::Chunk { key, records, end } => {
-                let read = self.reads.remove(&key.0).expect("a read is answered once");
-                self.check_chunk(&read, &records, &end);
-            }
-            LogReply::Forgotten(key, result) => {
-                self.forgets.remove(&key.0).expect("a forget is answered once");
-                assert_eq!(result, Ok(()));
-            }
-            LogReply::Health(_) => {}
-        }
-    }
-
-    fn check_appended(
-        &mut self,
-        key: u64,
-        from: usize,
-        results: Vec<Result<Position, crate::model::log::NotAppended>>,
-        last: bool,
-    ) {
-        let drafts = self.appends.get_mut(&key).expect("an append is answered once");
-        assert!(from + results.len() <= drafts.len() && (!last || from + results.len() == drafts.len()));
-        let answered: Vec<_> = drafts[from..from + results.len()].to_vec();
-        if last {
-            self.appends.remove(&key);
-        }
-        for ((gateway, life, payload), result) in answered.into_iter().zip(results) {
-            let position = result.expect("a healthy log takes every event");
-            let known = &mut self.gateways[gateway];
-            assert_eq!(known.life, life, "appends are answered before their gateway is deleted");
-            known.payloads.push(payload.clone());
-            assert_eq!(position.offset, known.payloads.len() as u64, "drafts of one gateway keep their order");
-            assert!(self.names.insert(position, payload).is_none(), "{position} names two events");
-        }
-    }
-
-    fn check_records(&self, gateway: usize, first: u64, records: &[Record]) {
-        let known = &self.gateways[gateway];
-        for (offset, record) in (first..).zip(records) {
-            assert_eq!(record.position.offset, offset, "in order, none left out");
-            // `Live` may come before the `Appended` of the same event; what it names is checked by the payload then.
-            if let Some(payload) = known.payloads.get(offset as usize - 1) {
-                assert_eq!(record.event.payload, payload.as_slice(), "{} is another event", record.position);
-                assert_eq!(record.bytes, known.bytes_until(offset), "cumulative bytes");
-            }
-        }
-    }
-
-    fn check_chunk(&mut self, read: &Reading, records: &[Record], end: &End) {
-        let bytes: usize = records.iter().map(|record| record.event.payload.len()).sum();
-        let fits = records.len() <= read.room.records && bytes <= read.room.bytes;
-        assert!(
-            records.len() <= 1 || fits,
-            "a chunk of {} records and {bytes} bytes for {:?}",
-            records.len(),
-            read.room
-        );
-        self.check_records(read.gateway, read.after.offset + 1, records);
-        let reached = read.after.offset + records.len() as u64;
-        match end {
-            End::More => assert!(!records.is_empty(), "a chunk with more behind it has one"),
-            End::Reached => {
-                let last = self.gateways[read.gateway].payloads.len() as u64;
-                let upto = read.upto.map_or(last, |upto| upto.offset.min(last));
-                assert!(reached >= upto, "it ends at {reached} and says that it has reached {upto}");
-            }
-            End::Gone { .. } | End::OtherEpoch { .. } | End::Failed(_) => {
-                assert!(records.is_empty());
-                self.check_no_place(read.gateway, read.life, read.after, end);
-            }
-        }
-    }
-
-    fn check_no_place(&mut self, gateway: usize, life: Life, after: Position, end: &End) {
-        match end {
-            End::Gone { head } => {
-                self.check_head(gateway, life, *head);
-                assert_eq!(after.epoch, head.epoch);
-                assert!(after.offset + 1 < head.first, "what is behind {after} is there: {head:?}");
-            }
-            End::OtherEpoch { head } => {
-                self.check_head(gateway, life, *head);
-                assert!(after.epoch != head.epoch || after.offset > head.last, "{after} is a position of {head:?}");
-            }
-            other => panic!("{other:?} is no reason"),
-        }
-    }
-
-    fn check_head(&mut self, gateway: usize, life: Life, head: Head) {
-        let known = &mut self.gateways[gateway];
-        assert_eq!(known.life, life, "an answer about a deleted gateway comes before its Forgotten");
-        assert!(head.first >= known.first, "`first` fell from {} to {}", known.first, head.first);
-        assert!(head.base < head.first && head.first <= head.last + 1, "{head:?}");
-        known.first = head.first;
-        let told = known.payloads.len() as u64;
-        // The log may be ahead of the answers that have been taken, never behind them.
-        let asked: usize = self.appends.values().flatten().filter(|(of, ..)| *of == gateway).count();
-        assert!((told..=told + asked as u64).contains(&head.last), "{told} appended, {asked} asked for: {head:?}");
     }
 }

@@ -1,9 +1,12 @@
 //! The log in memory: it answers inside the call, without a lock, and is lost with the process.
 
-use super::{EventLog, LogPort, Waker};
+use super::{EventLog, LogPort, LogStats, Trimmed, Waker};
 use crate::model::{
     GatewayId, Life, Position,
-    log::{Busy, Draft, End, FollowKey, Head, LogReply, LogRequest, NotAppended, Promise, ReadKey, Record, Room, Why},
+    log::{
+        AppendKey, Busy, Draft, End, FollowKey, Head, LogReply, LogRequest, NotAppended, Promise, ReadKey, Record,
+        Room, Why,
+    },
 };
 use ahash::HashMap;
 use std::{
@@ -30,19 +33,25 @@ pub struct MemorySettings {
 pub struct MemoryLog {
     settings: MemorySettings,
     stopped: Arc<AtomicBool>,
+    stats: Arc<LogStats>,
 }
 
 impl MemoryLog {
     /// An empty log.
     pub fn new(settings: MemorySettings) -> Self {
-        Self { settings, stopped: Arc::default() }
+        let stats = Arc::new(LogStats::default());
+        stats.set_epoch(settings.epoch);
+        Self { settings, stopped: Arc::default(), stats }
     }
 }
 
 impl EventLog for MemoryLog {
     fn ports(&mut self, wakers: Vec<Waker>) -> Vec<Box<dyn LogPort>> {
         // Nothing is ever left to drain, so no waker is called.
-        let port = |_| Box::new(MemoryPort::new(self.settings, Arc::clone(&self.stopped))) as Box<dyn LogPort>;
+        let port = |_| {
+            let port = MemoryPort::new(self.settings, Arc::clone(&self.stopped), Arc::clone(&self.stats));
+            Box::new(port) as Box<dyn LogPort>
+        };
         wakers.into_iter().map(port).collect()
     }
 
@@ -51,6 +60,10 @@ impl EventLog for MemoryLog {
     }
 
     fn join(self: Box<Self>) {}
+
+    fn stats(&self) -> Arc<LogStats> {
+        Arc::clone(&self.stats)
+    }
 }
 
 /// The gateways of one shard.
@@ -61,6 +74,9 @@ struct MemoryPort {
     follows: HashMap<FollowKey, GatewayId>,
     /// Bytes of payloads in all gateways.
     bytes: usize,
+    stats: Arc<LogStats>,
+    /// Gateways that the append in progress has live events for; empty between appends.
+    touched: Vec<GatewayId>,
 }
 
 /// The log of one gateway.
@@ -71,12 +87,14 @@ struct Gateway {
     /// Bytes of payloads in `records`.
     retained_bytes: usize,
     follows: Vec<FollowKey>,
+    /// The events of the append in progress, if somebody follows.
+    fresh: Vec<Record>,
 }
 
 impl Gateway {
     fn new(life: Life, log_epoch: u64) -> Self {
         let head = Head { epoch: life.epoch_in(log_epoch), base: 0, first: 1, last: 0, bytes: 0 };
-        Self { life, head, records: VecDeque::new(), retained_bytes: 0, follows: Vec::new() }
+        Self { life, head, records: VecDeque::new(), retained_bytes: 0, follows: Vec::new(), fresh: Vec::new() }
     }
 
     fn append(&mut self, draft: Draft) -> Record {
@@ -130,8 +148,16 @@ impl Gateway {
 }
 
 impl MemoryPort {
-    fn new(settings: MemorySettings, stopped: Arc<AtomicBool>) -> Self {
-        Self { settings, stopped, gateways: HashMap::default(), follows: HashMap::default(), bytes: 0 }
+    fn new(settings: MemorySettings, stopped: Arc<AtomicBool>, stats: Arc<LogStats>) -> Self {
+        Self {
+            settings,
+            stopped,
+            gateways: HashMap::default(),
+            follows: HashMap::default(),
+            bytes: 0,
+            stats,
+            touched: Vec::new(),
+        }
     }
 
     /// The gateway's log. One of another incarnation of the same id is removed whole before.
@@ -146,29 +172,52 @@ impl MemoryPort {
     fn remove(&mut self, gateway: GatewayId) {
         if let Some(removed) = self.gateways.remove(&gateway) {
             self.bytes -= removed.retained_bytes;
+            self.stats.remove_retained(removed.records.len() as u64, removed.retained_bytes as u64);
             for key in removed.follows {
                 self.follows.remove(&key);
             }
         }
     }
 
-    fn append(&mut self, drafts: Vec<Draft>, out: &mut Vec<LogReply>) -> Vec<Result<Position, NotAppended>> {
-        if self.stopped.load(Ordering::Relaxed) {
-            return drafts.iter().map(|_| Err(NotAppended::Refused(Why::Stopping))).collect();
+    fn append(&mut self, key: AppendKey, drafts: Vec<Draft>, out: &mut Vec<LogReply>) {
+        let results = if self.stopped.load(Ordering::Relaxed) {
+            drafts.iter().map(|_| Err(NotAppended::Refused(Why::Stopping))).collect()
+        } else {
+            drafts.into_iter().map(|draft| Ok(self.append_draft(draft))).collect()
+        };
+        // The publisher's answer depends on who has the event, so `Appended` comes before `Live`.
+        out.push(LogReply::Appended { key, from: 0, results, last: true });
+        for id in self.touched.drain(..) {
+            // A later draft of the same append may have replaced the gateway by a new life of its id.
+            let Some(gateway) = self.gateways.get_mut(&id) else { continue };
+            let mut fresh = std::mem::take(&mut gateway.fresh);
+            if fresh.is_empty() {
+                continue;
+            }
+            for (at, key) in gateway.follows.iter().enumerate() {
+                let is_last = at + 1 == gateway.follows.len();
+                let records = if is_last { std::mem::take(&mut fresh) } else { fresh.clone() };
+                out.push(LogReply::Live { key: *key, records });
+            }
         }
-        let mut results = Vec::with_capacity(drafts.len());
-        for draft in drafts {
-            let size = draft.event.payload.len();
-            let gateway = self.gateway(draft.life);
-            let record = gateway.append(draft);
-            results.push(Ok(record.position));
-            // Each gateway's events come in order; those of one request are not gathered, because the shard takes them at once.
-            out.extend(gateway.follows.iter().map(|key| LogReply::Live { key: *key, records: vec![record.clone()] }));
-            let life = gateway.life;
-            self.bytes += size;
-            self.retain(life.gateway);
+    }
+
+    fn append_draft(&mut self, draft: Draft) -> Position {
+        let (id, size) = (draft.life.gateway, draft.event.payload.len());
+        let gateway = self.gateway(draft.life);
+        let record = gateway.append(draft);
+        let position = record.position;
+        let is_first = gateway.fresh.is_empty();
+        if !gateway.follows.is_empty() {
+            gateway.fresh.push(record);
+            if is_first {
+                self.touched.push(id);
+            }
         }
-        results
+        self.bytes += size;
+        self.stats.add_retained(1, size as u64);
+        self.retain(id);
+        position
     }
 
     /// Trims until both bounds hold. The newest event of the gateway that was appended to always stays.
@@ -176,16 +225,19 @@ impl MemoryPort {
         let (gateway_max, port_max) = (self.settings.gateway_bytes_max, self.settings.port_bytes_max);
         if let Some(gateway) = self.gateways.get_mut(&appended) {
             while gateway.retained_bytes > gateway_max && gateway.records.len() > 1 {
-                self.bytes -= gateway.trim().unwrap_or(0);
+                let size = gateway.trim().unwrap_or(0);
+                self.bytes -= size;
+                self.stats.remove_retained(1, size as u64);
+                self.stats.count_trimmed(Trimmed::GatewayBytes, 1);
             }
         }
         while self.bytes > port_max {
             // Rare, and over the gateways of one port: a burst of one gateway costs no other its single event.
             let largest = self.gateways.values_mut().max_by_key(|gateway| gateway.retained_bytes);
-            match largest.and_then(Gateway::trim) {
-                Some(size) => self.bytes -= size,
-                None => return,
-            }
+            let Some(size) = largest.and_then(Gateway::trim) else { return };
+            self.bytes -= size;
+            self.stats.remove_retained(1, size as u64);
+            self.stats.count_trimmed(Trimmed::TotalBytes, 1);
         }
     }
 
@@ -220,13 +272,7 @@ impl MemoryPort {
 impl LogPort for MemoryPort {
     fn submit(&mut self, request: LogRequest, out: &mut Vec<LogReply>) -> Result<(), Busy<LogRequest>> {
         match request {
-            LogRequest::Append { key, drafts } => {
-                // The publisher's answer depends on who has the event, so `Appended` comes before `Live`.
-                let mut live = Vec::new();
-                let results = self.append(drafts, &mut live);
-                out.push(LogReply::Appended { key, from: 0, results, last: true });
-                out.append(&mut live);
-            }
+            LogRequest::Append { key, drafts } => self.append(key, drafts, out),
             LogRequest::Follow { key, life, behind } => self.follow(key, life, behind, out),
             LogRequest::Unfollow(key) => self.unfollow(key),
             LogRequest::Read { key, life, after, upto, room } => {

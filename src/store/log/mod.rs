@@ -19,10 +19,15 @@
 #[cfg(test)]
 mod laws;
 mod memory;
+mod sqlite;
+mod stats;
 
 pub use memory::{MemoryLog, MemorySettings};
+pub use sqlite::{LogSync, SqliteLog, SqliteLogSettings};
+pub use stats::{COMMIT_LATENCY_BUCKETS_US, LogStats, Trimmed};
 
 use crate::model::log::{Busy, LogReply, LogRequest, Promise};
+use std::sync::Arc;
 
 /// Called by a log when a port has something to drain, at most once a commit.
 pub type Waker = Box<dyn Fn() + Send + Sync>;
@@ -37,6 +42,9 @@ pub trait EventLog: Send {
 
     /// Waits until everything is written.
     fn join(self: Box<Self>);
+
+    /// Counters for metrics.
+    fn stats(&self) -> Arc<LogStats>;
 }
 
 /// One shard's end of the log. No call waits.

@@ -1,0 +1,142 @@
+//! The requests that the writer has taken: in order for each port, and appends in turns of a slice.
+
+use super::port::draft_bytes;
+use crate::{
+    limits::{EVENT_LOG_SLICE_BYTES_MAX, EVENT_LOG_SLICE_EVENTS_MAX},
+    model::log::{AppendKey, Draft, LogRequest},
+};
+use std::{collections::VecDeque, time::Duration, vec};
+
+use super::queue::Queued;
+
+/// An append of which some drafts are left.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub key: AppendKey,
+    pub drafts: vec::IntoIter<Draft>,
+    /// How many drafts came before those.
+    pub from: usize,
+    at: Duration,
+}
+
+enum Waiting {
+    Append(Pending),
+    Other(LogRequest, Duration),
+}
+
+impl Waiting {
+    fn at(&self) -> Duration {
+        match self {
+            Waiting::Append(pending) => pending.at,
+            Waiting::Other(_, at) => *at,
+        }
+    }
+}
+
+#[derive(Default)]
+struct PortBacklog {
+    waiting: VecDeque<Waiting>,
+    /// The append whose turn is next.
+    turn: usize,
+}
+
+/// What one turn of an append takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Slice {
+    pub events: usize,
+    /// As [`draft_bytes`] counts.
+    pub bytes: usize,
+}
+
+/// The requests of all ports.
+#[derive(Default)]
+pub(super) struct Backlog {
+    ports: Vec<PortBacklog>,
+    /// The port whose turn is next.
+    turn: usize,
+    taken: VecDeque<Queued>,
+}
+
+impl Backlog {
+    /// Adds what `take` moves from a port's queue into its argument.
+    pub fn fill(&mut self, port: usize, take: impl FnOnce(&mut VecDeque<Queued>)) {
+        if self.ports.len() <= port {
+            self.ports.resize_with(port + 1, PortBacklog::default);
+        }
+        let backlog = &mut self.ports[port].waiting;
+        take(&mut self.taken);
+        backlog.extend(self.taken.drain(..).map(|Queued { request, at }| match request {
+            LogRequest::Append { key, drafts } => {
+                Waiting::Append(Pending { key, drafts: drafts.into_iter(), from: 0, at })
+            }
+            other => Waiting::Other(other, at),
+        }));
+    }
+
+    /// When the oldest request of a port was submitted.
+    pub fn oldest(&self, port: usize) -> Option<Duration> {
+        self.ports.get(port)?.waiting.front().map(Waiting::at)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ports.iter().all(|port| port.waiting.is_empty())
+    }
+
+    /// The next request that is not an append and has no append before it.
+    pub fn next_other(&mut self) -> Option<(usize, LogRequest)> {
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            if let Some(Waiting::Other(..)) = port.waiting.front()
+                && let Some(Waiting::Other(request, _)) = port.waiting.pop_front()
+            {
+                port.turn = 0;
+                return Some((index, request));
+            }
+        }
+        None
+    }
+
+    /// The append that is next: each port has a turn, and in it each append that no other request stands before.
+    pub fn next_append(&mut self) -> Option<(usize, &mut Pending)> {
+        let count = self.ports.len();
+        let index = (0..count).map(|step| (self.turn + step) % count).find(|index| {
+            let first = self.ports[*index].waiting.front();
+            matches!(first, Some(Waiting::Append(_)))
+        })?;
+        self.turn = index;
+        let port = &mut self.ports[index];
+        if !matches!(port.waiting.get(port.turn), Some(Waiting::Append(_))) {
+            port.turn = 0;
+        }
+        match port.waiting.get_mut(port.turn) {
+            Some(Waiting::Append(pending)) => Some((index, pending)),
+            _ => None,
+        }
+    }
+
+    /// Ends the turn that [`Backlog::next_append`] began.
+    pub fn end_turn(&mut self) {
+        let Some(port) = self.ports.get_mut(self.turn) else { return };
+        match port.waiting.get(port.turn) {
+            Some(Waiting::Append(pending)) if pending.drafts.len() == 0 => drop(port.waiting.remove(port.turn)),
+            _ => port.turn += 1,
+        }
+        self.turn = (self.turn + 1) % self.ports.len();
+    }
+}
+
+impl Pending {
+    /// The slice of its next turn: at least one event, if any is left.
+    pub fn slice(&self, events_max: usize, bytes_max: usize) -> Slice {
+        let (events_max, bytes_max) =
+            (events_max.min(EVENT_LOG_SLICE_EVENTS_MAX), bytes_max.min(EVENT_LOG_SLICE_BYTES_MAX));
+        let mut slice = Slice { events: 0, bytes: 0 };
+        for draft in self.drafts.as_slice().iter().take(events_max) {
+            let size = draft_bytes(draft);
+            if slice.events > 0 && slice.bytes + size > bytes_max {
+                break;
+            }
+            slice = Slice { events: slice.events + 1, bytes: slice.bytes + size };
+        }
+        slice
+    }
+}

@@ -1,0 +1,232 @@
+//! Reads and writes the rows of the log's file, with their checksums.
+
+use super::sum::Sum;
+use crate::{
+    model::{CorrelationId, Event, EventType, GatewayId, Life, Position, Timestamp, log::Record},
+    store::Trouble,
+};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The one row of `meta`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Meta {
+    /// The name of this log.
+    pub epoch: u64,
+    /// Commits since it was created.
+    pub commits: u64,
+    /// Milliseconds for which the hub ran.
+    pub log_time: u64,
+}
+
+/// A row of `head`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct HeadRow {
+    pub number: i64,
+    pub life: Life,
+    pub base: u64,
+    pub first: u64,
+    pub trimmed_bytes: u64,
+    pub dead: bool,
+}
+
+/// What stands beside an event in its row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Place {
+    pub seq: u64,
+    pub number: i64,
+    pub logged: u64,
+}
+
+fn meta_sum(meta: Meta) -> i64 {
+    Sum::new(1).number(meta.epoch).number(meta.commits).number(meta.log_time).end()
+}
+
+fn head_sum(head: &HeadRow) -> i64 {
+    let sum = Sum::new(2).signed(head.number).bytes(head.life.gateway.0.as_bytes()).number(head.life.incarnation);
+    sum.number(head.base).number(head.first).number(head.trimmed_bytes).number(u64::from(head.dead)).end()
+}
+
+fn event_sum(place: Place, record: &Record, secret: bool) -> i64 {
+    let event = &record.event;
+    let flags = u64::from(event.correlation_given) | u64::from(secret) << 1 | u64::from(event.user_id.is_some()) << 2;
+    let sum = Sum::new(3).number(place.seq).signed(place.number).number(record.position.offset);
+    let sum = sum.signed(record.accepted.0).number(place.logged).number(record.bytes).number(flags);
+    let sum = sum.bytes(event.kind.as_str().as_bytes()).bytes(event.correlation.0.as_bytes());
+    sum.bytes(event.user_id.as_deref().unwrap_or("").as_bytes()).bytes(&event.payload).end()
+}
+
+/// Whether the payload of an event may have secrets, so that it is kept for a shorter time.
+pub(super) fn is_secret(kind: &EventType) -> bool {
+    kind.as_str().starts_with("apikey.") || kind.as_str().starts_with("subscription.")
+}
+
+/// Damage that was found in a row.
+pub(super) fn damaged(table: &str) -> Trouble {
+    Trouble::Damaged(format!("a row of the table {table} does not match its checksum"))
+}
+
+pub(super) fn insert_meta(connection: &Connection, meta: Meta) -> Result<(), Trouble> {
+    let sql = "INSERT INTO meta (id, epoch, commits, log_time, sum) VALUES (1, ?1, ?2, ?3, ?4)";
+    connection.prepare_cached(sql)?.execute(meta_params(meta, &meta_sum(meta)))?;
+    Ok(())
+}
+
+pub(super) fn update_meta(connection: &Connection, meta: Meta) -> Result<(), Trouble> {
+    let sql = "UPDATE meta SET epoch = ?1, commits = ?2, log_time = ?3, sum = ?4";
+    connection.prepare_cached(sql)?.execute(meta_params(meta, &meta_sum(meta)))?;
+    Ok(())
+}
+
+fn meta_params(meta: Meta, sum: &i64) -> impl rusqlite::Params {
+    (meta.epoch.cast_signed(), meta.commits.cast_signed(), meta.log_time.cast_signed(), *sum)
+}
+
+pub(super) fn meta(connection: &Connection) -> Result<Meta, Trouble> {
+    let mut statement = connection.prepare_cached("SELECT epoch, commits, log_time, sum FROM meta")?;
+    let found = statement.query_row([], |row| {
+        Ok((Meta { epoch: number(row, 0)?, commits: number(row, 1)?, log_time: number(row, 2)? }, row.get(3)?))
+    });
+    let (meta, sum): (_, i64) = found.optional()?.ok_or_else(|| damaged("meta"))?;
+    if sum == meta_sum(meta) { Ok(meta) } else { Err(damaged("meta")) }
+}
+
+pub(super) fn insert_head(connection: &Connection, head: &HeadRow) -> Result<(), Trouble> {
+    let sql = "INSERT INTO head (number, gateway, incarnation, base, first, trimmed_bytes, dead, sum)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    connection.prepare_cached(sql)?.execute(params![
+        head.number,
+        head.life.gateway.0.as_bytes(),
+        head.life.incarnation.cast_signed(),
+        head.base.cast_signed(),
+        head.first.cast_signed(),
+        head.trimmed_bytes.cast_signed(),
+        head.dead,
+        head_sum(head)
+    ])?;
+    Ok(())
+}
+
+pub(super) fn update_head(connection: &Connection, head: &HeadRow) -> Result<(), Trouble> {
+    let sql = "UPDATE head SET base = ?2, first = ?3, trimmed_bytes = ?4, dead = ?5, sum = ?6 WHERE number = ?1";
+    let (base, first, bytes) = (head.base.cast_signed(), head.first.cast_signed(), head.trimmed_bytes.cast_signed());
+    let changed =
+        connection.prepare_cached(sql)?.execute(params![head.number, base, first, bytes, head.dead, head_sum(head)])?;
+    if changed == 1 { Ok(()) } else { Err(Trouble::Damaged("a row of the table head is missing".to_owned())) }
+}
+
+pub(super) fn delete_head(connection: &Connection, number: i64) -> Result<(), Trouble> {
+    connection.prepare_cached("DELETE FROM head WHERE number = ?1")?.execute([number])?;
+    Ok(())
+}
+
+const HEAD_COLUMNS: &str = "number, gateway, incarnation, base, first, trimmed_bytes, dead, sum";
+
+fn head_row(row: &Row<'_>) -> Result<HeadRow, Trouble> {
+    let life = Life { gateway: GatewayId(Uuid::from_bytes(row.get(1)?)), incarnation: number(row, 2)? };
+    let head = HeadRow {
+        number: row.get(0)?,
+        life,
+        base: number(row, 3)?,
+        first: number(row, 4)?,
+        trimmed_bytes: number(row, 5)?,
+        dead: row.get(6)?,
+    };
+    if row.get::<_, i64>(7)? == head_sum(&head) { Ok(head) } else { Err(damaged("head")) }
+}
+
+pub(super) fn heads(connection: &Connection) -> Result<Vec<HeadRow>, Trouble> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {HEAD_COLUMNS} FROM head ORDER BY number"))?;
+    statement.query_and_then([], head_row)?.collect()
+}
+
+/// The head of a gateway that is not dead.
+pub(super) fn head_of(connection: &Connection, gateway: GatewayId) -> Result<Option<HeadRow>, Trouble> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {HEAD_COLUMNS} FROM head WHERE gateway = ?1 AND NOT dead"))?;
+    let mut rows = statement.query([gateway.0.as_bytes()])?;
+    rows.next()?.map(head_row).transpose()
+}
+
+/// The offset and the cumulative bytes of a gateway's last event.
+pub(super) fn last_of(connection: &Connection, head: &HeadRow) -> Result<(u64, u64), Trouble> {
+    let sql = "SELECT offset, bytes FROM event WHERE number = ?1 ORDER BY offset DESC LIMIT 1";
+    let found = connection.prepare_cached(sql)?.query_row([head.number], |row| Ok((number(row, 0)?, number(row, 1)?)));
+    let last = found.optional()?.filter(|(offset, _)| *offset >= head.first);
+    Ok(last.unwrap_or((head.first - 1, head.trimmed_bytes)))
+}
+
+/// Whether events of a number are still there below an offset.
+pub(super) fn has_below(connection: &Connection, gateway: i64, offset: u64) -> Result<bool, Trouble> {
+    let sql = "SELECT 1 FROM event WHERE number = ?1 AND offset < ?2 LIMIT 1";
+    Ok(connection.prepare_cached(sql)?.exists(params![gateway, offset.cast_signed()])?)
+}
+
+/// The greatest `seq`; 0 if there is no event.
+pub(super) fn last_seq(connection: &Connection) -> Result<u64, Trouble> {
+    let sql = "SELECT seq FROM event ORDER BY seq DESC LIMIT 1";
+    let found = connection.prepare_cached(sql)?.query_row([], |row| number(row, 0)).optional()?;
+    Ok(found.unwrap_or(0))
+}
+
+/// The statement that inserts events, kept for a group.
+pub(super) struct InsertEvent<'a>(CachedStatement<'a>);
+
+impl<'a> InsertEvent<'a> {
+    pub fn prepare(connection: &'a Connection) -> Result<Self, Trouble> {
+        let sql = "INSERT INTO event (seq, number, offset, accepted, logged, bytes, kind, correlation, given, secret,
+                   user, payload, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+        Ok(Self(connection.prepare_cached(sql)?))
+    }
+
+    pub fn run(&mut self, place: Place, record: &Record) -> Result<(), Trouble> {
+        let (event, statement) = (&record.event, &mut self.0);
+        let secret = is_secret(&event.kind);
+        statement.raw_bind_parameter(1, place.seq.cast_signed())?;
+        statement.raw_bind_parameter(2, place.number)?;
+        statement.raw_bind_parameter(3, record.position.offset.cast_signed())?;
+        statement.raw_bind_parameter(4, record.accepted.0)?;
+        statement.raw_bind_parameter(5, place.logged.cast_signed())?;
+        statement.raw_bind_parameter(6, record.bytes.cast_signed())?;
+        statement.raw_bind_parameter(7, event.kind.as_str())?;
+        statement.raw_bind_parameter(8, event.correlation.0.as_bytes().as_slice())?;
+        statement.raw_bind_parameter(9, event.correlation_given)?;
+        statement.raw_bind_parameter(10, secret)?;
+        statement.raw_bind_parameter(11, event.user_id.as_deref())?;
+        statement.raw_bind_parameter(12, event.payload.as_ref())?;
+        statement.raw_bind_parameter(13, event_sum(place, record, secret))?;
+        statement.raw_execute()?;
+        Ok(())
+    }
+}
+
+/// Reads an event, and checks it. The columns are `seq, number, offset, accepted, logged, bytes, kind, correlation, given, secret,
+/// user, payload, sum`. The caller knows the epoch and the gateway.
+///
+/// # Errors
+/// `Damaged` if it does not match its checksum.
+pub(super) fn event(row: &Row<'_>, epoch: u64, gateway: GatewayId) -> Result<(Place, Record), Trouble> {
+    let place = Place { seq: number(row, 0)?, number: row.get(1)?, logged: number(row, 4)? };
+    // A type that is not one is damage, and so is a column of another kind.
+    let kind = row.get_ref(6)?.as_str().ok().and_then(EventType::parse).ok_or_else(|| damaged("event"))?;
+    let correlation = row.get_ref(7)?.as_blob().ok().and_then(|bytes| bytes.try_into().ok());
+    let correlation = CorrelationId(Uuid::from_bytes(correlation.ok_or_else(|| damaged("event"))?));
+    let user_id = row.get_ref(10)?.as_str_or_null().map_err(|_| damaged("event"))?.map(Box::from);
+    let payload = row.get_ref(11)?.as_blob().map_err(|_| damaged("event"))?;
+    let payload = bytes::Bytes::copy_from_slice(payload);
+    let event = Event { gateway, kind, payload, correlation, correlation_given: row.get(8)?, user_id };
+    let position = Position { epoch, offset: number(row, 2)? };
+    let accepted = Timestamp(row.get(3)?);
+    let record = Record { position, accepted, bytes: number(row, 5)?, event: Arc::new(event) };
+    if row.get::<_, i64>(12)? == event_sum(place, &record, row.get(9)?) {
+        Ok((place, record))
+    } else {
+        Err(damaged("event"))
+    }
+}
+
+/// A column that has an unsigned number, which SQLite stores as a signed one.
+pub(super) fn number(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(index).map(i64::cast_unsigned)
+}

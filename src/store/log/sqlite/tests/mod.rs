@@ -1,0 +1,38 @@
+//! Tests of the log in SQLite.
+
+mod fixture;
+mod marks;
+mod order;
+mod retention;
+mod troubles;
+
+use super::{super::laws, *};
+use std::cell::RefCell;
+
+fn settings(dir: &tempfile::TempDir, sync: LogSync) -> SqliteLogSettings {
+    SqliteLogSettings { sync, ..SqliteLogSettings::new(dir.path(), Vec::new()) }
+}
+
+#[test]
+fn the_log_in_sqlite_keeps_the_laws() {
+    for sync in [LogSync::Process, LogSync::Power] {
+        let dirs = RefCell::new(Vec::new());
+        laws::hold(5, || {
+            let dir = tempfile::tempdir().unwrap();
+            let log = SqliteLog::open(settings(&dir, sync)).unwrap();
+            dirs.borrow_mut().push(dir);
+            Box::new(log)
+        });
+    }
+}
+
+#[test]
+fn the_log_in_sqlite_keeps_the_laws_over_restarts() {
+    for sync in [LogSync::Process, LogSync::Power] {
+        let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        laws::hold_over_restarts(3, 3, |seed, lives| {
+            let settings = SqliteLogSettings { lives, ..settings(&dirs[seed as usize], sync) };
+            Box::new(SqliteLog::open(settings).unwrap())
+        });
+    }
+}

@@ -1,0 +1,252 @@
+//! The writer's thread: takes requests from all ports, answers follows, and commits what is to be appended in groups.
+
+use super::{
+    backlog::Backlog,
+    file::{Failed, LogFile, sizes},
+    heads::{Garbage, Gateway, Heads},
+    mark::MarkFile,
+    port::refuse,
+    queue::{Answer, Lane, Shared},
+    rows::{self, HeadRow},
+    settings::{SqliteLogSettings, why},
+    space::Space,
+};
+use crate::{
+    model::{
+        Position,
+        log::{AppendKey, LogReply, LogRequest, NotAppended, Why},
+    },
+    store::Trouble,
+};
+use ahash::HashSet;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// A slice of an append in the group in progress.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub port: usize,
+    pub key: AppendKey,
+    pub from: usize,
+    pub results: Vec<Result<Position, NotAppended>>,
+    pub last: bool,
+    /// As the port counts.
+    pub bytes: usize,
+}
+
+/// The state of the retention.
+#[derive(Debug, Default)]
+pub(super) struct Retention {
+    /// When it last looked for old events and found none.
+    pub looked_at: Option<Duration>,
+    /// Gateways over their bound in bytes.
+    pub over: Vec<usize>,
+    /// A trim found the disk full, and there was no ballast.
+    pub starved: Option<Duration>,
+}
+
+/// The writer.
+pub(super) struct Writer {
+    pub shared: Arc<Shared>,
+    pub settings: SqliteLogSettings,
+    /// `None` after trouble, until it is opened again.
+    pub file: Option<LogFile>,
+    pub mark: MarkFile,
+    pub heads: Heads,
+    pub backlog: Backlog,
+    /// The group in progress.
+    pub parts: Vec<Part>,
+    /// Answers of the group in progress, for each port.
+    pub answers: Vec<Vec<Answer>>,
+    pub trouble: Option<Trouble>,
+    /// When a write was tried last.
+    pub tried_at: Duration,
+    pub space: Space,
+    pub retention: Retention,
+    /// A sync has failed: the file is copied before it is used again.
+    pub unsynced: bool,
+    pub reader: Option<JoinHandle<()>>,
+}
+
+/// What the thread does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    Again,
+    Sleep,
+    End,
+}
+
+impl Writer {
+    /// Runs until the log is stopped.
+    pub fn run(mut self) {
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(Next::Again) => {}
+                Ok(Next::Sleep) => thread::park_timeout(self.shared.tuning.tick),
+                Ok(Next::End) => break,
+                Err(_) => self.handle_panic(),
+            }
+        }
+        self.end();
+    }
+
+    fn turn(&mut self) -> Next {
+        // Read before the queues, so that nothing is queued behind the last look at them.
+        let stopped = self.shared.is_stopped();
+        self.fill_backlog();
+        while let Some((port, request)) = self.backlog.next_other() {
+            self.handle(port, request);
+        }
+        if !self.backlog.is_empty() {
+            self.commit_group();
+        }
+        let past = self.step_past();
+        self.send_answers();
+        let busy = self.maintain();
+        self.update_stats();
+        match (self.backlog.is_empty(), stopped) {
+            (true, true) => Next::End,
+            (true, false) if !past && !busy => Next::Sleep,
+            _ => Next::Again,
+        }
+    }
+
+    fn fill_backlog(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.answers.resize_with(shared.ports().len(), Vec::new);
+        for (index, port) in shared.ports().iter().enumerate() {
+            self.backlog.fill(index, |into| port.take(Lane::Write, into));
+        }
+    }
+
+    fn handle(&mut self, port: usize, request: LogRequest) {
+        match request {
+            LogRequest::Follow { key, life, behind } => {
+                let reply = self.follow(port, key, life, behind);
+                self.answers[port].push(Answer::to(Lane::Write, 0, reply));
+            }
+            LogRequest::Unfollow(key) => self.heads.end_follow(port, key),
+            LogRequest::Forget { key, life } => {
+                let known = self.heads.index_of(life.gateway).filter(|index| self.heads.gateways[*index].life == life);
+                let forgotten = known.map_or(Ok(()), |index| self.forget(index));
+                self.answers[port].push(Answer::to(Lane::Write, 0, LogReply::Forgotten(key, forgotten)));
+            }
+            // They are never queued here.
+            LogRequest::Append { .. } | LogRequest::Read { .. } | LogRequest::Cancel(_) => {}
+        }
+    }
+
+    /// Removes a gateway's log: at once from sight, and its events from the file later, slice by slice.
+    pub fn forget(&mut self, index: usize) -> Result<(), Why> {
+        if self.heads.gateways[index].stored {
+            let mut row = self.heads.gateways[index].row();
+            row.dead = true;
+            self.ready().map_err(|trouble| why(&trouble))?;
+            self.write(|connection| rows::update_head(connection, &row))?;
+        }
+        let removed = self.heads.remove(index);
+        if removed.stored {
+            self.heads.garbage.push(Garbage { number: removed.number, below: u64::MAX >> 1, dead: true });
+        }
+        Ok(())
+    }
+
+    /// Removes the gateways that were deleted while no hub ran, or just before the last one ended.
+    pub fn forget_orphans(&mut self) -> Result<(), Trouble> {
+        let lives: HashSet<_> = self.settings.lives.iter().copied().collect();
+        let is_orphan = |(_, gateway): &(usize, &Gateway)| !lives.contains(&gateway.life);
+        let orphans: Vec<_> = self.heads.gateways.iter().filter(is_orphan).map(|(index, _)| index).collect();
+        let Some(file) = self.file.as_mut().filter(|_| !orphans.is_empty()) else { return Ok(()) };
+        let heads = &self.heads;
+        let marked = file.write(self.shared.now(), &mut self.mark, |connection| {
+            let rows = orphans.iter().map(|index| HeadRow { dead: true, ..heads.gateways[*index].row() });
+            rows.into_iter().try_for_each(|row| rows::update_head(connection, &row))
+        });
+        marked.map_err(|failed| failed.trouble)?;
+        tracing::info!(gateways = orphans.len(), "the event log removes the events of gateways that do not exist");
+        for index in orphans {
+            let number = self.heads.remove(index).number;
+            self.heads.garbage.push(Garbage { number, below: u64::MAX >> 1, dead: true });
+        }
+        Ok(())
+    }
+
+    /// Makes one write in a transaction of its own.
+    pub fn write(&mut self, write: impl FnOnce(&rusqlite::Connection) -> Result<(), Trouble>) -> Result<(), Why> {
+        let now = self.shared.now();
+        let Some(file) = &mut self.file else { return Err(Why::Io) };
+        match file.write(now, &mut self.mark, write) {
+            Ok(()) => {
+                self.handle_success();
+                Ok(())
+            }
+            Err(failed) => {
+                self.handle_failure(&failed);
+                Err(why(&failed.trouble))
+            }
+        }
+    }
+
+    pub fn send_answers(&mut self) {
+        for (index, (port, answers)) in self.shared.ports().iter().zip(&mut self.answers).enumerate() {
+            port.note_oldest(Lane::Write, self.backlog.oldest(index));
+            port.answer(answers);
+        }
+    }
+
+    /// Work between groups. Returns whether there is more.
+    fn maintain(&mut self) -> bool {
+        if self.shared.unsynced.swap(false, Ordering::Relaxed) {
+            let failed = Failed { unsynced: true, ..Failed::unknown("a checkpoint could not be synced") };
+            self.handle_failure(&failed);
+        }
+        if self.shared.wal_restart.swap(false, Ordering::Relaxed)
+            && let Some(file) = &self.file
+            && let Err(failed) = file.restart_wal()
+        {
+            self.handle_failure(&failed);
+        }
+        self.probe();
+        self.trim_slice()
+    }
+
+    fn update_stats(&self) {
+        let (stats, now) = (&self.shared.stats, self.shared.now());
+        stats.set_free_bytes(self.space.free());
+        let ages = self.shared.ports().iter().map(|port| port.oldest_age(Lane::Write, now));
+        stats.set_queue_age_ms(ages.max().map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
+        stats.set_retained_events(self.heads.retained_events);
+        stats.set_retained_bytes(self.heads.retained_bytes);
+    }
+
+    /// Answers what is left, and closes the file.
+    fn end(mut self) {
+        for port in self.shared.ports() {
+            let mut answers = Vec::new();
+            for queued in port.close(Lane::Write, Why::Stopping) {
+                let mut out = Vec::new();
+                refuse(queued.request, Why::Stopping, &mut out);
+                answers.extend(out.into_iter().map(Answer::told));
+            }
+            port.answer(&mut answers);
+        }
+        if self.reader.take().is_some_and(|reader| reader.join().is_err()) {
+            tracing::error!("the reading thread of the event log has panicked");
+        }
+        *super::queue::lock(&self.shared.read_connection) = None;
+        let Some(file) = self.file.take() else { return };
+        let synced = file
+            .close()
+            .and_then(|synced| if synced { self.mark.end().map_err(|error| Trouble::from_io(&error)) } else { Ok(()) });
+        if let Err(trouble) = synced {
+            tracing::error!(%trouble, "the event log was not closed cleanly");
+        }
+        let (file_bytes, wal_bytes) = sizes(&self.settings);
+        self.shared.stats.set_file_bytes(file_bytes);
+        self.shared.stats.set_wal_bytes(wal_bytes);
+    }
+}
