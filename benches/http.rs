@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gatecast::{
     api::{self, Answer, Ask, Call, Phase, Routed, Step, View},
     limits,
-    model::{Change, GatewayId, Instant, KeyHash, Life, Now, Position, PublishOutcome, Side, Timestamp},
+    model::{Change, GatewayId, Instant, KeyHash, Life, LogStats, Now, Position, PublishOutcome, Side, Timestamp},
     shard::{Command, Directory, Placement, Published, Reply},
     wire::http::{BodyDecoder, Framing, HeadParser, Response},
 };
@@ -23,6 +23,7 @@ const SIZES: [(&str, usize); 2] = [("300 B", 300), ("10 KB", 10_240)];
 struct World {
     directory: Directory,
     placement: Placement,
+    log: LogStats,
     gateway: GatewayId,
 }
 
@@ -31,7 +32,7 @@ impl World {
         let gateway = GatewayId::random();
         let mut directory = Directory::default();
         directory.apply(Change::GatewayCreated(Life { gateway, incarnation: 1 }));
-        Self { directory, placement: Placement::new(8, 42), gateway }
+        Self { directory, placement: Placement::new(8, 42), log: LogStats::default(), gateway }
     }
 
     fn view(&self) -> View<'_> {
@@ -41,7 +42,8 @@ impl World {
             now: NOW,
             phase: Phase::Ready,
             connections_max: limits::CONNECTIONS_MAX,
-            degraded: false,
+            store_degraded: false,
+            log: &self.log,
             stuck: None,
             admin_token: KeyHash::of(ADMIN_TOKEN.as_bytes()),
             panics: 0,

@@ -12,5 +12,5 @@ mod table;
 mod tests;
 
 pub use error::{ConfigError, Origin};
-pub use settings::{Config, LogFormat, Tls};
+pub use settings::{Config, EventLogMode, EventLogSync, LogFormat, Tls};
 pub use source::{FlagSetting, Sources};

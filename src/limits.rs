@@ -93,7 +93,13 @@ pub const ACK_TEXT_BYTES_MAX: usize = 256;
 pub const ORIGIN_SHOWN_BYTES_MAX: usize = 128;
 /// Bytes read from a gateway at once. Few messages are longer, and a larger read would hold thousands of small ones.
 pub const INBOUND_READ_BYTES: usize = 16 * 1024;
-/// Bytes of payloads that the event log keeps of one gateway. Over it: its oldest are trimmed.
+/// Time for which the event log keeps an event, counted while the hub runs. Over it: trimmed.
+pub const EVENT_LOG_RETENTION: Duration = Duration::from_secs(24 * 3_600);
+/// The same for events whose payload carries a secret.
+pub const EVENT_LOG_SECRET_RETENTION: Duration = Duration::from_secs(3_600);
+/// Bytes of the disk that the event log leaves free, so that tokens can still be stored. Below it: events are refused with 503.
+pub const EVENT_LOG_RESERVE_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of events that the event log keeps of one gateway. Over it: its oldest are trimmed.
 pub const EVENT_LOG_GATEWAY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The same of all gateways. Over it: the gateway with the most loses its oldest.
 pub const EVENT_LOG_BYTES_MAX: usize = 1024 * 1024 * 1024;

@@ -5,7 +5,7 @@
 //! answers.
 
 use crate::{
-    model::{KeyHash, ShardId, StoreOp, StoreOutcome},
+    model::{KeyHash, LogStats, ShardId, StoreOp, StoreOutcome},
     shard::{Command, Directory, Placement, Reply},
     wire::http::Response,
 };
@@ -43,7 +43,9 @@ pub struct View<'a> {
     /// Maximum number of gateway connections, for the statistics.
     pub connections_max: usize,
     /// Whether the store cannot write now. Gateways can connect and events are delivered anyway.
-    pub degraded: bool,
+    pub store_degraded: bool,
+    /// The counters of the log of events, and what is wrong with it.
+    pub log: &'a LogStats,
     /// A core that has not run for a second. Connections that the kernel assigns to it are not served.
     pub stuck: Option<ShardId>,
     /// The SHA-256 of the admin token.

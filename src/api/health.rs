@@ -10,25 +10,32 @@ use serde::Serialize;
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
+    /// What does not work.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
 }
 
 /// Always 200: a process that can answer is alive.
 pub(super) fn handle_health(_: &Call<'_>, _: &View<'_>, _: Params<'_>) -> Handled {
-    Ok(Step::Respond(Response::json(200, &Health { status: "alive" })))
+    Ok(Step::Respond(Response::json(200, &Health { status: "alive", reason: String::new() })))
 }
 
 /// 200 if the hub accepts connections, otherwise 503.
 pub(super) fn handle_ready(_: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
     Ok(Step::Respond(match view.phase {
         Phase::Starting => starting(),
-        Phase::Ready => view.stuck.map_or_else(|| ready(view.degraded), stuck),
+        Phase::Ready => view.stuck.map_or_else(|| ready(view), stuck),
         Phase::Draining => draining(),
     }))
 }
 
-fn ready(degraded: bool) -> Response {
+fn ready(view: &View<'_>) -> Response {
     // A degraded hub is still ready. It serves gateways from memory, and a 503 would take it out of a load balancer.
-    Response::json(200, &Health { status: if degraded { "degraded" } else { "ready" } })
+    let store = if view.store_degraded { "the store cannot write" } else { "" };
+    let log = view.log.health();
+    let separator = if store.is_empty() || log.is_empty() { "" } else { "; " };
+    let reason = format!("{store}{separator}{log}");
+    Response::json(200, &Health { status: if reason.is_empty() { "ready" } else { "degraded" }, reason })
 }
 
 /// The response while a core does not run. Connections that the kernel assigns to it are not served, so the hub is not

@@ -2,6 +2,7 @@
 
 use super::{
     call::{Answer, Call, Continuation, Handled, Pending, Phase, Step, View},
+    log_metrics,
     params::Params,
     stats::{ask_totals, read_totals},
 };
@@ -32,9 +33,22 @@ impl Continuation for Waiting {
 /// A metric with one sample for each shard: name, type, help text, and the value.
 type PerShard = (&'static str, &'static str, &'static str, fn(&Totals) -> u64);
 
-const PER_SHARD: [PerShard; 8] = [
+const PER_SHARD: [PerShard; 11] = [
     ("gatecast_connections", "gauge", "Live connections of gateways.", |t| t.connections as u64),
     ("gatecast_gateways_connected", "gauge", "Gateways with a live connection.", |t| t.gateways as u64),
+    (
+        "gatecast_connections_behind",
+        "gauge",
+        "Connections that get their events from the event log, because they are behind.",
+        |t| t.behind,
+    ),
+    (
+        "gatecast_behind_bytes_max",
+        "gauge",
+        "Bytes of payloads between the connection that is the farthest behind and the end of its gateway's log.",
+        |t| t.behind_bytes_max,
+    ),
+    ("gatecast_recent_bytes", "gauge", "Memory of events that connections have yet to take.", |t| t.recent_bytes),
     ("gatecast_events_sent_total", "counter", "Events written whole to a socket.", |t| t.deliveries.total_events_sent),
     ("gatecast_deliveries_failed_total", "counter", "Deliveries that failed.", |t| t.deliveries.failed_deliveries),
     (
@@ -71,7 +85,7 @@ fn exposition(totals: &[Totals], view: &View<'_>) -> String {
     let is_ready = view.phase == Phase::Ready && view.stuck.is_none();
     let hub = [
         ("gatecast_ready", "Whether the hub takes connections on all cores.", usize::from(is_ready)),
-        ("gatecast_store_degraded", "Whether the store cannot write.", usize::from(view.degraded)),
+        ("gatecast_store_degraded", "Whether the store cannot write.", usize::from(view.store_degraded)),
         ("gatecast_connections_max", "Connections that gateways may hold.", view.connections_max),
         ("gatecast_gateways", "Gateways that are registered.", view.directory.gateways()),
     ];
@@ -99,6 +113,10 @@ fn exposition(totals: &[Totals], view: &View<'_>) -> String {
     }
     let calls = ("gatecast_calls_refused_total", "HTTP calls answered with a status of 400 or above.", "status");
     write_tallies(&mut text, calls, totals, |totals| &totals.counters.calls_refused);
+    let resumes =
+        ("gatecast_resumes_total", "Connects that asked to go on behind a position, by what came of it.", "result");
+    write_tallies(&mut text, resumes, totals, |totals| &totals.counters.resumes);
+    log_metrics::write(&mut text, view.log);
     text
 }
 

@@ -16,6 +16,7 @@ mod call;
 mod deploy;
 mod gateways;
 mod health;
+mod log_metrics;
 mod manifest;
 mod metrics;
 mod params;

@@ -1,12 +1,17 @@
 //! A configuration that is being put together: each key's value is checked, combinations of keys are not yet.
 
-use super::settings::{Config, LogFormat, Tls};
+use super::settings::{Config, EventLogMode, EventLogSync, LogFormat, Tls};
 use std::path::PathBuf;
 
 /// The values of `tls.mode`; [`Draft::tls_mode`] is an index into them.
 pub(super) const TLS_MODES: &[&str] = &["auto", "self-signed", "files", "off"];
 /// The values of `log.format`; [`Draft::log_format`] is an index into them.
 pub(super) const LOG_FORMATS: &[&str] = &["text", "json"];
+
+/// The values of `event_log.mode`; [`Draft::event_log_mode`] is an index into them.
+pub(super) const EVENT_LOG_MODES: &[&str] = &["durable", "memory"];
+/// The values of `event_log.sync`; [`Draft::event_log_sync`] is an index into them.
+pub(super) const EVENT_LOG_SYNCS: &[&str] = &["power", "process"];
 
 /// Every value of [`Config`], in the type that its kind of key writes.
 #[derive(Clone)]
@@ -24,6 +29,13 @@ pub(super) struct Draft {
     pub rate_per_minute: u64,
     pub recent_bytes_max: u64,
     pub inbound_message_bytes_max: u64,
+    /// An index into [`EVENT_LOG_MODES`].
+    pub event_log_mode: usize,
+    /// An index into [`EVENT_LOG_SYNCS`].
+    pub event_log_sync: usize,
+    pub event_log_gateway_bytes_max: u64,
+    pub event_log_bytes_max: u64,
+    pub event_log_reserve_bytes: u64,
     /// An index into [`LOG_FORMATS`].
     pub log_format: usize,
 }
@@ -42,6 +54,11 @@ impl Draft {
             rate_per_minute: u64::from(config.rate_per_minute),
             recent_bytes_max: config.recent_bytes_max as u64,
             inbound_message_bytes_max: config.inbound_message_bytes_max as u64,
+            event_log_mode: usize::from(config.event_log_mode == EventLogMode::Memory),
+            event_log_sync: usize::from(config.event_log_sync == EventLogSync::Process),
+            event_log_gateway_bytes_max: config.event_log_gateway_bytes_max as u64,
+            event_log_bytes_max: config.event_log_bytes_max as u64,
+            event_log_reserve_bytes: config.event_log_reserve_bytes as u64,
             log_format: usize::from(config.log_format == LogFormat::Json),
             config,
         }
@@ -64,6 +81,17 @@ impl Draft {
             rate_per_minute: u32::try_from(self.rate_per_minute).unwrap_or(u32::MAX),
             recent_bytes_max: to_usize(self.recent_bytes_max),
             inbound_message_bytes_max: to_usize(self.inbound_message_bytes_max),
+            event_log_mode: match EVENT_LOG_MODES[self.event_log_mode] {
+                "memory" => EventLogMode::Memory,
+                _ => EventLogMode::Durable,
+            },
+            event_log_sync: match EVENT_LOG_SYNCS[self.event_log_sync] {
+                "process" => EventLogSync::Process,
+                _ => EventLogSync::Power,
+            },
+            event_log_gateway_bytes_max: to_usize(self.event_log_gateway_bytes_max),
+            event_log_bytes_max: to_usize(self.event_log_bytes_max),
+            event_log_reserve_bytes: to_usize(self.event_log_reserve_bytes),
             log_format: if LOG_FORMATS[self.log_format] == "json" { LogFormat::Json } else { LogFormat::Text },
             ..self.config
         })

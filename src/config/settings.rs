@@ -35,8 +35,19 @@ pub enum LogFormat {
 /// Where events are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventLogMode {
+    /// In a file of the data directory.
+    Durable,
     /// In memory: they are lost with the process.
     Memory,
+}
+
+/// What an event in a durable log survives once its publish is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventLogSync {
+    /// A loss of power.
+    Power,
+    /// The end of the process, however it ends.
+    Process,
 }
 
 /// The configuration of a hub. Each value is within the bounds that [`Config::load`] checks.
@@ -83,10 +94,18 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Where events are kept.
     pub event_log_mode: EventLogMode,
-    /// Bytes of payloads that the event log keeps of one gateway.
+    /// What an event in a durable log survives.
+    pub event_log_sync: EventLogSync,
+    /// How long an event is kept, in time for which the hub runs.
+    pub event_log_retention: Duration,
+    /// How long an event is kept whose payload carries a secret.
+    pub event_log_secret_retention: Duration,
+    /// Bytes of events that the log keeps of one gateway; see [`limits::EVENT_LOG_GATEWAY_BYTES_MAX`].
     pub event_log_gateway_bytes_max: usize,
-    /// Bytes of payloads that the event log keeps of all gateways.
+    /// Bytes of events that the log keeps of all gateways; see [`limits::EVENT_LOG_BYTES_MAX`].
     pub event_log_bytes_max: usize,
+    /// Bytes of the disk that a durable log leaves free; see [`limits::EVENT_LOG_RESERVE_BYTES`].
+    pub event_log_reserve_bytes: usize,
     /// The format of the log.
     pub log_format: LogFormat,
     /// Which lines are logged, as directives of `tracing_subscriber::EnvFilter`.
@@ -115,9 +134,13 @@ impl Default for Config {
             drain_window: limits::DRAIN_WINDOW,
             watchdog_abort_after: limits::ABORT_AFTER,
             origins: Vec::new(),
-            event_log_mode: EventLogMode::Memory,
+            event_log_mode: EventLogMode::Durable,
+            event_log_sync: EventLogSync::Power,
+            event_log_retention: limits::EVENT_LOG_RETENTION,
+            event_log_secret_retention: limits::EVENT_LOG_SECRET_RETENTION,
             event_log_gateway_bytes_max: limits::EVENT_LOG_GATEWAY_BYTES_MAX,
             event_log_bytes_max: limits::EVENT_LOG_BYTES_MAX,
+            event_log_reserve_bytes: limits::EVENT_LOG_RESERVE_BYTES,
             log_format: LogFormat::Text,
             log_filter: "info".to_owned(),
         }

@@ -1,7 +1,7 @@
 //! The table of keys: name, type and bounds of the value, its field in the draft, and its description.
 
 use super::{
-    draft::{LOG_FORMATS, TLS_MODES},
+    draft::{EVENT_LOG_MODES, EVENT_LOG_SYNCS, LOG_FORMATS, TLS_MODES},
     kind::Kind,
 };
 use std::time::Duration;
@@ -189,6 +189,47 @@ pub(super) static KEYS: &[Key] = &[
         "publish.timeout",
         Kind::Duration(ms(10), ms(60_000), |draft| &mut draft.config.publish_timeout),
         &["A publisher is answered within this time; deliveries that are still undecided are counted as pending."],
+    ),
+    Key::new(
+        "event_log.mode",
+        Kind::Choice(EVENT_LOG_MODES, |draft| &mut draft.event_log_mode),
+        &[
+            "Where events are kept for gateways that reconnect and ask for what they missed: \"durable\" in the file log.db of",
+            "the data directory, \"memory\" only for the life of the process.",
+        ],
+    ),
+    Key::new(
+        "event_log.sync",
+        Kind::Choice(EVENT_LOG_SYNCS, |draft| &mut draft.event_log_sync),
+        &[
+            "What an event in the durable log survives once its publish is answered: \"power\" a loss of power, because the file",
+            "is synced before the answer; \"process\" the end of the process, however it ends.",
+        ],
+    ),
+    Key::new(
+        "event_log.retention",
+        Kind::Duration(ms(60_000), DAY.saturating_mul(366), |draft| &mut draft.config.event_log_retention),
+        &["How long an event is kept, counted only while the hub runs."],
+    ),
+    Key::new(
+        "event_log.secret_retention",
+        Kind::Duration(ms(60_000), DAY.saturating_mul(366), |draft| &mut draft.config.event_log_secret_retention),
+        &["How long an event whose payload carries a secret is kept (types apikey.* and subscription.*)."],
+    ),
+    Key::new(
+        "event_log.gateway_bytes",
+        Kind::Bytes(MIB, 1_024 * 1_024 * MIB, |draft| &mut draft.event_log_gateway_bytes_max),
+        &["Most bytes of events that are kept of one gateway; beyond it its oldest go."],
+    ),
+    Key::new(
+        "event_log.total_bytes",
+        Kind::Bytes(16 * MIB, 1_024 * 1_024 * MIB, |draft| &mut draft.event_log_bytes_max),
+        &["Most bytes of events that are kept of all gateways; beyond it the gateway that has the most loses its oldest."],
+    ),
+    Key::new(
+        "event_log.reserve_bytes",
+        Kind::Bytes(0, 1_024 * 1_024 * MIB, |draft| &mut draft.event_log_reserve_bytes),
+        &["Free bytes of the disk below which the durable log refuses events, so that the store can still write."],
     ),
     Key::new(
         "drain.window",

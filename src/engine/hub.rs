@@ -4,7 +4,7 @@
 use super::{slots::Slots, unauthenticated::Pressure};
 use crate::{
     api::Phase,
-    model::{Instant, KeyHash, ShardId},
+    model::{Instant, KeyHash, LogStats, ShardId},
     session,
     shard::Placement,
 };
@@ -32,6 +32,8 @@ pub struct HubSettings {
     pub drain_window: Duration,
     /// Set by the store while it cannot write.
     pub degraded: Arc<AtomicBool>,
+    /// The counters of the log of events, and what is wrong with it.
+    pub log: Arc<LogStats>,
 }
 
 /// The state of one hub, shared by its threads.
@@ -44,6 +46,7 @@ pub struct HubState {
     pub(super) answer_timeout: Duration,
     pub(super) drain_window: Duration,
     degraded: Arc<AtomicBool>,
+    pub(super) log: Arc<LogStats>,
     cores: Vec<CoreStatus>,
     panics: AtomicU64,
     stalls: AtomicU64,
@@ -88,6 +91,7 @@ impl HubState {
             answer_timeout: settings.answer_timeout,
             drain_window: settings.drain_window,
             degraded: settings.degraded,
+            log: settings.log,
             panics: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
             stuck: AtomicU32::new(0),

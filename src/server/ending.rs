@@ -49,6 +49,7 @@ pub(super) fn join(executors: Executors, hub: &HubHandle) -> Result<(), RunError
                 if let Some(died) = died.take_if(|_| !draining) {
                     hub.drain();
                     hub.store.stop();
+                    hub.log.stop();
                     hub.state.end();
                     return Err(died);
                 }
@@ -57,6 +58,7 @@ pub(super) fn join(executors: Executors, hub: &HubHandle) -> Result<(), RunError
                 // The threads of stuck cores cannot be stopped from outside. They are left running, not joined.
                 let shards: Vec<_> = running.into_keys().collect();
                 tracing::error!(?shards, "cores did not end in time");
+                hub.log.join(deadline);
                 hub.store.join(deadline);
                 hub.state.end();
                 return Err(RunError::CoresTimedOut { shards });
@@ -64,7 +66,7 @@ pub(super) fn join(executors: Executors, hub: &HubHandle) -> Result<(), RunError
         }
     }
     // Only after the cores: until they end, they can still submit jobs and wait for the answers.
-    let closed = hub.store.join(deadline);
+    let closed = hub.log.join(deadline) & hub.store.join(deadline);
     hub.state.end();
     match died {
         Some(died) => Err(died),

@@ -1,6 +1,6 @@
 //! A handle that controls a running hub from any thread.
 
-use super::{error::StartError, milestone::Milestone};
+use super::{error::StartError, event_log::EventLogHandle, milestone::Milestone};
 use crate::{
     api::Phase,
     driver::{mesh::Address, watchdog},
@@ -23,6 +23,7 @@ pub struct HubHandle {
     pub(super) state: Arc<HubState>,
     pub(super) admin_token: Arc<str>,
     pub(super) store: StoreHandle,
+    pub(super) log: EventLogHandle,
     pub(super) cores: Arc<[Address]>,
     pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) milestones: Sender<Milestone>,

@@ -2,6 +2,7 @@
 
 mod ending;
 mod error;
+mod event_log;
 mod executors;
 mod handle;
 mod milestone;
@@ -24,13 +25,11 @@ use crate::{
     model::{Change, KeyHash, ShardId, Side},
     session,
     shard::{self, Encoding, Placement},
-    store::{
-        self, Settled, Sqlite, StoreError, StoreHandle, StoreThread,
-        log::{EventLog, MemoryLog, MemorySettings},
-    },
+    store::{self, Settled, Sqlite, StoreError, StoreHandle, StoreThread},
     tls::Certificate,
     transport::{Transport, WebSocket},
 };
+use event_log::EventLogHandle;
 use executors::Executors;
 use std::{fs, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
@@ -73,10 +72,9 @@ impl Hub {
             mesh::build(shards).map_err(|error| StartError::Descriptors { why: error.to_string() })?;
         let cores: Arc<[Address]> = cores.into();
         let store = start_store(store, &cores)?;
-        let state = Arc::new(HubState::new(hub_settings(&config, shards, &admin_token, &store)?));
-        let mut log = event_log(&config, shards)?;
-        let wakers = cores.iter().map(|core| Box::new(core.log_waker()) as store::log::Waker);
-        let mut log_ports = log.ports(wakers.collect()).into_iter();
+        let (log, log_ports) = event_log::open(&config, &directory, &cores, random_u64()?)?;
+        let mut log_ports = log_ports.into_iter();
+        let state = Arc::new(HubState::new(hub_settings(&config, shards, &admin_token, &store, &log)?));
         let lines = Arc::default();
         let seats = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             let id = ShardId(u16::try_from(index).expect("there are at most 2^16 shards"));
@@ -102,12 +100,15 @@ impl Hub {
         // Unbounded, but it never holds more than one message per core and one for the drain.
         let (milestones, milestones_in) = flume::unbounded();
         let channel = (milestones.clone(), milestones_in);
-        let executors =
-            Executors::start(seats.collect(), &cpus, channel, config.drain_window).inspect_err(|_| store.stop())?;
+        let executors = Executors::start(seats.collect(), &cpus, channel, config.drain_window).inspect_err(|_| {
+            store.stop();
+            log.stop();
+        })?;
         let handle = HubHandle {
             state,
             admin_token: admin_token.into(),
             store,
+            log,
             cores,
             certificate: certificate.map(Arc::new),
             milestones,
@@ -197,22 +198,12 @@ fn start_store(store: Sqlite, cores: &Arc<[Address]>) -> Result<StoreHandle, Sto
     })
 }
 
-fn event_log(config: &Config, shards: u16) -> Result<Box<dyn EventLog>, StartError> {
-    // Events are lost with the process, so every start is a new epoch: positions of an earlier one must not look
-    // comparable.
-    let settings = MemorySettings {
-        epoch: random_u64()?,
-        gateway_bytes_max: config.event_log_gateway_bytes_max,
-        port_bytes_max: config.event_log_bytes_max / usize::from(shards),
-    };
-    Ok(Box::new(MemoryLog::new(settings)))
-}
-
 fn hub_settings(
     config: &Config,
     shards: u16,
     admin_token: &str,
     store: &StoreHandle,
+    log: &EventLogHandle,
 ) -> Result<HubSettings, StartError> {
     Ok(HubSettings {
         session: session_settings(config),
@@ -223,6 +214,7 @@ fn hub_settings(
         answer_timeout: config.publish_timeout + ANSWER_GRACE,
         drain_window: config.drain_window,
         degraded: store.degraded(),
+        log: log.stats(),
     })
 }
 

@@ -13,7 +13,10 @@ impl Shard {
         while self.feeds.get(key).is_some_and(|feed| feed.held_bytes() > self.settings.gateway_recent_bytes_max) {
             self.evict(now, key);
         }
-        if self.held_bytes() > self.settings.recent_bytes_max {
+        // A quarter is for connections that catch up.
+        if self.feeds.held_bytes() > self.settings.recent_bytes_max / 4 * 3
+            || self.held_bytes() > self.settings.recent_bytes_max
+        {
             self.evict_from_all(now);
         }
     }
@@ -23,13 +26,13 @@ impl Shard {
         self.feeds.held_bytes() + self.catch_ups.held_bytes()
     }
 
-    /// Frees a quarter of the memory: feeds that hold more than their equal share lose their oldest records.
+    /// Frees a third of the memory for feeds: those that hold more than their equal share lose their oldest records.
     fn evict_from_all(&mut self, now: Now) {
-        let target = self.settings.recent_bytes_max / 4 * 3;
-        // In one step for all, and down to three quarters: the look at all feeds is then rare, also under overload.
+        let target = self.settings.recent_bytes_max / 2;
+        // In one step for all, and down to a half: the look at all feeds is then rare, also under overload.
         let holding: Vec<FeedKey> =
             self.feeds.iter().filter(|(_, feed)| feed.held_bytes() > 0).map(|(key, _)| key).collect();
-        let share = target.saturating_sub(self.catch_ups.held_bytes()) / holding.len().max(1);
+        let share = target / holding.len().max(1);
         for key in holding {
             while self.feeds.get(key).is_some_and(|feed| feed.held_bytes() > share) {
                 self.evict(now, key);

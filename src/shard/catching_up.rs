@@ -8,7 +8,7 @@
 //!
 //! [`super::catch_ups`] says how they share the log.
 
-use super::{Connection, ConnectionKey, Effect, Shard, catch_ups::RECLAIM_AFTER, cursor::Reading};
+use super::{Connection, ConnectionKey, Effect, Shard, catch_ups::RECLAIM_AFTER, counters, cursor::Reading};
 use crate::{
     limits,
     model::{
@@ -16,6 +16,7 @@ use crate::{
         log::{End, LogRequest, ReadKey, Record, Room},
     },
 };
+
 impl Shard {
     /// Memory for what connections that catch up have read.
     fn catch_up_budget(&self) -> usize {
@@ -181,10 +182,14 @@ impl Shard {
                 }
                 self.continue_catching_up(now, key);
             }
-            End::Gone { .. } | End::OtherEpoch { .. } if undecided => self.begin_at_end(key, Some(false)),
+            End::Gone { .. } | End::OtherEpoch { .. } if undecided => {
+                let trimmed = matches!(end, End::Gone { .. });
+                self.counters.resumes.add(if trimmed { counters::TRIMMED } else { counters::UNKNOWN_POSITION });
+                self.begin_at_end(key, Some(false));
+            }
             End::Gone { .. } => self.close(now, key, CloseReason::SlowConsumer),
             End::OtherEpoch { .. } => self.close(now, key, CloseReason::LogReplaced),
-            End::Failed(_) if undecided => self.effects.push_back(Effect::Refuse(key)),
+            End::Failed(_) if undecided => self.refuse_resume(key),
             End::Failed(_) => self.retries.read_later(now.instant, key),
         }
     }

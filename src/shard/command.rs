@@ -83,6 +83,15 @@ pub struct Totals {
     /// Numbers of deliveries and failures.
     #[serde(flatten)]
     pub deliveries: DeliveryStats,
+    /// Connections that get their events from the log; for the metrics.
+    #[serde(skip)]
+    pub behind: u64,
+    /// Bytes of payloads that the farthest connection is behind its gateway's log; for the metrics.
+    #[serde(skip)]
+    pub behind_bytes_max: u64,
+    /// Memory of events that connections have yet to take; for the metrics.
+    #[serde(skip)]
+    pub recent_bytes: u64,
     /// Events with a correlation id from their publisher that their gateway had received before; for the metrics.
     #[serde(skip)]
     pub ids_repeated: u64,

@@ -12,6 +12,8 @@ pub struct Counters {
     pub closed: Tally<&'static str>,
     /// Other connections that ended by a fault, by its label.
     pub failed: Tally<&'static str>,
+    /// Connects that asked to go on behind a position, by what came of it: one of the constants below.
+    pub resumes: Tally<&'static str>,
     /// HTTP calls that were answered with a status of 400 or above, by that status.
     pub calls_refused: Tally<u16>,
 }
@@ -24,6 +26,7 @@ impl Default for Counters {
             connects_refused: Tally::of(&Refused::LABELS),
             closed: Tally::of(&CloseReason::LABELS),
             failed: Tally::of(&[TLS, TIMED_OUT, STALLED, NO_ROOM, ORIGIN]),
+            resumes: Tally::of(&[RESUMED, TRIMMED, UNKNOWN_POSITION, LOG_UNAVAILABLE]),
             calls_refused: Tally::of(&[400, 401, 404, 409, 413, 503]),
         }
     }
@@ -39,6 +42,15 @@ pub const STALLED: &str = "stalled";
 pub const NO_ROOM: &str = "no room";
 /// The upgrade came from an origin that is not allowed.
 pub const ORIGIN: &str = "origin";
+
+/// The connection goes on behind the position.
+pub const RESUMED: &str = "resumed";
+/// Something behind the position is not retained any more.
+pub const TRIMMED: &str = "trimmed";
+/// The position is of another epoch, above the last event, or none.
+pub const UNKNOWN_POSITION: &str = "unknown position";
+/// The log did not answer in time: 503.
+pub const LOG_UNAVAILABLE: &str = "log unavailable";
 
 /// A counter for each of a few keys. A scan of a short list is faster than a hash map, and keeps the keys in order.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 //! behind the position that it asks for.
 
 use super::{
-    Connection, ConnectionKey, Effect, Join, Shard,
+    Connection, ConnectionKey, Effect, Join, Shard, counters,
     cursor::{CatchUp, Stage},
     feed::FeedKey,
     joins::Begin,
@@ -129,6 +129,7 @@ impl Shard {
         };
         let end = feed.end();
         if asked.epoch != end.epoch || asked.offset > end.offset {
+            self.counters.resumes.add(counters::UNKNOWN_POSITION);
             return self.begin_at_end(key, Some(false));
         }
         // In the feed already: no read is needed.
@@ -144,6 +145,7 @@ impl Shard {
             if asked.offset < end.offset {
                 self.dirty.push_back(key);
             }
+            self.counters.resumes.add(counters::RESUMED);
             self.start(key);
             return self.admit(key, Begin { position: Some(asked), resumed: Some(true) });
         }
@@ -171,8 +173,15 @@ impl Shard {
         }
         feed.behind += 1;
         let position = connection.resume;
+        self.counters.resumes.add(counters::RESUMED);
         self.start(key);
         self.admit(key, Begin { position, resumed: Some(true) });
+    }
+
+    /// The log cannot say whether the connection can resume.
+    pub(super) fn refuse_resume(&mut self, key: ConnectionKey) {
+        self.counters.resumes.add(counters::LOG_UNAVAILABLE);
+        self.effects.push_back(Effect::Refuse(key));
     }
 
     /// From now on the connection counts among those that get its gateway's events.
@@ -205,6 +214,6 @@ impl Shard {
         if resume.is_none() {
             return self.admit(key, Begin { position: None, resumed: None });
         }
-        self.effects.push_back(Effect::Refuse(key));
+        self.refuse_resume(key);
     }
 }

@@ -331,6 +331,7 @@ fn hub_settings(scenario: &Scenario) -> HubSettings {
         answer_timeout: scenario.publish_timeout + ANSWER_GRACE,
         drain_window: scenario.drain_window,
         degraded: Arc::default(),
+        log: Arc::default(),
     }
 }
 

@@ -282,6 +282,7 @@ fn hub_settings() -> HubSettings {
         answer_timeout: limits::PUBLISH_TIMEOUT,
         drain_window: Duration::ZERO,
         degraded: Arc::new(AtomicBool::new(false)),
+        log: Arc::default(),
     }
 }
 

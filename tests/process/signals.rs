@@ -97,7 +97,7 @@ fn leave_when_closed(mut gateway: TcpStream) {
 #[test]
 fn a_gateway_that_does_not_close_in_the_drain_is_closed_by_force_with_a_warning_and_exit_code_0() {
     let arguments = ["--cores", "1", "--set", "drain.window=0s"];
-    let mut program = Program::start(&[&arguments[..], &["--set", "publish.timeout=10ms"]].concat());
+    let mut program = Program::start(&[&arguments[..], &["--set", "publish.timeout=100ms"]].concat());
     let mut gateways: Vec<_> = (0..3).map(|_| program.connect()).collect();
     let mut platform = TcpStream::connect(program.address).unwrap();
     // More than the kernel's buffers hold, so that the close frame waits behind events that nobody reads.

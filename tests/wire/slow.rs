@@ -14,8 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A write deadline between two answers of a publisher that waits 500 ms for each: the stall ends during one of them.
-const WRITE_DEADLINE: Duration = Duration::from_millis(1_250);
+/// A write deadline whose multiples are between two answers of a publisher that waits 500 ms for each: the stall ends
+/// during one of them.
+const WRITE_DEADLINE: Duration = Duration::from_millis(1_200);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(1);
 
 fn scaled(config: &mut Config) {

@@ -117,11 +117,17 @@ fn health_is_200_in_every_phase_and_ready_only_when_ready() {
 }
 
 #[test]
-fn a_hub_whose_store_cannot_write_is_ready_and_reports_degraded() {
-    for (degraded, status) in [(false, "ready"), (true, "degraded")] {
+fn a_hub_whose_store_or_log_cannot_write_is_ready_and_reports_degraded() {
+    for (degraded, health, expected) in [
+        (false, "", r#"{"status":"ready"}"#),
+        (true, "", r#"{"status":"degraded","reason":"the store cannot write"}"#),
+        (false, "no room", r#"{"status":"degraded","reason":"no room"}"#),
+        (true, "no room", r#"{"status":"degraded","reason":"the store cannot write; no room"}"#),
+    ] {
         let world = World { degraded, ..World::new() };
+        world.log.set_health(health.to_owned());
         let response = world.respond(&Request::new("GET", "/ready").authorization(None));
-        assert_eq!((response.status, response.body), (200, format!(r#"{{"status":"{status}"}}"#).into_bytes()));
+        assert_eq!((response.status, std::str::from_utf8(&response.body)), (200, Ok(expected)));
     }
 }
 

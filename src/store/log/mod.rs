@@ -20,11 +20,11 @@
 mod laws;
 mod memory;
 mod sqlite;
-mod stats;
 
 pub use memory::{MemoryLog, MemorySettings};
 pub use sqlite::{LogSync, SqliteLog, SqliteLogSettings};
-pub use stats::{COMMIT_LATENCY_BUCKETS_US, LogStats, Trimmed};
+
+pub use crate::model::{COMMIT_LATENCY_BUCKETS_US, LogStats, Trimmed};
 
 use crate::model::log::{Busy, LogReply, LogRequest, Promise};
 use std::sync::Arc;

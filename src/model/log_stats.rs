@@ -1,6 +1,6 @@
 //! Counters of a log of events, for metrics. The log's threads write them; anyone may read them at any time.
 
-use crate::model::log::Promise;
+use super::log::Promise;
 use std::{
     sync::{
         Mutex,
@@ -55,7 +55,8 @@ macro_rules! gauges {
                 self.$name.load(Relaxed)
             }
 
-            pub(super) fn $set(&self, value: u64) {
+            /// Sets it.
+            pub fn $set(&self, value: u64) {
                 self.$name.store(value, Relaxed);
             }
             )*
@@ -130,7 +131,8 @@ impl LogStats {
         self.health.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    pub(super) fn count_commit(&self, events: u64, took: Duration) {
+    /// Counts a commit and how long it took.
+    pub fn count_commit(&self, events: u64, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let bucket = COMMIT_LATENCY_BUCKETS_US.partition_point(|end| *end < micros);
         self.commit_latency[bucket].fetch_add(1, Relaxed);
@@ -139,33 +141,40 @@ impl LogStats {
         self.commits.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn add_retained(&self, events: u64, bytes: u64) {
+    /// Counts events that can be read from now on.
+    pub fn add_retained(&self, events: u64, bytes: u64) {
         self.retained_events.fetch_add(events, Relaxed);
         self.retained_bytes.fetch_add(bytes, Relaxed);
     }
 
-    pub(super) fn remove_retained(&self, events: u64, bytes: u64) {
+    /// Counts events that cannot be read any more.
+    pub fn remove_retained(&self, events: u64, bytes: u64) {
         self.retained_events.fetch_sub(events, Relaxed);
         self.retained_bytes.fetch_sub(bytes, Relaxed);
     }
 
-    pub(super) fn count_trimmed(&self, why: Trimmed, events: u64) {
+    /// Counts events that were trimmed.
+    pub fn count_trimmed(&self, why: Trimmed, events: u64) {
         self.trimmed[why as usize].fetch_add(events, Relaxed);
     }
 
-    pub(super) fn count_new_epoch(&self) {
+    /// Counts a new epoch.
+    pub fn count_new_epoch(&self) {
         self.new_epochs.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn count_damaged_row(&self) {
+    /// Counts a row that did not match its checksum.
+    pub fn count_damaged_row(&self) {
         self.damaged_rows.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn set_promise(&self, promise: Promise) {
+    /// Sets what an acknowledged event survives.
+    pub fn set_promise(&self, promise: Promise) {
         self.promise.store(promise as u8, Relaxed);
     }
 
-    pub(super) fn set_health(&self, text: String) {
+    /// Says what is wrong; empty if nothing is.
+    pub fn set_health(&self, text: String) {
         *self.health.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = text;
     }
 }
