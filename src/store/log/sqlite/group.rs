@@ -50,7 +50,7 @@ impl Writer {
     }
 
     /// Wakes the reader when there is enough for a checkpoint.
-    fn note_wal(&self, bytes: u64) {
+    pub fn note_wal(&self, bytes: u64) {
         let before = self.shared.wal_pending.fetch_add(bytes, Ordering::Relaxed);
         if before < EVENT_LOG_CHECKPOINT_BYTES && before + bytes >= EVENT_LOG_CHECKPOINT_BYTES {
             self.shared.wake(Lane::Read);

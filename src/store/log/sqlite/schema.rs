@@ -64,6 +64,8 @@ pub(super) fn create(path: &Path, epoch: u64) -> Result<(), Trouble> {
     }
     disk::create_private(&unfinished).map_err(failing)?;
     let connection = open_file(&unfinished)?;
+    // So that a full disk gets back what was trimmed. It must be set before anything is written.
+    connection.pragma_update(None, "auto_vacuum", "incremental")?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     connection.execute_batch(TABLES)?;

@@ -211,7 +211,7 @@ impl Writer {
             self.handle_failure(&failed);
         }
         self.probe();
-        self.trim_slice()
+        self.trim_slice() || self.give_back_pages()
     }
 
     fn update_stats(&self) {

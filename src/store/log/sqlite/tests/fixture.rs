@@ -152,7 +152,7 @@ impl Open {
                 self.replies.remove(at);
                 return found;
             }
-            assert!(began.elapsed() < PATIENCE, "no answer; {} others came", self.replies.len());
+            assert!(began.elapsed() < PATIENCE, "no answer; {} others came; {:?}", self.replies.len(), self.stats());
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -161,7 +161,7 @@ impl Open {
         let began = Instant::now();
         while !done(self) {
             self.drain();
-            assert!(began.elapsed() < PATIENCE, "it does not come; health: {}", self.stats().health());
+            assert!(began.elapsed() < PATIENCE, "it does not come; {:?}", self.stats());
             std::thread::sleep(Duration::from_millis(1));
         }
     }
