@@ -23,7 +23,7 @@ mod sqlite;
 mod stats;
 
 pub use memory::{MemoryLog, MemorySettings};
-pub use sqlite::{LogSync, SqliteLog, SqliteLogSettings};
+pub use sqlite::{GatewayStatus, LogStatus, LogSync, OfflineLog, SqliteLog, SqliteLogSettings};
 pub use stats::{COMMIT_LATENCY_BUCKETS_US, LogStats, Trimmed};
 
 use crate::model::log::{Busy, LogReply, LogRequest, Promise};

@@ -134,6 +134,11 @@ impl LogFile {
         schema::set_sync(&self.connection, sync)
     }
 
+    /// The uptime at the opening.
+    pub fn opened_at(&self) -> Duration {
+        self.opened_at
+    }
+
     /// Log time in milliseconds.
     pub fn log_time(&self, now: Duration) -> u64 {
         let ran = now.saturating_sub(self.opened_at);

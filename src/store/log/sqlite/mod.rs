@@ -26,10 +26,12 @@ mod schema;
 mod settings;
 mod space;
 mod sum;
+mod tools;
 mod trouble;
 mod writer;
 
 pub use settings::{LogSync, SqliteLogSettings};
+pub use tools::{GatewayStatus, LogStatus, OfflineLog};
 
 use super::{EventLog, LogPort, LogStats, Waker};
 use crate::{

@@ -5,6 +5,7 @@ mod full_disk;
 mod marks;
 mod order;
 mod retention;
+mod tools;
 mod troubles;
 
 use super::{super::laws, *};
