@@ -4,7 +4,7 @@
 //! carried a secret goes earlier than others, and with it all before it: a reader that begins before it would not get
 //! everything, so it is told that its begin is gone, and what stands before it could not be read by anybody.
 
-use super::{file::Failed, heads::Garbage, rows, settings::EVENT_OVERHEAD_BYTES, writer::Writer};
+use super::{file::Failed, heads::Garbage, rows, schema, settings::EVENT_OVERHEAD_BYTES, writer::Writer};
 use crate::{
     limits::{EVENT_LOG_CHECKPOINT_BYTES, EVENT_LOG_GROUP_BYTES_MAX, EVENT_LOG_SLICE_EVENTS_MAX},
     store::{Trouble, log::Trimmed},
@@ -18,8 +18,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Over a bound in bytes, events go until it is kept by this part of it, so that not each group is followed by a trim.
 const SLACK: u64 = 64;
 
-/// Bytes that a trim writes: a guess, which a checkpoint corrects.
-const WAL_BYTES_PER_TRIM: u64 = 256 * 1024;
+/// Bytes that a trim writes besides what it removes: a guess, which a checkpoint corrects.
+const WAL_BYTES_PER_TRIM: u64 = 64 * 1024;
 
 /// Bytes in one slice. Trimmed events are overwritten, so a slice writes as much as it removes.
 const SLICE_BYTES_MAX: u64 = EVENT_LOG_GROUP_BYTES_MAX as u64;
@@ -55,8 +55,9 @@ impl Writer {
         }
         let trimmed = self.next_trim(now).map_err(Failed::from).and_then(|trim| {
             let Some(trim) = trim else { return Ok(false) };
+            let before = self.heads.retained_bytes;
             self.run_trim(now, trim)?;
-            self.note_wal(WAL_BYTES_PER_TRIM);
+            self.note_wal(before - self.heads.retained_bytes + WAL_BYTES_PER_TRIM);
             Ok(true)
         });
         match trimmed {
@@ -93,13 +94,7 @@ impl Writer {
         if free.unwrap_or(0) == 0 {
             return false;
         }
-        let shortened = file.write(now, &mut self.mark, |connection| {
-            let mut statement = connection.prepare_cached("PRAGMA incremental_vacuum(256)")?;
-            let mut steps = statement.query([])?;
-            // Each step gives back one page.
-            while steps.next()?.is_some() {}
-            Ok(())
-        });
+        let shortened = file.write(now, &mut self.mark, |connection| schema::give_back_pages(connection, 256));
         // Only a checkpoint shortens the file itself.
         self.note_wal(EVENT_LOG_CHECKPOINT_BYTES);
         if let Err(failed) = shortened {

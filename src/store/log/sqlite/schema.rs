@@ -115,6 +115,15 @@ pub(super) fn connect_reader(path: &Path) -> Result<Connection, Trouble> {
     Ok(connection)
 }
 
+/// Shortens the file by pages that no row uses; the next checkpoint does it. Run in a transaction.
+pub(super) fn give_back_pages(connection: &Connection, pages: u32) -> Result<(), Trouble> {
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut steps = statement.query([])?;
+    // Each step gives back one page.
+    while steps.next()?.is_some() {}
+    Ok(())
+}
+
 /// Sets when commits of a connection are synced.
 pub(super) fn set_sync(connection: &Connection, sync: LogSync) -> Result<(), Trouble> {
     // With a write-ahead log only FULL syncs each commit.

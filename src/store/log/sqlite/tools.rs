@@ -11,7 +11,7 @@ use crate::{
     model::{GatewayId, Life, Position, log::Head},
     store::{StoreError, Trouble, lock::DirLock},
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 use std::{path::Path, time::Duration};
 
 /// The log of one gateway.
@@ -57,8 +57,11 @@ impl OfflineLog {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let lock = DirLock::take(dir)?;
         let settings = SqliteLogSettings::new(dir, Vec::new());
-        let connection = schema::connect_reader(&settings.file())
-            .map_err(|trouble| StoreError::File { path: settings.file(), trouble })?;
+        let failed = |trouble| StoreError::File { path: settings.file(), trouble };
+        let connection = schema::connect_reader(&settings.file()).map_err(failed)?;
+        // What a killed hub has left in the write-ahead log stays there: it is moved into the file by a hub.
+        let set = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, sizes(&settings).1 > 0);
+        set.map_err(|error| failed(error.into()))?;
         Ok(Self { settings, connection, _lock: lock })
     }
 
@@ -103,6 +106,7 @@ impl OfflineLog {
                 let sql = "DELETE FROM event WHERE number = ?1 AND offset < ?2";
                 connection.prepare_cached(sql)?.execute((row.number, first.cast_signed()))?;
             }
+            schema::give_back_pages(connection, u32::MAX >> 1)?;
             Ok(removed)
         })
         .map_err(|trouble| StoreError::File { path, trouble })

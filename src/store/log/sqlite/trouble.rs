@@ -127,6 +127,7 @@ impl Writer {
     pub fn handle_panic(&mut self) {
         tracing::error!("the event log's thread panicked; it goes on with the file read again");
         let failed = Failed::unknown("its thread panicked");
+        self.backlog.end_turn();
         self.end_parts(Some(&failed));
         self.handle_failure(&failed);
         self.send_answers();

@@ -2,7 +2,7 @@
 
 use super::{super::LogSync, fixture::*};
 use crate::{
-    limits::{EVENT_LOG_OLDEST_MAX, EVENT_LOG_REQUESTS_MAX, EVENT_LOG_SLICE_EVENTS_MAX},
+    limits::{EVENT_LOG_OLDEST_MAX, EVENT_LOG_REQUESTS_MAX, EVENT_LOG_SLICE_EVENTS_MAX, EVENT_LOG_WAL_BYTES_MAX},
     model::{
         Position,
         log::{AppendKey, End, FollowKey, LogReply, LogRequest, NotAppended, ReadKey, Room, Why},
@@ -209,5 +209,24 @@ fn a_gateway_that_is_made_again_has_no_past() {
     let file = rusqlite::Connection::open(fixture.path("log.db")).unwrap();
     let count = |table: &str| file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
     log.wait_until(|_| count("event").unwrap() == 0 && count("head").unwrap() == 0);
+    log.close();
+}
+
+#[test]
+fn the_write_ahead_log_stays_short_while_events_are_appended() {
+    let mut fixture = Fixture::new(LogSync::Process);
+    let life = fixture.life();
+    let mut log = fixture.open();
+    let mut longest = 0;
+    let mut waiting = std::collections::VecDeque::new();
+    for _ in 0..150 {
+        waiting.push_back(log.send_append(vec![draft(life, "t", 1_000_000)]));
+        if waiting.len() > 4 {
+            let key = waiting.pop_front().unwrap();
+            log.appended(key)[0].as_ref().unwrap();
+        }
+        longest = longest.max(std::fs::metadata(fixture.path("log.db-wal")).unwrap().len());
+    }
+    assert!(longest < EVENT_LOG_WAL_BYTES_MAX * 9 / 4, "{longest} bytes");
     log.close();
 }
