@@ -130,6 +130,13 @@ fn start(
     Ok(writer)
 }
 
+impl Drop for SqliteLog {
+    /// Stops the log if nobody has, without a wait for its end.
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 impl EventLog for SqliteLog {
     fn ports(&mut self, wakers: Vec<Waker>) -> Vec<Box<dyn LogPort>> {
         let count = wakers.len();

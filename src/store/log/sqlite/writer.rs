@@ -209,7 +209,8 @@ impl Writer {
     /// Begins the write-ahead log anew where the reader asks for it, or cannot keep up with what is written.
     fn restart_wal_if_due(&mut self) {
         let wanted = self.shared.wal_restart.load(Ordering::Acquire);
-        let is_behind = self.shared.wal_pending.load(Ordering::Relaxed) > EVENT_LOG_WAL_BYTES_MAX;
+        // As much again may be in it from before the checkpoint in progress.
+        let is_behind = self.shared.wal_pending.load(Ordering::Relaxed) > EVENT_LOG_WAL_BYTES_MAX / 2;
         let (shared, Some(file)) = (Arc::clone(&self.shared), &self.file) else { return };
         if !wanted && !is_behind {
             return;

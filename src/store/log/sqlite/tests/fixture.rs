@@ -134,6 +134,7 @@ impl Open {
         let (mut request, began) = (request, Instant::now());
         while let Err(busy) = self.port.submit(request, &mut self.replies) {
             assert!(began.elapsed() < PATIENCE, "the port stays busy");
+            self.drain();
             std::thread::sleep(Duration::from_millis(1));
             request = busy.0;
         }

@@ -29,6 +29,18 @@ fn the_log_in_sqlite_keeps_the_laws() {
 }
 
 #[test]
+fn the_log_in_sqlite_keeps_the_laws_while_it_trims() {
+    let dirs = RefCell::new(Vec::new());
+    laws::hold(10, || {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(&dir, LogSync::Process);
+        let settings = SqliteLogSettings { gateway_bytes_max: 3_000, total_bytes_max: 8_000, ..settings };
+        dirs.borrow_mut().push(dir);
+        Box::new(SqliteLog::open(settings).unwrap())
+    });
+}
+
+#[test]
 fn the_log_in_sqlite_keeps_the_laws_over_restarts() {
     for sync in [LogSync::Process, LogSync::Power] {
         let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
