@@ -194,10 +194,14 @@ impl<'a> Inserting<'a> {
 
     /// The gateway's index, after it got its row in the file.
     fn gateway(&mut self, life: Life) -> Result<usize, Trouble> {
-        if let Some(older) = self.heads.older_life(life) {
-            self.replace(older)?;
-        }
-        let index = self.heads.index_or_create(life);
+        let index = match self.heads.index_of(life.gateway) {
+            Some(index) if self.heads.gateways[index].life == life => index,
+            Some(older) => {
+                self.replace(older)?;
+                self.heads.index_or_create(life)
+            }
+            None => self.heads.index_or_create(life),
+        };
         let gateway = &self.heads.gateways[index];
         if !gateway.stored && gateway.before.is_none() {
             rows::insert_head(self.connection, &gateway.row())?;

@@ -22,8 +22,10 @@ impl Writer {
     /// Whether a write may be tried now; opens the file if it is closed.
     pub fn ready(&mut self) -> Result<(), Trouble> {
         let now = self.shared.now();
+        // A copy of the file is too much work for more than one try a second.
+        let interval = if self.unsynced { EVENT_LOG_PROBE_INTERVAL } else { EVENT_LOG_RETRY_INTERVAL };
         if let Some(trouble) = &self.trouble
-            && now.saturating_sub(self.tried_at) < EVENT_LOG_RETRY_INTERVAL
+            && now.saturating_sub(self.tried_at) < interval
         {
             return Err(trouble.clone());
         }

@@ -121,7 +121,7 @@ fn a_port_is_busy_while_its_oldest_request_is_stuck() {
 #[test]
 fn a_slow_port_is_interrupted_and_follows_again_from_its_cursor() {
     let mut fixture = Fixture::new(LogSync::Process);
-    fixture.settings.tuning.live_bytes_max = 20_000;
+    fixture.settings.tuning.live_bytes_max = 25_000;
     let life = fixture.life();
     let mut log = fixture.open();
     let (key, _) = log.follow(life, None);
