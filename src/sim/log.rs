@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_log_of_the_simulation_keeps_the_laws() {
-        let settings = MemorySettings { epoch: 7, gateway_bytes_max: 2_000, port_bytes_max: 5_000 };
+        let settings = MemorySettings { epoch: 7, gateway_bytes_max: 8_000, port_bytes_max: 20_000 };
         laws::hold(20, || Box::new(ModelEventLog(MemoryLog::new(settings))));
     }
 }
