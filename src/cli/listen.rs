@@ -4,7 +4,7 @@ use super::{
     Failure,
     endpoint::{HubArgs, process_variable, read_secret},
     link::{Link, LinkError},
-    output,
+    output::{self, one_line},
 };
 use clap::Args;
 use serde::Deserialize;
@@ -130,12 +130,6 @@ impl Backoff {
         };
         requested + pause.mul_f64(share)
     }
-}
-
-/// Puts a JSON text on one line. Line breaks in it are only between tokens, where a space means the same (RFC 8259
-/// section 2).
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
 }
 
 /// The members of a message that this command uses. Missing ones are empty.
