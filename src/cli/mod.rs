@@ -13,6 +13,7 @@ pub mod listen;
 pub mod log;
 mod output;
 mod publish;
+mod resume;
 pub mod serve;
 mod signals;
 mod stats;
@@ -119,5 +120,7 @@ mod tests {
         check("gatecast events edge-1", false);
         check("gatecast stats --json --server https://hub:9243 --admin-token t --ca ca.pem", true);
         check("gatecast listen --token t --ack --once", true);
+        check("gatecast listen --resume", true);
+        check("gatecast listen --resume place --json", true);
     }
 }

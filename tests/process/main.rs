@@ -11,6 +11,7 @@ mod locked;
 mod logs;
 mod origin;
 mod program;
+mod resume;
 mod secrets;
 mod signals;
 mod starting;
