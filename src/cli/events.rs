@@ -90,16 +90,15 @@ impl Events {
 
     /// Shows the events that are there. Returns the position after which to go on.
     fn show(&self, client: &Client) -> Result<String, CallError> {
-        let pages = |query: String| Pages::new(client, self.gateway, query);
         if let Some(after) = self.after {
-            return self.show_after(pages(format!("limit={PAGE_ROWS_MAX}&after={after}")));
+            return self.show_after(Pages::new(client, self.gateway, pages::after(after)));
         }
         let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
         if self.filter().is_empty() && limit <= PAGE_ROWS_MAX {
-            return self.show_after(pages(format!("tail={limit}")));
+            return self.show_after(Pages::new(client, self.gateway, format!("tail={limit}")));
         }
         // The hub does not filter, so the last matching events are known only at the end.
-        self.show_last(pages(format!("limit={PAGE_ROWS_MAX}")), limit)
+        self.show_last(Pages::of_whole_log(client, self.gateway), limit)
     }
 
     fn show_after(&self, pages: Pages<'_>) -> Result<String, CallError> {
@@ -141,8 +140,7 @@ impl Events {
         let mut trouble = None;
         loop {
             thread::sleep(POLL_INTERVAL);
-            let query = format!("limit={PAGE_ROWS_MAX}&after={end}");
-            for page in Pages::new(client, self.gateway, query) {
+            for page in Pages::new(client, self.gateway, pages::after(&end)) {
                 match page {
                     Ok(page) => {
                         trouble = None;

@@ -7,6 +7,7 @@ use super::super::{
 use crate::{limits::PAGE_ROWS_MAX, model::GatewayId};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use std::fmt::Display;
 
 /// A page of the log.
 pub(super) struct Page {
@@ -68,18 +69,34 @@ struct Listing {
     more: bool,
 }
 
+/// The query of the oldest events: a page of as many as the hub gives.
+const OLDEST: &str = "limit=1000";
+const _: () = assert!(PAGE_ROWS_MAX == 1_000);
+
+/// The query of the events after a position.
+pub(super) fn after(position: impl Display) -> String {
+    format!("{OLDEST}&after={position}")
+}
+
 /// Fetches pages until no more follow, or until the first error.
 pub(super) struct Pages<'a> {
     client: &'a Client,
     gateway: GatewayId,
     /// The query of the next page; `None` after the last.
     query: Option<String>,
+    /// Whether what the hub trims between two pages is passed over, and is no error.
+    passes_over_trimmed: bool,
 }
 
 impl<'a> Pages<'a> {
     /// Begins with this query.
     pub(super) fn new(client: &'a Client, gateway: GatewayId, query: String) -> Self {
-        Self { client, gateway, query: Some(query) }
+        Self { client, gateway, query: Some(query), passes_over_trimmed: false }
+    }
+
+    /// All events that the hub keeps, also if it trims some of them meanwhile.
+    pub(super) fn of_whole_log(client: &'a Client, gateway: GatewayId) -> Self {
+        Self { passes_over_trimmed: true, ..Self::new(client, gateway, OLDEST.to_owned()) }
     }
 
     fn fetch(&mut self, query: &str) -> Result<Page, CallError> {
@@ -91,7 +108,7 @@ impl<'a> Pages<'a> {
         let next = events.last().map_or_else(|| last.clone(), |event| event.members.position.clone());
         // Without an event there is no way on, whatever the hub says.
         if more && !events.is_empty() {
-            self.query = Some(format!("limit={PAGE_ROWS_MAX}&after={next}"));
+            self.query = Some(after(&next));
         }
         Ok(Page { events, last, next })
     }
@@ -102,6 +119,56 @@ impl Iterator for Pages<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let query = self.query.take()?;
-        Some(self.fetch(&query))
+        let page = self.fetch(&query);
+        if self.passes_over_trimmed && matches!(page, Err(CallError::Refused { status: 410, .. })) {
+            return Some(self.fetch(OLDEST));
+        }
+        Some(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::super::testing::{TlsHub, answer_http},
+        *,
+    };
+    use std::sync::Mutex;
+
+    /// A hub that gives these answers, the first one first.
+    fn hub(answers: &[(u16, &str)]) -> TlsHub {
+        let answer = |(status, body): &(u16, &str)| {
+            format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+        };
+        let left = Mutex::new(answers.iter().rev().map(answer).collect::<Vec<_>>());
+        TlsHub::start(move |stream| {
+            let answer = left.lock().expect("no test panics with it").pop().expect("an answer for each request");
+            answer_http(stream, &answer);
+        })
+    }
+
+    /// The positions of all pages, up to the first error.
+    fn positions(pages: Pages<'_>) -> Result<Vec<String>, CallError> {
+        let pages = pages.collect::<Result<Vec<_>, _>>()?;
+        Ok(pages.into_iter().flat_map(|page| page.events).map(|event| event.members.position).collect())
+    }
+
+    fn page(position: &str, more: bool) -> String {
+        let event =
+            format!(r#"{{"position":"{position}","type":"t","timestamp":"T","correlationId":"C","payload":1e400}}"#);
+        format!(r#"{{"count":1,"list":[{event}],"first":null,"last":"9","more":{more}}}"#)
+    }
+
+    #[test]
+    fn what_is_trimmed_between_two_pages_is_passed_over_only_in_a_search() {
+        let (first, last) = (page("1", true), page("7", false));
+        let answers = [(200, first.as_str()), (410, "{}"), (200, last.as_str())];
+        let client = |hub: &TlsHub| Client::new(&hub.endpoint.base, hub.endpoint.trusted.as_deref(), "t");
+        let gateway = GatewayId::random();
+        let searched = client(&hub(&answers));
+        assert_eq!(positions(Pages::of_whole_log(&searched, gateway)), Ok(vec!["1".to_owned(), "7".to_owned()]));
+        let listed = client(&hub(&answers));
+        let error = positions(Pages::new(&listed, gateway, after("0"))).expect_err("an event is missing");
+        assert!(matches!(error, CallError::Refused { status: 410, .. }), "{error}");
     }
 }
