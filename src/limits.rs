@@ -238,7 +238,8 @@ pub const EVENT_LOG_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 pub const EVENT_LOG_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of the write-ahead log after which it is moved into the file.
 pub const EVENT_LOG_CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
-/// Bytes of the write-ahead log. Over it: events wait until it has begun anew.
+/// Bytes of the write-ahead log. Over it, or once half of this was written while it is moved into the file: events wait until it has
+/// begun anew. So it may be longer for a while.
 pub const EVENT_LOG_WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 // Otherwise an idle but healthy connection could be closed before a ping asks the gateway to answer.

@@ -186,6 +186,7 @@ impl<I: Io> Engine<I> {
         let Some(key) = self.links.of_member(member) else { return };
         let Some(joined) = self.shard.connection(member) else { return };
         let (gateway, connection, address) = (joined.gateway, joined.id, joined.address);
+        self.shard.handle_welcomed(member);
         let Begin { position, resumed } = begin;
         let admitted = Admitted { gateway, connection, position, resumed };
         self.with_session(io, now, key, |session, scratch| session.handle_admitted(now, admitted, scratch));
@@ -205,7 +206,7 @@ impl<I: Io> Engine<I> {
     /// Returns whether it was one.
     pub(super) fn refuse_joining(&mut self, io: &mut I, now: Now, key: LinkKey, reason: CloseReason) -> bool {
         let member = self.links.get(key).and_then(|link| link.member);
-        if member.and_then(|member| self.shard.connection(member)).is_none_or(Connection::is_admitted) {
+        if member.and_then(|member| self.shard.connection(member)).is_none_or(Connection::is_welcomed) {
             return false;
         }
         self.withdraw(now, key);
@@ -244,7 +245,7 @@ impl<I: Io> Engine<I> {
     /// Removes the connection from the shard, which counts its undelivered events as failed, and frees its slot.
     pub(super) fn leave(&mut self, io: &mut I, now: Now, key: LinkKey, reason: CloseReason) {
         let Some(member) = self.links.get(key).and_then(|link| link.member) else { return };
-        if !self.shard.connection(member).is_some_and(|connection| connection.is_admitted()) {
+        if !self.shard.connection(member).is_some_and(|connection| connection.is_welcomed()) {
             return self.withdraw(now, key);
         }
         self.links.take_member(key);

@@ -83,7 +83,12 @@ impl<I: Io> Engine<I> {
             self.handle_panic(io, now, key);
             return None;
         };
-        let Filled { event_bytes } = filled?;
+        let Some(Filled { event_bytes }) = filled else {
+            if let Some(member) = member {
+                self.shard.handle_drained(now, member);
+            }
+            return None;
+        };
         let Sent::Took(sent) = io.send(&mut link.socket, &self.scratch.wire) else { return self.broken(key) };
         debug_assert!(sent <= self.scratch.wire.len());
         let offered = self.scratch.wire.len();

@@ -58,6 +58,13 @@ impl Shard {
         }
     }
 
+    /// The connection has taken all that there was for it.
+    pub fn handle_drained(&mut self, now: Now, key: ConnectionKey) {
+        if self.registry.connection(key).is_some_and(|it| it.cursor.catch_up().is_some()) {
+            self.continue_catching_up(now, key);
+        }
+    }
+
     /// The connection's next record is in the feed.
     fn go_live(&mut self, now: Now, key: ConnectionKey) {
         let Some(connection) = self.registry.connection(key) else { return };
@@ -122,7 +129,7 @@ impl Shard {
     }
 
     /// Some connections have waited for memory. Those that do not take what was read for them give it back: their
-    /// sockets are full, and they read it again later.
+    /// sockets are full, and they read it again when those take bytes ([`Shard::handle_drained`]).
     pub(super) fn look_for_memory(&mut self, now: Now) {
         self.read_next(now);
         if self.catch_ups.is_empty() || self.catch_ups.is_asking() {
@@ -136,8 +143,6 @@ impl Shard {
         for key in idle {
             let freed = self.registry.connection_mut(key).map_or(0, |it| it.cursor.give_back());
             self.catch_ups.free(freed);
-            // At the tail, behind those that wait.
-            self.continue_catching_up(now, key);
         }
         // Where only records are left that sockets have begun to take, one read goes beyond the memory for them.
         if !self.catch_ups.is_asking() {

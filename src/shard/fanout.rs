@@ -82,6 +82,7 @@ impl Shard {
         let Some(gateway) = self.in_flight.event(of).map(|event| event.gateway) else { return };
         let key = self.feeds.of(gateway);
         let feed = key.and_then(|key| self.feeds.get_mut(key));
+        let behind = feed.as_ref().filter(|feed| !feed.begun).map_or(0, |feed| feed.connections.len());
         // A feed that has begun in front of this event is told it. One that begins behind it is not, and its connections
         // are later than the event.
         let feed =
@@ -90,8 +91,18 @@ impl Shard {
         self.in_flight.keep(of, position, u32::try_from(connections).unwrap_or(u32::MAX));
         match feed.filter(|_| connections > 0) {
             Some(feed) => feed.await_record(position.offset, of),
-            None => self.deliver_to_none(now, of, gateway),
+            // The feed has lost its place, and its connections get the event from the log.
+            None => self.deliver_behind(now, of, gateway, behind),
         }
+    }
+
+    /// Counts an event as pending for this number of connections, which get it from the log. Without any it has failed.
+    pub(super) fn deliver_behind(&mut self, now: Now, of: EventRef, gateway: GatewayId, connections: usize) {
+        if connections == 0 {
+            return self.deliver_to_none(now, of, gateway);
+        }
+        let reply = self.in_flight.deliver(of, u32::try_from(connections).unwrap_or(u32::MAX), 0);
+        self.answer(reply);
     }
 
     /// Counts an event whose gateway has no connection as failed.

@@ -58,6 +58,8 @@ pub(super) struct Feed {
     pub(super) behind: u32,
     /// Events of this shard's publishers that are kept, and that the log has not told yet.
     awaiting: VecDeque<(u64, EventRef)>,
+    /// Number of connections that it has, those that are closing included.
+    pub(super) members: u32,
     /// When it is removed, if it has no connection until then.
     pub(super) idle_until: Option<Instant>,
 }
@@ -112,6 +114,7 @@ impl Feed {
             joining: Vec::new(),
             behind: 0,
             awaiting: VecDeque::new(),
+            members: 0,
             idle_until: None,
         }
     }

@@ -47,12 +47,24 @@ impl Feeds {
         self.feeds.get_mut(key.index as usize).filter(|(serial, _)| *serial == key.serial).map(|(_, feed)| feed)
     }
 
-    pub(super) fn remove(&mut self, key: FeedKey) -> Option<Feed> {
-        self.get(key)?;
-        let (_, feed) = self.feeds.remove(key.index as usize);
-        self.by_gateway.remove(&feed.life.gateway);
-        self.held_bytes -= feed.held_bytes();
-        Some(feed)
+    /// No connection joins this feed any more.
+    pub(super) fn detach(&mut self, key: FeedKey) {
+        let gateway = self.get(key).map(|feed| feed.life.gateway);
+        if let Some(gateway) = gateway.filter(|gateway| self.of(*gateway) == Some(key)) {
+            self.by_gateway.remove(&gateway);
+        }
+    }
+
+    /// Whether a feed was detached and has no connection any more, not even one that is closing.
+    pub(super) fn is_over(&self, key: FeedKey) -> bool {
+        self.get(key).is_some_and(|feed| feed.members == 0 && self.of(feed.life.gateway) != Some(key))
+    }
+
+    pub(super) fn remove(&mut self, key: FeedKey) {
+        if self.get(key).is_some() {
+            let (_, feed) = self.feeds.remove(key.index as usize);
+            self.held_bytes -= feed.held_bytes();
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (FeedKey, &Feed)> {

@@ -37,6 +37,7 @@ impl Shard {
         let key = self.registry.insert(join, feed_key, now.wall, now.instant);
         let Some(feed) = self.feeds.get_mut(feed_key) else { return Ok(key) };
         feed.joining.push(key);
+        feed.members += 1;
         if feed.begun {
             self.begin(now, key);
         }
@@ -109,7 +110,7 @@ impl Shard {
             }
         }
         for (_, of) in unanswered {
-            self.deliver_to_none(now, of, life.gateway);
+            self.deliver_behind(now, of, life.gateway, connections.len());
         }
     }
 
@@ -198,6 +199,13 @@ impl Shard {
             && !std::mem::replace(&mut connection.admitted, true)
         {
             self.effects.push_back(Effect::Admit(key, begin));
+        }
+    }
+
+    /// The gateway of a connection was told where it begins.
+    pub fn handle_welcomed(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.registry.connection_mut(key) {
+            connection.welcomed = true;
         }
     }
 

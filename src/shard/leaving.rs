@@ -49,7 +49,7 @@ impl Shard {
         let handed_over = connection.cursor.taken + u64::from(completes);
         self.let_go(now, key, confirmed + 1..=handed_over, Some(reason.label()));
         self.release(feed_key);
-        let left = self.registry.remove(key);
+        let left = self.remove(key);
         if left.is_some() {
             self.counters.closed.add(reason.label());
         }
@@ -58,10 +58,21 @@ impl Shard {
         left
     }
 
-    /// Removes a connection that was not admitted, and so got no event.
+    /// Removes a connection whose gateway was not told where it begins, and that got no event.
     pub fn handle_withdrawal(&mut self, now: Now, key: ConnectionKey) {
         self.handle_closing(now, key, CloseReason::GatewayGone);
-        self.registry.remove(key);
+        self.remove(key);
+    }
+
+    fn remove(&mut self, key: ConnectionKey) -> Option<Connection> {
+        let left = self.registry.remove(key)?;
+        if let Some(feed) = self.feeds.get_mut(left.feed) {
+            feed.members -= 1;
+        }
+        if self.feeds.is_over(left.feed) {
+            self.feeds.remove(left.feed);
+        }
+        Some(left)
     }
 
     /// Removes the state of a deleted gateway, and closes its connections. They get no event of a later gateway with the
@@ -85,19 +96,22 @@ impl Shard {
         self.log.push(LogRequest::Forget { key, life });
     }
 
-    /// Removes a feed without connections.
+    /// Ends a feed. Its records stay until the last of its connections, which are closing, has gone: they say whether the
+    /// sockets have taken what is on its way.
     pub(super) fn remove_feed(&mut self, now: Now, key: FeedKey) {
         let Some(feed) = self.feeds.get_mut(key) else { return };
         let gateway = feed.life.gateway;
         for (_, of) in feed.take_all_awaiting() {
             self.deliver_to_none(now, of, gateway);
         }
-        self.drop_records(key);
-        self.feeds.remove(key);
         self.log.push(LogRequest::Unfollow(key.into()));
+        self.feeds.detach(key);
+        if self.feeds.is_over(key) {
+            self.feeds.remove(key);
+        }
     }
 
-    /// The records of a feed go. Whoever still holds one is closing, and nobody will see any more whether its socket took it.
+    /// The records of a feed go. Whoever still holds one is not seen any more to take it.
     pub(super) fn drop_records(&mut self, key: FeedKey) {
         while let Some((record, memory)) = self.feeds.get_mut(key).and_then(Feed::pop) {
             self.feeds.free(memory);

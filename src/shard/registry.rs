@@ -30,8 +30,10 @@ pub struct Connection {
     pub closing: bool,
     /// The position behind which it asks to go on.
     pub(super) resume: Option<Position>,
-    /// Its gateway was told where it begins.
+    /// [`super::Effect::Admit`] was made for it.
     pub(super) admitted: bool,
+    /// The caller has carried that out.
+    pub(super) welcomed: bool,
     /// The feed of its gateway.
     pub(super) feed: FeedKey,
     /// The next event that it is given.
@@ -42,9 +44,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Whether its gateway was told where it begins.
-    pub fn is_admitted(&self) -> bool {
-        self.admitted
+    /// Whether [`super::Shard::handle_welcomed`] was called for it.
+    pub fn is_welcomed(&self) -> bool {
+        self.welcomed
     }
 }
 
@@ -88,6 +90,7 @@ impl Registry {
             closing: false,
             resume: join.resume,
             admitted: false,
+            welcomed: false,
             feed,
             cursor: Cursor::joining(),
             stats: DeliveryStats::default(),

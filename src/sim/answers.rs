@@ -12,8 +12,12 @@ use std::time::Duration;
 /// `/ready` must stop saying 200 within this time after a core has died.
 const DEATH_NOTICED: Duration = Duration::from_secs(2);
 
-/// The part of an answer's text that says that the call may have been carried out, although the answer is 503.
-const PERHAPS_DONE: &str = "may have been carried out";
+/// The parts of an answer's text that say that the call may have been carried out, although the answer is 503.
+const PERHAPS_DONE: [&str; 2] = ["may have been carried out", "may have been kept"];
+
+fn is_perhaps_done(text: &str) -> bool {
+    PERHAPS_DONE.iter().any(|part| text.contains(part))
+}
 
 impl Oracle {
     /// The kernel has taken a whole HTTP answer, to a platform or to a gateway whose upgrade was refused.
@@ -154,7 +158,7 @@ impl Oracle {
             CallKind::Deploy(events) => events.clone(),
             _ => Vec::new(),
         };
-        if text.contains(PERHAPS_DONE) {
+        if is_perhaps_done(&text) {
             return self.cover("answer timed out");
         }
         self.cover("request refused with 503");
@@ -201,7 +205,7 @@ impl Oracle {
                 (BatchLine::Event(event), Some(200)) => self.check_outcome(now, *event, &row, took)?,
                 (BatchLine::Event(event), Some(404)) => self.check_unknown(*event, begun)?,
                 (BatchLine::Event(event), Some(503)) => {
-                    if !row.to_string().contains(PERHAPS_DONE) {
+                    if !is_perhaps_done(&row.to_string()) {
                         self.refuse(*event);
                     }
                     self.cover("line of a batch refused");
@@ -238,7 +242,7 @@ impl Oracle {
                     self.ledger.record_answer(*event, counts);
                 }
                 Some(text) if text.contains("no such gateway") => self.check_unknown(*event, begun)?,
-                Some(text) if text.contains(PERHAPS_DONE) => {}
+                Some(text) if is_perhaps_done(text) => {}
                 Some(_) => self.refuse(*event),
             }
         }
@@ -294,64 +298,11 @@ impl Oracle {
             self.cover("pending at the publish timeout");
             // The engine reads the clock once per visit, so its time may be a few milliseconds old.
             // A publisher does not wait for a connection that takes its events from the log.
-            if took + Duration::from_millis(5) < self.scenario.publish_timeout && !self.scenario.is_scarce() {
+            let behind =
+                self.scenario.is_scarce() || self.watched.iter().any(|it| it.ack.is_some_and(|ack| ack.resumed));
+            if took + Duration::from_millis(5) < self.scenario.publish_timeout && !behind {
                 return Err(format!("pending after {took:?}, before the publish timeout"));
             }
-        }
-        Ok(())
-    }
-
-    /// Checks the counts against the gateway's connections: those that were certainly live, and those that may have
-    /// been.
-    fn check_members(&mut self, event: usize, offset: u64, counts: &Counts) -> Result<(), String> {
-        let entry = &self.ledger.events[event];
-        let (gateway, id) = (entry.gateway, entry.id);
-        let call = &self.ledger.calls[entry.call];
-        let begun = call.begun;
-        // The hub decides the counts a little before the kernel takes the answer. Where the publisher's socket was
-        // blocked, it may have been any time since the request.
-        let waited = self.watched[call.conn].was_blocked.then_some(begun);
-        let lately = waited.unwrap_or(Instant(
-            counts.at.0.saturating_sub(2 * SLACK.as_micros() as u64 + 2 * self.scenario.mesh_delay_max),
-        ));
-        let (mut sure, mut perhaps, mut undecided) = (0, 0, 0);
-        for conn in 0..self.watched.len() {
-            let watched = &self.watched[conn];
-            if watched.key.is_none_or(|key| self.roster.keys[key].gateway != gateway) {
-                continue;
-            }
-            let Some(ack) = watched.ack else {
-                let may_be = u64::from(watched.requested_at.is_some() && watched.refused.is_none());
-                perhaps += may_be;
-                undecided += may_be;
-                continue;
-            };
-            if ack.offset >= offset {
-                continue;
-            }
-            perhaps += 1;
-            let written = entry.written.iter().any(|(at, _)| *at == conn);
-            let free = watched.blocked_since.is_none() && !watched.was_blocked_since(lately);
-            undecided += u64::from(!free);
-            let firm = watched.ended.is_none() && watched.leaving.is_none() && free && self.drained.is_none();
-            let firm =
-                firm && watched.good && watched.key.is_some_and(|key| self.roster.removal_of(key).begun.is_none());
-            if !firm {
-                continue;
-            }
-            sure += u64::from(ack.at < begun);
-            if counts.failures.contains(&ack.connection) {
-                return Err(format!("#{conn} was never blocked, and is listed as failed"));
-            }
-            if !written && counts.pending == 0 {
-                return Err(format!("#{conn} of {id} was never blocked, and does not have event {event}"));
-            }
-        }
-        if counts.connections < sure || counts.connections > perhaps {
-            return Err(format!("expected {sure} to {perhaps} connections"));
-        }
-        if counts.pending > undecided && !self.scenario.is_scarce() {
-            return Err(format!("expected at most {undecided} pending"));
         }
         Ok(())
     }
@@ -370,6 +321,11 @@ impl Oracle {
         }
         if self.audited {
             let (sum, open) = self.ledger.deliveries();
+            // An event that is delivered to a connection that has resumed is in no answer that counts that connection.
+            // And what is answered at the timeout, before the log has told it, may reach other connections than were there.
+            if self.has_resumers() || self.scenario.log.is_faulty() {
+                return Ok(());
+            }
             // With little memory a delivery may be pending for ever: its connection has closed while it took its events from
             // the log.
             if (sent + failed < sum && !self.scenario.is_scarce()) || (!open && sent + failed > sum) {

@@ -93,6 +93,8 @@ pub(super) struct Profile {
     pub(super) acks: bool,
     /// Sends its first frames together with the upgrade request, before the 101.
     pub(super) early: bool,
+    /// The offset behind which a gateway asks to go on.
+    pub(super) resumes: Option<u64>,
     /// Longest piece of its bytes that arrives at once.
     pub(super) piece_max: usize,
     /// Longest time in microseconds until it reacts to received bytes.
@@ -121,6 +123,7 @@ impl Profile {
             pongs: true,
             acks: false,
             early: false,
+            resumes: None,
             piece_max: UNLIMITED,
             latency_max: 100,
             ending: Ending::Stay,
@@ -154,6 +157,7 @@ pub(super) struct Weights {
     small_buffers: u64,
     slow_links: u64,
     leaves_early: u64,
+    resumes: u64,
 }
 
 impl Weights {
@@ -170,6 +174,7 @@ impl Weights {
             small_buffers: weight(500),
             slow_links: weight(300),
             leaves_early: weight(700),
+            resumes: weight(500),
         }
     }
 
@@ -208,6 +213,7 @@ impl Weights {
             pongs: !rng.chance(self.silent),
             acks: rng.chance(300),
             early: rng.chance(100),
+            resumes: rng.chance(self.resumes).then(|| rng.below(40)),
             piece_max: if cut { rng.piece(64) } else { UNLIMITED },
             latency_max: rng.pick(&[0, 500, 20_000]),
             ending: if rng.chance(self.endings) { rng.pick(&ENDINGS) } else { Ending::Close(1000) },

@@ -255,11 +255,12 @@ pub(super) fn frame(first: u8, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
 }
 
 /// A gateway's upgrade request.
-pub(super) fn upgrade(key: Option<&str>) -> String {
+pub(super) fn upgrade(key: Option<&str>, last_position: Option<crate::model::Position>) -> String {
     let key = key.map(|key| format!("api-key: {key}\r\n")).unwrap_or_default();
+    let resume = last_position.map(|position| format!("last-position: {position}\r\n")).unwrap_or_default();
     format!(
         "GET {} HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{key}\r\n",
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{key}{resume}\r\n",
         crate::api::CONNECT_PATH
     )
 }

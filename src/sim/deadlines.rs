@@ -42,7 +42,12 @@ impl Oracle {
         let Some(received) = self.watched[conn].request_received.filter(|_| !self.watched[conn].was_blocked) else {
             return;
         };
-        let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3;
+        // Without a position the ack waits for the log for a second, with one for four.
+        let resumes = self.scenario.profiles[conn].resumes.is_some();
+        let most = if resumes { limits::RESUME_PATIENCE } else { limits::FOLLOW_PATIENCE };
+        let log =
+            if resumes && self.scenario.log.is_faulty() { most } else { (self.scenario.log.lateness() * 2).min(most) };
+        let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3 + log;
         self.late("a gateway with a valid key gets its ack at once", conn, received + lanes, now);
     }
 
@@ -55,6 +60,11 @@ impl Oracle {
         let single = matches!(call.kind, super::ledger::CallKind::Publish(_));
         if let Some(arrived) = call.arrived.filter(|_| firm && single && !call.early && self.drained.is_none()) {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
+            // What the log cannot tell at once is delivered late.
+            if self.scenario.log.is_faulty() || watched.ack.is_some_and(|ack| ack.resumed) {
+                return;
+            }
+            let lanes = lanes + self.scenario.log.lateness();
             // Requests of one connection are served one by one, so the time begins with the answer to the one before.
             let call = self.ledger.events[event].call;
             let publisher = self.ledger.open.iter().find(|(_, calls)| calls.front() == Some(&call));
@@ -169,7 +179,8 @@ impl Oracle {
         }
     }
 
-    /// A connection that was never blocked has every event whose publish was answered more than a second ago.
+    /// A connection that was never blocked has every event whose publish was answered more than a second ago, plus what the
+    /// log may take.
     pub(super) fn check_delivered(&mut self, now: Instant, conn: usize) {
         let watched = &self.watched[conn];
         let (Some(ack), Some(key)) = (watched.ack, watched.key) else { return };
@@ -178,10 +189,15 @@ impl Oracle {
         }
         let gateway = self.roster.keys[key].gateway;
         let until = watched.leaving.unwrap_or(now);
+        // A follow that was interrupted, and a read that has failed, take another way through the log.
+        let log = self.scenario.log;
+        let patience = Duration::from_secs(1)
+            + log.lateness() * 6
+            + if log.is_faulty() || self.scenario.is_scarce() { Duration::from_secs(3) } else { Duration::ZERO };
         let seen = watched.seen;
         let missing = self.ledger.events.iter().filter(|event| event.gateway == gateway).find_map(|event| {
             let Outcome::Answered(counts) = &event.outcome else { return None };
-            let old = counts.at + Duration::from_secs(1) < until && counts.at > ack.at;
+            let old = counts.at + patience < until && counts.at > ack.at;
             event.offset.filter(|offset| old && *offset > seen && *offset > ack.offset)
         });
         if let Some(offset) = missing {
@@ -353,38 +369,4 @@ const LINGER: Duration = Duration::from_secs(1);
 
 fn watched_idle(watched: &super::oracle::Watched) -> bool {
     watched.platform && watched.good && watched.leaving.is_none() && !watched.last_answer
-}
-
-impl Oracle {
-    /// The hub's memory for a connection is bounded, even while its peer reads nothing.
-    pub(super) fn check_memory(&mut self, conn: usize, held: &crate::engine::Held) {
-        let answers = self.scenario.answer_bytes_max;
-        if held.session_bytes > super::world::SESSION_BYTES_MAX + answers {
-            let text = format!("the session holds {} bytes", held.session_bytes);
-            self.fail("the memory of a connection is bounded", Some(conn), text);
-        }
-        self.watched[conn].unfinished_bytes = held.unfinished_bytes;
-        if self.scenario.strict {
-            self.check_unfinished(conn);
-        }
-    }
-
-    /// The memory for events of one core is bounded.
-    pub(super) fn check_held(&mut self, held_bytes: usize) {
-        // One record of each connection may be on its way to a socket.
-        let most = self.scenario.recent_bytes_max + 2 * self.scenario.event_bytes_max;
-        if held_bytes > most {
-            self.fail("the memory for events is bounded", None, format!("{held_bytes} bytes"));
-        }
-    }
-
-    /// Checks the unfinished request bodies of one key, summed over all connections: in no strict world
-    /// do two keys have any.
-    fn check_unfinished(&mut self, conn: usize) {
-        let sum: usize =
-            self.watched.iter().filter(|watched| watched.closed.is_none()).map(|it| it.unfinished_bytes).sum();
-        if sum > 2 * limits::MANIFEST_BYTES_MAX {
-            self.fail("unfinished bodies of one gateway are bounded", Some(conn), format!("{sum} bytes"));
-        }
-    }
 }

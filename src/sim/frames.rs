@@ -2,14 +2,14 @@
 
 use super::{
     behaviour::{Ending, Misbehaviour},
-    oracle::{Ack, Oracle, SLACK, Watched, excerpt},
+    oracle::{Ack, NOWHERE, Oracle, SLACK, Watched, excerpt},
     store::life_of,
 };
 use crate::{
     limits,
     model::{ConnectionId, GatewayId, Instant, Position},
 };
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 impl Oracle {
     pub(super) fn check_ack(&mut self, now: Instant, conn: usize, text: &[u8]) {
@@ -21,22 +21,58 @@ impl Oracle {
         let parts = text
             .strip_prefix(&format!(r#"{{"type":"connection.ack","gatewayId":"{gateway}","connectionId":""#))
             .and_then(|rest| rest.split_once(r#"","timestamp":""#))
-            .and_then(|(id, rest)| Some((ConnectionId::parse(id)?, rest.split_once(r#"","position":""#)?.1)))
-            .and_then(|(id, rest)| Some((id, self.offset_of(gateway, rest.strip_suffix("\"}")?)?)));
-        let Some((connection, offset)) = parts else {
+            .and_then(|(id, rest)| Some((ConnectionId::parse(id)?, rest.split_once('"')?.1)))
+            .and_then(|(id, rest)| Some((id, self.begin_in(gateway, rest)?)));
+        let Some((connection, (offset, resumed))) = parts else {
             return self.fail("the first frame is the ack", Some(conn), text.into_owned());
         };
+        self.check_resume(conn, offset, resumed);
         let asked = self.watched[conn].requested_at.unwrap_or(now);
         if self.roster.removal_of(key).answered.is_some_and(|at| at < asked) {
             self.fail("no gateway connects with a revoked key", Some(conn), text.into_owned());
         }
         let watched = &mut self.watched[conn];
-        watched.ack = Some(Ack { connection, offset, at: now });
+        watched.ack = Some(Ack { connection, offset, at: now, resumed: resumed == Some(true) });
         watched.seen = offset;
         watched.last_ping = now;
         self.check_admission(now, conn);
         self.check_rate(now, conn);
         self.check_slots(conn);
+    }
+
+    /// The offset and `resumed` in the end of an ack, behind its timestamp.
+    fn begin_in(&self, gateway: GatewayId, rest: &str) -> Option<(u64, Option<bool>)> {
+        let rest = rest.strip_suffix('}')?;
+        let (rest, resumed) = match rest.split_once(r#","resumed":"#) {
+            Some((rest, resumed)) => (rest, Some(resumed.parse().ok()?)),
+            None => (rest, None),
+        };
+        if rest.is_empty() {
+            return Some((NOWHERE, resumed));
+        }
+        let position = rest.strip_prefix(r#","position":""#)?.strip_suffix('"')?;
+        Some((self.offset_of(gateway, position)?, resumed))
+    }
+
+    /// A position that the log has is resumed, and an ack has a position unless the log is late.
+    fn check_resume(&mut self, conn: usize, offset: u64, resumed: Option<bool>) {
+        let asked = self.scenario.profiles[conn].resumes;
+        let text = format!("asked for {asked:?}, begins at {offset}, resumed {resumed:?}");
+        let holds = match (asked, resumed) {
+            (None, None) => offset < NOWHERE || self.scenario.log.lateness() > Duration::from_millis(900),
+            (Some(asked), Some(true)) => asked == offset,
+            (Some(asked), Some(false)) => offset < asked || self.scenario.trims(),
+            _ => false,
+        };
+        match resumed {
+            Some(true) => self.cover("a connection has resumed"),
+            Some(false) => self.cover("a connection could not resume"),
+            None if offset == NOWHERE => self.cover("an ack has no position"),
+            None => {}
+        }
+        if !holds {
+            self.fail("a connection begins where its ack says", Some(conn), text);
+        }
     }
 
     /// The rate limit: acks to one address within a window.
@@ -78,6 +114,11 @@ impl Oracle {
         }
         if let Err(contradiction) = self.ledger.place(event, offset) {
             return self.fail("positions are unique and ascending", Some(conn), contradiction);
+        }
+        // Without a position in the ack, the first event shows where the connection has begun.
+        if let Some(ack) = self.watched[conn].ack.as_mut().filter(|ack| ack.offset == NOWHERE) {
+            ack.offset = offset - 1;
+            self.watched[conn].seen = offset - 1;
         }
         let seen = self.watched[conn].seen;
         if offset != seen + 1 {

@@ -64,6 +64,13 @@ mod cost {
 /// Reads at the beginning of a TLS connection that cost as much as a handshake flight.
 const HANDSHAKE_READS: u32 = 2;
 
+fn name_of(request: &LogRequest) -> String {
+    match request {
+        LogRequest::Append { drafts, .. } => format!("to append {} events", drafts.len()),
+        other => format!("{other:?}"),
+    }
+}
+
 impl SimIo {
     /// Advances the core's clock. If it then is inside the hub's pause, the call returns only after the pause.
     fn spend(&self, nanos: u64) -> Instant {
@@ -259,12 +266,30 @@ impl Io for SimIo {
     }
 
     fn log(&mut self, request: LogRequest, replies: &mut Vec<LogReply>) -> Result<(), Busy<LogRequest>> {
-        let (_, mut net) = self.now_spent(cost::LANE);
-        net.cores[self.core].log.submit(request, replies)
+        let (now, mut net) = self.now_spent(cost::LANE);
+        let net = &mut *net;
+        let shown = net.trace.is_on().then(|| format!("core {} asks the log {}", self.core, name_of(&request)));
+        match net.cores[self.core].log.submit(now, request, replies, &mut net.rng) {
+            Ok((due, accident)) => {
+                if let Some(accident) = accident {
+                    net.oracle.cover(accident.name());
+                }
+                net.trace.add_minor(now, || format!("{}: {accident:?}", shown.unwrap_or_default()));
+                net.wake(self.core, due);
+                Ok(())
+            }
+            Err(busy) => {
+                net.oracle.cover("the log is busy");
+                Err(busy)
+            }
+        }
     }
 
-    fn take_log_replies(&mut self, bytes_max: usize, replies: &mut Vec<LogReply>) {
-        self.net.borrow_mut().cores[self.core].log.drain(bytes_max, replies);
+    fn take_log_replies(&mut self, _: usize, replies: &mut Vec<LogReply>) {
+        let net = &mut *self.net.borrow_mut();
+        let core = &mut net.cores[self.core];
+        let now = core.now();
+        core.log.drain(now, replies);
     }
 
     fn take(&mut self, lane: Lane) -> Option<Message> {

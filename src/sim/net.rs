@@ -4,6 +4,7 @@
 use super::{
     client::{Client, Reaction},
     lanes::{Lanes, Message, OUTSIDE},
+    log::ModelLog,
     oracle::Oracle,
     rng::Rng,
     scenario::Scenario,
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     engine::{Lane, LinkKey, Ready},
     model::{Instant, Now, ShardId, Timestamp},
-    store::log::{EventLog, LogPort, MemoryLog, MemorySettings, Waker},
+    store::log::{EventLog, MemoryLog, MemorySettings, Waker},
 };
 use std::{
     cell::RefCell,
@@ -102,7 +103,7 @@ pub(super) struct Core {
     /// Connections in its listener's queue.
     pub(super) waiting: VecDeque<usize>,
     pub(super) lanes: Lanes,
-    pub(super) log: Box<dyn LogPort>,
+    pub(super) log: ModelLog,
     plan: Option<(Instant, u64)>,
     pub(super) dead: bool,
     pub(super) ended: bool,
@@ -166,7 +167,7 @@ impl Net {
             dead: false,
             ended: false,
             control_taken_at: None,
-            log: log.next().expect("the log has a port for each core"),
+            log: ModelLog::new(log.next().expect("the log has a port for each core"), scenario.log),
         };
         Self {
             now: Instant(START),

@@ -28,7 +28,12 @@ pub(super) struct Ack {
     /// The offset of its position: the connection's events begin with the next.
     pub(super) offset: u64,
     pub(super) at: Instant,
+    /// The connection goes on behind the position that it asked for.
+    pub(super) resumed: bool,
 }
+
+/// The offset of an ack without a position, until the first event shows where the connection has begun.
+pub(super) const NOWHERE: u64 = u64::MAX;
 
 /// What the oracle knows about one connection.
 #[derive(Default, Debug)]
@@ -267,7 +272,12 @@ impl Oracle {
             401 => !good_key,
             429 => scenario.rate_per_window > 0,
             503 => {
-                self.drained.is_some() || few(scenario.connections_max) || per_gateway > 0 || few(scenario.requests_max)
+                let resumes = profile.resumes.is_some() && scenario.log.is_faulty();
+                resumes
+                    || self.drained.is_some()
+                    || few(scenario.connections_max)
+                    || per_gateway > 0
+                    || few(scenario.requests_max)
             }
             408 => profile.misbehaviour == Misbehaviour::HalfHead || !watched.good,
             _ => !plain,

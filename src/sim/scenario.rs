@@ -2,6 +2,7 @@
 
 use super::{
     behaviour::{Profile, Weights},
+    log::LogFaults,
     requests::Request,
     rng::Rng,
     roster::Roster,
@@ -33,6 +34,7 @@ pub(super) struct Scenario {
     pub(super) recent_bytes_max: usize,
     /// Bytes that the log keeps of one gateway.
     pub(super) log_gateway_bytes_max: usize,
+    pub(super) log: LogFaults,
     pub(super) publish_timeout: Duration,
     pub(super) control_max: usize,
     pub(super) replies_max: usize,
@@ -92,6 +94,7 @@ impl Scenario {
             rate_per_window: 0,
             recent_bytes_max: limits::RECENT_BYTES_MAX,
             log_gateway_bytes_max: limits::EVENT_LOG_GATEWAY_BYTES_MAX,
+            log: LogFaults::NONE,
             publish_timeout: limits::PUBLISH_TIMEOUT,
             control_max: limits::CONTROL_BACKLOG_MAX,
             replies_max: limits::REQUESTS_IN_FLIGHT_MAX * 2,
@@ -200,6 +203,21 @@ impl Scenario {
         if rng.chance(150) {
             self.control_max = rng.within(1..=3) as usize;
         }
+        if rng.chance(600) {
+            self.log.delay_max = Duration::from_micros(rng.pick(&[100, 1_000, 20_000]));
+        }
+        if rng.chance(300) {
+            self.log = LogFaults {
+                delay_max: Duration::from_micros(rng.pick(&[100, 1_000, 20_000])),
+                late: rng.pick(&[0, 0, 20, 200]),
+                late_max: Duration::from_millis(rng.pick(&[50, 500, 1_500, 6_000])),
+                fails: rng.pick(&[0, 50, 400]),
+                in_doubt: rng.pick(&[0, 300, 1_000]),
+                read_fails: rng.pick(&[0, 0, 100]),
+                interrupts: rng.pick(&[0, 0, 50, 300]),
+                queue_max: rng.pick(&[10_000, 10_000, 3]) as usize,
+            };
+        }
     }
 
     /// Gives the platforms, which are the last peers, their requests.
@@ -266,9 +284,15 @@ impl Scenario {
         }
     }
 
-    /// Whether connections may have to take their events from the log, because the memory for events is small.
+    /// Whether the log keeps so little of a gateway that a position may be gone.
+    pub(super) fn trims(&self) -> bool {
+        self.log_gateway_bytes_max < limits::EVENT_LOG_GATEWAY_BYTES_MAX
+    }
+
+    /// Whether connections may have to take their events from the log: the memory for events is small, or a follow that
+    /// is interrupted does not find its place again.
     pub(super) fn is_scarce(&self) -> bool {
-        self.recent_bytes_max < limits::RECENT_BYTES_MAX
+        self.recent_bytes_max < limits::RECENT_BYTES_MAX || (self.trims() && self.log.interrupts > 0)
     }
 
     pub(super) fn shard_settings(&self, id: crate::model::ShardId) -> shard::Settings {

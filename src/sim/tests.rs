@@ -22,8 +22,13 @@ const LINES_SHOWN: usize = 60;
 
 /// What must happen at least once in a thousand worlds; otherwise the rules about it were never tested.
 const COVERAGE: &[&str] = &[
+    "a connection could not resume",
+    "a connection has resumed",
+    "a follow was interrupted",
     "a lane is full",
+    "a read of the log failed",
     "acknowledged",
+    "an ack has no position",
     "answer timed out",
     "audited",
     "batch answered",
@@ -63,6 +68,9 @@ const COVERAGE: &[&str] = &[
     "statistics requested",
     "store failed",
     "store late",
+    "the log cannot tell whether events are kept",
+    "the log is busy",
+    "the log refused events",
     "the store's queue is full",
     "token created",
     "unauthorized",

@@ -23,6 +23,11 @@ impl Trace {
         Self { kept, entries: Vec::new() }
     }
 
+    /// Whether it is kept.
+    pub(super) fn is_on(&self) -> bool {
+        self.kept
+    }
+
     /// Adds a line; `text` is called only if the trace is kept.
     pub(super) fn add(&mut self, at: Instant, conn: Option<usize>, text: impl FnOnce() -> String) {
         if self.kept {

@@ -1,15 +1,15 @@
 //! Runs a scenario to its end: the cores of a hub and its peers, without sockets or real time.
 
 use super::{
-    behaviour::{Misbehaviour, Profile},
-    client::{self, Client},
+    behaviour::Profile,
+    client::Client,
     io::SimIo,
     net::{Conn, Net, START, Step},
+    opening::opening,
     oracle::{FIRST_PORT, Oracle, Violation},
     peer::Peer,
     requests::{ADMIN, Request},
     rng::Rng,
-    roster::Roster,
     scenario::{ANSWER_GRACE, Scenario},
     socket::Socket,
     store::Store,
@@ -65,7 +65,7 @@ impl World {
         let mut peers = Vec::new();
         let mut conns: Vec<Conn> = Vec::new();
         for (index, profile) in scenario.profiles.iter().enumerate() {
-            let opening = opening(profile, &scenario.roster, &mut rng);
+            let opening = opening(profile, &scenario, &mut rng);
             peers.push(Peer::new(index, profile.clone(), opening, Instant(START)));
             let tls = scenario.tls.then(|| tls::client(rng.chance(300)));
             let drawn = rng.below(scenario.addresses) as u8;
@@ -286,7 +286,8 @@ impl Net {
                 if self.has_marks(core) {
                     self.wake(core, now);
                 }
-                let due = [due, self.cores[core].lanes.next_due()].into_iter().flatten().min();
+                let arrivals = [self.cores[core].lanes.next_due(), self.cores[core].log.next_due()];
+                let due = arrivals.into_iter().chain([due]).flatten().min();
                 let latest = now + WAKE_INTERVAL;
                 self.wake(core, due.map_or(latest, |due| due.min(latest)));
             }
@@ -332,6 +333,7 @@ fn hub_settings(scenario: &Scenario) -> HubSettings {
         drain_window: scenario.drain_window,
         degraded: Arc::default(),
         log: Arc::default(),
+        bodies_bytes: (limits::PLATFORM_BODIES_BYTES_MAX, limits::GATEWAYS_BODIES_BYTES_MAX),
     }
 }
 
@@ -364,25 +366,6 @@ fn plan(net: &mut Net, end: Instant) {
     for core in 0..net.cores.len() {
         net.wake(core, start);
     }
-}
-
-/// A gateway's first bytes.
-fn opening(profile: &Profile, roster: &Roster, rng: &mut Rng) -> Vec<u8> {
-    if profile.platform {
-        return Vec::new();
-    }
-    let key = profile.key.map(|key| roster.keys[key].secret.as_str());
-    let mut bytes = match profile.misbehaviour {
-        Misbehaviour::WrongKey => client::upgrade(Some("unknown")).into_bytes(),
-        _ => client::upgrade(key).into_bytes(),
-    };
-    if profile.misbehaviour == Misbehaviour::HalfHead {
-        bytes.truncate(60);
-    } else if profile.early {
-        bytes.extend(client::frame(0x81, br#"{"type":"hello"}"#, rng));
-        bytes.extend(client::frame(0x89, b"", rng));
-    }
-    bytes
 }
 
 /// How long after all peers left the audit comes: heartbeat and close deadlines have then closed what remained.

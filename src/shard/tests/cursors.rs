@@ -34,6 +34,7 @@ fn a_burst_beyond_the_memory_reaches_every_connection_in_order() {
         for tenth in 1..20 {
             let now = Now { instant: now.instant + Duration::from_millis(100 * tenth), ..now };
             world.shard.handle_timeout(now, 9);
+            world.shard.handle_drained(now, key);
             world.settle(now);
             bytes += &write_all(&mut world, now, key);
         }

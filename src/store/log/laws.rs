@@ -20,7 +20,7 @@ const GATEWAYS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the suite on logs that `open` makes; each is used once.
-pub(super) fn hold(seeds: u64, open: impl Fn() -> Box<dyn EventLog>) {
+pub(crate) fn hold(seeds: u64, open: impl Fn() -> Box<dyn EventLog>) {
     for seed in 0..seeds {
         let mut log = open();
         let ports = log.ports((0..2).map(|_| Box::new(|| {}) as super::Waker).collect());

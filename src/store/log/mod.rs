@@ -17,12 +17,12 @@
 //! - *Trimming* takes from the front only. [`Head::first`](crate::model::log::Head::first) never falls; a head outlives its events, and only `Forget` removes it.
 
 #[cfg(test)]
-mod laws;
+pub(crate) mod laws;
 mod memory;
 mod sqlite;
 
 pub use memory::{MemoryLog, MemorySettings};
-pub use sqlite::{LogSync, SqliteLog, SqliteLogSettings};
+pub use sqlite::{GatewayStatus, LogStatus, LogSync, OfflineLog, SqliteLog, SqliteLogSettings};
 
 pub use crate::model::{COMMIT_LATENCY_BUCKETS_US, LogStats, Trimmed};
 
@@ -55,7 +55,8 @@ pub trait LogPort: Send {
     /// Gives the request back where too much waits for its answer.
     fn submit(&mut self, request: LogRequest, out: &mut Vec<LogReply>) -> Result<(), Busy<LogRequest>>;
 
-    /// Takes answers that have come, of about `bytes_max` bytes of payloads; one always fits.
+    /// Takes answers that have come, of about `bytes_max` bytes of payloads; one always fits. The waker is not called again for those
+    /// that are left, so whoever was given some drains again until there are none.
     fn drain(&mut self, bytes_max: usize, out: &mut Vec<LogReply>);
 
     /// What an acknowledged event survives.

@@ -13,9 +13,10 @@ use super::queue::Queued;
 #[derive(Debug)]
 pub(super) struct Pending {
     pub key: AppendKey,
-    pub drafts: vec::IntoIter<Draft>,
-    /// How many drafts came before those.
-    pub from: usize,
+    drafts: vec::IntoIter<Draft>,
+    /// Drafts that a turn was begun for.
+    from: usize,
+    total: usize,
     at: Duration,
 }
 
@@ -43,9 +44,14 @@ struct PortBacklog {
 /// What one turn of an append takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Slice {
+    pub key: AppendKey,
+    /// The first draft.
+    pub from: usize,
     pub events: usize,
     /// As [`draft_bytes`] counts.
     pub bytes: usize,
+    /// Whether the request ends with it.
+    pub last: bool,
 }
 
 /// The requests of all ports.
@@ -67,7 +73,7 @@ impl Backlog {
         take(&mut self.taken);
         backlog.extend(self.taken.drain(..).map(|Queued { request, at }| match request {
             LogRequest::Append { key, drafts } => {
-                Waiting::Append(Pending { key, drafts: drafts.into_iter(), from: 0, at })
+                Waiting::Append(Pending { key, total: drafts.len(), drafts: drafts.into_iter(), from: 0, at })
             }
             other => Waiting::Other(other, at),
         }));
@@ -113,11 +119,11 @@ impl Backlog {
         }
     }
 
-    /// Ends the turn that [`Backlog::next_append`] began.
+    /// Ends the turn that [`Backlog::next_append`] began. Also called after a panic in it.
     pub fn end_turn(&mut self) {
         let Some(port) = self.ports.get_mut(self.turn) else { return };
         match port.waiting.get(port.turn) {
-            Some(Waiting::Append(pending)) if pending.drafts.len() == 0 => drop(port.waiting.remove(port.turn)),
+            Some(Waiting::Append(pending)) if pending.from == pending.total => drop(port.waiting.remove(port.turn)),
             _ => port.turn += 1,
         }
         self.turn = (self.turn + 1) % self.ports.len();
@@ -125,18 +131,27 @@ impl Backlog {
 }
 
 impl Pending {
-    /// The slice of its next turn: at least one event, if any is left.
-    pub fn slice(&self, events_max: usize, bytes_max: usize) -> Slice {
+    /// Begins a turn: at least one event, if any is left. From now on its drafts count as taken, whether they are or not.
+    pub fn begin_slice(&mut self, events_max: usize, bytes_max: usize) -> Slice {
         let (events_max, bytes_max) =
             (events_max.min(EVENT_LOG_SLICE_EVENTS_MAX), bytes_max.min(EVENT_LOG_SLICE_BYTES_MAX));
-        let mut slice = Slice { events: 0, bytes: 0 };
+        // What an error or a panic has left of the turn before.
+        let left_over = self.drafts.len() - (self.total - self.from);
+        self.drafts.by_ref().take(left_over).for_each(drop);
+        let (from, mut events, mut bytes) = (self.from, 0, 0);
         for draft in self.drafts.as_slice().iter().take(events_max) {
             let size = draft_bytes(draft);
-            if slice.events > 0 && slice.bytes + size > bytes_max {
+            if events > 0 && bytes + size > bytes_max {
                 break;
             }
-            slice = Slice { events: slice.events + 1, bytes: slice.bytes + size };
+            (events, bytes) = (events + 1, bytes + size);
         }
-        slice
+        self.from += events;
+        Slice { key: self.key, from, events, bytes, last: self.from == self.total }
+    }
+
+    /// The drafts of the turn.
+    pub fn take(&mut self, slice: &Slice) -> impl Iterator<Item = Draft> {
+        self.drafts.by_ref().take(slice.events)
     }
 }

@@ -53,7 +53,8 @@ impl From<rusqlite::Error> for Failed {
     }
 }
 
-/// The open file.
+/// The open file. While it is, nothing else opens `log.db` or its `-shm` by another way than SQLite: a descriptor of them that is closed
+/// takes along the POSIX locks that SQLite holds in this process.
 pub(super) struct LogFile {
     pub connection: Connection,
     pub meta: Meta,
@@ -132,6 +133,11 @@ impl LogFile {
         self.connection.execute_batch("COMMIT")?;
         self.meta = meta;
         schema::set_sync(&self.connection, sync)
+    }
+
+    /// The uptime at the opening.
+    pub fn opened_at(&self) -> Duration {
+        self.opened_at
     }
 
     /// Log time in milliseconds.

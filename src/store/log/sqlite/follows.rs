@@ -3,7 +3,7 @@
 use super::{
     heads::Follow,
     past,
-    queue::{Answer, payload_bytes},
+    queue::{Answer, live_bytes},
     writer::Writer,
 };
 use crate::{
@@ -82,7 +82,7 @@ impl Writer {
         if records.is_empty() {
             return;
         }
-        let (bytes, shared) = (payload_bytes(&records), &self.shared.ports()[port]);
+        let (bytes, shared) = (live_bytes(&records), &self.shared.ports()[port]);
         let waiting = shared.live_bytes.load(Ordering::SeqCst);
         if waiting > 0 && waiting + bytes > self.shared.tuning.live_bytes_max {
             return self.interrupt(port, key);

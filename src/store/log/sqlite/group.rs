@@ -1,7 +1,7 @@
 //! One commit of the writer: as many slices of appends as fit a group, written, committed and answered together.
 
 use super::{
-    backlog::Backlog,
+    backlog::{Backlog, Slice},
     file::Failed,
     heads::{Garbage, Heads},
     queue::{Answer, Freed, Lane},
@@ -13,7 +13,7 @@ use crate::{
     limits::{EVENT_LOG_CHECKPOINT_BYTES, EVENT_LOG_GROUP_BYTES_MAX, EVENT_LOG_GROUP_EVENTS_MAX},
     model::{
         Life, Position,
-        log::{Draft, LogReply, NotAppended, Record, Why},
+        log::{Draft, LogReply, NotAppended, Record},
     },
     store::Trouble,
 };
@@ -32,7 +32,7 @@ impl Writer {
         match written {
             Ok(()) => {
                 let events = self.parts.iter().map(|part| part.results.len() as u64).sum();
-                let bytes: usize = self.parts.iter().map(|part| part.bytes).sum();
+                let bytes: usize = self.parts.iter().map(|part| part.slice.bytes).sum();
                 self.shared.stats.count_commit(events, began.elapsed());
                 self.note_wal(bytes as u64 + WAL_BYTES_PER_COMMIT);
                 self.handle_success();
@@ -50,7 +50,7 @@ impl Writer {
     }
 
     /// Wakes the reader when there is enough for a checkpoint.
-    fn note_wal(&self, bytes: u64) {
+    pub fn note_wal(&self, bytes: u64) {
         let before = self.shared.wal_pending.fetch_add(bytes, Ordering::Relaxed);
         if before < EVENT_LOG_CHECKPOINT_BYTES && before + bytes >= EVENT_LOG_CHECKPOINT_BYTES {
             self.shared.wake(Lane::Read);
@@ -82,13 +82,9 @@ impl Writer {
         let mut events = 0;
         while events < EVENT_LOG_GROUP_EVENTS_MAX {
             let Some((port, pending)) = self.backlog.next_append() else { break };
-            let slice = pending.slice(EVENT_LOG_GROUP_EVENTS_MAX, EVENT_LOG_GROUP_BYTES_MAX);
-            let refused = |_| Err(NotAppended::Refused(Why::Io));
-            let results = pending.drafts.by_ref().take(slice.events).map(refused).collect();
-            let (key, from) = (pending.key, pending.from);
-            pending.from += slice.events;
-            let last = pending.drafts.len() == 0;
-            self.parts.push(Part { port, key, from, results, last, bytes: slice.bytes });
+            let slice = pending.begin_slice(EVENT_LOG_GROUP_EVENTS_MAX, EVENT_LOG_GROUP_BYTES_MAX);
+            pending.take(&slice).for_each(drop);
+            self.parts.push(Part { port, slice, results: Vec::new() });
             self.backlog.end_turn();
             events += slice.events;
         }
@@ -100,9 +96,10 @@ impl Writer {
             let why = why(&failed.trouble);
             if failed.unknown { NotAppended::Unknown(why) } else { NotAppended::Refused(why) }
         });
-        for Part { port, key, from, mut results, last, bytes } in self.parts.drain(..) {
+        for Part { port, slice: Slice { key, from, events, bytes, last }, mut results } in self.parts.drain(..) {
             if let Some(why) = &why {
-                results.fill(Err(why.clone()));
+                results.clear();
+                results.resize(events, Err(why.clone()));
             }
             let freed = Freed { lane: Lane::Write, requests: usize::from(last), bytes };
             let reply = LogReply::Appended { key, from, results, last };
@@ -157,23 +154,22 @@ impl<'a> Inserting<'a> {
         let (mut events, mut bytes) = (0, 0);
         while events < EVENT_LOG_GROUP_EVENTS_MAX && bytes < EVENT_LOG_GROUP_BYTES_MAX {
             let Some((port, pending)) = backlog.next_append() else { break };
-            let slice = pending.slice(EVENT_LOG_GROUP_EVENTS_MAX - events, EVENT_LOG_GROUP_BYTES_MAX - bytes);
+            let slice = pending.begin_slice(EVENT_LOG_GROUP_EVENTS_MAX - events, EVENT_LOG_GROUP_BYTES_MAX - bytes);
             (events, bytes) = (events + slice.events, bytes + slice.bytes);
-            let (key, from) = (pending.key, pending.from);
             // Among the parts before it is inserted, so that it is answered even after a panic.
-            let results = Vec::with_capacity(slice.events);
-            parts.push(Part { port, key, from, results, last: false, bytes: slice.bytes });
+            parts.push(Part { port, slice, results: Vec::with_capacity(slice.events) });
             let Some(part) = parts.last_mut() else { break };
             let mut failed = None;
-            for draft in pending.drafts.by_ref().take(slice.events) {
-                let inserted = if failed.is_none() { self.event(draft) } else { Err(Trouble::Busy) };
-                part.results.push(inserted.map_err(|trouble| {
-                    failed.get_or_insert(trouble);
-                    NotAppended::Refused(Why::Io)
-                }));
+            for draft in pending.take(&slice) {
+                match self.event(draft) {
+                    Ok(position) => part.results.push(Ok(position)),
+                    // All of the group is refused. The rest of the slice is left to the next turn, which drops it.
+                    Err(trouble) => {
+                        failed = Some(trouble);
+                        break;
+                    }
+                }
             }
-            pending.from += slice.events;
-            part.last = pending.drafts.len() == 0;
             backlog.end_turn();
             if let Some(trouble) = failed {
                 return Err(trouble);
@@ -198,10 +194,14 @@ impl<'a> Inserting<'a> {
 
     /// The gateway's index, after it got its row in the file.
     fn gateway(&mut self, life: Life) -> Result<usize, Trouble> {
-        if let Some(older) = self.heads.older_life(life) {
-            self.replace(older)?;
-        }
-        let index = self.heads.index_or_create(life);
+        let index = match self.heads.index_of(life.gateway) {
+            Some(index) if self.heads.gateways[index].life == life => index,
+            Some(older) => {
+                self.replace(older)?;
+                self.heads.index_or_create(life)
+            }
+            None => self.heads.index_or_create(life),
+        };
         let gateway = &self.heads.gateways[index];
         if !gateway.stored && gateway.before.is_none() {
             rows::insert_head(self.connection, &gateway.row())?;

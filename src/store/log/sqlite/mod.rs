@@ -26,10 +26,12 @@ mod schema;
 mod settings;
 mod space;
 mod sum;
+mod tools;
 mod trouble;
 mod writer;
 
 pub use settings::{LogSync, SqliteLogSettings};
+pub use tools::{GatewayStatus, LogStatus, OfflineLog};
 
 use super::{EventLog, LogPort, LogStats, Waker};
 use crate::{
@@ -126,6 +128,13 @@ fn start(
     let writer = started?;
     let _ = shared.writer.set(writer.thread().clone());
     Ok(writer)
+}
+
+impl Drop for SqliteLog {
+    /// Stops the log if nobody has, without a wait for its end.
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 impl EventLog for SqliteLog {

@@ -1,7 +1,7 @@
 //! A shard's port: bounds what it has asked for, queues requests for the log's threads, and passes on their answers.
 
 use super::{
-    queue::{Answer, Freed, Lane, PortShared, Queued, Shared, followed_by, payload_bytes},
+    queue::{Answer, Freed, Lane, PortShared, Queued, Shared, followed_by, live_bytes, payload_bytes},
     settings::LogSync,
 };
 use crate::{
@@ -93,8 +93,8 @@ impl SqlitePort {
         }
         let Some(reply) = answer.reply else { return 0 };
         let size = size(&reply);
-        if let LogReply::Live { .. } = reply {
-            self.port().live_bytes.fetch_sub(size, Ordering::SeqCst);
+        if let LogReply::Live { records, .. } = &reply {
+            self.port().live_bytes.fetch_sub(live_bytes(records), Ordering::SeqCst);
         }
         let ended = match &reply {
             LogReply::Interrupted(key) => !self.follows.remove(key),

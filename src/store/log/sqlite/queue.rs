@@ -1,7 +1,7 @@
 //! What ports and the log's threads share: for each port two queues of requests and one of answers, each behind a lock
 //! that nobody holds for longer than a push or a swap takes.
 
-use super::settings::Tuning;
+use super::settings::{EVENT_OVERHEAD_BYTES, Tuning};
 use crate::{
     model::log::{FollowKey, Health, LogReply, LogRequest, Record, Why},
     store::log::{LogStats, Waker},
@@ -57,6 +57,12 @@ impl Answer {
     pub fn to(lane: Lane, bytes: usize, reply: LogReply) -> Self {
         Self { reply: Some(reply), freed: Some(Freed { lane, requests: 1, bytes }) }
     }
+}
+
+/// What live events count as while a port leaves them.
+pub(super) fn live_bytes(records: &[Record]) -> usize {
+    // Small events have to be bounded, too.
+    payload_bytes(records) + records.len() * (EVENT_OVERHEAD_BYTES as usize)
 }
 
 /// Bytes of payloads.

@@ -139,7 +139,9 @@ impl Reader {
     }
 
     fn checkpoint_if_due(&self) {
-        if self.shared.wal_pending.load(Ordering::Relaxed) < EVENT_LOG_CHECKPOINT_BYTES {
+        let is_due = self.shared.wal_pending.load(Ordering::Relaxed) >= EVENT_LOG_CHECKPOINT_BYTES;
+        // While the writer begins it anew, a checkpoint here would be in its way.
+        if !is_due || self.shared.wal_restart.load(Ordering::Acquire) {
             return;
         }
         self.shared.wal_pending.store(0, Ordering::Relaxed);
@@ -160,7 +162,7 @@ impl Reader {
             Ok(frames) => {
                 let bytes = u64::try_from(frames).unwrap_or(0) * FRAME_BYTES;
                 if bytes > EVENT_LOG_WAL_BYTES_MAX {
-                    self.shared.wal_restart.store(true, Ordering::Relaxed);
+                    self.shared.wal_restart.store(true, Ordering::Release);
                     self.shared.wake(Lane::Write);
                 }
             }

@@ -4,9 +4,9 @@
 //! carried a secret goes earlier than others, and with it all before it: a reader that begins before it would not get
 //! everything, so it is told that its begin is gone, and what stands before it could not be read by anybody.
 
-use super::{file::Failed, heads::Garbage, rows, settings::EVENT_OVERHEAD_BYTES, writer::Writer};
+use super::{file::Failed, heads::Garbage, rows, schema, settings::EVENT_OVERHEAD_BYTES, writer::Writer};
 use crate::{
-    limits::EVENT_LOG_SLICE_EVENTS_MAX,
+    limits::{EVENT_LOG_CHECKPOINT_BYTES, EVENT_LOG_GROUP_BYTES_MAX, EVENT_LOG_SLICE_EVENTS_MAX},
     store::{Trouble, log::Trimmed},
 };
 use rusqlite::{Connection, OptionalExtension, params};
@@ -17,6 +17,12 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Over a bound in bytes, events go until it is kept by this part of it, so that not each group is followed by a trim.
 const SLACK: u64 = 64;
+
+/// Bytes that a trim writes besides what it removes: a guess, which a checkpoint corrects.
+const WAL_BYTES_PER_TRIM: u64 = 64 * 1024;
+
+/// Bytes in one slice. Trimmed events are overwritten, so a slice writes as much as it removes.
+const SLICE_BYTES_MAX: u64 = EVENT_LOG_GROUP_BYTES_MAX as u64;
 
 /// One slice of work.
 enum Trim {
@@ -49,7 +55,10 @@ impl Writer {
         }
         let trimmed = self.next_trim(now).map_err(Failed::from).and_then(|trim| {
             let Some(trim) = trim else { return Ok(false) };
-            self.run_trim(now, trim).map(|()| true)
+            let before = self.heads.retained_bytes;
+            self.run_trim(now, trim)?;
+            self.note_wal(before - self.heads.retained_bytes + WAL_BYTES_PER_TRIM);
+            Ok(true)
         });
         match trimmed {
             Ok(more) => {
@@ -58,6 +67,8 @@ impl Writer {
             }
             Err(failed) if failed.trouble == Trouble::Full => {
                 let again = self.space.give_up_ballast(&self.settings);
+                // With this room the write-ahead log can be moved into the file, and then be written anew from its begin.
+                self.note_wal(EVENT_LOG_CHECKPOINT_BYTES);
                 if !again {
                     self.retention.starved = Some(now);
                 }
@@ -69,6 +80,29 @@ impl Writer {
                 false
             }
         }
+    }
+
+    /// While the disk is full, shortens the file by pages that trims have emptied. Otherwise they are kept for the next events. Returns
+    /// whether there may be more.
+    pub fn give_back_pages(&mut self) -> bool {
+        let (now, Some(file)) = (self.shared.now(), &mut self.file) else { return false };
+        let starved = self.retention.starved.is_some_and(|at| now.saturating_sub(at) < LOOK_INTERVAL);
+        if self.trouble != Some(Trouble::Full) || starved {
+            return false;
+        }
+        let free = file.connection.pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0));
+        if free.unwrap_or(0) == 0 {
+            return false;
+        }
+        let shortened = file.write(now, &mut self.mark, |connection| schema::give_back_pages(connection, 256));
+        // Only a checkpoint shortens the file itself.
+        self.note_wal(EVENT_LOG_CHECKPOINT_BYTES);
+        if let Err(failed) = shortened {
+            self.retention.starved = Some(now);
+            self.handle_failure(&failed);
+            return false;
+        }
+        true
     }
 
     fn next_trim(&mut self, now: Duration) -> Result<Option<Trim>, Trouble> {
@@ -206,11 +240,21 @@ fn oldest(connection: &Connection, sql: &str, before: u64) -> Result<Option<(i64
 
 /// Removes a slice of garbage. Returns whether there is more.
 fn sweep(connection: &Connection, Garbage { number, below, dead }: Garbage) -> Result<bool, Trouble> {
-    let sql = "DELETE FROM event WHERE seq IN
-               (SELECT seq FROM event WHERE number = ?1 AND offset < ?2 ORDER BY offset LIMIT ?3)";
-    let deleted =
-        connection.prepare_cached(sql)?.execute(params![number, below.cast_signed(), EVENT_LOG_SLICE_EVENTS_MAX])?;
-    let left = deleted == EVENT_LOG_SLICE_EVENTS_MAX;
+    let sql = "SELECT offset, length(payload) FROM event WHERE number = ?1 AND offset < ?2 ORDER BY offset LIMIT ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut found = statement.query(params![number, below.cast_signed(), EVENT_LOG_SLICE_EVENTS_MAX])?;
+    let (mut last, mut events, mut bytes) = (None, 0, 0);
+    while bytes < SLICE_BYTES_MAX
+        && let Some(row) = found.next()?
+    {
+        last = Some(row.get::<_, i64>(0)?);
+        (events, bytes) = (events + 1, bytes + rows::number(row, 1)?);
+    }
+    drop(found);
+    if let Some(last) = last {
+        connection.prepare_cached("DELETE FROM event WHERE number = ?1 AND offset <= ?2")?.execute([number, last])?;
+    }
+    let left = events == EVENT_LOG_SLICE_EVENTS_MAX || bytes >= SLICE_BYTES_MAX;
     if !left && dead {
         rows::delete_head(connection, number)?;
     }
@@ -226,14 +270,17 @@ struct OldRow {
 
 /// A slice of the first events, of those that were logged before a log time.
 fn old(connection: &Connection, before: u64) -> Result<Vec<OldRow>, Trouble> {
-    let sql = "SELECT seq, number, offset, bytes, logged FROM event ORDER BY seq LIMIT ?1";
+    let sql = "SELECT seq, number, offset, bytes, logged, length(payload) FROM event ORDER BY seq LIMIT ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let mut found = statement.query([EVENT_LOG_SLICE_EVENTS_MAX])?;
-    let mut slice = Vec::new();
-    while let Some(row) = found.next()? {
+    let (mut slice, mut size) = (Vec::new(), 0);
+    while size < SLICE_BYTES_MAX
+        && let Some(row) = found.next()?
+    {
         if rows::number(row, 4)? >= before {
             break;
         }
+        size += rows::number(row, 5)?;
         let (offset, bytes) = (rows::number(row, 2)?, rows::number(row, 3)?);
         slice.push(OldRow { seq: rows::number(row, 0)?, number: row.get(1)?, offset, bytes });
     }
@@ -259,7 +306,7 @@ fn front(
         let (offset, trimmed_bytes) = (rows::number(row, 0)?, rows::number(row, 1)?);
         moved = Some(Moved { index, first: offset + 1, trimmed_bytes });
         let gone = (trimmed_bytes - gateway.trimmed_bytes) + EVENT_OVERHEAD_BYTES * (offset + 1 - first);
-        if gone >= bytes {
+        if gone >= bytes.min(SLICE_BYTES_MAX) {
             break;
         }
     }

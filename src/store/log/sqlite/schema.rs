@@ -64,6 +64,8 @@ pub(super) fn create(path: &Path, epoch: u64) -> Result<(), Trouble> {
     }
     disk::create_private(&unfinished).map_err(failing)?;
     let connection = open_file(&unfinished)?;
+    // So that a full disk gets back what was trimmed. It must be set before anything is written.
+    connection.pragma_update(None, "auto_vacuum", "incremental")?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     connection.execute_batch(TABLES)?;
@@ -111,6 +113,15 @@ pub(super) fn connect_reader(path: &Path) -> Result<Connection, Trouble> {
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     Ok(connection)
+}
+
+/// Shortens the file by pages that no row uses; the next checkpoint does it. Run in a transaction.
+pub(super) fn give_back_pages(connection: &Connection, pages: u32) -> Result<(), Trouble> {
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut steps = statement.query([])?;
+    // Each step gives back one page.
+    while steps.next()?.is_some() {}
+    Ok(())
 }
 
 /// Sets when commits of a connection are synced.

@@ -22,8 +22,10 @@ impl Writer {
     /// Whether a write may be tried now; opens the file if it is closed.
     pub fn ready(&mut self) -> Result<(), Trouble> {
         let now = self.shared.now();
+        // A copy of the file is too much work for more than one try a second.
+        let interval = if self.unsynced { EVENT_LOG_PROBE_INTERVAL } else { EVENT_LOG_RETRY_INTERVAL };
         if let Some(trouble) = &self.trouble
-            && now.saturating_sub(self.tried_at) < EVENT_LOG_RETRY_INTERVAL
+            && now.saturating_sub(self.tried_at) < interval
         {
             return Err(trouble.clone());
         }
@@ -127,6 +129,7 @@ impl Writer {
     pub fn handle_panic(&mut self) {
         tracing::error!("the event log's thread panicked; it goes on with the file read again");
         let failed = Failed::unknown("its thread panicked");
+        self.backlog.end_turn();
         self.end_parts(Some(&failed));
         self.handle_failure(&failed);
         self.send_answers();

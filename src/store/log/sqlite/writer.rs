@@ -1,20 +1,21 @@
 //! The writer's thread: takes requests from all ports, answers follows, and commits what is to be appended in groups.
 
 use super::{
-    backlog::Backlog,
+    backlog::{Backlog, Slice},
     file::{Failed, LogFile, sizes},
     heads::{Garbage, Gateway, Heads},
     mark::MarkFile,
     port::refuse,
-    queue::{Answer, Lane, Shared},
+    queue::{Answer, Lane, Shared, lock},
     rows::{self, HeadRow},
     settings::{SqliteLogSettings, why},
     space::Space,
 };
 use crate::{
+    limits::EVENT_LOG_WAL_BYTES_MAX,
     model::{
         Position,
-        log::{AppendKey, LogReply, LogRequest, NotAppended, Why},
+        log::{LogReply, LogRequest, NotAppended, Why},
     },
     store::Trouble,
 };
@@ -30,12 +31,8 @@ use std::{
 #[derive(Debug)]
 pub(super) struct Part {
     pub port: usize,
-    pub key: AppendKey,
-    pub from: usize,
+    pub slice: Slice,
     pub results: Vec<Result<Position, NotAppended>>,
-    pub last: bool,
-    /// As the port counts.
-    pub bytes: usize,
 }
 
 /// The state of the retention.
@@ -204,14 +201,29 @@ impl Writer {
             let failed = Failed { unsynced: true, ..Failed::unknown("a checkpoint could not be synced") };
             self.handle_failure(&failed);
         }
-        if self.shared.wal_restart.swap(false, Ordering::Relaxed)
-            && let Some(file) = &self.file
-            && let Err(failed) = file.restart_wal()
-        {
+        self.restart_wal_if_due();
+        self.probe();
+        self.trim_slice() || self.give_back_pages()
+    }
+
+    /// Begins the write-ahead log anew where the reader asks for it, or cannot keep up with what is written.
+    fn restart_wal_if_due(&mut self) {
+        let wanted = self.shared.wal_restart.load(Ordering::Acquire);
+        // As much again may be in it from before the checkpoint in progress.
+        let is_behind = self.shared.wal_pending.load(Ordering::Relaxed) > EVENT_LOG_WAL_BYTES_MAX / 2;
+        let (shared, Some(file)) = (Arc::clone(&self.shared), &self.file) else { return };
+        if !wanted && !is_behind {
+            return;
+        }
+        // Waits for the checkpoint or the read in progress.
+        let reader = lock(&shared.read_connection);
+        let restarted = file.restart_wal();
+        drop(reader);
+        self.shared.wal_pending.store(0, Ordering::Relaxed);
+        self.shared.wal_restart.store(false, Ordering::Release);
+        if let Err(failed) = restarted {
             self.handle_failure(&failed);
         }
-        self.probe();
-        self.trim_slice()
     }
 
     fn update_stats(&self) {
@@ -237,7 +249,7 @@ impl Writer {
         if self.reader.take().is_some_and(|reader| reader.join().is_err()) {
             tracing::error!("the reading thread of the event log has panicked");
         }
-        *super::queue::lock(&self.shared.read_connection) = None;
+        *lock(&self.shared.read_connection) = None;
         let Some(file) = self.file.take() else { return };
         let synced = file
             .close()

@@ -134,6 +134,7 @@ impl Open {
         let (mut request, began) = (request, Instant::now());
         while let Err(busy) = self.port.submit(request, &mut self.replies) {
             assert!(began.elapsed() < PATIENCE, "the port stays busy");
+            self.drain();
             std::thread::sleep(Duration::from_millis(1));
             request = busy.0;
         }
@@ -152,7 +153,7 @@ impl Open {
                 self.replies.remove(at);
                 return found;
             }
-            assert!(began.elapsed() < PATIENCE, "no answer; {} others came", self.replies.len());
+            assert!(began.elapsed() < PATIENCE, "no answer; {} others came; {:?}", self.replies.len(), self.stats());
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -161,7 +162,7 @@ impl Open {
         let began = Instant::now();
         while !done(self) {
             self.drain();
-            assert!(began.elapsed() < PATIENCE, "it does not come; health: {}", self.stats().health());
+            assert!(began.elapsed() < PATIENCE, "it does not come; {:?}", self.stats());
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -1,9 +1,11 @@
 //! Tests of the log in SQLite.
 
 mod fixture;
+mod full_disk;
 mod marks;
 mod order;
 mod retention;
+mod tools;
 mod troubles;
 
 use super::{super::laws, *};
@@ -24,6 +26,18 @@ fn the_log_in_sqlite_keeps_the_laws() {
             Box::new(log)
         });
     }
+}
+
+#[test]
+fn the_log_in_sqlite_keeps_the_laws_while_it_trims() {
+    let dirs = RefCell::new(Vec::new());
+    laws::hold(10, || {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(&dir, LogSync::Process);
+        let settings = SqliteLogSettings { gateway_bytes_max: 3_000, total_bytes_max: 8_000, ..settings };
+        dirs.borrow_mut().push(dir);
+        Box::new(SqliteLog::open(settings).unwrap())
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{super::LogSync, fixture::*};
 use crate::{
-    limits::{EVENT_LOG_OLDEST_MAX, EVENT_LOG_REQUESTS_MAX, EVENT_LOG_SLICE_EVENTS_MAX},
+    limits::{EVENT_LOG_OLDEST_MAX, EVENT_LOG_REQUESTS_MAX, EVENT_LOG_SLICE_EVENTS_MAX, EVENT_LOG_WAL_BYTES_MAX},
     model::{
         Position,
         log::{AppendKey, End, FollowKey, LogReply, LogRequest, NotAppended, ReadFrom, ReadKey, Room, Why},
@@ -121,7 +121,7 @@ fn a_port_is_busy_while_its_oldest_request_is_stuck() {
 #[test]
 fn a_slow_port_is_interrupted_and_follows_again_from_its_cursor() {
     let mut fixture = Fixture::new(LogSync::Process);
-    fixture.settings.tuning.live_bytes_max = 20_000;
+    fixture.settings.tuning.live_bytes_max = 25_000;
     let life = fixture.life();
     let mut log = fixture.open();
     let (key, _) = log.follow(life, None);
@@ -209,5 +209,53 @@ fn a_gateway_that_is_made_again_has_no_past() {
     let file = rusqlite::Connection::open(fixture.path("log.db")).unwrap();
     let count = |table: &str| file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
     log.wait_until(|_| count("event").unwrap() == 0 && count("head").unwrap() == 0);
+    log.close();
+}
+
+#[test]
+fn the_write_ahead_log_stays_short_while_events_are_appended() {
+    let mut fixture = Fixture::new(LogSync::Process);
+    let life = fixture.life();
+    let mut log = fixture.open();
+    let mut longest = 0;
+    let mut waiting = std::collections::VecDeque::new();
+    for _ in 0..150 {
+        waiting.push_back(log.send_append(vec![draft(life, "t", 1_000_000)]));
+        if waiting.len() > 4 {
+            let key = waiting.pop_front().unwrap();
+            log.appended(key)[0].as_ref().unwrap();
+        }
+        longest = longest.max(std::fs::metadata(fixture.path("log.db-wal")).unwrap().len());
+    }
+    assert!(longest < 2 * EVENT_LOG_WAL_BYTES_MAX, "{longest} bytes");
+    log.close();
+}
+
+#[test]
+fn cancelled_reads_give_back_their_room() {
+    let mut fixture = Fixture::new(LogSync::Process);
+    let life = fixture.life();
+    let mut log = fixture.open();
+    let position = log.fill(life, 100, 1_000);
+    let (after, room) = (Position { offset: 0, ..position }, Room { records: 100, bytes: 1_000_000 });
+    let mut chunks = 0;
+    for round in 0..10 {
+        let keys: Vec<_> = (0..20).map(|n| ReadKey(round * 100 + n)).collect();
+        for key in &keys {
+            log.submit(LogRequest::Read { key: *key, life, from: ReadFrom::After(after), upto: None, room });
+        }
+        keys.iter().for_each(|key| log.submit(LogRequest::Cancel(*key)));
+        // A later read is answered after them all.
+        assert_eq!(log.read(life, after).0.len(), 100);
+        chunks += log.replies.drain(..).filter(|reply| matches!(reply, LogReply::Chunk { .. })).count();
+    }
+    assert!(chunks < 200, "all of them were read");
+    // 32 of these are the bound in bytes.
+    let keys: Vec<_> = (0..32).map(|n| ReadKey(10_000 + n)).collect();
+    for key in keys {
+        log.port
+            .submit(LogRequest::Read { key, life, from: ReadFrom::After(after), upto: None, room }, &mut Vec::new())
+            .unwrap();
+    }
     log.close();
 }
