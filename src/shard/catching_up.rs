@@ -13,7 +13,7 @@ use crate::{
     limits,
     model::{
         CloseReason, Now, Position,
-        log::{End, LogRequest, ReadKey, Record, Room},
+        log::{End, LogRequest, ReadFrom, ReadKey, Record, Room},
     },
 };
 
@@ -118,7 +118,13 @@ impl Shard {
         let after = Position { offset: after, ..feed.end() };
         let room = Room { records: limits::CHUNK_RECORDS_MAX, bytes };
         // Not beyond what the log has told: the rest comes by the feed.
-        self.log.push(LogRequest::Read { key: read, life: feed.life, after, upto: Some(feed.end()), room });
+        self.log.push(LogRequest::Read {
+            key: read,
+            life: feed.life,
+            from: ReadFrom::After(after),
+            upto: Some(feed.end()),
+            room,
+        });
         self.catch_ups.ask(read, key, bytes);
     }
 
@@ -172,7 +178,7 @@ impl Shard {
         catch_up.read_at = now.instant;
         let undecided = catch_up.undecided;
         match end {
-            End::More | End::Reached => {
+            End::More { .. } | End::Reached { .. } => {
                 let empty = catch_up.len() == 0;
                 for record in records {
                     catch_up.push(encode(&record.event, record.position, record.accepted), record.bytes);

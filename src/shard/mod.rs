@@ -25,6 +25,7 @@ mod failures;
 mod fanout;
 mod feed;
 mod feeds;
+mod history;
 mod in_flight;
 mod joining;
 mod joins;
@@ -33,13 +34,14 @@ mod log;
 mod log_exchange;
 pub mod placement;
 pub mod rate_limit;
+mod reading;
 mod recent_ids;
 pub mod registry;
 mod retries;
 mod settings;
 mod stats;
 
-pub use command::{Command, InboundStats, NotKept, Published, Reply};
+pub use command::{Command, Events, InboundStats, NotKept, Published, Reply};
 pub use connection_key::ConnectionKey;
 pub use cursor::Waiting;
 pub use directory::Directory;
@@ -59,6 +61,7 @@ use counters::Counters;
 use deployment_times::DeploymentTimes;
 use failures::Failures;
 use feeds::Feeds;
+use history::History;
 use in_flight::InFlight;
 use joins::JoinDeadlines;
 use log::LogRequests;
@@ -92,6 +95,7 @@ pub struct Shard {
     registry: Registry,
     feeds: Feeds,
     catch_ups: CatchUps,
+    history: History,
     joins: JoinDeadlines,
     log: LogRequests,
     retries: Retries,
@@ -119,6 +123,7 @@ impl Shard {
             registry: Registry::default(),
             feeds: Feeds::default(),
             catch_ups: CatchUps::default(),
+            history: History::default(),
             joins: JoinDeadlines::default(),
             log: LogRequests::default(),
             retries: Retries::default(),
@@ -154,6 +159,7 @@ impl Shard {
                 let count = events.len();
                 return self.publish(now, origin, events.into_iter(), count, true);
             }
+            Command::Events { gateway, from, limit } => return self.read_events(origin, gateway, from, limit),
             Command::Totals(gateway) => Reply::Totals(self.totals(gateway)),
             Command::Connections { gateway, skip, take } => Reply::Connections(self.rows(gateway, skip, take)),
             Command::Attempt(address) => Reply::Attempt(self.handle_attempt(now, address)),

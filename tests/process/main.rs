@@ -5,11 +5,13 @@
 mod backup;
 mod certificate;
 mod correlation;
+mod events;
 mod exit_codes;
 mod locked;
 mod logs;
 mod origin;
 mod program;
+mod resume;
 mod secrets;
 mod signals;
 mod starting;

@@ -18,6 +18,7 @@ mod socket;
 mod admission;
 mod closing;
 mod delivery;
+mod events;
 mod heartbeat;
 mod http;
 mod inbound;

@@ -4,8 +4,8 @@ use super::{EventLog, LogPort, LogStats, Trimmed, Waker};
 use crate::model::{
     Event, GatewayId, Life, Position,
     log::{
-        AppendKey, Busy, Draft, End, FollowKey, Head, LogReply, LogRequest, NotAppended, Promise, ReadKey, Record,
-        Room, Why,
+        AppendKey, Busy, Draft, End, FollowKey, Head, LogReply, LogRequest, NotAppended, Promise, ReadFrom, ReadKey,
+        Record, Room, Why,
     },
 };
 use ahash::HashMap;
@@ -138,7 +138,8 @@ impl Gateway {
         self.records.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX))
     }
 
-    fn chunk(&self, after: Position, upto: Option<Position>, room: Room) -> (Vec<Record>, End) {
+    fn chunk(&self, from: ReadFrom, upto: Option<Position>, room: Room) -> (Vec<Record>, End) {
+        let (head, after) = (self.head, from.after(self.head));
         if let Err(end) = self.check(after) {
             return (Vec::new(), end);
         }
@@ -147,11 +148,11 @@ impl Gateway {
         for record in self.behind(after.offset).take_while(|record| record.position.offset <= upto) {
             bytes += record.event.payload.len();
             if !records.is_empty() && (records.len() >= room.records || bytes > room.bytes) {
-                return (records, End::More);
+                return (records, End::More { head });
             }
             records.push(record.clone());
         }
-        (records, End::Reached)
+        (records, End::Reached { head })
     }
 }
 
@@ -279,8 +280,8 @@ impl MemoryPort {
         }
     }
 
-    fn read(&mut self, key: ReadKey, life: Life, after: Position, upto: Option<Position>, room: Room) -> LogReply {
-        let (records, end) = self.gateway(life).chunk(after, upto, room);
+    fn read(&mut self, key: ReadKey, life: Life, from: ReadFrom, upto: Option<Position>, room: Room) -> LogReply {
+        let (records, end) = self.gateway(life).chunk(from, upto, room);
         LogReply::Chunk { key, records, end }
     }
 }
@@ -291,8 +292,8 @@ impl LogPort for MemoryPort {
             LogRequest::Append { key, drafts } => self.append(key, drafts, out),
             LogRequest::Follow { key, life, behind } => self.follow(key, life, behind, out),
             LogRequest::Unfollow(key) => self.unfollow(key),
-            LogRequest::Read { key, life, after, upto, room } => {
-                let chunk = self.read(key, life, after, upto, room);
+            LogRequest::Read { key, life, from, upto, room } => {
+                let chunk = self.read(key, life, from, upto, room);
                 out.push(chunk);
             }
             // A read is answered inside its call.

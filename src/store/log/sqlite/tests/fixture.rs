@@ -8,8 +8,8 @@ use crate::{
     model::{
         CorrelationId, Event, EventType, GatewayId, Life, Position, Timestamp,
         log::{
-            AppendKey, Draft, End, FollowKey, ForgetKey, Head, Health, LogReply, LogRequest, NotAppended, ReadKey,
-            Record, Room, Why,
+            AppendKey, Draft, End, FollowKey, ForgetKey, Head, Health, LogReply, LogRequest, NotAppended, ReadFrom,
+            ReadKey, Record, Room, Why,
         },
     },
     store::{
@@ -233,7 +233,7 @@ impl Open {
 
     pub fn read(&mut self, life: Life, after: Position) -> (Vec<Record>, End) {
         let (key, room) = (ReadKey(self.key()), Room { records: 10_000, bytes: 100_000_000 });
-        self.submit(LogRequest::Read { key, life, after, upto: None, room });
+        self.submit(LogRequest::Read { key, life, from: ReadFrom::After(after), upto: None, room });
         self.wait(|reply| match reply {
             LogReply::Chunk { key: of, records, end } if *of == key => Some((records.clone(), end.clone())),
             _ => None,
@@ -243,7 +243,7 @@ impl Open {
     /// Whether the event after a position can be read.
     pub fn read_one(&mut self, life: Life, after: Position) -> bool {
         let (key, room) = (ReadKey(self.key()), Room { records: 1, bytes: 0 });
-        self.submit(LogRequest::Read { key, life, after, upto: None, room });
+        self.submit(LogRequest::Read { key, life, from: ReadFrom::After(after), upto: None, room });
         self.wait(|reply| match reply {
             LogReply::Chunk { key: of, records, .. } if *of == key => Some(records.len() == 1),
             _ => None,
