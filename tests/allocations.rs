@@ -137,7 +137,7 @@ fn append_allocations(events: usize) -> u64 {
         let draft = Draft { life, event: Arc::new(event), accepted: Timestamp(0) };
         let drafts = vec![draft; events];
         let counted = measure(|| {
-            port.submit(LogRequest::Append { key: AppendKey(1), drafts }, &mut replies).unwrap();
+            port.submit(LogRequest::Append { key: AppendKey(1), drafts, bulk: false }, &mut replies).unwrap();
         });
         replies.clear();
         counted.count_total

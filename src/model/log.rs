@@ -100,6 +100,8 @@ pub enum LogRequest {
         key: AppendKey,
         /// The events.
         drafts: Vec<Draft>,
+        /// It is a part of something long. Appends that are not overtake it; appends of one kind keep their order.
+        bulk: bool,
     },
     /// Send the gateway's events from now on, as [`LogReply::Live`].
     Follow {

@@ -38,7 +38,7 @@ impl Shard {
     /// The log is too busy for this request. Events and the API's reads are refused; the rest is tried again.
     pub fn handle_busy(&mut self, now: Now, request: LogRequest) {
         let (key, drafts) = match request {
-            LogRequest::Append { key, drafts } => (key, drafts),
+            LogRequest::Append { key, drafts, .. } => (key, drafts),
             LogRequest::Read { key, .. } if self.history.is_asked(key) => return self.handle_events_busy(key),
             other => return self.retries.request_later(now.instant, other),
         };

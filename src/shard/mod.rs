@@ -144,10 +144,10 @@ impl Shard {
     /// Runs a command. Its reply is an effect, now or later: that of a publish once its last delivery is decided.
     pub fn handle_command(&mut self, now: Now, origin: Origin, command: Command) {
         let reply = match command {
-            Command::Publish(event) => return self.publish(now, origin, std::iter::once(event), 1, false),
+            Command::Publish(event) => return self.publish(now, origin, std::iter::once(event), 1, (false, false)),
             Command::PublishMany(events) => {
                 let count = events.len();
-                return self.publish(now, origin, events.into_iter(), count, true);
+                return self.publish(now, origin, events.into_iter(), count, (true, true));
             }
             Command::Deploy(mut events) => {
                 // Here and not in the API: only the owner of a gateway knows the time of its previous deployment.
@@ -157,7 +157,7 @@ impl Shard {
                     }
                 }
                 let count = events.len();
-                return self.publish(now, origin, events.into_iter(), count, true);
+                return self.publish(now, origin, events.into_iter(), count, (true, false));
             }
             Command::Events { gateway, from, limit } => return self.read_events(origin, gateway, from, limit),
             Command::Totals(gateway) => Reply::Totals(self.totals(gateway)),

@@ -24,6 +24,7 @@ mod http;
 mod inbound;
 mod metrics;
 mod platform;
+mod resume;
 mod sides;
 mod slow;
 mod stats;

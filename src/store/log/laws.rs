@@ -213,7 +213,8 @@ impl Shard {
         }
         let key = self.key();
         self.appends.insert(key, known);
-        self.submit(LogRequest::Append { key: AppendKey(key), drafts });
+        let bulk = self.numbers.below(3) == 0;
+        self.submit(LogRequest::Append { key: AppendKey(key), drafts, bulk });
     }
 
     /// Deletes the gateway and makes another one with its id. The shard does this only once its appends are answered.

@@ -289,7 +289,7 @@ impl MemoryPort {
 impl LogPort for MemoryPort {
     fn submit(&mut self, request: LogRequest, out: &mut Vec<LogReply>) -> Result<(), Busy<LogRequest>> {
         match request {
-            LogRequest::Append { key, drafts } => self.append(key, drafts, out),
+            LogRequest::Append { key, drafts, .. } => self.append(key, drafts, out),
             LogRequest::Follow { key, life, behind } => self.follow(key, life, behind, out),
             LogRequest::Unfollow(key) => self.unfollow(key),
             LogRequest::Read { key, life, from, upto, room } => {

@@ -168,8 +168,16 @@ impl Open {
     }
 
     pub fn send_append(&mut self, drafts: Vec<Draft>) -> AppendKey {
+        self.send(drafts, false)
+    }
+
+    pub fn send_bulk(&mut self, drafts: Vec<Draft>) -> AppendKey {
+        self.send(drafts, true)
+    }
+
+    fn send(&mut self, drafts: Vec<Draft>, bulk: bool) -> AppendKey {
         let key = AppendKey(self.key());
-        self.submit(LogRequest::Append { key, drafts });
+        self.submit(LogRequest::Append { key, drafts, bulk });
         key
     }
 

@@ -15,7 +15,7 @@ fn a_long_request_delays_no_short_one() {
     let mut fixture = Fixture::new(LogSync::Process);
     let life = fixture.life();
     let mut log = fixture.open();
-    let long = log.send_append((0..5_000).map(|_| draft(life, "t", 10)).collect());
+    let long = log.send_bulk((0..5_000).map(|_| draft(life, "t", 10)).collect());
     let short = log.send_append(vec![draft(life, "t", 10)]);
     log.appended(short)[0].as_ref().unwrap();
     let parts = log.replies.iter().filter(|it| matches!(it, LogReply::Appended { key, .. } if *key == long)).count();
@@ -23,6 +23,21 @@ fn a_long_request_delays_no_short_one() {
     assert!(!ended || parts < 5_000 / EVENT_LOG_SLICE_EVENTS_MAX, "the short one came last");
     let offsets: Vec<_> = log.appended(long).into_iter().map(|it| it.unwrap().offset).collect();
     assert!(offsets.is_sorted() && offsets.len() == 5_000);
+    log.close();
+}
+
+#[test]
+fn appends_of_one_kind_keep_their_order_however_long_they_are() {
+    let mut fixture = Fixture::new(LogSync::Process);
+    let life = fixture.life();
+    let mut log = fixture.open();
+    // More than one slice each, so that turns would mix them.
+    let requests: Vec<_> = (0..6).map(|_| log.send_bulk((0..600).map(|_| draft(life, "t", 10)).collect())).collect();
+    let offsets: Vec<_> = requests
+        .into_iter()
+        .flat_map(|request| log.appended(request).into_iter().map(|it| it.unwrap().offset).collect::<Vec<_>>())
+        .collect();
+    assert!(offsets.is_sorted() && offsets.len() == 3_600);
     log.close();
 }
 
@@ -35,7 +50,7 @@ fn appended_comes_before_live_and_live_is_gathered() {
     let (second, _) = log.follow(two, None);
     let key = AppendKey(log.key());
     let drafts = [one, two, one, two, one].map(|life| draft(life, "t", 10));
-    log.submit(LogRequest::Append { key, drafts: drafts.to_vec() });
+    log.submit(LogRequest::Append { key, drafts: drafts.to_vec(), bulk: false });
     log.wait_until(|log| log.replies.len() >= 3);
     let told = log.replies.iter().map(|reply| match reply {
         LogReply::Appended { .. } => (None, 5),
@@ -68,7 +83,7 @@ fn a_port_is_busy_when_its_bounds_are_reached() {
     let mut accepted = 0;
     while log
         .port
-        .submit(LogRequest::Append { key: AppendKey(accepted), drafts: vec![big.clone(); 8] }, &mut out)
+        .submit(LogRequest::Append { key: AppendKey(accepted), drafts: vec![big.clone(); 8], bulk: false }, &mut out)
         .is_ok()
     {
         accepted += 1;
@@ -128,7 +143,8 @@ fn a_slow_port_is_interrupted_and_follows_again_from_its_cursor() {
     let (mut appends, stats) = (Vec::new(), log.stats());
     for count in 0..50 {
         appends.push(AppendKey(log.key()));
-        let request = LogRequest::Append { key: *appends.last().unwrap(), drafts: vec![draft(life, "t", 1_000)] };
+        let request =
+            LogRequest::Append { key: *appends.last().unwrap(), drafts: vec![draft(life, "t", 1_000)], bulk: false };
         log.port.submit(request, &mut Vec::new()).unwrap();
         // Each is a group of its own, and none is drained.
         while stats.retained_events() <= count {
