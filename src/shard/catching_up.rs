@@ -172,7 +172,10 @@ impl Shard {
     fn take_chunk(&mut self, now: Now, key: ConnectionKey, records: Vec<Record>, end: End) {
         let encode = self.settings.encoding.encode;
         let Some(connection) = self.registry.connection_mut(key) else { return };
-        let gateway_bytes = connection.cursor.catch_up().map_or(0, |catch_up| catch_up.held_bytes);
+        let held_before = connection.cursor.catch_up().map_or(0, |catch_up| catch_up.held_bytes);
+        if let Some(first) = records.first().filter(|_| !connection.admitted) {
+            connection.cursor.learn_bytes(first);
+        }
         let Some(catch_up) = connection.cursor.catch_up_mut() else { return };
         catch_up.read = Reading::No;
         catch_up.read_at = now.instant;
@@ -183,7 +186,7 @@ impl Shard {
                 for record in records {
                     catch_up.push(encode(&record.event, record.position, record.accepted), record.bytes);
                 }
-                let held = catch_up.held_bytes - gateway_bytes;
+                let held = catch_up.held_bytes - held_before;
                 self.catch_ups.hold(held);
                 if undecided {
                     self.admit_resumed(key);

@@ -365,3 +365,19 @@ fn a_read_that_fails_is_tried_again_after_a_second() {
     world.settle(at(2));
     assert_eq!(offsets(&write_all(&mut world, at(2), key)), (1..=200).collect::<Vec<_>>());
 }
+
+#[test]
+fn a_connection_is_behind_by_the_bytes_that_it_has_not_taken() {
+    let mut world = shard_with(80_000, 1_000_000);
+    let gateway = created(&mut world);
+    publish_many(&mut world, at(1), gateway, 200);
+    let sizes = |from: usize| (from..200).map(|n| format!("{n}:").len() as u64 + 500).sum::<u64>();
+    let queued = |world: &World| world.shard.rows(None, 0, 9)[0].queued_bytes;
+    let (key, begin) =
+        world.join(at(2), resuming(gateway, Position { epoch: life(gateway, 1).epoch_in(7), offset: 50 }));
+    assert_eq!((begin.resumed, queued(&world)), (Some(true), sizes(50)));
+    write(&mut world, at(2), key, 504);
+    assert_eq!(queued(&world), sizes(50), "the event that is partly taken counts");
+    write_all(&mut world, at(2), key);
+    assert_eq!(queued(&world), 0);
+}
