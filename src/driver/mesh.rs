@@ -165,7 +165,7 @@ impl Inbox {
 }
 
 impl Inbox {
-    /// Runs `drain` if the log may have replies; it returns whether it found some.
+    /// Runs `drain` if the log may have replies; it returns whether more may be left.
     pub(super) fn drain_log(&self, drain: impl FnOnce() -> bool) {
         let mark = &self.bell.log_marked;
         if !mark.load(Ordering::Acquire) {
