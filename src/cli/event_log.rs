@@ -119,9 +119,10 @@ impl EventLog {
                 let status = log.status().map_err(|error| failure(&error))?;
                 let events: u64 = status.gateways.iter().map(crate::store::log::GatewayStatus::events).sum();
                 output::line(&format!(
-                    "A new epoch for {}: none of its {events} events can be read any more, and every gateway that asks to \
+                    "A new epoch for {}: its {} cannot be read any more, and every gateway that asks to \
                      resume has to sync.",
-                    path.display()
+                    path.display(),
+                    output::count(events, "event")
                 ))?;
                 confirm.ask()?;
                 log.new_epoch().map_err(|error| failure(&error))?;
@@ -154,7 +155,12 @@ fn trim(
         return output::line("There is nothing to remove.");
     }
     let would = if dry_run { "would be" } else { "will be" };
-    output::line(&format!("{events} events of {gateways} gateways {would} removed from {}.", log.path().display()))?;
+    output::line(&format!(
+        "{} of {} {would} removed from {}.",
+        output::count(events, "event"),
+        output::count(gateways as u64, "gateway"),
+        log.path().display()
+    ))?;
     if dry_run {
         return Ok(());
     }
@@ -164,7 +170,8 @@ fn trim(
     let removed = log.trim(gateway, keep).map_err(|error| failure(&error))?;
     let after = fs::metadata(&path).map_or(0, |found| found.len());
     output::line(&format!(
-        "{removed} events were removed. The file has {}, before {}.",
+        "Removed {}. The file has {}, before {}.",
+        output::count(removed, "event"),
         output::bytes(after),
         output::bytes(before)
     ))

@@ -46,3 +46,8 @@ pub fn bytes(bytes: u64) -> String {
         _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
     }
 }
+
+/// A number with its noun, such as `1 event` or `2 events`.
+pub fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

@@ -102,7 +102,11 @@ impl Shown {
             ("next start", next_start),
             (
                 "events",
-                format!("{events} of {gateways} gateways, {} as event_log.total_bytes counts", output::bytes(bytes)),
+                format!(
+                    "{events}, of {}, {} as event_log.total_bytes counts",
+                    output::count(gateways as u64, "gateway"),
+                    output::bytes(bytes)
+                ),
             ),
             ("oldest event", oldest.map_or_else(|| "none".to_owned(), |age| format!("{} of uptime ago", short(age)))),
             ("uptime", format!("{} of all hubs with this log, {} commits", short(status.uptime), status.commits)),

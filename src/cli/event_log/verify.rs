@@ -22,7 +22,12 @@ pub fn report(path: &Path, verified: &Verified) -> Result<(), Failure> {
     if *damages_total > damages.len() as u64 {
         output::line(&format!("and {} more", damages_total - damages.len() as u64))?;
     }
-    output::line(&format!("{events} events of {gateways} gateways are as they were written."))?;
+    output::line(&format!(
+        "Read {} of {}: {}.",
+        output::count(*events, "undamaged event"),
+        output::count(*gateways, "gateway"),
+        if *damages_total == 0 { "no damage found" } else { "damage found" }
+    ))?;
     if *damages_total == 0 {
         return Ok(());
     }
