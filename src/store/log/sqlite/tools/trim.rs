@@ -8,7 +8,7 @@ use super::super::{
     settings::SqliteLogSettings,
 };
 use crate::{
-    limits::{EVENT_LOG_CHECKPOINT_BYTES, EVENT_LOG_GROUP_BYTES_MAX, EVENT_LOG_SLICE_EVENTS_MAX},
+    limits::{EVENT_LOG_CHECKPOINT_BYTES, EVENT_LOG_GROUP_BYTES_MAX, EVENT_LOG_GROUP_EVENTS_MAX},
     model::GatewayId,
     store::{Trouble, disk},
 };
@@ -44,7 +44,7 @@ pub(super) fn trim(
 
 /// Where a slice ends that begins at the front of a gateway: it has at least one event.
 fn end_of_slice(connection: &Connection, row: &HeadRow, end: u64) -> Result<u64, Trouble> {
-    let end = end.min(row.first + EVENT_LOG_SLICE_EVENTS_MAX as u64);
+    let end = end.min(row.first + EVENT_LOG_GROUP_EVENTS_MAX as u64);
     let bytes = row.trimmed_bytes.saturating_add(EVENT_LOG_GROUP_BYTES_MAX as u64);
     let sql = "SELECT max(offset) FROM event WHERE number = ?1 AND offset >= ?2 AND offset < ?3 AND bytes <= ?4";
     let range = (row.number, row.first.cast_signed(), end.cast_signed(), bytes.cast_signed());
