@@ -21,7 +21,10 @@ use crate::{
 };
 use clap::{Args, Subcommand};
 use confirm::Confirm;
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The subcommands.
 #[derive(Subcommand)]
@@ -110,7 +113,7 @@ impl EventLog {
                 verify::report(&log.path(), &log.verify().map_err(|error| failure(&error))?)
             }
             Self::Trim { gateway, keep, all: _, dry_run, confirm, place } => {
-                let (log, _) = place.open("trim")?;
+                let (log, _) = place.open_by("trim", OfflineLog::open_to_trim)?;
                 trim(log, gateway, keep.unwrap_or(0), dry_run, &confirm)
             }
             Self::NewEpoch { confirm, place } => {
@@ -191,8 +194,16 @@ impl Place {
 
     /// Opens the log for this command.
     fn open(&self, command: &str) -> Result<(OfflineLog, Config), Failure> {
+        self.open_by(command, OfflineLog::open)
+    }
+
+    fn open_by(
+        &self,
+        command: &str,
+        open: fn(&Path) -> Result<OfflineLog, StoreError>,
+    ) -> Result<(OfflineLog, Config), Failure> {
         let config = self.load()?;
-        match OfflineLog::open(&config.data) {
+        match open(&config.data) {
             Ok(log) => Ok((log, config)),
             Err(StoreError::InUse { path, pid }) => {
                 let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
@@ -231,7 +242,7 @@ fn failure(error: &StoreError) -> Failure {
         }
         Trouble::ReadOnly => {
             format!(
-                "{path} cannot be written: run this as the user of the hub, and check that its disk is not read-only"
+                "{path} cannot be opened for writing: run this as the user of the hub, and check that its disk is not read-only"
             )
         }
         Trouble::Damaged(why) => format!("{path} cannot be used: {why}. Nothing was changed"),

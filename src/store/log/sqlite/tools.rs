@@ -91,8 +91,11 @@ impl OfflineLog {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
         let settings = SqliteLogSettings::new(dir, Vec::new());
         // Looked for before the lock is taken, which would make the directory.
-        if !settings.file().exists() {
-            return Err(StoreError::NoLog { path: settings.file() });
+        if let Err(error) = std::fs::metadata(settings.file()) {
+            return Err(match error.kind() {
+                std::io::ErrorKind::NotFound => StoreError::NoLog { path: settings.file() },
+                _ => file_error(&settings, Trouble::from_io(&error)),
+            });
         }
         let lock = DirLock::take(dir)?;
         let failed = |trouble| StoreError::File { path: settings.file(), trouble };
@@ -101,6 +104,23 @@ impl OfflineLog {
         let set = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, sizes(&settings).1 > 0);
         set.map_err(|error| failed(error.into()))?;
         Ok(Self { settings, connection, _lock: lock })
+    }
+
+    /// Opens the log to trim it. If the disk has no room even for that, its ballast is given up.
+    ///
+    /// # Errors
+    /// As for [`OfflineLog::open`].
+    pub fn open_to_trim(dir: &Path) -> Result<Self, StoreError> {
+        let ballast = SqliteLogSettings::new(dir, Vec::new()).ballast();
+        match Self::open(dir) {
+            // SQLite calls it a failure if there is no room for the memory that its processes share.
+            Err(StoreError::File { trouble: Trouble::Full | Trouble::Failing(_), .. }) if ballast.exists() => {
+                disk::remove(&ballast)
+                    .map_err(|error| StoreError::File { path: ballast, trouble: Trouble::from_io(&error) })?;
+                Self::open(dir)
+            }
+            opened => opened,
+        }
     }
 
     /// The file of the log.

@@ -70,7 +70,8 @@ fn check_all(connection: &Connection, verified: &mut Verified) -> Result<(), Tro
     while let Some(line) = lines.next()? {
         let text: String = line.get(0)?;
         if text != "ok" {
-            verified.add_of_file(text);
+            // The first line is a caption.
+            text.lines().filter(|line| !line.starts_with("***")).for_each(|line| verified.add_of_file(line.to_owned()));
         }
     }
     drop(lines);
