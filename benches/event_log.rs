@@ -69,7 +69,7 @@ fn run(name: &str, mut log: Box<dyn EventLog>, lives: &[Life], in_flight: usize,
         if free > 0 {
             key += 1;
             let drafts = (0..free).map(|_| draft()).collect();
-            port.submit(LogRequest::Append { key: AppendKey(key), drafts }, &mut out).expect("room");
+            port.submit(LogRequest::Append { key: AppendKey(key), drafts, bulk: false }, &mut out).expect("room");
             free = 0;
         }
         port.drain(1 << 20, &mut out);

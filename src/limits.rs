@@ -208,6 +208,10 @@ pub const READ_BATCH_BYTES: usize = 64 * 1024;
 
 // ---- The log of events ---------------------------------------------------------------------------------------------
 
+/// Reads of one shard for the API that the log has not answered. Over it: 503.
+pub const EVENT_READS_MAX: usize = 8;
+/// Bytes of payloads in one answer of the API with events of a gateway. One event always fits. Over it: on the next page.
+pub const EVENTS_PAGE_BYTES_MAX: usize = PAYLOAD_BYTES_MAX;
 /// Requests of one shard that the log has not answered yet: appends and follows, and as many reads. Over it: busy.
 pub const EVENT_LOG_REQUESTS_MAX: usize = 4_096;
 /// Bytes of those requests, and of the room for their answers. A single request always fits. Over it: busy.
@@ -253,4 +257,6 @@ const _: () = assert!(EVENT_LOG_REQUESTS_BYTES_MAX > BATCH_BODY_BYTES_MAX + EVEN
 const _: () = assert!(EVENT_LOG_LIVE_BYTES_MAX > EVENT_LOG_GROUP_BYTES_MAX + PAYLOAD_BYTES_MAX);
 const _: () = assert!(EVENT_LOG_SLICE_EVENTS_MAX <= EVENT_LOG_GROUP_EVENTS_MAX);
 const _: () = assert!(EVENT_LOG_SLICE_BYTES_MAX <= EVENT_LOG_GROUP_BYTES_MAX);
+const _: () =
+    assert!(EVENT_READS_MAX * EVENTS_PAGE_BYTES_MAX < EVENT_LOG_REQUESTS_BYTES_MAX / 2, "room for those that catch up");
 const _: () = assert!(EVENT_LOG_CHECKPOINT_BYTES < EVENT_LOG_WAL_BYTES_MAX);

@@ -9,10 +9,18 @@ mod fleet;
 
 use allocation_counter::measure;
 use fleet::{Fleet, Tls};
+use gatecast::{
+    model::{
+        CorrelationId, Event, EventType, GatewayId, Life, Timestamp,
+        log::{AppendKey, Draft, FollowKey, LogReply, LogRequest},
+    },
+    store::log::{EventLog, MemoryLog, MemorySettings},
+};
 use rustls::{
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, UnbufferedStatus},
 };
+use std::sync::Arc;
 
 /// Bytes of the payloads. Each fits into one TLS record.
 const SIZES: [usize; 2] = [300, 10_240];
@@ -108,4 +116,40 @@ fn a_ping_allocates_only_in_rustls() {
     let tls = Tls::new();
     assert_eq!(ping_allocations(100, None), 0);
     assert_eq!(ping_allocations(100, Some(&tls)), 100 * rustls_allocations(2, &tls));
+}
+
+/// Allocations of the log in memory for one request with `events` events of a gateway that is followed.
+fn append_allocations(events: usize) -> u64 {
+    let settings = MemorySettings { epoch: 1, gateway_bytes_max: 10_000, port_bytes_max: 100_000 };
+    let mut port = MemoryLog::new(settings).ports(vec![Box::new(|| {})]).pop().expect("one port");
+    let life = Life { gateway: GatewayId::random(), incarnation: 1 };
+    let mut replies: Vec<LogReply> = Vec::with_capacity(16);
+    port.submit(LogRequest::Follow { key: FollowKey(1), life, behind: None }, &mut replies).unwrap();
+    let mut round = || {
+        let event = Event {
+            gateway: life.gateway,
+            kind: EventType::parse("t").unwrap(),
+            payload: vec![b'1'; 100].into(),
+            correlation: CorrelationId::random(),
+            correlation_given: false,
+            user_id: None,
+        };
+        let draft = Draft { life, event: Arc::new(event), accepted: Timestamp(0) };
+        let drafts = vec![draft; events];
+        let counted = measure(|| {
+            port.submit(LogRequest::Append { key: AppendKey(1), drafts, bulk: false }, &mut replies).unwrap();
+        });
+        replies.clear();
+        counted.count_total
+    };
+    // Until the gateway has as many events as are kept, the list of its records grows.
+    (0..100).map(|_| round()).last().unwrap()
+}
+
+#[test]
+fn an_append_allocates_for_the_request_and_not_for_each_event() {
+    let (one, many) = (append_allocations(1), append_allocations(64));
+    println!("an append of one event: {one} allocations, of 64: {many}");
+    // The list of what is told doubles as it grows.
+    assert!(many <= one + u64::from(64_u64.ilog2()), "an append of one event: {one} allocations, of 64: {many}");
 }

@@ -14,6 +14,7 @@ mod batch;
 mod body;
 mod call;
 mod deploy;
+mod events;
 mod gateways;
 mod health;
 mod log_metrics;

@@ -91,7 +91,8 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     Ok(Step::Ask(vec![ask], Pending::new(Waiting)))
 }
 
-fn no_such_gateway() -> Response {
+/// The response for an unknown gateway.
+pub(super) fn no_such_gateway() -> Response {
     Response::error(404, NO_SUCH_GATEWAY)
 }
 

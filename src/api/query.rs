@@ -35,11 +35,17 @@ impl Query<'_> {
 
     /// `limit` and `offset`, or their defaults; 400 if one is invalid.
     pub fn page(&self) -> Result<Page, Response> {
-        let limit = self.number("limit")?.unwrap_or(limits::PAGE_ROWS_DEFAULT);
-        if !(1..=limits::PAGE_ROWS_MAX).contains(&limit) {
-            return Err(refuse("limit", &format!("must be an integer from 1 to {}", limits::PAGE_ROWS_MAX)));
-        }
+        let limit = self.rows("limit")?.unwrap_or(limits::PAGE_ROWS_DEFAULT);
         Ok(Page { limit, offset: self.number("offset")?.unwrap_or(0) })
+    }
+
+    /// A number of rows, from 1 to [`limits::PAGE_ROWS_MAX`]; 400 if it is another.
+    pub fn rows(&self, name: &str) -> Result<Option<usize>, Response> {
+        let rows = self.number(name)?;
+        if rows.is_some_and(|rows| !(1..=limits::PAGE_ROWS_MAX).contains(&rows)) {
+            return Err(refuse(name, &format!("must be an integer from 1 to {}", limits::PAGE_ROWS_MAX)));
+        }
+        Ok(rows)
     }
 
     fn number(&self, name: &str) -> Result<Option<usize>, Response> {
@@ -52,7 +58,8 @@ impl Query<'_> {
     }
 }
 
-fn refuse(name: &str, what: &str) -> Response {
+/// The 400 for an invalid query parameter.
+pub(super) fn refuse(name: &str, what: &str) -> Response {
     Response::error(400, &format!("query parameter `{name}` {what}"))
 }
 

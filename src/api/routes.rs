@@ -3,7 +3,7 @@
 use super::{
     auth, batch, body,
     call::{Call, Handled, Phase, Step, View},
-    deploy, gateways, health, manifest, metrics,
+    deploy, events, gateways, health, manifest, metrics,
     params::Params,
     publish, stats, tokens,
 };
@@ -79,6 +79,7 @@ const ROUTES: &[Route] = &[
     route("GET",    "/api/v1/gateways/{}/tokens",            Side::Platform, Auth::Admin,   When::Started, 0, Target::Call(tokens::handle_list)),
     route("POST",   "/api/v1/gateways/{}/tokens",            Side::Platform, Auth::Admin,   When::Ready,   limits::BODY_BYTES_MAX, Target::Call(tokens::handle_create)),
     route("DELETE", "/api/v1/gateways/{}/tokens/{}",         Side::Platform, Auth::Admin,   When::Ready,   limits::BODY_BYTES_MAX, Target::Call(tokens::handle_revoke)),
+    route("GET",    "/api/v1/gateways/{}/events",            Side::Platform, Auth::Admin,   When::Started, 0, Target::Call(events::handle)),
     route("POST",   "/api/v1/gateways/{}/events",            Side::Platform, Auth::Admin,   When::Ready,   limits::PUBLISH_BODY_BYTES_MAX, Target::Call(publish::handle)),
     route("POST",   "/api/v1/events",                        Side::Platform, Auth::Admin,   When::Ready,   limits::BATCH_BODY_BYTES_MAX, Target::Call(batch::handle)),
     route("POST",   "/api/v1/apis/{}/deploy-revision",       Side::Platform, Auth::Admin,   When::Ready,   limits::DEPLOY_BODY_BYTES_MAX, Target::Call(deploy::handle)),

@@ -3,7 +3,7 @@
 use super::Failure;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 use ureq::{
     Agent,
     http::{Request, Response},
@@ -26,6 +26,46 @@ impl Answer {
     /// The body as JSON; `null` if it is empty or not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError {
+    /// The hub refused it.
+    Refused {
+        /// The status.
+        status: u16,
+        /// What the hub says about it.
+        why: String,
+        /// The body as JSON; `null` if it is not JSON.
+        body: Value,
+    },
+    /// The hub could not be asked.
+    Failed(Failure),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { status, why, .. } => write!(f, "the hub refused: {status} {why}"),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl From<Failure> for CallError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Failed(failure) => failure,
+            refused => Self::Failed(refused.to_string()),
+        }
     }
 }
 
@@ -61,6 +101,14 @@ impl Client {
     /// # Errors
     /// The hub's reason to refuse the call, or why the hub cannot be reached.
     pub fn get(&self, path: &str) -> Result<Answer, Failure> {
+        Ok(self.try_get(path)?)
+    }
+
+    /// Makes a `GET` call whose refusal the caller looks at.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn try_get(&self, path: &str) -> Result<Answer, CallError> {
         self.call("GET", path, None)
     }
 
@@ -69,7 +117,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::get`].
     pub fn post(&self, path: &str, body: &str) -> Result<Answer, Failure> {
-        self.call("POST", path, Some(body))
+        Ok(self.call("POST", path, Some(body))?)
     }
 
     /// Makes a `DELETE` call.
@@ -77,10 +125,10 @@ impl Client {
     /// # Errors
     /// As for [`Client::get`].
     pub fn delete(&self, path: &str) -> Result<Answer, Failure> {
-        self.call("DELETE", path, None)
+        Ok(self.call("DELETE", path, None)?)
     }
 
-    fn call(&self, method: &str, path: &str, body: Option<&str>) -> Result<Answer, Failure> {
+    fn call(&self, method: &str, path: &str, body: Option<&str>) -> Result<Answer, CallError> {
         let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         let request = request.header("authorization", &self.authorization);
         let invalid_request =
@@ -112,7 +160,7 @@ impl Client {
     }
 }
 
-fn answer(mut response: Response<ureq::Body>) -> Result<Answer, Failure> {
+fn answer(mut response: Response<ureq::Body>) -> Result<Answer, CallError> {
     let status = response.status();
     let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
     let text = text.map_err(|error| Failure::Failed(format!("cannot read the hub's answer: {error}")))?;
@@ -127,7 +175,8 @@ fn answer(mut response: Response<ureq::Body>) -> Result<Answer, Failure> {
         ""
     };
     let why = why.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given"));
-    Err(Failure::Failed(format!("the hub refused: {} {why}{hint}", status.as_u16())))
+    let why = format!("{why}{hint}");
+    Err(CallError::Refused { status: status.as_u16(), why, body })
 }
 
 /// The TLS configuration with the same trust, for connections that are not HTTP calls.

@@ -1,6 +1,7 @@
 //! `gatecast demo`: starts a hub, connects gateways and deploys an API on this machine, and checks the result of each
 //! step.
 
+mod comeback;
 mod demo_dir;
 mod deployment;
 mod instance;
@@ -118,7 +119,8 @@ impl DemoRun {
         let deploy_answer = self.deploy()?;
         self.check_received(arrivals, &deploy_answer)?;
         self.publish_to_offline_gateway()?;
-        self.statistics()
+        self.statistics()?;
+        self.miss_and_resume()
     }
 
     fn register(&mut self) -> Result<(), Failure> {
@@ -235,6 +237,7 @@ impl DemoRun {
                 "Publish to both instances of edge-eu, which print the event below:",
                 curl(&format!("-d '{hello}' {base}/api/v1/gateways/{eu}/events")),
             ),
+            ("Show what was sent to it:", format!("{program} events --data {dir} {lab}")),
             ("Show the connections:", format!("{program} stats --data {dir}")),
             ("Show all statistics as JSON:", curl(&format!("{base}/api/internal/v1/stats"))),
         ];

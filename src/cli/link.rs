@@ -2,6 +2,7 @@
 //! any other WebSocket client.
 
 use super::{Failure, client::tls_config, endpoint::Endpoint};
+use crate::model::Position;
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use std::{
     fmt,
@@ -87,6 +88,14 @@ impl Link {
     /// # Errors
     /// Why the connection could not be opened.
     pub fn connect(endpoint: &Endpoint, token: &str) -> Result<Self, LinkError> {
+        Self::connect_after(endpoint, token, None)
+    }
+
+    /// Connects with a gateway's token, and asks for the events after a position. The ack says whether they come.
+    ///
+    /// # Errors
+    /// As for [`Link::connect`].
+    pub fn connect_after(endpoint: &Endpoint, token: &str, position: Option<Position>) -> Result<Self, LinkError> {
         let (secure, rest) = match endpoint.base.split_once("://") {
             Some(("https", rest)) => (true, rest),
             Some(("http", rest)) => (false, rest),
@@ -106,7 +115,7 @@ impl Link {
         let tcp = connect_tcp(&host, uri.port_u16().unwrap_or(if secure { 443 } else { 80 }))?;
         let tcp_handle = tcp.try_clone().map_err(lost)?;
         let stream: Box<dyn Stream> = if secure { Box::new(connect_tls(endpoint, &host, tcp)?) } else { Box::new(tcp) };
-        let socket = upgrade(uri, token, stream)?;
+        let socket = upgrade(uri, token, position, stream)?;
         // The short timeout of the handshake would end a connection between two pings.
         tcp_handle.set_read_timeout(Some(SILENCE_MAX)).map_err(lost)?;
         Ok(Self { socket, tcp: tcp_handle })
@@ -207,8 +216,16 @@ fn connect_tls(
     Ok(stream)
 }
 
-fn upgrade(uri: Uri, token: &str, stream: Box<dyn Stream>) -> Result<WebSocket<Box<dyn Stream>>, LinkError> {
-    let request = ClientRequestBuilder::new(uri).with_header("api-key", token);
+fn upgrade(
+    uri: Uri,
+    token: &str,
+    position: Option<Position>,
+    stream: Box<dyn Stream>,
+) -> Result<WebSocket<Box<dyn Stream>>, LinkError> {
+    let mut request = ClientRequestBuilder::new(uri).with_header("api-key", token);
+    if let Some(position) = position {
+        request = request.with_header("last-position", position.to_string());
+    }
     // A payload has at most 1 MiB. Four times that leaves room for the envelope, whatever the hub adds to it.
     let config = WebSocketConfig::default().max_message_size(Some(4 << 20)).max_frame_size(Some(4 << 20));
     match client_with_config(request, stream, Some(config)) {
@@ -261,10 +278,12 @@ mod tests {
             "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 43\r\n\r\n\
              {\"code\":503,\"description\":\"hub is draining\"}",
         );
-        let error = Link::connect(&endpoint, "k3y").err().expect("it refuses");
+        let position = Position { epoch: 1, offset: 2 };
+        let error = Link::connect_after(&endpoint, "k3y", Some(position)).err().expect("it refuses");
         let request = server.join().expect("it ends");
         assert!(request.starts_with("GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\n"), "{request}");
         assert!(request.contains("api-key: k3y\r\n"), "{request}");
+        assert!(request.contains("last-position: 0000000000000001-2\r\n"), "{request}");
         let LinkError::Refused { status, retry_after, why } = error else { panic!("{error}") };
         assert_eq!((status, retry_after), (503, Some(Duration::from_secs(7))));
         assert_eq!(why, "hub is draining");

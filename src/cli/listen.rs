@@ -4,12 +4,14 @@ use super::{
     Failure,
     endpoint::{HubArgs, process_variable, read_secret},
     link::{Link, LinkError},
-    output,
+    output::{self, one_line},
+    resume::{Begin, FILE_DEFAULT, Resume},
 };
+use crate::model::{GatewayId, Position};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
-use std::{borrow::Cow, collections::HashMap, thread, time::Duration};
+use std::{borrow::Cow, collections::HashMap, path::PathBuf, thread, time::Duration};
 
 /// The first and the longest pause before another attempt.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -29,6 +31,10 @@ pub struct Listen {
     /// Exit after this many events
     #[arg(long, value_name = "N")]
     count: Option<u64>,
+    /// Keep the position of the last printed event in FILE and go on after it, so that no event is missed between two
+    /// runs or connections
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = FILE_DEFAULT)]
+    resume: Option<PathBuf>,
     /// Print each message unchanged, as one line of JSON
     #[arg(long)]
     json: bool,
@@ -47,15 +53,18 @@ impl Listen {
         };
         let token =
             read_secret(&self.token.clone().or_else(|| process_variable("GATECAST_TOKEN")).ok_or_else(no_token)?)?;
+        // Before the first attempt: what is wrong with the file is told at once.
+        let mut resume = self.resume.clone().map(Resume::open).transpose()?;
         let mut backoff = Backoff::default();
         let mut events = 0;
         loop {
-            let error = match Link::connect(&endpoint, &token) {
+            let after = resume.as_ref().and_then(Resume::position);
+            let error = match Link::connect_after(&endpoint, &token, after) {
                 Ok(mut link) => {
                     // Only an open connection resets the pause: a hub that accepts TCP and then refuses must not be
                     // flooded.
                     backoff = Backoff::default();
-                    match self.print_events(&mut link, &mut events)? {
+                    match self.print_events(&mut link, &mut events, resume.as_mut())? {
                         None => {
                             link.close();
                             return Ok(());
@@ -77,7 +86,12 @@ impl Listen {
     }
 
     /// Prints what arrives. Returns how the connection ended, or `None` when the count was reached.
-    fn print_events(&self, link: &mut Link, events: &mut u64) -> Result<Option<LinkError>, Failure> {
+    fn print_events(
+        &self,
+        link: &mut Link,
+        events: &mut u64,
+        mut resume: Option<&mut Resume>,
+    ) -> Result<Option<LinkError>, Failure> {
         while self.count.is_none_or(|count| *events < count) {
             let text = match link.receive() {
                 Ok(text) => text,
@@ -86,6 +100,9 @@ impl Listen {
             let event = Event::parse(&text);
             // Printed before it is acknowledged, so that no event is acknowledged that the user has not seen.
             output::line(&if self.json { one_line(&text) } else { event.describe(&text) })?;
+            if let Some(resume) = resume.as_deref_mut().filter(|_| event.is_ack()) {
+                eprintln!("gatecast: {}", resume.handle_ack(event.begin())?);
+            }
             if !event.is_event() {
                 continue;
             }
@@ -94,6 +111,10 @@ impl Listen {
                 && let Err(error) = link.send(answer)
             {
                 return Ok(Some(error));
+            }
+            // Last: if this command ends before it, the event is printed again by the next run, and not missed.
+            if let Some(resume) = resume.as_deref_mut() {
+                resume.keep(GatewayId::parse(&event.gateway_id), Position::parse(&event.position))?;
             }
         }
         Ok(None)
@@ -132,12 +153,6 @@ impl Backoff {
     }
 }
 
-/// Puts a JSON text on one line. Line breaks in it are only between tokens, where a space means the same (RFC 8259
-/// section 2).
-fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r'], " ")
-}
-
 /// The members of a message that this command uses. Missing ones are empty.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -150,6 +165,11 @@ struct Event<'a> {
     timestamp: Cow<'a, str>,
     #[serde(borrow)]
     correlation_id: Cow<'a, str>,
+    #[serde(borrow)]
+    gateway_id: Cow<'a, str>,
+    #[serde(borrow)]
+    position: Cow<'a, str>,
+    resumed: Option<bool>,
 }
 
 impl<'a> Event<'a> {
@@ -158,7 +178,20 @@ impl<'a> Event<'a> {
     }
 
     fn is_event(&self) -> bool {
-        !self.event_type.is_empty() && self.event_type != "connection.ack"
+        !self.event_type.is_empty() && !self.is_ack()
+    }
+
+    fn is_ack(&self) -> bool {
+        self.event_type == "connection.ack"
+    }
+
+    /// Where the connection begins; of an ack.
+    fn begin(&self) -> Begin {
+        Begin {
+            gateway: GatewayId::parse(&self.gateway_id),
+            position: Position::parse(&self.position),
+            resumed: self.resumed == Some(true),
+        }
     }
 
     fn describe(&self, text: &str) -> String {

@@ -6,6 +6,7 @@ mod demo;
 pub mod doctor;
 pub mod endpoint;
 mod event_log;
+mod events;
 mod failure;
 mod gateway;
 pub mod link;
@@ -13,6 +14,7 @@ pub mod listen;
 pub mod log;
 mod output;
 mod publish;
+mod resume;
 pub mod serve;
 mod signals;
 mod stats;
@@ -49,6 +51,8 @@ enum Command {
     Token(token::Token),
     /// Publish one event to a gateway.
     Publish(publish::Publish),
+    /// Show the log of a gateway: the events that the hub keeps.
+    Events(events::Events),
     /// Show the gateway connections and their delivery counters.
     Stats(stats::Stats),
     /// Connect as a gateway and print the events that arrive.
@@ -67,6 +71,7 @@ pub fn run() -> ExitCode {
         Command::Gateway(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Publish(command) => command.run(),
+        Command::Events(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Listen(command) => command.run(),
         Command::Log(command) => command.run(),
@@ -114,8 +119,14 @@ mod tests {
         check(&format!("gatecast token revoke {id} {id}"), true);
         check(&format!("gatecast publish {id} --type api.deployed --payload {{}}"), true);
         check(&format!("gatecast publish {id} --payload {{}}"), false);
+        check(&format!("gatecast events {id} --limit 5 --type api.* --correlation {id} --follow --json"), true);
+        check(&format!("gatecast events {id} --after 0000000000000001-2"), true);
+        check(&format!("gatecast events {id} --after 2"), false);
+        check("gatecast events edge-1", false);
         check("gatecast stats --json --server https://hub:9243 --admin-token t --ca ca.pem", true);
         check("gatecast listen --token t --ack --once", true);
+        check("gatecast listen --resume", true);
+        check("gatecast listen --resume place --json", true);
         check("gatecast log status --data d --json --limit 3", true);
         check(&format!("gatecast log status --gateway {id}"), true);
         check("gatecast log verify", true);

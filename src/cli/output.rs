@@ -26,13 +26,10 @@ pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> Result<()
 }
 
 /// Formats a member of an answer for a table: strings without quotes, `-` for null or an absent member.
-///
-/// Control characters are replaced: a name that a caller of the API chose must not send commands to the operator's
-/// terminal.
 pub fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
+        Value::String(text) => clean(text),
         other => other.to_string(),
     }
 }
@@ -50,4 +47,15 @@ pub fn bytes(bytes: u64) -> String {
 /// A number with its noun, such as `1 event` or `2 events`.
 pub fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Replaces control characters: a text that a caller of the API chose must not send commands to the operator's terminal.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Puts a JSON text on one line. Line breaks in it are only between tokens, where a space means the same (RFC 8259
+/// section 2).
+pub fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r'], " ")
 }

@@ -35,12 +35,12 @@ pub(super) struct NoRoom;
 
 impl Bodies {
     /// Creates one core's share of the hub's budgets, each at least as large as the largest body.
-    pub(super) fn new(shards: u16) -> Self {
+    pub(super) fn new((platform, gateways): (usize, usize), shards: u16) -> Self {
         let shards = usize::from(shards).max(1);
         Self {
             // With many cores an equal share would be smaller than one body.
-            platform: (limits::PLATFORM_BODIES_BYTES_MAX / shards).max(limits::BATCH_BODY_BYTES_MAX),
-            gateways: (limits::GATEWAYS_BODIES_BYTES_MAX / shards).max(limits::MANIFEST_BYTES_MAX),
+            platform: (platform / shards).max(limits::BATCH_BODY_BYTES_MAX),
+            gateways: (gateways / shards).max(limits::MANIFEST_BYTES_MAX),
             newest: BTreeMap::new(),
         }
     }
@@ -93,6 +93,7 @@ mod tests {
     use super::*;
 
     const MIB: usize = 1024 * 1024;
+    const BYTES: (usize, usize) = (limits::PLATFORM_BODIES_BYTES_MAX, limits::GATEWAYS_BODIES_BYTES_MAX);
 
     fn link(index: u32) -> LinkKey {
         LinkKey { index, serial: 1 }
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_budgets_are_separate_and_released_bytes_are_free_again() {
-        let mut bodies = Bodies::new(64);
+        let mut bodies = Bodies::new(BYTES, 64);
         let (platform, gateways) = (bodies.platform, bodies.gateways);
         let (first, _) = bodies.reserve(gateway(1), MIB, link(1)).unwrap();
         assert_eq!(bodies.reserve(gateway(2), 1, link(2)), Err(NoRoom), "with 64 cores a core's share is one manifest");
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_complete_body_reserves_only_its_size() {
-        let mut bodies = Bodies::new(64);
+        let mut bodies = Bodies::new(BYTES, 64);
         let (mut reservation, _) = bodies.reserve(BodyOwner::Platform, 8 * MIB, link(1)).unwrap();
         bodies.shrink(&mut reservation, 100);
         assert_eq!(bodies.platform, 8 * MIB - 100);
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_new_body_of_a_gateway_returns_the_previous_connection() {
-        let mut bodies = Bodies::new(1);
+        let mut bodies = Bodies::new(BYTES, 1);
         let (older, before) = bodies.reserve(gateway(1), MIB, link(1)).unwrap();
         assert_eq!(before, None);
         let (newer, before) = bodies.reserve(gateway(1), MIB, link(2)).unwrap();

@@ -85,7 +85,7 @@ impl<I: Io> Engine<I> {
             directory.apply(change);
             shard.handle_change(now, change);
         }
-        let bodies = Bodies::new(settings.hub.placement.shards());
+        let bodies = Bodies::new(settings.hub.bodies_bytes, settings.hub.placement.shards());
         Self {
             id: settings.id,
             hub: settings.hub,

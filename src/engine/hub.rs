@@ -32,6 +32,8 @@ pub struct HubSettings {
     pub drain_window: Duration,
     /// Set by the store while it cannot write.
     pub degraded: Arc<AtomicBool>,
+    /// Bytes of request bodies of the platform and of gateways, over all cores.
+    pub bodies_bytes: (usize, usize),
     /// The counters of the log of events, and what is wrong with it.
     pub log: Arc<LogStats>,
 }
@@ -47,6 +49,7 @@ pub struct HubState {
     pub(super) drain_window: Duration,
     degraded: Arc<AtomicBool>,
     pub(super) log: Arc<LogStats>,
+    pub(super) bodies_bytes: (usize, usize),
     cores: Vec<CoreStatus>,
     panics: AtomicU64,
     stalls: AtomicU64,
@@ -92,6 +95,7 @@ impl HubState {
             drain_window: settings.drain_window,
             degraded: settings.degraded,
             log: settings.log,
+            bodies_bytes: settings.bodies_bytes,
             panics: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
             stuck: AtomicU32::new(0),

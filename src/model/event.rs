@@ -26,6 +26,11 @@ impl EventType {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether payloads of this type may have secrets. They are kept for a shorter time, and the API does not show them.
+    pub fn carries_secret(&self) -> bool {
+        self.0.starts_with("apikey.") || self.0.starts_with("subscription.")
+    }
 }
 
 impl fmt::Display for EventType {

@@ -59,6 +59,29 @@ pub struct Head {
     pub bytes: u64,
 }
 
+/// Where a read begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadFrom {
+    /// With the oldest event that is retained.
+    Oldest,
+    /// After this position.
+    After(Position),
+    /// With the last events, this many; with the oldest if fewer are retained.
+    Last(u64),
+}
+
+impl ReadFrom {
+    /// The position after which the read begins, in a log with these ends.
+    pub fn after(self, head: Head) -> Position {
+        let offset = match self {
+            Self::After(position) => return position,
+            Self::Oldest => head.first - 1,
+            Self::Last(count) => head.last.saturating_sub(count).max(head.first - 1),
+        };
+        Position { epoch: head.epoch, offset }
+    }
+}
+
 /// How much one [`LogReply::Chunk`] may hold. One record always fits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Room {
@@ -77,6 +100,8 @@ pub enum LogRequest {
         key: AppendKey,
         /// The events.
         drafts: Vec<Draft>,
+        /// It is a part of something long. Appends that are not overtake it; appends of one kind keep their order.
+        bulk: bool,
     },
     /// Send the gateway's events from now on, as [`LogReply::Live`].
     Follow {
@@ -95,8 +120,8 @@ pub enum LogRequest {
         key: ReadKey,
         /// The gateway.
         life: Life,
-        /// Begin after this position.
-        after: Position,
+        /// Where it begins.
+        from: ReadFrom,
         /// End with this one; `None` ends with the last.
         upto: Option<Position>,
         /// What the answer may hold.
@@ -154,7 +179,7 @@ pub enum LogReply {
     Chunk {
         /// Which read.
         key: ReadKey,
-        /// Events after `after`, in order, none left out.
+        /// Events from where the read begins, in order, none left out.
         records: Vec<Record>,
         /// What is behind them.
         end: End,
@@ -180,15 +205,21 @@ pub enum NotAppended {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum End {
     /// More events follow.
-    More,
+    More {
+        /// The ends of the gateway's log.
+        head: Head,
+    },
     /// It ends with `upto`, or with the last event.
-    Reached,
-    /// Something after `after` is not retained any more.
+    Reached {
+        /// The ends of the gateway's log.
+        head: Head,
+    },
+    /// Something after the position to begin after is not retained any more.
     Gone {
         /// The ends of the gateway's log.
         head: Head,
     },
-    /// `after` is not a position of this log: of another epoch, or above the last event.
+    /// The position to begin after is not one of this log: of another epoch, or above the last event.
     OtherEpoch {
         /// The ends of the gateway's log.
         head: Head,

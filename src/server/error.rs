@@ -25,6 +25,13 @@ pub enum StartError {
         /// The number of processors that this process may run on.
         processors: usize,
     },
+    /// The hub's bounds need more memory than there is.
+    TooLittleMemory {
+        /// Bytes that it needs.
+        needed: usize,
+        /// Bytes of the machine, or of the process's cgroup.
+        available: usize,
+    },
     /// The store cannot be opened.
     Store(StoreError),
     /// The admin token cannot be read or created.
@@ -87,6 +94,16 @@ impl fmt::Display for StartError {
                 write!(
                     f,
                     "invalid `cores` = {cores}: expected at most {most}, {SHARDS_PER_CPU_MAX} for each of {processors} processors"
+                )
+            }
+            Self::TooLittleMemory { needed, available } => {
+                let mib = |bytes: &usize| bytes / (1024 * 1024);
+                write!(
+                    f,
+                    "too little memory: {} MiB, needed: {} MiB; allow this process more, use fewer cores, or lower \
+                     `limits.max_connections`",
+                    mib(available),
+                    mib(needed) + 1
                 )
             }
             Self::Store(error) => error.fmt(f),

@@ -23,7 +23,8 @@ pub(super) struct EventLogHandle {
     stats: Arc<LogStats>,
 }
 
-/// Opens the log for these cores. `directory` has the gateways that exist; `epoch` is a random number.
+/// Opens the log for these cores. `directory` has the gateways that exist; `epoch` is a random number, and a log in
+/// memory holds at most `memory_bytes`.
 ///
 /// # Errors
 /// If its file cannot be used.
@@ -31,7 +32,7 @@ pub(super) fn open(
     config: &Config,
     directory: &[Change],
     cores: &[Address],
-    epoch: u64,
+    (epoch, memory_bytes): (u64, usize),
 ) -> Result<(EventLogHandle, Vec<Box<dyn LogPort>>), StartError> {
     let mut log: Box<dyn EventLog> = match config.event_log_mode {
         EventLogMode::Durable => Box::new(SqliteLog::open(sqlite(config, directory))?),
@@ -43,8 +44,8 @@ pub(super) fn open(
                 // Events are lost with the process, so every start is a new epoch: positions of an earlier one must not look
                 // comparable.
                 epoch,
-                gateway_bytes_max: config.event_log_gateway_bytes_max,
-                port_bytes_max: config.event_log_bytes_max / cores.len(),
+                gateway_bytes_max: config.event_log_gateway_bytes_max.min(memory_bytes / cores.len()),
+                port_bytes_max: memory_bytes / cores.len(),
             }))
         }
     };

@@ -5,6 +5,7 @@ mod error;
 mod event_log;
 mod executors;
 mod handle;
+pub(crate) mod memory;
 mod milestone;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -31,6 +32,7 @@ use crate::{
 };
 use event_log::EventLogHandle;
 use executors::Executors;
+use memory::MemoryPlan;
 use std::{fs, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 /// A running hub. Dropping this value does not stop it: it runs until [`Hub::drain`].
@@ -54,6 +56,12 @@ impl Hub {
         if usize::from(shards) > cpus.len() * limits::SHARDS_PER_CPU_MAX {
             return Err(StartError::TooManyCores { cores: shards, processors: cpus.len() });
         }
+        let memory = MemoryPlan::of(&config, usize::from(shards), memory::available())
+            .map_err(|memory::TooLittle { needed, available }| StartError::TooLittleMemory { needed, available })?;
+        if memory.is_reduced {
+            let (recent_bytes, total_bytes) = (memory.recent_bytes, memory.total());
+            tracing::warn!(recent_bytes, total_bytes, "little memory: the bounds are smaller than configured");
+        }
         // The store comes first. It locks the data directory, so that a second hub on the same directory fails here,
         // before it touches the first one's admin token, certificate and address file.
         let mut store = Sqlite::open(&config.data.join(STORE_FILE))?;
@@ -72,9 +80,9 @@ impl Hub {
             mesh::build(shards).map_err(|error| StartError::Descriptors { why: error.to_string() })?;
         let cores: Arc<[Address]> = cores.into();
         let store = start_store(store, &cores)?;
-        let (log, log_ports) = event_log::open(&config, &directory, &cores, random_u64()?)?;
+        let (log, log_ports) = event_log::open(&config, &directory, &cores, (random_u64()?, memory.log_bytes))?;
         let mut log_ports = log_ports.into_iter();
-        let state = Arc::new(HubState::new(hub_settings(&config, shards, &admin_token, &store, &log)?));
+        let state = Arc::new(HubState::new(hub_settings(&config, shards, &admin_token, &store, (&log, &memory))?));
         let lines = Arc::default();
         let seats = inboxes.into_iter().enumerate().map(|(index, inbox)| {
             let id = ShardId(u16::try_from(index).expect("there are at most 2^16 shards"));
@@ -83,7 +91,7 @@ impl Hub {
             let engine = EngineSettings {
                 id,
                 hub: Arc::clone(&state),
-                shard: shard_settings(&config, id, shards),
+                shard: shard_settings(&config, id, shards, memory.recent_bytes),
                 directory: directory.clone(),
                 tls: certificate.as_ref().map(|certificate| certificate.current()),
             };
@@ -203,7 +211,7 @@ fn hub_settings(
     shards: u16,
     admin_token: &str,
     store: &StoreHandle,
-    log: &EventLogHandle,
+    (log, memory): (&EventLogHandle, &MemoryPlan),
 ) -> Result<HubSettings, StartError> {
     Ok(HubSettings {
         session: session_settings(config),
@@ -215,6 +223,7 @@ fn hub_settings(
         drain_window: config.drain_window,
         degraded: store.degraded(),
         log: log.stats(),
+        bodies_bytes: (memory.platform_bodies_bytes, memory.gateways_bodies_bytes),
     })
 }
 
@@ -232,8 +241,8 @@ fn session_settings(config: &Config) -> session::Settings {
     }
 }
 
-fn shard_settings(config: &Config, id: ShardId, shards: u16) -> shard::Settings {
-    let recent_bytes_max = (config.recent_bytes_max / usize::from(shards)).max(limits::SHARD_RECENT_BYTES_MIN);
+fn shard_settings(config: &Config, id: ShardId, shards: u16, recent_bytes: usize) -> shard::Settings {
+    let recent_bytes_max = (recent_bytes / usize::from(shards)).max(limits::SHARD_RECENT_BYTES_MIN);
     shard::Settings {
         id,
         recent_bytes_max,

@@ -13,7 +13,7 @@ use crate::{
     limits,
     model::{
         CloseReason, Now, Position,
-        log::{End, LogRequest, ReadKey, Record, Room},
+        log::{End, LogRequest, ReadFrom, ReadKey, Record, Room},
     },
 };
 
@@ -118,7 +118,13 @@ impl Shard {
         let after = Position { offset: after, ..feed.end() };
         let room = Room { records: limits::CHUNK_RECORDS_MAX, bytes };
         // Not beyond what the log has told: the rest comes by the feed.
-        self.log.push(LogRequest::Read { key: read, life: feed.life, after, upto: Some(feed.end()), room });
+        self.log.push(LogRequest::Read {
+            key: read,
+            life: feed.life,
+            from: ReadFrom::After(after),
+            upto: Some(feed.end()),
+            room,
+        });
         self.catch_ups.ask(read, key, bytes);
     }
 
@@ -166,18 +172,21 @@ impl Shard {
     fn take_chunk(&mut self, now: Now, key: ConnectionKey, records: Vec<Record>, end: End) {
         let encode = self.settings.encoding.encode;
         let Some(connection) = self.registry.connection_mut(key) else { return };
-        let gateway_bytes = connection.cursor.catch_up().map_or(0, |catch_up| catch_up.held_bytes);
+        let held_before = connection.cursor.catch_up().map_or(0, |catch_up| catch_up.held_bytes);
+        if let Some(first) = records.first().filter(|_| !connection.admitted) {
+            connection.cursor.learn_bytes(first);
+        }
         let Some(catch_up) = connection.cursor.catch_up_mut() else { return };
         catch_up.read = Reading::No;
         catch_up.read_at = now.instant;
         let undecided = catch_up.undecided;
         match end {
-            End::More | End::Reached => {
+            End::More { .. } | End::Reached { .. } => {
                 let empty = catch_up.len() == 0;
                 for record in records {
                     catch_up.push(encode(&record.event, record.position, record.accepted), record.bytes);
                 }
-                let held = catch_up.held_bytes - gateway_bytes;
+                let held = catch_up.held_bytes - held_before;
                 self.catch_ups.hold(held);
                 if undecided {
                     self.admit_resumed(key);

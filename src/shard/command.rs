@@ -2,7 +2,10 @@
 //! cores.
 
 use super::counters::Counters;
-use crate::model::{ConnectionId, Event, GatewayId, Kept, PublishOutcome, ShardId, Timestamp, log::Why};
+use crate::model::{
+    ConnectionId, Event, GatewayId, Kept, PublishOutcome, ShardId, Timestamp,
+    log::{Head, ReadFrom, Record, Why},
+};
 use serde::Serialize;
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,6 +19,15 @@ pub enum Command {
     /// Like [`Command::PublishMany`], for deployments. The shard adds `performedAt` as the last member of each payload,
     /// later than that of the gateway's previous deployment.
     Deploy(Vec<Event>),
+    /// Read events of a gateway from its log. Answered by [`Reply::Events`].
+    Events {
+        /// The gateway.
+        gateway: GatewayId,
+        /// Where to begin.
+        from: ReadFrom,
+        /// Maximum number of events, up to [`crate::limits::PAGE_ROWS_MAX`].
+        limit: usize,
+    },
     /// Count connections and deliveries, in all or for one gateway. Answered by [`Reply::Totals`].
     Totals(Option<GatewayId>),
     /// List connections in a stable order, from `skip`, at most `take`. Answered by [`Reply::Connections`].
@@ -40,6 +52,8 @@ pub enum Reply {
     Published(Published),
     /// To [`Command::PublishMany`] and [`Command::Deploy`], in the order of the events.
     PublishedMany(Vec<Published>),
+    /// To [`Command::Events`].
+    Events(Events),
     /// To [`Command::Totals`].
     Totals(Totals),
     /// To [`Command::Connections`].
@@ -48,6 +62,30 @@ pub enum Reply {
     Attempt(Result<(), u32>),
     /// To [`Command::Live`].
     Live(Vec<u32>),
+}
+
+/// The answer to [`Command::Events`].
+#[derive(Debug)]
+pub enum Events {
+    /// Events of the gateway, in order, none left out.
+    Page {
+        /// The events.
+        records: Vec<Record>,
+        /// Whether more follow now.
+        more: bool,
+        /// The ends of the gateway's log.
+        head: Head,
+    },
+    /// Events after the position to begin after were trimmed.
+    Trimmed(Head),
+    /// The position to begin after is not one of this log.
+    UnknownPosition(Head),
+    /// The log could not be read.
+    Unavailable(Why),
+    /// Too many reads wait for the log.
+    Overloaded,
+    /// The gateway was deleted, or does not exist yet.
+    NoSuchGateway,
 }
 
 /// What became of one event.

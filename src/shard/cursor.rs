@@ -10,7 +10,10 @@
 //! have all been handed over is *taken*. Once the socket has all of them it is *confirmed*, that is, delivered.
 
 use super::feed::Feed;
-use crate::model::{Instant, log::ReadKey};
+use crate::model::{
+    Instant,
+    log::{ReadKey, Record},
+};
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
 
@@ -135,6 +138,11 @@ impl Cursor {
 
     pub(super) fn catch_up_mut(&mut self) -> Option<&mut CatchUp> {
         if let Stage::CatchingUp(catch_up) = &mut self.stage { Some(catch_up) } else { None }
+    }
+
+    /// The first record of a connection that resumes: what is in front of it does not wait.
+    pub(super) fn learn_bytes(&mut self, first: &Record) {
+        self.bytes = first.bytes.saturating_sub(first.event.payload.len() as u64);
     }
 
     /// Bytes of payloads that wait for this connection in the log, up to `end`.

@@ -14,14 +14,15 @@ use crate::model::{
 use std::sync::Arc;
 
 impl Shard {
-    /// Publishes `count` events with one reply to `origin`, which is [`super::Reply::PublishedMany`] if `many`.
+    /// Publishes `count` events with one reply to `origin`, which is [`super::Reply::PublishedMany`] if `many`. Those
+    /// that are a part of a long batch are `bulk`: the log lets others overtake them.
     pub(super) fn publish(
         &mut self,
         now: Now,
         origin: Origin,
         events: impl Iterator<Item = Event>,
         count: usize,
-        many: bool,
+        (many, bulk): (bool, bool),
     ) {
         let publish = self.in_flight.open(origin, count, many, now.instant + self.settings.publish_timeout);
         for event in events {
@@ -32,7 +33,7 @@ impl Shard {
             };
             let event = Arc::new(event);
             let of = self.in_flight.add(publish, Arc::clone(&event));
-            self.log.append(Draft { life, event, accepted: now.wall }, of);
+            self.log.append(Draft { life, event, accepted: now.wall }, of, bulk);
         }
         debug_assert_eq!(self.in_flight.events(publish), count, "every event of a publish has its place in the answer");
         let reply = self.in_flight.seal(publish);

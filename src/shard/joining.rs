@@ -104,7 +104,7 @@ impl Shard {
                 }
                 self.log.push(LogRequest::Follow { key: follow, life, behind: Some(base) });
             }
-            End::Failed(_) | End::More | End::Reached => {
+            End::Failed(_) | End::More { .. } | End::Reached { .. } => {
                 let behind = self.feeds.get(feed_key).filter(|feed| feed.begun).map(|_| end);
                 self.retries.request_later(now.instant, LogRequest::Follow { key: follow, life, behind });
             }

@@ -90,6 +90,7 @@ impl Shard {
         if let Some(key) = self.feeds.of(gateway) {
             self.remove_feed(now, key);
         }
+        self.end_events(gateway);
         // Behind the last append: the log is first in, first out.
         let key = ForgetKey(self.log.forget_key());
         self.log.push(LogRequest::Forget { key, life });

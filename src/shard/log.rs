@@ -1,7 +1,7 @@
 //! The shard's requests to the log: gathers events that are to be appended, and keeps the requests in order.
 //!
-//! The log takes them first in, first out. So what is appended after a follow reaches that follow, and a gateway is
-//! forgotten behind its last append.
+//! The log takes them first in, first out, but that single events overtake those of batches. So what is appended after a
+//! follow reaches that follow, and a gateway is forgotten behind its last append.
 
 use super::in_flight::EventRef;
 use crate::{
@@ -15,40 +15,52 @@ use std::collections::VecDeque;
 #[derive(Debug, Default)]
 pub(super) struct LogRequests {
     queue: VecDeque<LogRequest>,
-    /// The events that the next append will have. One request for all events of a round costs less than one for each.
-    drafts: Vec<Draft>,
-    draft_bytes: usize,
-    /// The publishers of `drafts`.
-    refs: Vec<EventRef>,
+    /// The next append, and the next one of events of batches, which the others overtake.
+    gathered: [Gathered; 2],
     /// The publishers of each append that is not answered.
     appends: Slab<Vec<EventRef>>,
     reads: u64,
     forgets: u64,
 }
 
+/// Events for one append. One request for all events of a round costs less than one for each.
+#[derive(Debug, Default)]
+struct Gathered {
+    drafts: Vec<Draft>,
+    bytes: usize,
+    /// The publishers of `drafts`.
+    refs: Vec<EventRef>,
+}
+
 impl LogRequests {
-    /// Adds an event to the next append.
-    pub(super) fn append(&mut self, draft: Draft, of: EventRef) {
-        if self.drafts.len() >= limits::APPEND_EVENTS_MAX || self.draft_bytes >= limits::APPEND_BYTES_MAX {
-            self.close_append();
+    /// Adds an event to the next append, which is of one kind: events of batches, or single ones.
+    pub(super) fn append(&mut self, draft: Draft, of: EventRef, bulk: bool) {
+        let gathered = &self.gathered[usize::from(bulk)];
+        if gathered.drafts.len() >= limits::APPEND_EVENTS_MAX || gathered.bytes >= limits::APPEND_BYTES_MAX {
+            self.close_append(bulk);
         }
-        self.draft_bytes += draft.event.payload.len();
-        self.drafts.push(draft);
-        self.refs.push(of);
+        let gathered = &mut self.gathered[usize::from(bulk)];
+        gathered.bytes += draft.event.payload.len();
+        gathered.drafts.push(draft);
+        gathered.refs.push(of);
     }
 
-    fn close_append(&mut self) {
-        if self.drafts.is_empty() {
-            return;
+    fn close_append(&mut self, bulk: bool) {
+        let Gathered { drafts, refs, .. } = std::mem::take(&mut self.gathered[usize::from(bulk)]);
+        if !drafts.is_empty() {
+            let key = AppendKey(self.appends.insert(refs) as u64);
+            self.queue.push_back(LogRequest::Append { key, drafts, bulk });
         }
-        self.draft_bytes = 0;
-        let key = AppendKey(self.appends.insert(std::mem::take(&mut self.refs)) as u64);
-        self.queue.push_back(LogRequest::Append { key, drafts: std::mem::take(&mut self.drafts) });
+    }
+
+    fn close_appends(&mut self) {
+        self.close_append(false);
+        self.close_append(true);
     }
 
     /// Adds a request behind what was appended before it.
     pub(super) fn push(&mut self, request: LogRequest) {
-        self.close_append();
+        self.close_appends();
         self.queue.push_back(request);
     }
 
@@ -67,14 +79,14 @@ impl LogRequests {
     /// Takes the next request for the log.
     pub(super) fn pop(&mut self) -> Option<LogRequest> {
         if self.queue.is_empty() {
-            self.close_append();
+            self.close_appends();
         }
         self.queue.pop_front()
     }
 
     /// Whether [`LogRequests::pop`] would return something.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.drafts.is_empty()
+        self.queue.is_empty() && self.gathered.iter().all(|gathered| gathered.drafts.is_empty())
     }
 
     /// The publisher of one event of an append.

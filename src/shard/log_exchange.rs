@@ -25,6 +25,9 @@ impl Shard {
             LogReply::Following { key, head } => self.handle_following(now, key, head),
             LogReply::NotFollowing { key, why } => self.handle_not_following(now, key, &why),
             LogReply::Interrupted(key) => self.handle_interrupted(key),
+            LogReply::Chunk { key, records, end } if self.history.is_asked(key) => {
+                self.handle_events(key, records, end);
+            }
             LogReply::Chunk { key, records, end } => self.handle_chunk(now, key, records, end),
             // Whether the log has forgotten a deleted gateway matters to nobody here: it has another incarnation if it is
             // made again.
@@ -32,10 +35,12 @@ impl Shard {
         }
     }
 
-    /// The log is too busy for this request. Events are refused; the rest is tried again.
+    /// The log is too busy for this request. Events and the API's reads are refused; the rest is tried again.
     pub fn handle_busy(&mut self, now: Now, request: LogRequest) {
-        let LogRequest::Append { key, drafts } = request else {
-            return self.retries.request_later(now.instant, request);
+        let (key, drafts) = match request {
+            LogRequest::Append { key, drafts, .. } => (key, drafts),
+            LogRequest::Read { key, .. } if self.history.is_asked(key) => return self.handle_events_busy(key),
+            other => return self.retries.request_later(now.instant, other),
         };
         for index in 0..drafts.len() {
             if let Some(of) = self.log.publisher(key, index) {

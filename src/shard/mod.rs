@@ -25,6 +25,7 @@ mod failures;
 mod fanout;
 mod feed;
 mod feeds;
+mod history;
 mod in_flight;
 mod joining;
 mod joins;
@@ -33,13 +34,14 @@ mod log;
 mod log_exchange;
 pub mod placement;
 pub mod rate_limit;
+mod reading;
 mod recent_ids;
 pub mod registry;
 mod retries;
 mod settings;
 mod stats;
 
-pub use command::{Command, InboundStats, NotKept, Published, Reply};
+pub use command::{Command, Events, InboundStats, NotKept, Published, Reply};
 pub use connection_key::ConnectionKey;
 pub use cursor::Waiting;
 pub use directory::Directory;
@@ -59,6 +61,7 @@ use counters::Counters;
 use deployment_times::DeploymentTimes;
 use failures::Failures;
 use feeds::Feeds;
+use history::History;
 use in_flight::InFlight;
 use joins::JoinDeadlines;
 use log::LogRequests;
@@ -92,6 +95,7 @@ pub struct Shard {
     registry: Registry,
     feeds: Feeds,
     catch_ups: CatchUps,
+    history: History,
     joins: JoinDeadlines,
     log: LogRequests,
     retries: Retries,
@@ -119,6 +123,7 @@ impl Shard {
             registry: Registry::default(),
             feeds: Feeds::default(),
             catch_ups: CatchUps::default(),
+            history: History::default(),
             joins: JoinDeadlines::default(),
             log: LogRequests::default(),
             retries: Retries::default(),
@@ -139,10 +144,10 @@ impl Shard {
     /// Runs a command. Its reply is an effect, now or later: that of a publish once its last delivery is decided.
     pub fn handle_command(&mut self, now: Now, origin: Origin, command: Command) {
         let reply = match command {
-            Command::Publish(event) => return self.publish(now, origin, std::iter::once(event), 1, false),
+            Command::Publish(event) => return self.publish(now, origin, std::iter::once(event), 1, (false, false)),
             Command::PublishMany(events) => {
                 let count = events.len();
-                return self.publish(now, origin, events.into_iter(), count, true);
+                return self.publish(now, origin, events.into_iter(), count, (true, true));
             }
             Command::Deploy(mut events) => {
                 // Here and not in the API: only the owner of a gateway knows the time of its previous deployment.
@@ -152,8 +157,9 @@ impl Shard {
                     }
                 }
                 let count = events.len();
-                return self.publish(now, origin, events.into_iter(), count, true);
+                return self.publish(now, origin, events.into_iter(), count, (true, false));
             }
+            Command::Events { gateway, from, limit } => return self.read_events(origin, gateway, from, limit),
             Command::Totals(gateway) => Reply::Totals(self.totals(gateway)),
             Command::Connections { gateway, skip, take } => Reply::Connections(self.rows(gateway, skip, take)),
             Command::Attempt(address) => Reply::Attempt(self.handle_attempt(now, address)),

@@ -8,6 +8,7 @@ use crate::{
 use bytes::Bytes;
 
 mod cursors;
+mod history;
 
 fn encode(event: &Event, position: Position, _: Timestamp) -> Bytes {
     [event.payload.as_ref(), format!("#{};", position.offset).as_bytes()].concat().into()

@@ -131,13 +131,13 @@ impl ModelLog {
     fn execute(&mut self, request: LogRequest, rng: &mut Rng) -> Option<Accident> {
         let faults = self.faults;
         match request {
-            LogRequest::Append { key, drafts } if rng.chance(faults.fails) => {
+            LogRequest::Append { key, drafts, bulk } if rng.chance(faults.fails) => {
                 let in_doubt = rng.chance(faults.in_doubt);
                 let why = if in_doubt { NotAppended::Unknown(Why::Io) } else { NotAppended::Refused(Why::Full) };
                 let results = drafts.iter().map(|_| Err(why.clone())).collect();
                 let mut told = Vec::new();
                 if in_doubt && rng.chance(500) {
-                    self.ask(LogRequest::Append { key, drafts }, &mut told);
+                    self.ask(LogRequest::Append { key, drafts, bulk }, &mut told);
                 }
                 // It appears whole or never, and what appears is told to those who follow.
                 self.scratch.push(LogReply::Appended { key, from: 0, results, last: true });
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn the_log_of_the_simulation_keeps_the_laws() {
-        let settings = MemorySettings { epoch: 7, gateway_bytes_max: 2_000, port_bytes_max: 5_000 };
+        let settings = MemorySettings { epoch: 7, gateway_bytes_max: 8_000, port_bytes_max: 20_000 };
         laws::hold(20, || Box::new(ModelEventLog(MemoryLog::new(settings))));
     }
 }

@@ -10,7 +10,7 @@ impl Oracle {
     /// Whether a gateway has asked to go on behind a position: it may be behind.
     pub(super) fn has_resumers(&self) -> bool {
         let mut watched = self.watched.iter().zip(&self.scenario.profiles);
-        watched.any(|(watched, profile)| watched.requested_at.is_some() && profile.resumes.is_some())
+        watched.any(|(watched, profile)| watched.accepted.is_some() && profile.resumes.is_some())
     }
 
     /// Checks the counts against the gateway's connections: those that were certainly live, and those that may have

@@ -333,6 +333,7 @@ fn hub_settings(scenario: &Scenario) -> HubSettings {
         drain_window: scenario.drain_window,
         degraded: Arc::default(),
         log: Arc::default(),
+        bodies_bytes: (limits::PLATFORM_BODIES_BYTES_MAX, limits::GATEWAYS_BODIES_BYTES_MAX),
     }
 }
 

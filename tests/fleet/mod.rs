@@ -283,6 +283,7 @@ fn hub_settings() -> HubSettings {
         drain_window: Duration::ZERO,
         degraded: Arc::new(AtomicBool::new(false)),
         log: Arc::default(),
+        bodies_bytes: (limits::PLATFORM_BODIES_BYTES_MAX, limits::GATEWAYS_BODIES_BYTES_MAX),
     }
 }
 

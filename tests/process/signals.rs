@@ -96,7 +96,7 @@ fn leave_when_closed(mut gateway: TcpStream) {
 
 #[test]
 fn a_gateway_that_does_not_close_in_the_drain_is_closed_by_force_with_a_warning_and_exit_code_0() {
-    let arguments = ["--cores", "1", "--set", "drain.window=0s"];
+    let arguments = ["--cores", "1", "--set", "drain.window=0s", "--set", "event_log.mode=memory"];
     let mut program = Program::start(&[&arguments[..], &["--set", "publish.timeout=100ms"]].concat());
     let mut gateways: Vec<_> = (0..3).map(|_| program.connect()).collect();
     let mut platform = TcpStream::connect(program.address).unwrap();

@@ -4,6 +4,7 @@ mod access;
 mod accidents;
 mod batch;
 mod deploy;
+mod events;
 mod gateways;
 mod manifest;
 mod metrics;
@@ -299,6 +300,7 @@ fn every_call(world: &World) -> Vec<Request> {
         Request::new("GET", at("/tokens")),
         Request::new("POST", at("/tokens")),
         Request::new("DELETE", at(&format!("/tokens/{}", TokenId::random()))),
+        Request::new("GET", at("/events")),
         Request::new("POST", at("/events")).body(r#"{"type":"api.deployed","payload":{}}"#),
         Request::new("POST", "/api/v1/events")
             .body(format!(r#"{{"gatewayId":"{gateway}","type":"api.deployed","payload":{{}}}}"#)),

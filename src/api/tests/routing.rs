@@ -72,7 +72,7 @@ fn a_method_that_is_not_allowed_is_405_with_the_allowed_ones() {
     check_allow(&format!("/api/v1/gateways/{id}"), "GET, HEAD, DELETE");
     check_allow(&format!("/api/v1/gateways/{id}/tokens"), "GET, HEAD, POST");
     check_allow(&format!("/api/v1/gateways/{id}/tokens/{id}"), "DELETE");
-    check_allow(&format!("/api/v1/gateways/{id}/events"), "POST");
+    check_allow(&format!("/api/v1/gateways/{id}/events"), "GET, HEAD, POST");
     check_allow(&format!("/api/v1/apis/{id}/deploy-revision"), "POST");
     check_allow(&format!("/api/internal/v1/gateways/{id}/manifest"), "POST");
 }
@@ -93,7 +93,7 @@ fn the_maximum_size_of_a_body_is_known_from_the_head() {
     let expected = [
         [0, 0, 0, 0, limits::MANIFEST_BYTES_MAX].as_slice(),
         &[0, small, 0, small, 0, small, small],
-        &[limits::PUBLISH_BODY_BYTES_MAX, limits::BATCH_BODY_BYTES_MAX, limits::DEPLOY_BODY_BYTES_MAX],
+        &[0, limits::PUBLISH_BODY_BYTES_MAX, limits::BATCH_BODY_BYTES_MAX, limits::DEPLOY_BODY_BYTES_MAX],
     ];
     assert_eq!(bounds, expected.concat());
 }

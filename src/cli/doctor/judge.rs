@@ -1,7 +1,11 @@
 //! Compares what was found on the machine with what a hub needs. Pure functions, so that tests cover each result.
 
 use super::Check;
-use crate::{config::Tls, tls};
+use crate::{
+    config::{Config, Tls},
+    server::memory::{MemoryPlan, TooLittle},
+    tls,
+};
 use std::path::Path;
 
 /// The first version with `epoll_pwait2`, with which a core waits for its sockets.
@@ -94,6 +98,29 @@ pub fn descriptors(limit: Option<u64>, connections_max: usize) -> Check {
                 "raise it: `ulimit -n {needed}`, LimitNOFILE={needed} for systemd, or --ulimit nofile={needed} for Docker; \
                  or lower limits.max_connections (needed: one for each connection, a tenth more, and {DESCRIPTORS_RESERVED})"
             ),
+        ),
+    }
+}
+
+pub fn memory(available: usize, config: &Config, shards: usize) -> Check {
+    let name = "memory";
+    let mib = |bytes: usize| bytes / (1024 * 1024);
+    match MemoryPlan::of(config, shards, available) {
+        Ok(plan) if plan.is_reduced => Check::ok(
+            name,
+            format!(
+                "{} MiB; the bounds are smaller than configured, to fit: events {} MiB, bodies {} MiB{}",
+                mib(available),
+                mib(plan.recent_bytes),
+                mib(plan.platform_bodies_bytes + plan.gateways_bodies_bytes),
+                if plan.log_bytes > 0 { format!(", event log {} MiB", mib(plan.log_bytes)) } else { String::new() }
+            ),
+        ),
+        Ok(plan) => Check::ok(name, format!("{} MiB, needed at most: {} MiB", mib(available), mib(plan.total()))),
+        Err(TooLittle { needed, available }) => Check::fail(
+            name,
+            format!("{} MiB, needed: {} MiB (shards: {shards})", mib(available), mib(needed) + 1),
+            "allow this process more memory, use fewer cores, or lower limits.max_connections",
         ),
     }
 }

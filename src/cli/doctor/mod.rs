@@ -8,7 +8,7 @@ pub use check::Check;
 pub use machine::raise_limits;
 
 use super::{Failure, config_args::ConfigArgs, output};
-use crate::config::Config;
+use crate::{config::Config, server::memory};
 use clap::Args;
 
 /// Checks this machine and process. Call [`raise_limits`] first, as `serve` does.
@@ -24,6 +24,7 @@ pub fn check(config: &Config) -> Vec<Check> {
     checks.extend([
         judge::locked_memory(machine::locked_memory(), shards, machine::is_exempt_from_memlock()),
         judge::descriptors(machine::descriptors(), config.connections_max),
+        judge::memory(memory::available(), config, shards),
         judge::cores(cores, shards),
         judge::clock(machine::wall_clock_seconds(), machine::monotonic_clock_works()),
         judge::data(&config.data, machine::writable(&config.data)),

@@ -5,7 +5,7 @@ mod judge;
 use super::{EventLog, LogPort};
 use crate::model::{
     CorrelationId, Event, EventType, GatewayId, Life, Position, Timestamp,
-    log::{AppendKey, Draft, FollowKey, ForgetKey, LogRequest, ReadKey, Room},
+    log::{AppendKey, Draft, FollowKey, ForgetKey, LogRequest, ReadFrom, ReadKey, Room},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -102,7 +102,7 @@ struct Following {
 struct Reading {
     gateway: usize,
     life: Life,
-    after: Position,
+    from: ReadFrom,
     upto: Option<Position>,
     room: Room,
     /// What was known when it was submitted. A read and the requests after it are answered in any order, so its answer may be older
@@ -178,10 +178,14 @@ impl Shard {
                 }
             }
             13..=16 => {
-                let after = self.some_position(gateway);
+                let from = match self.numbers.below(8) {
+                    0 => ReadFrom::Oldest,
+                    1 => ReadFrom::Last(self.numbers.below(10) as u64),
+                    _ => ReadFrom::After(self.some_position(gateway)),
+                };
                 let upto = (self.numbers.below(2) > 0).then(|| self.some_position(gateway));
                 let room = Room { records: 1 + self.numbers.below(6), bytes: self.numbers.below(400) };
-                self.read(gateway, after, upto, room);
+                self.read(gateway, from, upto, room);
             }
             17 if self.numbers.below(4) == 0 => self.forget(gateway),
             _ => self.drain(),
@@ -209,7 +213,8 @@ impl Shard {
         }
         let key = self.key();
         self.appends.insert(key, known);
-        self.submit(LogRequest::Append { key: AppendKey(key), drafts });
+        let bulk = self.numbers.below(3) == 0;
+        self.submit(LogRequest::Append { key: AppendKey(key), drafts, bulk });
     }
 
     /// Deletes the gateway and makes another one with its id. The shard does this only once its appends are answered.
@@ -230,16 +235,16 @@ impl Shard {
         self.wait_until(|shard| shard.forgets.is_empty());
         // Under its own name, nothing of it is left.
         self.gateways[gateway] = Known { life, payloads: Vec::new(), first: 1, epoch: None };
-        self.read(gateway, Position { epoch: 0, offset: 0 }, None, Room { records: 1, bytes: 0 });
+        self.read(gateway, ReadFrom::After(Position { epoch: 0, offset: 0 }), None, Room { records: 1, bytes: 0 });
         self.wait_until(|shard| shard.reads.is_empty());
         self.gateways[gateway].life.incarnation += 10_000;
         self.gateways[gateway].epoch = None;
     }
 
-    fn read(&mut self, gateway: usize, after: Position, upto: Option<Position>, room: Room) {
+    fn read(&mut self, gateway: usize, from: ReadFrom, upto: Option<Position>, room: Room) {
         let (key, life, known) = (self.key(), self.gateways[gateway].life, self.least(gateway));
-        self.reads.insert(key, Reading { gateway, life, after, upto, room, known });
-        self.submit(LogRequest::Read { key: ReadKey(key), life, after, upto, room });
+        self.reads.insert(key, Reading { gateway, life, from, upto, room, known });
+        self.submit(LogRequest::Read { key: ReadKey(key), life, from, upto, room });
     }
 
     fn least(&self, gateway: usize) -> Least {

@@ -7,7 +7,7 @@
 //!   are never busy. Only a follow may end by [`LogReply::Interrupted`].
 //! - *Kept.* After `Appended` with a position, everybody reads the event there until it is trimmed, through what
 //!   [`LogPort::promise`] names. After [`NotAppended::Refused`](crate::model::log::NotAppended::Refused) it never appears; after `Unknown` it appears whole or never.
-//! - *Order.* Drafts of one request and one gateway keep their order. A request that is submitted after another's `Appended` gets higher
+//! - *Order.* Drafts of one request and one gateway keep their order, and so do appends of one kind, bulk or not. A request that is submitted after another's `Appended` gets higher
 //!   positions.
 //! - *One name, one event.* A position names one event for ever.
 //! - *Live.* After `Following`, `Live` brings every event behind the begin, once, in order, until `Interrupted` or `Unfollow`, and

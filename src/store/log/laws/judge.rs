@@ -3,7 +3,7 @@
 use super::{Following, Least, Reading, Shard};
 use crate::model::{
     Life, Position,
-    log::{End, Head, LogReply, NotAppended, Record},
+    log::{End, Head, LogReply, NotAppended, ReadFrom, Record},
 };
 
 impl Shard {
@@ -89,17 +89,28 @@ impl Shard {
             records.len(),
             read.room
         );
-        self.check_records(read.gateway, read.after.offset + 1, records);
-        let reached = read.after.offset + records.len() as u64;
+        let after = match (end, read.from) {
+            (End::More { head } | End::Reached { head }, from) => {
+                self.check_head(read.gateway, read.life, *head, read.known);
+                from.after(*head)
+            }
+            (_, ReadFrom::After(after)) => after,
+            (end, from) => panic!("a log has always a place for {from:?}, but answered {end:?}"),
+        };
+        self.check_records(read.gateway, after.offset + 1, records);
+        let reached = after.offset + records.len() as u64;
         match end {
-            End::More => assert!(!records.is_empty(), "a chunk with more behind it has one"),
-            End::Reached => {
+            End::More { head } => {
+                assert!(!records.is_empty(), "a chunk with more behind it has one");
+                assert!(reached < head.last, "it ends at {reached} and says that more follow: {head:?}");
+            }
+            End::Reached { .. } => {
                 let upto = read.upto.map_or(read.known.last, |upto| upto.offset.min(read.known.last));
                 assert!(reached >= upto, "it ends at {reached} and says that it has reached {upto}");
             }
             End::Gone { .. } | End::OtherEpoch { .. } | End::Failed(_) => {
                 assert!(records.is_empty());
-                self.check_no_place(read.gateway, read.life, read.after, end, read.known);
+                self.check_no_place(read.gateway, read.life, after, end, read.known);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The requests that the writer has taken: in order for each port, and appends in turns of a slice.
+//! The requests that the writer has taken: in order for each port, but that appends of the two kinds take turns of a slice.
 
 use super::port::draft_bytes;
 use crate::{
@@ -20,25 +20,49 @@ pub(super) struct Pending {
     at: Duration,
 }
 
-enum Waiting {
-    Append(Pending),
-    Other(LogRequest, Duration),
-}
-
-impl Waiting {
-    fn at(&self) -> Duration {
-        match self {
-            Waiting::Append(pending) => pending.at,
-            Waiting::Other(_, at) => *at,
-        }
-    }
-}
-
+/// A port's requests in three lines, each in the order of submission. The number of a request is its place among all of the port.
 #[derive(Default)]
 struct PortBacklog {
-    waiting: VecDeque<Waiting>,
-    /// The append whose turn is next.
+    /// Appends that are not bulk, and those that are.
+    appends: [VecDeque<(u64, Pending)>; 2],
+    others: VecDeque<(u64, LogRequest, Duration)>,
+    /// The number of the last request.
+    number: u64,
+    /// The line of appends whose turn is next.
     turn: usize,
+}
+
+impl PortBacklog {
+    fn push(&mut self, Queued { request, at }: Queued) {
+        self.number += 1;
+        match request {
+            LogRequest::Append { key, drafts, bulk } => {
+                let pending = Pending { key, total: drafts.len(), drafts: drafts.into_iter(), from: 0, at };
+                self.appends[usize::from(bulk)].push_back((self.number, pending));
+            }
+            other => self.others.push_back((self.number, other, at)),
+        }
+    }
+
+    fn first_append(&self) -> Option<u64> {
+        self.appends.iter().filter_map(|line| line.front()).map(|(number, _)| *number).min()
+    }
+
+    /// The line whose first append may be kept now: in turns, and only what no other request stands before.
+    fn ready(&self) -> Option<usize> {
+        let barrier = self.others.front().map_or(u64::MAX, |(number, ..)| *number);
+        let is_ready = |line: &usize| self.appends[*line].front().is_some_and(|(number, _)| *number < barrier);
+        [self.turn, 1 - self.turn].into_iter().find(is_ready)
+    }
+
+    fn oldest(&self) -> Option<Duration> {
+        let appends = self.appends.iter().filter_map(|line| line.front()).map(|(_, pending)| pending.at);
+        appends.chain(self.others.front().map(|(.., at)| *at)).min()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.others.is_empty() && self.appends.iter().all(VecDeque::is_empty)
+    }
 }
 
 /// What one turn of an append takes.
@@ -69,63 +93,52 @@ impl Backlog {
         if self.ports.len() <= port {
             self.ports.resize_with(port + 1, PortBacklog::default);
         }
-        let backlog = &mut self.ports[port].waiting;
         take(&mut self.taken);
-        backlog.extend(self.taken.drain(..).map(|Queued { request, at }| match request {
-            LogRequest::Append { key, drafts } => {
-                Waiting::Append(Pending { key, total: drafts.len(), drafts: drafts.into_iter(), from: 0, at })
-            }
-            other => Waiting::Other(other, at),
-        }));
+        let backlog = &mut self.ports[port];
+        self.taken.drain(..).for_each(|queued| backlog.push(queued));
     }
 
     /// When the oldest request of a port was submitted.
     pub fn oldest(&self, port: usize) -> Option<Duration> {
-        self.ports.get(port)?.waiting.front().map(Waiting::at)
+        self.ports.get(port)?.oldest()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.ports.iter().all(|port| port.waiting.is_empty())
+        self.ports.iter().all(PortBacklog::is_empty)
     }
 
     /// The next request that is not an append and has no append before it.
     pub fn next_other(&mut self) -> Option<(usize, LogRequest)> {
         for (index, port) in self.ports.iter_mut().enumerate() {
-            if let Some(Waiting::Other(..)) = port.waiting.front()
-                && let Some(Waiting::Other(request, _)) = port.waiting.pop_front()
+            let Some(number) = port.others.front().map(|(number, ..)| *number) else { continue };
+            if port.first_append().is_none_or(|append| number < append)
+                && let Some((_, request, _)) = port.others.pop_front()
             {
-                port.turn = 0;
                 return Some((index, request));
             }
         }
         None
     }
 
-    /// The append that is next: each port has a turn, and in it each append that no other request stands before.
+    /// The append that is next: ports take turns, and in a port its two kinds of appends.
     pub fn next_append(&mut self) -> Option<(usize, &mut Pending)> {
         let count = self.ports.len();
-        let index = (0..count).map(|step| (self.turn + step) % count).find(|index| {
-            let first = self.ports[*index].waiting.front();
-            matches!(first, Some(Waiting::Append(_)))
-        })?;
+        let ready = |index: usize| self.ports[index].ready().map(|line| (index, line));
+        let (index, line) = (0..count).find_map(|step| ready((self.turn + step) % count))?;
         self.turn = index;
         let port = &mut self.ports[index];
-        if !matches!(port.waiting.get(port.turn), Some(Waiting::Append(_))) {
-            port.turn = 0;
-        }
-        match port.waiting.get_mut(port.turn) {
-            Some(Waiting::Append(pending)) => Some((index, pending)),
-            _ => None,
-        }
+        port.turn = line;
+        port.appends[line].front_mut().map(|(_, pending)| (index, pending))
     }
 
     /// Ends the turn that [`Backlog::next_append`] began. Also called after a panic in it.
     pub fn end_turn(&mut self) {
         let Some(port) = self.ports.get_mut(self.turn) else { return };
-        match port.waiting.get(port.turn) {
-            Some(Waiting::Append(pending)) if pending.from == pending.total => drop(port.waiting.remove(port.turn)),
-            _ => port.turn += 1,
+        let line = &mut port.appends[port.turn];
+        if line.front().is_some_and(|(_, pending)| pending.from == pending.total) {
+            line.pop_front();
         }
+        port.turn = 1 - port.turn;
         self.turn = (self.turn + 1) % self.ports.len();
     }
 }

@@ -63,11 +63,11 @@ impl Writer {
         let room = Room { records: EVENT_LOG_SLICE_EVENTS_MAX, bytes: EVENT_LOG_SLICE_BYTES_MAX };
         let read = past::read(&file.connection, gateway.number, gateway.life, after, gateway.head.last, room);
         match read {
-            Ok((records, end)) if next >= gateway.head.first => {
+            Ok((records, more)) if next >= gateway.head.first => {
                 let told = records.last().map_or(after.offset, |record| record.position.offset);
-                self.heads.set_past(index, port, key, (end == End::More).then_some(told + 1));
+                self.heads.set_past(index, port, key, more.then_some(told + 1));
                 self.tell(port, key, records);
-                end == End::More
+                more
             }
             // It follows again, and is told why that is no place to begin.
             _ => {

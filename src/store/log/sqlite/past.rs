@@ -4,7 +4,7 @@ use super::rows::{self, HeadRow, number};
 use crate::{
     model::{
         Life, Position,
-        log::{End, Head, Record, Room},
+        log::{End, Head, ReadFrom, Record, Room},
     },
     store::Trouble,
 };
@@ -32,7 +32,7 @@ pub(super) fn check(head: Head, after: Position) -> Result<(), End> {
 pub(super) fn chunk(
     connection: &Connection,
     life: Life,
-    after: Position,
+    from: ReadFrom,
     upto: Option<Position>,
     room: Room,
 ) -> Result<(Vec<Record>, End), Trouble> {
@@ -43,14 +43,16 @@ pub(super) fn chunk(
         Some(row) => (row.number, head(&row, rows::last_of(&transaction, &row)?, epoch)),
         None => (0, empty_head(life, epoch)),
     };
+    let after = from.after(head);
     if let Err(end) = check(head, after) {
         return Ok((Vec::new(), end));
     }
     let upto = upto.map_or(head.last, |upto| upto.offset.min(head.last));
-    read(&transaction, number, life, after, upto, room)
+    let (records, more) = read(&transaction, number, life, after, upto, room)?;
+    Ok((records, if more { End::More { head } } else { End::Reached { head } }))
 }
 
-/// Reads events of a number after a position, up to an offset that exists.
+/// Reads events of a number after a position, up to an offset that exists. Returns as well whether more of them follow.
 pub(super) fn read(
     connection: &Connection,
     gateway: i64,
@@ -58,10 +60,10 @@ pub(super) fn read(
     after: Position,
     upto: u64,
     room: Room,
-) -> Result<(Vec<Record>, End), Trouble> {
+) -> Result<(Vec<Record>, bool), Trouble> {
     let (mut records, mut bytes, mut next) = (Vec::new(), 0, after.offset + 1);
     if next > upto {
-        return Ok((records, End::Reached));
+        return Ok((records, false));
     }
     let sql = SELECT;
     let mut statement = connection.prepare_cached(sql)?;
@@ -71,7 +73,7 @@ pub(super) fn read(
         let size = row.get_ref(11)?.as_blob().map_or(0, <[u8]>::len);
         bytes += size;
         if !records.is_empty() && (records.len() >= room.records || bytes > room.bytes) {
-            return Ok((records, End::More));
+            return Ok((records, true));
         }
         if number(row, 2)? != next {
             return Err(Trouble::Damaged("an event is missing".to_owned()));
@@ -80,7 +82,7 @@ pub(super) fn read(
         records.push(record);
         next += 1;
     }
-    if next > upto { Ok((records, End::Reached)) } else { Err(Trouble::Damaged("an event is missing".to_owned())) }
+    if next > upto { Ok((records, false)) } else { Err(Trouble::Damaged("an event is missing".to_owned())) }
 }
 
 /// The events of a number in a range, in order. The columns are those of [`rows::event`].

@@ -123,7 +123,7 @@ fn size(reply: &LogReply) -> usize {
 /// Answers a request that no thread will take.
 pub(super) fn refuse(request: LogRequest, why: Why, out: &mut Vec<LogReply>) {
     let reply = match request {
-        LogRequest::Append { key, drafts } => {
+        LogRequest::Append { key, drafts, .. } => {
             let results = drafts.iter().map(|_| Err(NotAppended::Refused(why))).collect();
             LogReply::Appended { key, from: 0, results, last: true }
         }

@@ -87,8 +87,8 @@ impl Reader {
     }
 
     fn answer(&self, queued: &Queued) -> Option<Answer> {
-        let LogRequest::Read { key, life, after, upto, room } = queued.request else { return None };
-        let read = self.with_connection(|connection| past::chunk(connection, life, after, upto, room));
+        let LogRequest::Read { key, life, from, upto, room } = queued.request else { return None };
+        let read = self.with_connection(|connection| past::chunk(connection, life, from, upto, room));
         Some(match read {
             Ok((records, end)) => {
                 self.shared.report(Lane::Read, Ok(()), "");

@@ -57,11 +57,6 @@ fn event_sum(place: Place, record: &Record, secret: bool) -> i64 {
     sum.bytes(event.user_id.as_deref().unwrap_or("").as_bytes()).bytes(&event.payload).end()
 }
 
-/// Whether the payload of an event may have secrets, so that it is kept for a shorter time.
-pub(super) fn is_secret(kind: &EventType) -> bool {
-    kind.as_str().starts_with("apikey.") || kind.as_str().starts_with("subscription.")
-}
-
 /// Damage that was found in a row.
 pub(super) fn damaged(table: &str) -> Trouble {
     Trouble::Damaged(format!("a row of the table {table} does not match its checksum"))
@@ -189,7 +184,7 @@ impl<'a> InsertEvent<'a> {
 
     pub fn run(&mut self, place: Place, record: &Record) -> Result<(), Trouble> {
         let (event, statement) = (&record.event, &mut self.0);
-        let secret = is_secret(&event.kind);
+        let secret = event.kind.carries_secret();
         statement.raw_bind_parameter(1, place.seq.cast_signed())?;
         statement.raw_bind_parameter(2, place.number)?;
         statement.raw_bind_parameter(3, record.position.offset.cast_signed())?;

@@ -8,8 +8,8 @@ use crate::{
     model::{
         CorrelationId, Event, EventType, GatewayId, Life, Position, Timestamp,
         log::{
-            AppendKey, Draft, End, FollowKey, ForgetKey, Head, Health, LogReply, LogRequest, NotAppended, ReadKey,
-            Record, Room, Why,
+            AppendKey, Draft, End, FollowKey, ForgetKey, Head, Health, LogReply, LogRequest, NotAppended, ReadFrom,
+            ReadKey, Record, Room, Why,
         },
     },
     store::{
@@ -168,8 +168,16 @@ impl Open {
     }
 
     pub fn send_append(&mut self, drafts: Vec<Draft>) -> AppendKey {
+        self.send(drafts, false)
+    }
+
+    pub fn send_bulk(&mut self, drafts: Vec<Draft>) -> AppendKey {
+        self.send(drafts, true)
+    }
+
+    fn send(&mut self, drafts: Vec<Draft>, bulk: bool) -> AppendKey {
         let key = AppendKey(self.key());
-        self.submit(LogRequest::Append { key, drafts });
+        self.submit(LogRequest::Append { key, drafts, bulk });
         key
     }
 
@@ -233,7 +241,7 @@ impl Open {
 
     pub fn read(&mut self, life: Life, after: Position) -> (Vec<Record>, End) {
         let (key, room) = (ReadKey(self.key()), Room { records: 10_000, bytes: 100_000_000 });
-        self.submit(LogRequest::Read { key, life, after, upto: None, room });
+        self.submit(LogRequest::Read { key, life, from: ReadFrom::After(after), upto: None, room });
         self.wait(|reply| match reply {
             LogReply::Chunk { key: of, records, end } if *of == key => Some((records.clone(), end.clone())),
             _ => None,
@@ -243,7 +251,7 @@ impl Open {
     /// Whether the event after a position can be read.
     pub fn read_one(&mut self, life: Life, after: Position) -> bool {
         let (key, room) = (ReadKey(self.key()), Room { records: 1, bytes: 0 });
-        self.submit(LogRequest::Read { key, life, after, upto: None, room });
+        self.submit(LogRequest::Read { key, life, from: ReadFrom::After(after), upto: None, room });
         self.wait(|reply| match reply {
             LogReply::Chunk { key: of, records, .. } if *of == key => Some(records.len() == 1),
             _ => None,

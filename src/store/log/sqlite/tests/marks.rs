@@ -29,7 +29,7 @@ fn check(fixture: &Fixture, life: Life, last: Position, same_epoch: bool) {
     let head = log.head(life);
     let (records, end) = log.read(life, Position { offset: last.offset - 1, ..last });
     if same_epoch {
-        assert_eq!((head.epoch, head.last, records.len(), end), (last.epoch, last.offset, 1, End::Reached));
+        assert_eq!((head.epoch, head.last, records.len(), end), (last.epoch, last.offset, 1, End::Reached { head }));
     } else {
         assert_eq!((end, records.len()), (End::OtherEpoch { head }, 0));
         assert_ne!(head.epoch, last.epoch);
@@ -158,7 +158,7 @@ fn copies_at_random_moments_hold_everything_that_was_acknowledged() {
             let (acknowledged, head) = (acknowledged.unwrap(), copy.head(*life));
             assert!(head.last >= acknowledged.offset && head.epoch == acknowledged.epoch, "{acknowledged} {head:?}");
             let (records, end) = copy.read(*life, Position { offset: 0, ..acknowledged });
-            assert_eq!((records.len() as u64, end), (head.last, End::Reached));
+            assert_eq!((records.len() as u64, end), (head.last, End::Reached { head }));
         }
         copy.close();
         for key in sent {

@@ -5,7 +5,7 @@ use crate::{
     limits::{EVENT_LOG_OLDEST_MAX, EVENT_LOG_REQUESTS_MAX, EVENT_LOG_SLICE_EVENTS_MAX, EVENT_LOG_WAL_BYTES_MAX},
     model::{
         Position,
-        log::{AppendKey, End, FollowKey, LogReply, LogRequest, NotAppended, ReadKey, Room, Why},
+        log::{AppendKey, End, FollowKey, LogReply, LogRequest, NotAppended, ReadFrom, ReadKey, Room, Why},
     },
 };
 use std::time::Duration;
@@ -15,7 +15,7 @@ fn a_long_request_delays_no_short_one() {
     let mut fixture = Fixture::new(LogSync::Process);
     let life = fixture.life();
     let mut log = fixture.open();
-    let long = log.send_append((0..5_000).map(|_| draft(life, "t", 10)).collect());
+    let long = log.send_bulk((0..5_000).map(|_| draft(life, "t", 10)).collect());
     let short = log.send_append(vec![draft(life, "t", 10)]);
     log.appended(short)[0].as_ref().unwrap();
     let parts = log.replies.iter().filter(|it| matches!(it, LogReply::Appended { key, .. } if *key == long)).count();
@@ -23,6 +23,21 @@ fn a_long_request_delays_no_short_one() {
     assert!(!ended || parts < 5_000 / EVENT_LOG_SLICE_EVENTS_MAX, "the short one came last");
     let offsets: Vec<_> = log.appended(long).into_iter().map(|it| it.unwrap().offset).collect();
     assert!(offsets.is_sorted() && offsets.len() == 5_000);
+    log.close();
+}
+
+#[test]
+fn appends_of_one_kind_keep_their_order_however_long_they_are() {
+    let mut fixture = Fixture::new(LogSync::Process);
+    let life = fixture.life();
+    let mut log = fixture.open();
+    // More than one slice each, so that turns would mix them.
+    let requests: Vec<_> = (0..6).map(|_| log.send_bulk((0..600).map(|_| draft(life, "t", 10)).collect())).collect();
+    let offsets: Vec<_> = requests
+        .into_iter()
+        .flat_map(|request| log.appended(request).into_iter().map(|it| it.unwrap().offset).collect::<Vec<_>>())
+        .collect();
+    assert!(offsets.is_sorted() && offsets.len() == 3_600);
     log.close();
 }
 
@@ -35,7 +50,7 @@ fn appended_comes_before_live_and_live_is_gathered() {
     let (second, _) = log.follow(two, None);
     let key = AppendKey(log.key());
     let drafts = [one, two, one, two, one].map(|life| draft(life, "t", 10));
-    log.submit(LogRequest::Append { key, drafts: drafts.to_vec() });
+    log.submit(LogRequest::Append { key, drafts: drafts.to_vec(), bulk: false });
     log.wait_until(|log| log.replies.len() >= 3);
     let told = log.replies.iter().map(|reply| match reply {
         LogReply::Appended { .. } => (None, 5),
@@ -56,7 +71,7 @@ fn a_port_is_busy_when_its_bounds_are_reached() {
     let read = |n: u64| LogRequest::Read {
         key: ReadKey(n),
         life,
-        after: Position { epoch: 0, offset: 0 },
+        from: ReadFrom::Oldest,
         upto: None,
         room: Room { records: 1, bytes: 1 },
     };
@@ -68,7 +83,7 @@ fn a_port_is_busy_when_its_bounds_are_reached() {
     let mut accepted = 0;
     while log
         .port
-        .submit(LogRequest::Append { key: AppendKey(accepted), drafts: vec![big.clone(); 8] }, &mut out)
+        .submit(LogRequest::Append { key: AppendKey(accepted), drafts: vec![big.clone(); 8], bulk: false }, &mut out)
         .is_ok()
     {
         accepted += 1;
@@ -110,7 +125,7 @@ fn a_port_is_busy_while_its_oldest_request_is_stuck() {
     log.port.submit(follow(100), &mut out).unwrap();
     fixture.advance(EVENT_LOG_OLDEST_MAX + Duration::from_millis(1));
     assert!(log.port.submit(follow(101), &mut out).is_err(), "the oldest request waits for too long");
-    assert_eq!(log.read(life, position).1, End::Reached, "reads are answered by the other thread");
+    assert!(matches!(log.read(life, position).1, End::Reached { .. }), "reads are answered by the other thread");
     held.wait();
     assert_eq!(log.appended(key).len(), 1);
     log.wait_until(|log| log.replies.iter().any(|it| matches!(it, LogReply::Following { .. })));
@@ -128,7 +143,8 @@ fn a_slow_port_is_interrupted_and_follows_again_from_its_cursor() {
     let (mut appends, stats) = (Vec::new(), log.stats());
     for count in 0..50 {
         appends.push(AppendKey(log.key()));
-        let request = LogRequest::Append { key: *appends.last().unwrap(), drafts: vec![draft(life, "t", 1_000)] };
+        let request =
+            LogRequest::Append { key: *appends.last().unwrap(), drafts: vec![draft(life, "t", 1_000)], bulk: false };
         log.port.submit(request, &mut Vec::new()).unwrap();
         // Each is a group of its own, and none is drained.
         while stats.retained_events() <= count {
@@ -242,7 +258,7 @@ fn cancelled_reads_give_back_their_room() {
     for round in 0..10 {
         let keys: Vec<_> = (0..20).map(|n| ReadKey(round * 100 + n)).collect();
         for key in &keys {
-            log.submit(LogRequest::Read { key: *key, life, after, upto: None, room });
+            log.submit(LogRequest::Read { key: *key, life, from: ReadFrom::After(after), upto: None, room });
         }
         keys.iter().for_each(|key| log.submit(LogRequest::Cancel(*key)));
         // A later read is answered after them all.
@@ -253,7 +269,9 @@ fn cancelled_reads_give_back_their_room() {
     // 32 of these are the bound in bytes.
     let keys: Vec<_> = (0..32).map(|n| ReadKey(10_000 + n)).collect();
     for key in keys {
-        log.port.submit(LogRequest::Read { key, life, after, upto: None, room }, &mut Vec::new()).unwrap();
+        log.port
+            .submit(LogRequest::Read { key, life, from: ReadFrom::After(after), upto: None, room }, &mut Vec::new())
+            .unwrap();
     }
     log.close();
 }
