@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "server",
         &["limits", "model", "config", "shard", "transport", "session", "api", "store", "tls", "engine", "driver"],
     ),
-    ("cli", &["limits", "model", "config", "wire", "api", "tls", "server"]),
+    ("cli", &["limits", "model", "config", "wire", "api", "store", "tls", "server"]),
 ];
 
 /// Names that the crate's root re-exports, and the layers that they come from.

@@ -5,6 +5,7 @@ mod config_args;
 mod demo;
 pub mod doctor;
 pub mod endpoint;
+mod event_log;
 mod events;
 mod failure;
 mod gateway;
@@ -56,6 +57,9 @@ enum Command {
     Stats(stats::Stats),
     /// Connect as a gateway and print the events that arrive.
     Listen(listen::Listen),
+    /// Look at, check and trim the event log of a hub that is stopped.
+    #[command(subcommand)]
+    Log(event_log::EventLog),
 }
 
 /// Runs the command that the arguments of this process name, and returns the exit code.
@@ -70,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Events(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Listen(command) => command.run(),
+        Command::Log(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -122,5 +127,14 @@ mod tests {
         check("gatecast listen --token t --ack --once", true);
         check("gatecast listen --resume", true);
         check("gatecast listen --resume place --json", true);
+        check("gatecast log status --data d --json --limit 3", true);
+        check(&format!("gatecast log status --gateway {id}"), true);
+        check("gatecast log verify", true);
+        check("gatecast log trim", false);
+        check("gatecast log trim --all", true);
+        check("gatecast log trim --all --keep 3", false);
+        check(&format!("gatecast log trim --gateway {id} --keep 3 --dry-run"), true);
+        check("gatecast log trim --keep many", false);
+        check("gatecast log new-epoch --yes", true);
     }
 }

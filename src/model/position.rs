@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// An epoch, which is different for each life of a gateway and for each process, and an offset, which rises by one from
+/// An epoch, which is different for each life of a gateway and for each epoch of the log, and an offset, which rises by one from
 /// 1. The offset 0 is before the first event.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub struct Position {
-    /// Changes when the hub restarts or the gateway is created again; see [`super::Life::epoch_in`].
+    /// Changes when the log may have lost events, or the gateway is created again; see [`super::Life::epoch_in`].
     pub epoch: u64,
     /// The number of the event in that epoch.
     pub offset: u64,

@@ -5,7 +5,9 @@ use crate::{
     config::{Config, EventLogMode, EventLogSync},
     driver::mesh::Address,
     model::{Change, LogStats},
-    store::log::{EventLog, LogPort, LogSync, MemoryLog, MemorySettings, SqliteLog, SqliteLogSettings, Waker},
+    store::log::{
+        EventLog, LogPort, LogSync, MemoryLog, MemorySettings, SqliteLog, SqliteLogSettings, Waker, forget_mark,
+    },
 };
 use std::{
     sync::{Arc, Mutex},
@@ -34,13 +36,18 @@ pub(super) fn open(
 ) -> Result<(EventLogHandle, Vec<Box<dyn LogPort>>), StartError> {
     let mut log: Box<dyn EventLog> = match config.event_log_mode {
         EventLogMode::Durable => Box::new(SqliteLog::open(sqlite(config, directory))?),
-        EventLogMode::Memory => Box::new(MemoryLog::new(MemorySettings {
-            // Events are lost with the process, so every start is a new epoch: positions of an earlier one must not look
-            // comparable.
-            epoch,
-            gateway_bytes_max: config.event_log_gateway_bytes_max.min(memory_bytes / cores.len()),
-            port_bytes_max: memory_bytes / cores.len(),
-        })),
+        EventLogMode::Memory => {
+            // A durable log of an earlier run will not have the events of this one, so a position of it must not be one behind
+            // which nothing is missing.
+            forget_mark(&config.data)?;
+            Box::new(MemoryLog::new(MemorySettings {
+                // Events are lost with the process, so every start is a new epoch: positions of an earlier one must not look
+                // comparable.
+                epoch,
+                gateway_bytes_max: config.event_log_gateway_bytes_max.min(memory_bytes / cores.len()),
+                port_bytes_max: memory_bytes / cores.len(),
+            }))
+        }
     };
     let ports = log.ports(cores.iter().map(|core| Box::new(core.log_waker()) as Waker).collect());
     let stats = log.stats();

@@ -50,7 +50,7 @@ impl Failures {
         if let Some(failure) = self.queue.pop_front() {
             return Some(Failed::One(failure));
         }
-        // A connection with a full outbox can fail thousands of deliveries at once. Their memory is not kept for the
+        // A connection that is far behind can fail thousands of deliveries at once. Their memory is not kept for the
         // next.
         if self.queue.capacity() > CAPACITY_KEPT {
             self.queue = VecDeque::new();

@@ -47,7 +47,7 @@ impl Ring {
 }
 
 impl RecentIds {
-    /// Records the id of an event that is put into outboxes. Returns whether its publisher gave an id that the gateway
+    /// Records the id of an event that is given to connections. Returns whether its publisher gave an id that the gateway
     /// received before.
     pub(super) fn note(&mut self, event: &Event) -> bool {
         let hash = || self.hasher.hash_one(event.correlation.0.as_u128());

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -63,6 +63,26 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Removes a file, durably. A missing file is not an error.
+pub(super) fn remove_durably(path: &Path) -> io::Result<()> {
+    remove(path)?;
+    File::open(dir_of(path))?.sync_all()
+}
+
+/// Gives files to the owner of another one, where root has created them. Missing files are left out.
+pub(super) fn give_to_owner_of(model: &Path, files: &[PathBuf]) -> io::Result<()> {
+    let owner = fs::metadata(model)?;
+    for file in files {
+        match fs::metadata(file) {
+            Ok(found) if (found.uid(), found.gid()) == (owner.uid(), owner.gid()) => {}
+            Ok(_) => chown(file, Some(owner.uid()), Some(owner.gid()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -35,6 +35,11 @@ pub enum StoreError {
         /// The problem with it.
         trouble: Trouble,
     },
+    /// There is no event log in the data directory.
+    NoLog {
+        /// Where its file would be.
+        path: PathBuf,
+    },
     /// The store's thread cannot be started.
     Thread {
         /// The system's error.
@@ -67,6 +72,11 @@ impl fmt::Display for StoreError {
                     _ => Ok(()),
                 }
             }
+            Self::NoLog { path } => write!(
+                f,
+                "there is no event log {}: expected the data directory of a hub that keeps events on disk",
+                path.display()
+            ),
             Self::Thread { why } => write!(f, "the store's thread cannot be started: {why}"),
         }
     }

@@ -36,10 +36,12 @@ impl DirLock {
             Err(TryLockError::WouldBlock) => return Err(used_by_another(dir, &mut file)),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "{}", process::id()))
-            .map_err(failed)?;
+        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", process::id()));
+        match written {
+            // The id is only for a message. A full disk must not keep an operator from making room on it.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+            written => written.map_err(failed)?,
+        }
         Ok(DirLock { _file: file })
     }
 }

@@ -1,6 +1,6 @@
-//! A backup of the store that is made while the hub runs and changes it, and a restore of it as OPERATIONS describes.
+//! Backups of the store and of the event log that are made while the hub runs and changes them, and restores as OPERATIONS describes.
 
-use super::program::Program;
+use super::{event_log::succeed, program::Program};
 use rustix::process::Signal;
 use std::{
     fs,
@@ -83,4 +83,71 @@ fn a_backup_by_sqlite3_of_a_hub_that_is_being_changed_can_be_restored() {
 #[test]
 fn a_copy_by_vacuum_of_a_hub_that_is_being_changed_can_be_restored() {
     check(backup_by_statement);
+}
+
+fn check_log(backup: fn(&Path, &Path) -> bool) {
+    let data = tempfile::tempdir().unwrap();
+    let file = |name: &str| data.path().join(name);
+    let mut program = Program::start_new_in(data.path(), &["--cores", "1"]);
+    let gateway = program.gateway().to_owned();
+    let mut positions = program.publish_events(&gateway, 5);
+    for name in ["gatecast", "log"] {
+        if !backup(&file(&format!("{name}.db")), &file(&format!("{name}.copy"))) {
+            return eprintln!("skipped: there is no program `sqlite3`");
+        }
+    }
+    positions.extend(program.publish_events(&gateway, 5));
+    program.signal(Signal::KILL);
+    program.wait();
+    for name in ["gatecast", "log"] {
+        fs::rename(file(&format!("{name}.copy")), file(&format!("{name}.db"))).unwrap();
+        for suffix in ["wal", "shm"] {
+            fs::remove_file(file(&format!("{name}.db-{suffix}"))).expect("a killed hub leaves it");
+        }
+    }
+    // Those that are in the copy, too: nobody can tell them from those that only had the same numbers.
+    let mut program = Program::start_in(data.path(), &["--cores", "1"]);
+    for position in &positions {
+        assert_eq!(program.resume(position).1["resumed"], false, "{position}");
+    }
+    program.log_line("the event log has a new epoch");
+    let next = program.publish_events(&gateway, 10);
+    assert!(next.iter().all(|position| !positions.contains(position)), "a position names two events: {next:?}");
+    assert_eq!(program.resume(&next[0]).1["resumed"], true);
+    program.stop();
+    succeed(data.path(), &["verify"]);
+}
+
+#[test]
+fn a_log_that_is_put_back_from_a_backup_by_sqlite3_begins_a_new_epoch() {
+    check_log(backup_by_program);
+}
+
+#[test]
+fn a_log_that_is_put_back_from_a_copy_by_vacuum_begins_a_new_epoch() {
+    check_log(backup_by_statement);
+}
+
+/// The store knows the gateway again that was deleted after the backup, but the log does not: without a new epoch it would begin again with
+/// the same positions.
+#[test]
+fn a_store_that_is_put_back_and_a_new_epoch_repeat_no_position() {
+    let data = tempfile::tempdir().unwrap();
+    let (store, copy) = (data.path().join("gatecast.db"), data.path().join("copy.db"));
+    let mut program = Program::start_new_in(data.path(), &["--cores", "1"]);
+    let gateway = program.gateway().to_owned();
+    let positions = program.publish_events(&gateway, 5);
+    assert!(backup_by_statement(&store, &copy));
+    program.raw(&format!(
+        "DELETE /api/v1/gateways/{gateway} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n",
+        program.admin_token()
+    ));
+    assert!(program.gateway_names().is_empty(), "it was not deleted");
+    program.stop();
+    fs::rename(&copy, &store).unwrap();
+    succeed(data.path(), &["new-epoch", "--yes"]);
+    let mut program = Program::start_in(data.path(), &["--cores", "1"]);
+    assert_eq!(program.resume(&positions[2]).1["resumed"], false);
+    let next = program.publish_events(&gateway, 5);
+    assert!(next.iter().all(|position| !positions.contains(position)), "a position names two events: {next:?}");
 }

@@ -5,6 +5,7 @@
 mod backup;
 mod certificate;
 mod correlation;
+mod event_log;
 mod events;
 mod exit_codes;
 mod locked;

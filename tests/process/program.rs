@@ -27,8 +27,14 @@ const KEY_HASH: &str = "8254c329a92850f6d539dd376f4816ee2764517da5e0235514af4331
 impl Program {
     pub fn start(arguments: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let mut program = Self::start_in(data.path(), arguments);
+        let mut program = Self::start_new_in(data.path(), arguments);
         program._data = Some(data);
+        program
+    }
+
+    /// Starts it in an empty directory, and registers the gateway.
+    pub fn start_new_in(data: &Path, arguments: &[&str]) -> Self {
+        let mut program = Self::start_in(data, arguments);
         let created = program.call("POST", "/api/v1/gateways", r#"{"name":"g"}"#);
         program.gateway = created["id"].as_str().expect("an id").to_owned();
         let tokens = format!("/api/v1/gateways/{}/tokens", program.gateway);
@@ -224,6 +230,39 @@ impl Program {
     /// Sends the upgrade request and leaves the answer unread.
     pub fn send_upgrade(&self, key: &str) -> TcpStream {
         self.send_upgrade_to(self.address, key)
+    }
+
+    /// Connects the gateway with a position behind which it wants to go on, and returns its ack.
+    pub fn resume(&self, position: &str) -> (TcpStream, serde_json::Value) {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        let request = Self::connect_request("k").replace("\r\n\r\n", &format!("\r\nlast-position: {position}\r\n\r\n"));
+        stream.write_all(request.as_bytes()).expect("sent");
+        // A byte at a time, so that nothing behind the ack is taken.
+        let (mut seen, mut byte) = (Vec::new(), [0]);
+        while !(seen.ends_with(b"}") && seen.windows(14).any(|window| window == b"connection.ack")) {
+            stream.read_exact(&mut byte).expect("an ack");
+            seen.push(byte[0]);
+        }
+        let begin = seen.iter().position(|byte| *byte == b'{').expect("JSON");
+        (stream, serde_json::from_slice(&seen[begin..]).expect("JSON"))
+    }
+
+    /// Publishes events with the payloads 1, 2, … and returns their positions.
+    pub fn publish_events(&mut self, gateway: &str, count: u64) -> Vec<String> {
+        gateway.clone_into(&mut self.gateway);
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        let answers = (1..=count).map(|payload| self.publish_over(&mut stream, payload));
+        let body = |answer: String| answer.split_once("\r\n\r\n").expect("a head").1.to_owned();
+        let position =
+            |body: String| serde_json::from_str::<serde_json::Value>(&body).expect("JSON")["position"].clone();
+        answers.map(|answer| position(body(answer)).as_str().expect("a position").to_owned()).collect()
+    }
+
+    /// Ends it as an operator does.
+    pub fn stop(mut self) {
+        self.signal(Signal::TERM);
+        assert_eq!(self.wait(), Some(0), "{}", self.log());
     }
 
     /// Sends the upgrade request to this address of the hub.

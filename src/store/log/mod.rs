@@ -22,7 +22,9 @@ mod memory;
 mod sqlite;
 
 pub use memory::{MemoryLog, MemorySettings};
-pub use sqlite::{GatewayStatus, LogStatus, LogSync, OfflineLog, SqliteLog, SqliteLogSettings};
+pub use sqlite::{
+    Damage, GatewayStatus, LastRun, LogStatus, LogSync, OfflineLog, SqliteLog, SqliteLogSettings, Verified, forget_mark,
+};
 
 pub use crate::model::{COMMIT_LATENCY_BUCKETS_US, LogStats, Trimmed};
 

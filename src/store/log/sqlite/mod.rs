@@ -31,7 +31,7 @@ mod trouble;
 mod writer;
 
 pub use settings::{LogSync, SqliteLogSettings};
-pub use tools::{GatewayStatus, LogStatus, OfflineLog};
+pub use tools::{Damage, GatewayStatus, LastRun, LogStatus, OfflineLog, Verified, forget_mark};
 
 use super::{EventLog, LogPort, LogStats, Waker};
 use crate::{

@@ -85,7 +85,7 @@ pub(super) fn read(
     if next > upto { Ok((records, false)) } else { Err(Trouble::Damaged("an event is missing".to_owned())) }
 }
 
-/// The columns are those of [`rows::event`].
-const SELECT: &str = "
+/// The events of a number in a range, in order. The columns are those of [`rows::event`].
+pub(super) const SELECT: &str = "
     SELECT seq, number, offset, accepted, logged, bytes, kind, correlation, given, secret, user, payload, sum
     FROM event WHERE number = ?1 AND offset > ?2 AND offset <= ?3 ORDER BY offset";

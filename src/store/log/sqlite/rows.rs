@@ -152,6 +152,13 @@ pub(super) fn last_of(connection: &Connection, head: &HeadRow) -> Result<(u64, u
     Ok(last.unwrap_or((head.first - 1, head.trimmed_bytes)))
 }
 
+/// The log time at which the event at an offset was logged, in milliseconds.
+pub(super) fn logged_at(connection: &Connection, gateway: i64, offset: u64) -> Result<Option<u64>, Trouble> {
+    let sql = "SELECT logged FROM event WHERE number = ?1 AND offset = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row(params![gateway, offset.cast_signed()], |row| number(row, 0)).optional()?)
+}
+
 /// Whether events of a number are still there below an offset.
 pub(super) fn has_below(connection: &Connection, gateway: i64, offset: u64) -> Result<bool, Trouble> {
     let sql = "SELECT 1 FROM event WHERE number = ?1 AND offset < ?2 LIMIT 1";

@@ -1,18 +1,27 @@
 //! What an operator does with the log of a hub that does not run: look at it, check all of it, trim it, and give it a new epoch.
 
+mod trim;
+mod verify;
+
+pub use verify::{Damage, Verified};
+
 use super::{
     file::{LogFile, sizes},
     mark, past,
     rows::{self, Meta},
     schema,
-    settings::{LogSync, SqliteLogSettings},
+    settings::{EVENT_OVERHEAD_BYTES, LogSync, SqliteLogSettings},
 };
 use crate::{
-    model::{GatewayId, Life, Position, log::Head},
-    store::{StoreError, Trouble, lock::DirLock},
+    limits::STORE_OPEN_LOCK_WAIT,
+    model::{GatewayId, Life, log::Head},
+    store::{StoreError, Trouble, disk, lock::DirLock},
 };
 use rusqlite::{Connection, config::DbConfig};
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// The log of one gateway.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +32,29 @@ pub struct GatewayStatus {
     pub head: Head,
     /// Bytes of payloads that are kept.
     pub payload_bytes: u64,
+    /// Time for which hubs have run since its oldest event; `None` if it has no event.
+    pub oldest: Option<Duration>,
+}
+
+impl GatewayStatus {
+    /// Number of events that are kept.
+    pub fn events(&self) -> u64 {
+        self.head.last + 1 - self.head.first
+    }
+
+    /// Bytes as the bounds of the log count them.
+    pub fn bytes(&self) -> u64 {
+        self.payload_bytes + EVENT_OVERHEAD_BYTES * self.events()
+    }
+}
+
+/// How the last process that wrote to a log did so, and how it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LastRun {
+    /// When it synced its commits.
+    pub sync: LogSync,
+    /// Whether it synced and closed the log at its end.
+    pub clean: bool,
 }
 
 /// What a log holds.
@@ -34,6 +66,8 @@ pub struct LogStatus {
     pub commits: u64,
     /// Time for which hubs have run with it.
     pub uptime: Duration,
+    /// The last process that wrote to it; `None` if its mark is missing.
+    pub last_run: Option<LastRun>,
     /// Why the next start will give it a new epoch; `None` if it will not.
     pub lost: Option<&'static str>,
     /// Bytes of the file, and of its write-ahead log.
@@ -55,8 +89,15 @@ impl OfflineLog {
     /// # Errors
     /// If a hub runs in the directory, there is no log, or it cannot be opened.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let lock = DirLock::take(dir)?;
         let settings = SqliteLogSettings::new(dir, Vec::new());
+        // Looked for before the lock is taken, which would make the directory.
+        if let Err(error) = std::fs::metadata(settings.file()) {
+            return Err(match error.kind() {
+                std::io::ErrorKind::NotFound => StoreError::NoLog { path: settings.file() },
+                _ => file_error(&settings, Trouble::from_io(&error)),
+            });
+        }
+        let lock = DirLock::take(dir)?;
         let failed = |trouble| StoreError::File { path: settings.file(), trouble };
         let connection = schema::connect_reader(&settings.file()).map_err(failed)?;
         // What a killed hub has left in the write-ahead log stays there: it is moved into the file by a hub.
@@ -65,51 +106,51 @@ impl OfflineLog {
         Ok(Self { settings, connection, _lock: lock })
     }
 
+    /// Opens the log to trim it. If the disk has no room even for that, its ballast is given up.
+    ///
+    /// # Errors
+    /// As for [`OfflineLog::open`].
+    pub fn open_to_trim(dir: &Path) -> Result<Self, StoreError> {
+        let ballast = SqliteLogSettings::new(dir, Vec::new()).ballast();
+        match Self::open(dir) {
+            // SQLite calls it a failure if there is no room for the memory that its processes share.
+            Err(StoreError::File { trouble: Trouble::Full | Trouble::Failing(_), .. }) if ballast.exists() => {
+                disk::remove(&ballast)
+                    .map_err(|error| StoreError::File { path: ballast, trouble: Trouble::from_io(&error) })?;
+                Self::open(dir)
+            }
+            opened => opened,
+        }
+    }
+
+    /// The file of the log.
+    pub fn path(&self) -> PathBuf {
+        self.settings.file()
+    }
+
     /// What the log holds.
     ///
     /// # Errors
     /// If it cannot be read.
     pub fn status(&self) -> Result<LogStatus, StoreError> {
-        self.file_error(self.read_status())
+        self.read_status().map_err(|trouble| file_error(&self.settings, trouble))
     }
 
-    /// Reads everything and checks it: pages, indexes, and the checksum of each row. Returns the number of events.
+    /// Reads everything and checks it: pages, indexes, the checksum of each row, and the order of each gateway's events.
     ///
     /// # Errors
-    /// The first damage.
-    pub fn verify(&self) -> Result<u64, StoreError> {
-        self.file_error(self.check())
+    /// If it cannot be read. Damage is no error: it is in the result.
+    pub fn verify(&self) -> Result<Verified, StoreError> {
+        verify::check(&self.connection).map_err(|trouble| file_error(&self.settings, trouble))
     }
 
     /// Removes the events of one gateway, or of all, up to those that are `keep` or less from the end. Returns their number.
+    /// On a full disk the ballast is given up for it.
     ///
     /// # Errors
-    /// If the file cannot be written; then nothing was removed.
+    /// If the file cannot be written. Then some events may have been removed, from the front only.
     pub fn trim(self, gateway: Option<GatewayId>, keep: u64) -> Result<u64, StoreError> {
-        let path = self.settings.file();
-        self.change(|connection| {
-            let mut removed = 0;
-            let heads = rows::heads(connection)?;
-            for mut row in heads.into_iter().filter(|row| !row.dead && gateway.is_none_or(|id| row.life.gateway == id))
-            {
-                let (last, _) = rows::last_of(connection, &row)?;
-                let first = (last + 1).saturating_sub(keep).max(row.first);
-                let sql = "SELECT bytes FROM event WHERE number = ?1 AND offset = ?2";
-                let before = (row.number, (first - 1).cast_signed());
-                if first == row.first {
-                    continue;
-                }
-                row.trimmed_bytes = connection.prepare_cached(sql)?.query_row(before, |row| rows::number(row, 0))?;
-                removed += first - row.first;
-                row.first = first;
-                rows::update_head(connection, &row)?;
-                let sql = "DELETE FROM event WHERE number = ?1 AND offset < ?2";
-                connection.prepare_cached(sql)?.execute((row.number, first.cast_signed()))?;
-            }
-            schema::give_back_pages(connection, u32::MAX >> 1)?;
-            Ok(removed)
-        })
-        .map_err(|trouble| StoreError::File { path, trouble })
+        self.change(|file, mark, settings| trim::trim(file, mark, settings, gateway, keep))
     }
 
     /// Gives the log a new epoch, as after a snapshot of the machine was put back: no position of before is one any more.
@@ -117,21 +158,9 @@ impl OfflineLog {
     /// # Errors
     /// If the file cannot be written.
     pub fn new_epoch(self) -> Result<(), StoreError> {
-        let path = self.settings.file();
-        let removed = std::fs::remove_file(self.settings.mark()).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        });
-        let failed = |trouble| StoreError::File { path, trouble };
-        if let Err(error) = removed {
-            return Err(failed(Trouble::from_io(&error)));
-        }
-        // A log without its mark gets one.
-        self.change(|_| Ok(())).map_err(failed)
-    }
-
-    fn file_error<T>(&self, result: Result<T, Trouble>) -> Result<T, StoreError> {
-        result.map_err(|trouble| StoreError::File { path: self.settings.file(), trouble })
+        forget_mark(&self.settings.dir)?;
+        // A log without its mark gets one, and with it a new epoch.
+        self.change(|_, _, _| Ok(()))
     }
 
     fn read_status(&self) -> Result<LogStatus, Trouble> {
@@ -141,51 +170,61 @@ impl OfflineLog {
         let mark = mark::read(&self.settings.mark()).map_err(from_io)?;
         let (inode, boot) = (schema::inode(&self.settings.file())?, mark::boot().map_err(from_io)?);
         let lost = mark.map_or(Some("its mark is missing"), |mark| mark.lost(commits, inode, boot));
+        let last_run = mark.map(|mark| LastRun { sync: mark.sync, clean: mark.clean });
         let mut gateways = Vec::new();
         for row in rows::heads(&transaction)?.into_iter().filter(|row| !row.dead) {
             let head = past::head(&row, rows::last_of(&transaction, &row)?, epoch);
-            gateways.push(GatewayStatus { life: row.life, head, payload_bytes: head.bytes - row.trimmed_bytes });
+            let logged = rows::logged_at(&transaction, row.number, head.first)?;
+            let oldest = logged.map(|logged| Duration::from_millis(log_time.saturating_sub(logged)));
+            let payload_bytes = head.bytes.saturating_sub(row.trimmed_bytes);
+            gateways.push(GatewayStatus { life: row.life, head, payload_bytes, oldest });
         }
         let (bytes, uptime) = (sizes(&self.settings), Duration::from_millis(log_time));
-        Ok(LogStatus { epoch, commits, uptime, lost, bytes, gateways })
+        Ok(LogStatus { epoch, commits, uptime, last_run, lost, bytes, gateways })
     }
 
-    fn check(&self) -> Result<u64, Trouble> {
-        let transaction = self.connection.unchecked_transaction()?;
-        let report: String = transaction.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        if report != "ok" {
-            return Err(Trouble::Damaged(report));
-        }
-        let epoch = rows::meta(&transaction)?.epoch;
-        let mut events = 0;
-        for row in rows::heads(&transaction)?.into_iter().filter(|row| !row.dead) {
-            let head = past::head(&row, rows::last_of(&transaction, &row)?, epoch);
-            let mut after = Position { epoch: head.epoch, offset: head.first - 1 };
-            let room = crate::model::log::Room { records: 1_000, bytes: 16 << 20 };
-            while after.offset < head.last {
-                let (records, _) = past::read(&transaction, row.number, row.life, after, head.last, room)?;
-                events += records.len() as u64;
-                after.offset += records.len() as u64;
-            }
-        }
-        Ok(events)
-    }
-
-    /// Opens the log as a hub does, and makes one synced commit.
-    fn change<T>(self, change: impl FnOnce(&Connection) -> Result<T, Trouble>) -> Result<T, Trouble> {
+    /// Opens the log as a hub does, changes it, and closes it cleanly.
+    fn change<T>(
+        self,
+        change: impl FnOnce(&mut LogFile, &mut mark::MarkFile, &SqliteLogSettings) -> Result<T, Trouble>,
+    ) -> Result<T, StoreError> {
         let Self { mut settings, connection, _lock } = self;
         drop(connection);
         settings.sync = LogSync::Power;
-        let (mut file, mut mark, _) = LogFile::open(&settings, None, crate::limits::STORE_OPEN_LOCK_WAIT)?;
-        let mut changed = None;
-        let written = file.write(file.opened_at(), &mut mark, |connection| {
-            changed = Some(change(connection)?);
-            Ok(())
-        });
-        written.map_err(|failed| failed.trouble)?;
-        if file.close()? {
-            mark.end().map_err(|error| Trouble::from_io(&error))?;
-        }
-        changed.ok_or_else(|| Trouble::Failing("nothing was changed".to_owned()))
+        let changed = run(&settings, change).map_err(|trouble| file_error(&settings, trouble));
+        // Also if it failed: the hub must be able to open what this process has made.
+        let own = [settings.mark(), disk::beside(&settings.file(), "-wal"), disk::beside(&settings.file(), "-shm")];
+        disk::give_to_owner_of(&settings.file(), &own)
+            .map_err(|error| file_error(&settings, Trouble::from_io(&error)))?;
+        changed
     }
+}
+
+fn run<T>(
+    settings: &SqliteLogSettings,
+    change: impl FnOnce(&mut LogFile, &mut mark::MarkFile, &SqliteLogSettings) -> Result<T, Trouble>,
+) -> Result<T, Trouble> {
+    let (mut file, mut mark, _) = LogFile::open(settings, None, STORE_OPEN_LOCK_WAIT)?;
+    let changed = change(&mut file, &mut mark, settings)?;
+    if file.close()? {
+        mark.end().map_err(|error| Trouble::from_io(&error))?;
+    }
+    Ok(changed)
+}
+
+fn file_error(settings: &SqliteLogSettings, trouble: Trouble) -> StoreError {
+    StoreError::File { path: settings.file(), trouble }
+}
+
+/// Removes the mark of the log in a directory, if there is one, so that the log has a new epoch when it is opened next. The caller has the
+/// directory's lock.
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn forget_mark(dir: &Path) -> Result<(), StoreError> {
+    let settings = SqliteLogSettings::new(dir, Vec::new());
+    if !settings.mark().exists() {
+        return Ok(());
+    }
+    disk::remove_durably(&settings.mark()).map_err(|error| file_error(&settings, Trouble::from_io(&error)))
 }

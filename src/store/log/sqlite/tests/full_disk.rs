@@ -1,6 +1,9 @@
 //! The log on a small file system of its own. Without the right to mount one, nothing is tested.
 
-use super::{super::LogSync, fixture::*};
+use super::{
+    super::{LogSync, OfflineLog},
+    fixture::*,
+};
 use crate::{
     limits::EVENT_LOG_PROBE_INTERVAL,
     model::{
@@ -118,6 +121,26 @@ fn a_disk_without_a_reserve_is_full_before_the_commit() {
     log.wait(|reply| matches!(reply, LogReply::Health(health) if health.append.is_ok()).then_some(()));
     assert_eq!(log.fill(life, 1, 10), Position { offset: 2, ..first });
     log.close();
+    drop(mounted);
+}
+
+#[test]
+fn a_stopped_log_is_trimmed_on_a_full_disk() {
+    let mut fixture = Fixture::new(LogSync::Power);
+    let dir = fixture.dir.path().to_owned();
+    let Some(mounted) = Mounted::mount(&dir, "size=64m") else { return };
+    (fixture.settings.reserve_bytes, fixture.settings.ballast_bytes) = (0, 12 * MIB);
+    let life = fixture.life();
+    let mut log = fixture.open();
+    let last = log.fill(life, 200, 100_000);
+    log.close();
+    fill_disk(&dir);
+    assert_eq!(OfflineLog::open_to_trim(&dir).unwrap().trim(None, 3).unwrap(), 197);
+    assert!(!fixture.path("log.ballast").exists(), "a full disk has no room for the write-ahead log without it");
+    assert!(fs::metadata(fixture.path("log.db")).unwrap().len() < MIB);
+    let verified = OfflineLog::open(&dir).unwrap().verify().unwrap();
+    assert_eq!((verified.events, verified.damages_total), (3, 0));
+    assert_eq!(fixture.open().head(life).last, last.offset);
     drop(mounted);
 }
 

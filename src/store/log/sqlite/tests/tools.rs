@@ -1,7 +1,7 @@
 //! What an operator does with a log while no hub runs.
 
 use super::{
-    super::{LogSync, OfflineLog},
+    super::{LastRun, LogSync, OfflineLog},
     fixture::*,
 };
 use crate::model::{Position, log::End};
@@ -21,9 +21,13 @@ fn status_and_verify_tell_what_a_log_holds_and_change_nothing() {
     let offline = OfflineLog::open(fixture.dir.path()).unwrap();
     let status = offline.status().unwrap();
     assert_eq!((status.epoch, status.lost), (epoch, None));
+    assert_eq!(status.last_run, Some(LastRun { sync: LogSync::Power, clean: true }));
     let told: Vec<_> = status.gateways.iter().map(|of| (of.life, of.head, of.payload_bytes)).collect();
     assert_eq!(told, [(life, heads[0], 25_000), (other, heads[1], 100)]);
-    assert_eq!(offline.verify().unwrap(), 2_501);
+    assert_eq!(status.gateways[1].bytes(), 228);
+    assert!(status.gateways.iter().all(|of| of.oldest.is_some_and(|age| age <= status.uptime)));
+    let verified = offline.verify().unwrap();
+    assert_eq!((verified.events, verified.gateways, verified.damages), (2_501, 2, Vec::new()));
     drop(offline);
     assert_eq!(fs::read(fixture.path("log.db")).unwrap(), before);
 
@@ -31,8 +35,15 @@ fn status_and_verify_tell_what_a_log_holds_and_change_nothing() {
     let mut damaged = before;
     damaged[at] ^= 1;
     fs::write(fixture.path("log.db"), damaged).unwrap();
-    let error = OfflineLog::open(fixture.dir.path()).unwrap().verify().unwrap_err().to_string();
-    assert!(error.contains("does not match its checksum"), "{error}");
+    let verified = OfflineLog::open(fixture.dir.path()).unwrap().verify().unwrap();
+    assert_eq!((verified.events, verified.damages.len()), (2_500, 1), "{verified:?}");
+    let damage = &verified.damages[0];
+    assert_eq!(damage.what, "it does not match its checksum");
+    let (gateway, position) = damage.event.unwrap();
+    assert_eq!(
+        damage.behind,
+        status.gateways.iter().find(|of| of.life.gateway == gateway).unwrap().head.last - position.offset
+    );
     fs::remove_file(fixture.path("log.mark")).unwrap();
     let status = OfflineLog::open(fixture.dir.path()).unwrap().status().unwrap();
     assert_eq!((status.lost, last.offset), (Some("its mark is missing"), 2_500));
@@ -83,8 +94,10 @@ fn a_new_epoch_makes_every_position_unknown() {
 fn a_log_in_use_and_no_log_are_refused() {
     let fixture = Fixture::new(LogSync::Process);
     let error = OfflineLog::open(fixture.dir.path()).err().unwrap().to_string();
-    assert!(error.contains("log.db cannot be used"), "{error}");
-    assert!(!fixture.path("log.db").exists());
+    assert!(error.contains("there is no event log") && error.contains("log.db"), "{error}");
+    let nowhere = fixture.path("nowhere");
+    assert!(OfflineLog::open(&nowhere).is_err() && !nowhere.exists(), "a directory that is not there is not made");
+    fixture.open().close();
     let _store = crate::store::Sqlite::open(&fixture.path("gatecast.db")).unwrap();
     let error = OfflineLog::open(fixture.dir.path()).err().unwrap().to_string();
     assert!(error.contains("is used by another hub"), "{error}");
