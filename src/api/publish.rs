@@ -99,6 +99,14 @@ pub(super) fn no_such_gateway() -> Response {
 /// The text for an unknown gateway, whether the API or its shard finds that out.
 pub(super) const NO_SUCH_GATEWAY: &str = "there is no such gateway";
 
+/// The response for an event whose shard did not answer.
+fn unanswered(why: Unanswered) -> Response {
+    match why.kept() {
+        Some(kept) => Response::error_with_kept(why.status(), why.description(), kept).with("Retry-After", "1"),
+        None => why.into(),
+    }
+}
+
 /// The response for an event that the log did not keep, or of which it cannot tell.
 fn not_kept(not: NotKept) -> Response {
     Response::error_with_kept(503, &not_kept_text(not), not.kept).with("Retry-After", "1")
@@ -118,7 +126,7 @@ struct Waiting;
 
 impl Continuation for Waiting {
     fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
-        match only(answers)?.shard()? {
+        match only(answers)?.shard().map_err(unanswered)? {
             Reply::Published(Published::Outcome(outcome)) => Ok(Step::Respond(Response::json(200, &outcome))),
             Reply::Published(Published::NoSuchGateway) => Err(no_such_gateway()),
             Reply::Published(Published::NotKept(why)) => Err(not_kept(why)),

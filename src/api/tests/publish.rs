@@ -1,7 +1,10 @@
 //! Tests of publishing one event.
 
 use super::*;
-use crate::model::Failure;
+use crate::{
+    model::{Failure, log::Why},
+    shard::NotKept,
+};
 
 fn publish(world: &World, body: impl Into<Vec<u8>>) -> Request {
     Request::new("POST", format!("/api/v1/gateways/{}/events", world.gateway)).body(body)
@@ -165,4 +168,22 @@ fn a_gateway_that_is_not_connected_is_200_with_one_failure() {
     let body = json(&response);
     assert_eq!((&body["connections"], &body["failed"]), (&0.into(), &1.into()));
     assert_eq!(body["failures"], serde_json::json!([{"connectionId": null, "reason": "gateway not connected"}]));
+}
+
+#[test]
+fn a_publish_that_is_not_kept_or_not_answered_says_whether_it_may_be_kept() {
+    let world = World::new();
+    let not_kept = |kept, why| Answer::Shard(Reply::Published(Published::NotKept(NotKept { kept, why })));
+    for (answer, kept) in [
+        (not_kept(Kept::No, Why::Full), "no"),
+        (not_kept(Kept::Unknown, Why::Io), "unknown"),
+        (Answer::Overloaded, "no"),
+        (Answer::TimedOut, "unknown"),
+    ] {
+        let mut answers = Some(answer);
+        let response = world.run(&publish(&world, r#"{"type":"a","payload":1}"#), |_| answers.take().unwrap());
+        check(&response, 503);
+        assert!(response.fields.contains(&("Retry-After", "1".to_owned())), "{:?}", response.fields);
+        assert_eq!(json(&response)["kept"], kept);
+    }
 }
