@@ -26,6 +26,13 @@ class Fleet:
             gateway.drop()
 
     def run(self):
+        try:
+            self.attend()
+        except Exception as error:
+            self.gateways[0].record.violate(f"the fleet has a bug: {error!r}")
+            raise
+
+    def attend(self):
         while not self.done.is_set():
             now, calm = time.monotonic(), self.calm.is_set()
             for gateway in self.gateways:
@@ -34,8 +41,9 @@ class Fleet:
                 elif gateway.cut_stage and gateway.cut_stage != "sleep":
                     self.cut_late(gateway, now, calm)
             for fd, _ in self.poll.poll(0.02):
-                gateway = self.by_fd[fd]
-                if gateway.sleep_until > now and not calm:
+                gateway = self.by_fd.get(fd)
+                # A hub that is being started has copies of closed descriptors for a moment.
+                if gateway is None or gateway.sleep_until > now and not calm:
                     continue
                 gateway.handle_ready()
                 self.watch(gateway, fd)

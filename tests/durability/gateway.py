@@ -2,7 +2,7 @@
 
 Never blocks; `Fleet` calls it when its socket is ready.
 """
-import errno, json, os, re, socket, ssl, struct, time
+import json, re, socket, ssl, struct, time
 
 from hub import insecure
 from record import split
@@ -23,7 +23,7 @@ class Gateway:
         self.reset()
 
     def reset(self):
-        self.socket, self.stage, self.buffer, self.out = None, "away", b"", b""
+        self.socket, self.stage, self.buffer, self.parts, self.out = None, "away", b"", b"", b""
         self.asked, self.ack, self.pings, self.events, self.closed, self.answer = None, None, 0, 0, None, ""
         self.cut_stage, self.cut_at, self.sleep_until, self.last_ping = None, 0, 0.0, 0.0
 
@@ -108,12 +108,18 @@ class Gateway:
         at = 0
         while (frame := self.frame_at(at)) is not None:
             opcode, begin, end = frame
-            self.handle_frame(opcode, self.buffer[begin:end])
+            # A long message comes in parts, with pings between them.
+            if opcode in (0, 1) and not self.buffer[at] & 0x80:
+                self.parts += self.buffer[begin:end]
+            else:
+                whole = self.parts + self.buffer[begin:end] if opcode == 0 else self.buffer[begin:end]
+                self.parts = b"" if opcode == 0 else self.parts
+                self.handle_frame(opcode or 1, whole)
             if not self.socket:
                 return
             at = end
         self.buffer = self.buffer[at:]
-        if self.cut_stage == "frame" and self.events >= self.cut_at and self.buffer:
+        if self.cut_stage == "frame" and self.events >= self.cut_at and (self.buffer or self.parts):
             self.drop("frame")
 
     def frame_at(self, at):

@@ -3,8 +3,12 @@
 use super::port::draft_bytes;
 use crate::{
     limits::{EVENT_LOG_SLICE_BYTES_MAX, EVENT_LOG_SLICE_EVENTS_MAX},
-    model::log::{AppendKey, Draft, LogRequest},
+    model::{
+        GatewayId,
+        log::{AppendKey, Draft, LogRequest},
+    },
 };
+use ahash::HashSet;
 use std::{collections::VecDeque, time::Duration, vec};
 
 use super::queue::Queued;
@@ -39,6 +43,26 @@ struct PortBacklog {
     waiting: VecDeque<Waiting>,
     /// The append whose turn is next.
     turn: usize,
+    /// The gateways of the appends before it that are not done.
+    held: HashSet<GatewayId>,
+}
+
+impl PortBacklog {
+    /// Moves the turn on to an append that has no gateway in common with one before it that is not done, or back to the first: a
+    /// batch comes as several appends, and what goes to one gateway keeps its order.
+    fn find_turn(&mut self) {
+        while self.turn > 0 {
+            match self.waiting.get(self.turn) {
+                Some(Waiting::Append(next)) if next.gateways().any(|gateway| self.held.contains(&gateway)) => {
+                    self.held.extend(next.gateways());
+                    self.turn += 1;
+                }
+                Some(Waiting::Append(_)) => return,
+                _ => self.turn = 0,
+            }
+        }
+        self.held.clear();
+    }
 }
 
 /// What one turn of an append takes.
@@ -101,7 +125,8 @@ impl Backlog {
         None
     }
 
-    /// The append that is next: each port has a turn, and in it each append that no other request stands before.
+    /// The append that is next: each port has a turn, and in it each append that no other request stands before, and no append with
+    /// one of its gateways.
     pub fn next_append(&mut self) -> Option<(usize, &mut Pending)> {
         let count = self.ports.len();
         let index = (0..count).map(|step| (self.turn + step) % count).find(|index| {
@@ -110,9 +135,7 @@ impl Backlog {
         })?;
         self.turn = index;
         let port = &mut self.ports[index];
-        if !matches!(port.waiting.get(port.turn), Some(Waiting::Append(_))) {
-            port.turn = 0;
-        }
+        port.find_turn();
         match port.waiting.get_mut(port.turn) {
             Some(Waiting::Append(pending)) => Some((index, pending)),
             _ => None,
@@ -124,6 +147,10 @@ impl Backlog {
         let Some(port) = self.ports.get_mut(self.turn) else { return };
         match port.waiting.get(port.turn) {
             Some(Waiting::Append(pending)) if pending.from == pending.total => drop(port.waiting.remove(port.turn)),
+            Some(Waiting::Append(pending)) => {
+                port.held.extend(pending.gateways());
+                port.turn += 1;
+            }
             _ => port.turn += 1,
         }
         self.turn = (self.turn + 1) % self.ports.len();
@@ -131,6 +158,14 @@ impl Backlog {
 }
 
 impl Pending {
+    /// The gateways of the drafts that are left, some of them several times.
+    fn gateways(&self) -> impl Iterator<Item = GatewayId> {
+        let drafts = self.drafts.as_slice();
+        let gateway = |index: usize| drafts.get(index).map(|draft| draft.life.gateway);
+        // A batch often goes to one gateway, and a look at the draft before costs less than one at a set.
+        (0..drafts.len()).filter(move |index| *index == 0 || gateway(*index) != gateway(index - 1)).filter_map(gateway)
+    }
+
     /// Begins a turn: at least one event, if any is left. From now on its drafts count as taken, whether they are or not.
     pub fn begin_slice(&mut self, events_max: usize, bytes_max: usize) -> Slice {
         let (events_max, bytes_max) =

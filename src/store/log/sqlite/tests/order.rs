@@ -13,16 +13,38 @@ use std::time::Duration;
 #[test]
 fn a_long_request_delays_no_short_one() {
     let mut fixture = Fixture::new(LogSync::Process);
-    let life = fixture.life();
+    let (life, other) = (fixture.life(), fixture.life());
     let mut log = fixture.open();
     let long = log.send_append((0..5_000).map(|_| draft(life, "t", 10)).collect());
-    let short = log.send_append(vec![draft(life, "t", 10)]);
+    let short = log.send_append(vec![draft(other, "t", 10)]);
     log.appended(short)[0].as_ref().unwrap();
     let parts = log.replies.iter().filter(|it| matches!(it, LogReply::Appended { key, .. } if *key == long)).count();
     let ended = log.replies.iter().any(|it| matches!(it, LogReply::Appended { key, last: true, .. } if *key == long));
     assert!(!ended || parts < 5_000 / EVENT_LOG_SLICE_EVENTS_MAX, "the short one came last");
     let offsets: Vec<_> = log.appended(long).into_iter().map(|it| it.unwrap().offset).collect();
     assert!(offsets.is_sorted() && offsets.len() == 5_000);
+    log.close();
+}
+
+#[test]
+fn requests_of_one_gateway_keep_their_order_and_others_pass_them() {
+    let mut fixture = Fixture::new(LogSync::Process);
+    let (one, two, three) = (fixture.life(), fixture.life(), fixture.life());
+    let mut log = fixture.open();
+    // A shard hands in a long batch as several requests. The second has a gateway of the first, the third one of the second.
+    let first = log.send_append((0..1_000).map(|_| draft(one, "t", 10)).collect());
+    let second = log.send_append((0..1_000).map(|n| draft(if n % 2 == 0 { one } else { two }, "t", 10)).collect());
+    let third = log.send_append(vec![draft(two, "t", 10)]);
+    let passing = log.send_append(vec![draft(three, "t", 10)]);
+    let end_of = |log: &Open, of| {
+        log.replies.iter().position(|it| matches!(it, LogReply::Appended { key, last: true, .. } if *key == of))
+    };
+    log.wait_until(|log| [first, second, third, passing].iter().all(|key| end_of(log, *key).is_some()));
+    assert!(end_of(&log, passing) < end_of(&log, first), "a request of another gateway passes them");
+    let mut offsets = |key| log.appended(key).into_iter().map(|it| it.unwrap().offset).collect::<Vec<_>>();
+    assert_eq!(offsets(first), (1..=1_000).collect::<Vec<_>>());
+    assert_eq!(offsets(second), (1..=500).flat_map(|n| [1_000 + n, n]).collect::<Vec<_>>());
+    assert_eq!(offsets(third), [501]);
     log.close();
 }
 
