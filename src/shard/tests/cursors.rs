@@ -250,6 +250,31 @@ fn a_resume_is_refused_if_the_log_does_not_answer() {
     assert!(matches!(world.shard.poll_effect(), Some(Effect::Refuse(of)) if of == key));
 }
 
+/// Answers the read of a connection that catches up.
+fn answer_read(world: &mut World, records: Vec<Record>, end: End) {
+    let LogRequest::Read { key, .. } = request(world) else { panic!("a read") };
+    world.shard.handle_log(at(1), LogReply::Chunk { key, records, end });
+}
+
+#[test]
+fn a_damaged_event_keeps_no_gateway_away_from_what_is_behind_it() {
+    let asked = Position { epoch: 3, offset: 2 };
+    let (mut world, gateway, key, follow) = joining(Some(asked));
+    world.shard.handle_log(at(1), LogReply::Following { key: follow, head: head(3, 0, 9) });
+    answer_read(&mut world, Vec::new(), End::Failed(Why::Damaged));
+    let end = Begin { position: Some(Position { epoch: 3, offset: 9 }), resumed: Some(false) };
+    assert!(matches!(world.shard.poll_effect(), Some(Effect::Admit(of, begin)) if (of, begin) == (key, end)));
+
+    // One that has read something already is closed. It asks again for what is damaged, and gets that answer.
+    let key = world.shard.handle_join(at(1), Join { resume: Some(asked), ..join(gateway) }).unwrap();
+    let event = std::sync::Arc::new(event(gateway, "x"));
+    let record = Record { position: Position { epoch: 3, offset: 3 }, accepted: Timestamp(0), bytes: 3, event };
+    answer_read(&mut world, vec![record], End::More);
+    answer_read(&mut world, Vec::new(), End::Failed(Why::Damaged));
+    let closed = std::iter::from_fn(|| world.shard.poll_effect()).find(|effect| matches!(effect, Effect::Close(..)));
+    assert!(matches!(closed, Some(Effect::Close(of, CloseReason::LogReplaced)) if of == key));
+}
+
 #[test]
 fn a_publisher_learns_what_became_of_its_event_if_the_log_fails() {
     let mut world = shard();
