@@ -19,7 +19,7 @@ class Gateway:
         self.saved, self.start, self.read_so_far = None, None, []
         # How often it was cut in each stage.
         self.cuts = {}
-        self.not_resumed_is_wrong = True
+        self.not_resumed_is_wrong, self.refusals = True, 0
         self.reset()
 
     def reset(self):
@@ -102,7 +102,7 @@ class Gateway:
                 return
             if not head.startswith(b"HTTP/1.1 101"):
                 self.answer = (head + b" " + rest).decode(errors="replace")
-                self.closed = head[9:12].decode()
+                self.closed, self.refusals = head[9:12].decode(), self.refusals + 1
                 return self.drop()
             self.stage, self.buffer = "ack", rest
         at = 0

@@ -8,8 +8,12 @@
  * A copy is a hard link, so that a file that was not synced again costs nothing. At most SYNC_COPIES_MAX directories are made:
  * beyond that, every other one is left out from then on.
  *
- * While the file SYNC_BLOCK exists, syncs of `log.*` wait; while SYNC_FAIL exists, they fail with EIO. A file whose sync has
+ * While the file SYNC_BLOCK exists, syncs of `log.*` wait; while SYNC_FAIL exists, they fail with EIO; while SYNC_READONLY
+ * exists, nothing can be written to `log.*`, as on a file system that the kernel has made read-only. A file whose sync has
  * failed once is never copied again: after that, a later sync that succeeds proves nothing.
+ *
+ * Copying closes a descriptor of the log, which takes along the locks that SQLite holds against other processes: a hub with
+ * SYNC_COPIES has its files for itself.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -18,6 +22,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,3 +165,56 @@ static void find(void) {
 
 int fsync(int fd) { find(); return sync_it(fd, real_fsync); }
 int fdatasync(int fd) { find(); return sync_it(fd, real_fdatasync); }
+
+/* Whether this is a file of the log, and read-only now. */
+static int refused(const char *path) {
+    const char *data = getenv("SYNC_DATA");
+    size_t prefix = data ? strlen(data) : 0;
+    if (!data || strncmp(path, data, prefix) || strncmp(path + prefix, "/log.", 5) || !exists("SYNC_READONLY")) return 0;
+    errno = EROFS;
+    return 1;
+}
+
+static int refused_descriptor(int fd) {
+    char link[64], path[PATH_MAX];
+    if (!getenv("SYNC_READONLY")) return 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0) return 0;
+    path[length] = 0;
+    return refused(path);
+}
+
+#define REAL(name) static __typeof__(name) *real; if (!real) real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
+
+ssize_t write(int fd, const void *from, size_t size) {
+    REAL(write);
+    return refused_descriptor(fd) ? -1 : real(fd, from, size);
+}
+
+ssize_t pwrite64(int fd, const void *from, size_t size, off64_t at) {
+    REAL(pwrite64);
+    return refused_descriptor(fd) ? -1 : real(fd, from, size, at);
+}
+
+int ftruncate(int fd, off_t size) {
+    REAL(ftruncate);
+    return refused_descriptor(fd) ? -1 : real(fd, size);
+}
+
+int unlink(const char *path) {
+    REAL(unlink);
+    return refused(path) ? -1 : real(path);
+}
+
+int rename(const char *from, const char *to) {
+    REAL(rename);
+    return refused(from) ? -1 : real(from, to);
+}
+
+#define OPEN(name) int name(const char *path, int flags, ...) { \
+    va_list rest; va_start(rest, flags); int mode = va_arg(rest, int); va_end(rest); \
+    REAL(name); \
+    return (flags & (O_WRONLY | O_RDWR | O_CREAT)) && refused(path) ? -1 : real(path, flags, mode); }
+OPEN(open)
+OPEN(open64)
