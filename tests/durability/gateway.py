@@ -8,6 +8,7 @@ from hub import insecure
 from record import split
 
 CONNECT = "/api/internal/v1/ws/gateways/connect"
+TLS = insecure()
 PONG = b"\x8a\x80\0\0\0\0"
 PAYLOAD = re.compile(rb'"payload":(\{"name":(\d+),"pad":"x*"\})')
 
@@ -38,8 +39,6 @@ class Gateway:
             self.socket.connect(("127.0.0.1", port))
         except BlockingIOError:
             pass
-        if tls:
-            self.socket = insecure().wrap_socket(self.socket, do_handshake_on_connect=False, server_hostname="localhost")
         resume = f"last-position: {self.asked}\r\n" if self.asked else ""
         self.out = (f"GET {CONNECT} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                     f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -72,6 +71,10 @@ class Gateway:
 
     def advance(self):
         if self.stage == "handshake":
+            if not isinstance(self.socket, ssl.SSLSocket):
+                # Not before it is connected.
+                self.socket.getpeername()
+                self.socket = TLS.wrap_socket(self.socket, do_handshake_on_connect=False, server_hostname="localhost")
             self.socket.do_handshake()
             self.stage = "request"
         while self.out:
@@ -85,7 +88,9 @@ class Gateway:
         if self.cut_stage == "answer" and self.stage == "answer":
             return self.drop("answer", reset=True)
         # In pieces, so that one with much to read keeps no other waiting.
-        for _ in range(4):
+        pieces = 0
+        while pieces < 4 or isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+            pieces += 1
             more = self.socket.recv(65536)
             if not more:
                 self.closed = self.closed or "eof"

@@ -3,7 +3,7 @@ import os, random, tempfile, time
 
 from fleet import Fleet
 from gateway import Gateway
-from hub import Hub
+from hub import Hub, wait_until
 from publishers import Publishers
 from record import Record
 
@@ -20,9 +20,9 @@ def run(binary, sync, kills, gateways, ids, seconds, tls="off", seed=None):
         hub.start()
         names = [(hub.register(f"g{index}"), f"g{index}") for index in range(ids)]
         clients = [Gateway(record, *names[index % ids]) for index in range(gateways)]
-        fleet = Fleet(hub, clients, seed)
-        began = time.monotonic()
-        fleet.start()
+        fleet = Fleet(hub, clients, seed, cut=False).start()
+        wait_until("every gateway is connected once", lambda: all(client.start for client in clients))
+        fleet.cut, began = True, time.monotonic()
         publishers = Publishers(hub, record, [gateway for gateway, _ in names]).start()
         early = 0
         for _ in range(kills):

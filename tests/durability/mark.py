@@ -31,8 +31,9 @@ def inode(mark):
     return struct.unpack("<Q", mark[32:40])[0]
 
 
-def commits(mark):
-    return struct.unpack("<Q", mark[24:32])[0]
+def clean(mark):
+    """Whether the log was synced after its last commit."""
+    return mark[40] == 1
 
 
 def rewrite(path, mark, new_inode, boot=None):

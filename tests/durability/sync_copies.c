@@ -1,8 +1,8 @@
 /* Preloaded into a hub: keeps what a loss of power would leave of the files of its event log.
  *
- * At each sync of a file whose name begins with `log.` in the directory SYNC_DATA, the content of that file is copied, and a
- * directory SYNC_COPIES/<number> is made of the copies of all such files as they were when each was synced last, under the
- * names that were there when the directory was synced last. What was written and not synced is left out; of every second
+ * At each sync of a file whose name begins with `log.` in the directory SYNC_DATA, the content of that file is copied. Before and
+ * after each sync a directory SYNC_COPIES/<number> is made of the copies of all such files as they were when each was synced
+ * last, under the names that were there when the directory was synced last. What was written and not synced is left out; of every second
  * directory, some other files have what was written all the same, because the kernel may have been early.
  *
  * A copy is a hard link, so that a file that was not synced again costs nothing. At most SYNC_COPIES_MAX directories are made:
@@ -75,7 +75,7 @@ static void copied(char *path, int file, int version) {
     snprintf(path, PATH_MAX, "%s/synced/%d.%d", getenv("SYNC_COPIES"), file, version);
 }
 
-/* Makes the next directory. `began` is when the sync was called: what was answered before that must be in it. */
+/* Makes the next directory. `began` is when the sync was called: what was told before that must be in it. */
 static void take(const char *what, const struct timespec *began) {
     char dir[PATH_MAX - 128], from[PATH_MAX], to[PATH_MAX];
     if (number++ % stride) return;
@@ -136,6 +136,13 @@ static int sync_it(int fd, int (*real)(int)) {
     if (*name && strncmp(name, "log.", 4)) return real(fd);
     while (*name && exists("SYNC_BLOCK")) usleep(2000);
     int failing = *name && exists("SYNC_FAIL");
+    if (getenv("SYNC_COPIES")) {
+        /* The power may fail just before: nothing may have been answered yet that needs this sync. */
+        snprintf(to, sizeof to, "before:%s", *name ? name : ".");
+        pthread_mutex_lock(&lock);
+        take(to, &began);
+        pthread_mutex_unlock(&lock);
+    }
     int done = failing ? -1 : real(fd);
     if (!getenv("SYNC_COPIES")) { if (failing) errno = EIO; return done; }
     pthread_mutex_lock(&lock);

@@ -262,8 +262,12 @@ def stuck(binary, library, place):
     text = f'{{"name":{name},"pad":""}}'
     fresh.record.note_text(name, text)
     wait_until("it heals", lambda: case.hub.ready()[1] == "ready", 5)
-    case.hub.call("POST", f"/api/v1/gateways/{other[0]}/events", f'{{"type":"t","payload":{text}}}')
-    wait_until("an ack without a position loses no event", lambda: fresh.read_so_far, 5)
+    status, answer = case.hub.call("POST", f"/api/v1/gateways/{other[0]}/events", f'{{"type":"t","payload":{text}}}')
+    case.check(status == 200 and answer["connections"] >= 1, f"the event was answered {status} {answer}; {fresh.ack} {fleet.lost}")
+    try:
+        wait_until("an ack without a position loses no event", lambda: fresh.read_so_far, 5)
+    except TimeoutError as late:
+        case.wrong.append(f"{late}: {answer} {fresh.stage} {fresh.ack} {fresh.record.wrong} {fleet.lost} {case.hub.log()[-1500:]}")
     fleet.stop()
     case.heals()
     return case.wrong
