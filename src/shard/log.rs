@@ -46,6 +46,15 @@ impl LogRequests {
         self.queue.push_back(LogRequest::Append { key, drafts: std::mem::take(&mut self.drafts) });
     }
 
+    /// Takes back the appends that the log was not asked for yet.
+    pub(super) fn take_appends(&mut self) -> VecDeque<LogRequest> {
+        self.close_append();
+        let all = std::mem::take(&mut self.queue).into_iter();
+        let (appends, others) = all.partition(|request| matches!(request, LogRequest::Append { .. }));
+        self.queue = others;
+        appends
+    }
+
     /// Adds a request behind what was appended before it.
     pub(super) fn push(&mut self, request: LogRequest) {
         self.close_append();

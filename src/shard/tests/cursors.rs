@@ -242,6 +242,31 @@ fn a_log_that_is_stuck_delays_an_ack_by_one_second_and_loses_no_event() {
 }
 
 #[test]
+fn no_event_overtakes_the_follow_of_a_connection_that_was_admitted_without_the_log() {
+    let (mut world, gateway, key, follow) = joining(None);
+    let asked = LogRequest::Follow { key: follow, life: life(gateway, 1), behind: None };
+    let publish = |world: &mut World| world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
+    let refused = |world: &mut World| {
+        let busy = NotKept { kept: Kept::No, why: Why::Stuck };
+        assert!(matches!(&replies(world)[..], [(_, Reply::Published(Published::NotKept(why)))] if *why == busy));
+        assert!(world.shard.poll_log().is_none());
+    };
+    // Behind the follow in the queue, and while the follow waits to be asked again.
+    publish(&mut world);
+    world.shard.handle_busy(at(1), asked);
+    refused(&mut world);
+    publish(&mut world);
+    refused(&mut world);
+    world.shard.handle_timeout(at(2), 9);
+    publish(&mut world);
+    assert_eq!(follow_key(&world.shard.poll_log().unwrap()), follow);
+    assert!(matches!(request(&mut world), LogRequest::Append { .. }), "in its order");
+    world.shard.handle_log(at(2), LogReply::Following { key: follow, head: head(3, 0, 4) });
+    live(&mut world, follow, Position { epoch: 3, offset: 5 }, gateway);
+    assert_eq!(write_all(&mut world, at(2), key), "x#5;");
+}
+
+#[test]
 fn a_resume_is_refused_if_the_log_does_not_answer() {
     let (mut world, _, key, _) = joining(Some(Position { epoch: 3, offset: 2 }));
     world.shard.handle_timeout(at(3), 9);
