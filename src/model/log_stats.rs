@@ -1,9 +1,11 @@
 //! Counters of a log of events, for metrics. The log's threads write them; anyone may read them at any time.
 
-use super::log::Promise;
+use super::log::{Promise, Why};
+use crate::limits::EVENT_LOG_OLDEST_MAX;
 use std::{
+    fmt,
     sync::{
-        Mutex,
+        Mutex, OnceLock,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -26,6 +28,15 @@ pub enum Trimmed {
     Secret,
 }
 
+/// Tells for how long the oldest request has waited.
+struct QueueAge(Box<dyn Fn() -> Duration + Send + Sync>);
+
+impl fmt::Debug for QueueAge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (self.0)().fmt(f)
+    }
+}
+
 /// What a log has done, and what it holds.
 #[derive(Debug, Default)]
 pub struct LogStats {
@@ -33,7 +44,7 @@ pub struct LogStats {
     commit_latency: [AtomicU64; COMMIT_LATENCY_BUCKETS_US.len() + 1],
     commit_us: AtomicU64,
     commit_events: AtomicU64,
-    queue_age_ms: AtomicU64,
+    queue_age: OnceLock<QueueAge>,
     wal_bytes: AtomicU64,
     file_bytes: AtomicU64,
     retained_events: AtomicU64,
@@ -65,8 +76,6 @@ macro_rules! gauges {
 }
 
 gauges! {
-    /// Milliseconds for which the oldest request has waited, over all ports.
-    queue_age_ms, set_queue_age_ms;
     /// Bytes of the write-ahead log.
     wal_bytes, set_wal_bytes;
     /// Bytes of the file, without its write-ahead log.
@@ -128,7 +137,19 @@ impl LogStats {
 
     /// What is wrong with the log, for people; empty if nothing is.
     pub fn health(&self) -> String {
-        self.health.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        let told = self.health.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        // A thread that hangs in a write tells nothing.
+        if told.is_empty() && self.queue_age() > EVENT_LOG_OLDEST_MAX { Why::Stuck.to_string() } else { told }
+    }
+
+    /// Time for which the oldest request has waited, over all ports.
+    pub fn queue_age(&self) -> Duration {
+        self.queue_age.get().map_or(Duration::ZERO, |QueueAge(age)| age())
+    }
+
+    /// Sets what tells [`LogStats::queue_age`]; the first one stays.
+    pub fn watch_queue(&self, age: impl Fn() -> Duration + Send + Sync + 'static) {
+        let _ = self.queue_age.set(QueueAge(Box::new(age)));
     }
 
     /// Counts a commit and how long it took.

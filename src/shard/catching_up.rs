@@ -13,7 +13,7 @@ use crate::{
     limits,
     model::{
         CloseReason, Now, Position,
-        log::{End, LogRequest, ReadFrom, ReadKey, Record, Room},
+        log::{End, LogRequest, ReadFrom, ReadKey, Record, Room, Why},
     },
 };
 
@@ -196,13 +196,14 @@ impl Shard {
                 }
                 self.continue_catching_up(now, key);
             }
-            End::Gone { .. } | End::OtherEpoch { .. } if undecided => {
-                let trimmed = matches!(end, End::Gone { .. });
-                self.counters.resumes.add(if trimmed { counters::TRIMMED } else { counters::UNKNOWN_POSITION });
+            // A damaged event is as good as trimmed: asking again would only keep the gateway away from what is behind it.
+            End::Gone { .. } | End::OtherEpoch { .. } | End::Failed(Why::Damaged) if undecided => {
+                let unknown = matches!(end, End::OtherEpoch { .. });
+                self.counters.resumes.add(if unknown { counters::UNKNOWN_POSITION } else { counters::TRIMMED });
                 self.begin_at_end(key, Some(false));
             }
             End::Gone { .. } => self.close(now, key, CloseReason::SlowConsumer),
-            End::OtherEpoch { .. } => self.close(now, key, CloseReason::LogReplaced),
+            End::OtherEpoch { .. } | End::Failed(Why::Damaged) => self.close(now, key, CloseReason::LogReplaced),
             End::Failed(_) if undecided => self.refuse_resume(key),
             End::Failed(_) => self.retries.read_later(now.instant, key),
         }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::model::{
     Event, Failure, GatewayId, Kept, Now, Position,
-    log::{AppendKey, Draft, NotAppended, Record},
+    log::{AppendKey, Draft, NotAppended, Record, Why},
 };
 use std::sync::Arc;
 
@@ -31,6 +31,11 @@ impl Shard {
                 self.in_flight.add_without_gateway(publish);
                 continue;
             };
+            let feed = self.feeds.of(event.gateway).and_then(|key| self.feeds.get(key));
+            if feed.is_some_and(|feed| feed.held_back) {
+                self.in_flight.add_not_kept(publish, NotKept { kept: Kept::No, why: Why::Stuck });
+                continue;
+            }
             let event = Arc::new(event);
             let of = self.in_flight.add(publish, Arc::clone(&event));
             self.log.append(Draft { life, event, accepted: now.wall }, of, bulk);

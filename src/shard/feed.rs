@@ -40,6 +40,9 @@ pub(super) struct Feed {
     pub(super) life: Life,
     /// The log has said where the feed begins.
     pub(super) begun: bool,
+    /// The log was too busy to be asked where the feed begins, and is asked again later. Events of its gateway are refused until
+    /// then: the feed would begin behind them.
+    pub(super) held_back: bool,
     /// The epoch of its positions.
     epoch: u64,
     /// Offset of the last record that the log has told.
@@ -105,6 +108,7 @@ impl Feed {
         Self {
             life,
             begun: false,
+            held_back: false,
             epoch: 0,
             last: 0,
             bytes: 0,

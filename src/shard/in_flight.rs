@@ -112,6 +112,11 @@ impl InFlight {
         self.publishes[publish as usize].events.push(PendingEvent::NoSuchGateway);
     }
 
+    /// Adds an event that is refused before the log is asked.
+    pub fn add_not_kept(&mut self, publish: u32, why: NotKept) {
+        self.publishes[publish as usize].events.push(PendingEvent::NotKept(why));
+    }
+
     /// Number of events that were added to an open publish.
     pub fn events(&self, publish: u32) -> usize {
         self.publishes.get(publish as usize).map_or(0, |publish| publish.events.len())

@@ -106,6 +106,7 @@ impl Shard {
             }
             End::Failed(_) | End::More { .. } | End::Reached { .. } => {
                 let behind = self.feeds.get(feed_key).filter(|feed| feed.begun).map(|_| end);
+                self.hold_back(feed_key);
                 self.retries.request_later(now.instant, LogRequest::Follow { key: follow, life, behind });
             }
         }

@@ -58,6 +58,15 @@ impl LogRequests {
         self.close_append(true);
     }
 
+    /// Takes back the appends that the log was not asked for yet.
+    pub(super) fn take_appends(&mut self) -> VecDeque<LogRequest> {
+        self.close_appends();
+        let all = std::mem::take(&mut self.queue).into_iter();
+        let (appends, others) = all.partition(|request| matches!(request, LogRequest::Append { .. }));
+        self.queue = others;
+        appends
+    }
+
     /// Adds a request behind what was appended before it.
     pub(super) fn push(&mut self, request: LogRequest) {
         self.close_appends();

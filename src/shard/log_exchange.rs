@@ -1,9 +1,9 @@
 //! The shard's side of the exchange with the log: requests out, replies in.
 
-use super::{NotKept, Shard};
+use super::{NotKept, Shard, feed::FeedKey};
 use crate::model::{
     Kept, Now,
-    log::{LogReply, LogRequest, Why},
+    log::{AppendKey, LogReply, LogRequest, Why},
 };
 
 impl Shard {
@@ -37,12 +37,32 @@ impl Shard {
 
     /// The log is too busy for this request. Events and the API's reads are refused; the rest is tried again.
     pub fn handle_busy(&mut self, now: Now, request: LogRequest) {
-        let (key, drafts) = match request {
-            LogRequest::Append { key, drafts, .. } => (key, drafts),
-            LogRequest::Read { key, .. } if self.history.is_asked(key) => return self.handle_events_busy(key),
-            other => return self.retries.request_later(now.instant, other),
-        };
-        for index in 0..drafts.len() {
+        match &request {
+            LogRequest::Append { key, drafts, .. } => self.refuse_append(*key, drafts.len()),
+            LogRequest::Read { key, .. } if self.history.is_asked(*key) => self.handle_events_busy(*key),
+            LogRequest::Follow { key, .. } => {
+                self.hold_back((*key).into());
+                self.retries.request_later(now.instant, request);
+            }
+            _ => self.retries.request_later(now.instant, request),
+        }
+    }
+
+    /// Refuses the events of a gateway until the log is asked again where its feed begins. Its connections may have their ack
+    /// already, so they are given all that is appended from then on.
+    pub(super) fn hold_back(&mut self, key: FeedKey) {
+        let Some(feed) = self.feeds.get_mut(key).filter(|feed| !feed.begun) else { return };
+        feed.held_back = true;
+        // Those behind it in the queue: the log may have room for the next request.
+        for request in self.log.take_appends() {
+            if let LogRequest::Append { key, drafts, .. } = request {
+                self.refuse_append(key, drafts.len());
+            }
+        }
+    }
+
+    fn refuse_append(&mut self, key: AppendKey, events: usize) {
+        for index in 0..events {
             if let Some(of) = self.log.publisher(key, index) {
                 self.reject(of, NotKept { kept: Kept::No, why: Why::Stuck });
             }

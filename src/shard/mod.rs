@@ -53,7 +53,7 @@ pub use recent_ids::Repeated;
 pub use registry::{Connection, Join};
 pub use settings::{Encoding, Settings};
 
-use crate::model::{Change, CloseReason, GatewayId, Instant, Life, Now};
+use crate::model::{Change, CloseReason, GatewayId, Instant, Life, Now, log::LogRequest};
 use ahash::HashMap;
 use catch_ups::CatchUps;
 use command::DeliveryStats;
@@ -268,6 +268,11 @@ impl Shard {
             self.handle_join_timeout(key);
         } else if let Some(request) = self.retries.pop_request(now.instant) {
             if self.wants(&request) {
+                if let LogRequest::Follow { key, .. } = &request
+                    && let Some(feed) = self.feeds.get_mut((*key).into())
+                {
+                    feed.held_back = false;
+                }
                 self.log.push(request);
             }
         } else if let Some(key) = self.retries.pop_read(now.instant) {

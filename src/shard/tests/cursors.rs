@@ -242,12 +242,62 @@ fn a_log_that_is_stuck_delays_an_ack_by_one_second_and_loses_no_event() {
 }
 
 #[test]
+fn no_event_overtakes_the_follow_of_a_connection_that_was_admitted_without_the_log() {
+    let (mut world, gateway, key, follow) = joining(None);
+    let asked = LogRequest::Follow { key: follow, life: life(gateway, 1), behind: None };
+    let publish = |world: &mut World| world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
+    let refused = |world: &mut World| {
+        let busy = NotKept { kept: Kept::No, why: Why::Stuck };
+        assert!(matches!(&replies(world)[..], [(_, Reply::Published(Published::NotKept(why)))] if *why == busy));
+        assert!(world.shard.poll_log().is_none());
+    };
+    // Behind the follow in the queue, and while the follow waits to be asked again.
+    publish(&mut world);
+    world.shard.handle_busy(at(1), asked);
+    refused(&mut world);
+    publish(&mut world);
+    refused(&mut world);
+    world.shard.handle_timeout(at(2), 9);
+    publish(&mut world);
+    assert_eq!(follow_key(&world.shard.poll_log().unwrap()), follow);
+    assert!(matches!(request(&mut world), LogRequest::Append { .. }), "in its order");
+    world.shard.handle_log(at(2), LogReply::Following { key: follow, head: head(3, 0, 4) });
+    live(&mut world, follow, Position { epoch: 3, offset: 5 }, gateway);
+    assert_eq!(write_all(&mut world, at(2), key), "x#5;");
+}
+
+#[test]
 fn a_resume_is_refused_if_the_log_does_not_answer() {
     let (mut world, _, key, _) = joining(Some(Position { epoch: 3, offset: 2 }));
     world.shard.handle_timeout(at(3), 9);
     assert!(world.shard.poll_effect().is_none());
     world.shard.handle_timeout(at(4), 9);
     assert!(matches!(world.shard.poll_effect(), Some(Effect::Refuse(of)) if of == key));
+}
+
+/// Answers the read of a connection that catches up.
+fn answer_read(world: &mut World, records: Vec<Record>, end: End) {
+    let LogRequest::Read { key, .. } = request(world) else { panic!("a read") };
+    world.shard.handle_log(at(1), LogReply::Chunk { key, records, end });
+}
+
+#[test]
+fn a_damaged_event_keeps_no_gateway_away_from_what_is_behind_it() {
+    let asked = Position { epoch: 3, offset: 2 };
+    let (mut world, gateway, key, follow) = joining(Some(asked));
+    world.shard.handle_log(at(1), LogReply::Following { key: follow, head: head(3, 0, 9) });
+    answer_read(&mut world, Vec::new(), End::Failed(Why::Damaged));
+    let end = Begin { position: Some(Position { epoch: 3, offset: 9 }), resumed: Some(false) };
+    assert!(matches!(world.shard.poll_effect(), Some(Effect::Admit(of, begin)) if (of, begin) == (key, end)));
+
+    // One that has read something already is closed. It asks again for what is damaged, and gets that answer.
+    let key = world.shard.handle_join(at(1), Join { resume: Some(asked), ..join(gateway) }).unwrap();
+    let event = std::sync::Arc::new(event(gateway, "x"));
+    let record = Record { position: Position { epoch: 3, offset: 3 }, accepted: Timestamp(0), bytes: 3, event };
+    answer_read(&mut world, vec![record], End::More { head: head(3, 0, 9) });
+    answer_read(&mut world, Vec::new(), End::Failed(Why::Damaged));
+    let closed = std::iter::from_fn(|| world.shard.poll_effect()).find(|effect| matches!(effect, Effect::Close(..)));
+    assert!(matches!(closed, Some(Effect::Close(of, CloseReason::LogReplaced)) if of == key));
 }
 
 #[test]

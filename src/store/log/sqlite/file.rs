@@ -78,11 +78,11 @@ impl LogFile {
         let (path, from_io) = (settings.file(), |error: std::io::Error| Trouble::from_io(&error));
         let boot = settings.tuning.boot.map_or_else(mark::boot, Ok).map_err(from_io)?;
         let is_reopened = known.is_some();
+        recovery::finish(&path, &settings.mark())?;
         let known = match known {
             Some(mark) => Some(mark),
             None => mark::read(&settings.mark()).map_err(from_io)?,
         };
-        recovery::finish(&path).map_err(from_io)?;
         let created = !path.try_exists().map_err(from_io)?;
         if created && is_reopened && !settings.mark().try_exists().map_err(from_io)? {
             // Without the mark it is probably the directory that has gone, perhaps for a while.

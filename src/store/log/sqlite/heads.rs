@@ -122,12 +122,14 @@ impl Heads {
                 fresh.garbage.push(Garbage { number: row.number, below: u64::MAX >> 1, dead: true });
                 continue;
             }
+            rows::check_head(connection, &row)?;
             if rows::has_below(connection, row.number, row.first)? {
                 fresh.garbage.push(Garbage { number: row.number, below: row.first, dead: false });
             }
             let head = past::head(&row, rows::last_of(connection, &row)?, log_epoch);
             fresh.insert(row.number, row.life, head, row.trimmed_bytes, true);
         }
+        rows::check_end(connection, |number| Some(fresh.gateways[fresh.index_of_number(number)?].head.last))?;
         let ended = fresh.adopt_follows(self);
         *self = fresh;
         Ok(ended)

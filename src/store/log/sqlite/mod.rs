@@ -47,6 +47,7 @@ use reader::Reader;
 use std::{
     sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 use writer::Writer;
 
@@ -66,6 +67,8 @@ impl SqliteLog {
         disk::make_dir(&settings.dir)
             .map_err(|error| StoreError::Directory { path: settings.dir.clone(), why: error.to_string() })?;
         let shared = Arc::new(Shared::new(settings.tuning.clone(), Arc::default()));
+        let watched = Arc::downgrade(&shared);
+        shared.stats.watch_queue(move || watched.upgrade().map_or(Duration::ZERO, |shared| shared.queue_age()));
         let writer =
             open_writer(&settings, &shared).map_err(|trouble| StoreError::File { path: settings.file(), trouble })?;
         let sync = settings.sync;

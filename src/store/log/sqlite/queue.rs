@@ -246,6 +246,12 @@ impl Shared {
         (self.tuning.uptime)()
     }
 
+    /// For how long the oldest request to the writer has waited.
+    pub fn queue_age(&self) -> Duration {
+        let now = self.now();
+        self.ports().iter().map(|port| port.oldest_age(Lane::Write, now)).max().unwrap_or_default()
+    }
+
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }

@@ -2,6 +2,7 @@
 
 use super::sum::Sum;
 use crate::{
+    limits::PAYLOAD_BYTES_MAX,
     model::{CorrelationId, Event, EventType, GatewayId, Life, Position, Timestamp, log::Record},
     store::Trouble,
 };
@@ -145,11 +146,53 @@ pub(super) fn head_of(connection: &Connection, gateway: GatewayId) -> Result<Opt
 }
 
 /// The offset and the cumulative bytes of a gateway's last event.
+///
+/// # Errors
+/// `Damaged` if the index and the event differ, or the numbers are none that a log gives: an offset that is too low would be given
+/// again.
 pub(super) fn last_of(connection: &Connection, head: &HeadRow) -> Result<(u64, u64), Trouble> {
-    let sql = "SELECT offset, bytes FROM event WHERE number = ?1 ORDER BY offset DESC LIMIT 1";
-    let found = connection.prepare_cached(sql)?.query_row([head.number], |row| Ok((number(row, 0)?, number(row, 1)?)));
-    let last = found.optional()?.filter(|(offset, _)| *offset >= head.first);
-    Ok(last.unwrap_or((head.first - 1, head.trimmed_bytes)))
+    let sql = "SELECT seq, offset FROM event WHERE number = ?1 ORDER BY offset DESC LIMIT 1";
+    let found =
+        connection.prepare_cached(sql)?.query_row([head.number], |row| Ok((row.get::<_, i64>(0)?, number(row, 1)?)));
+    let Some((seq, offset)) = found.optional()?.filter(|(_, offset)| *offset >= head.first) else {
+        return Ok((head.first - 1, head.trimmed_bytes));
+    };
+    // By its key, so that nothing is taken from the index.
+    let sql = "SELECT number, offset, bytes FROM event WHERE seq = ?1";
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row([seq], |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, number(row, 1)?, number(row, 2)?)));
+    let (of, at, bytes) = found.optional()?.ok_or_else(misplaced)?;
+    let bytes_max = (offset + 1 - head.first).saturating_mul(PAYLOAD_BYTES_MAX as u64);
+    let is_plausible = bytes.checked_sub(head.trimmed_bytes).is_some_and(|kept| kept <= bytes_max);
+    if (of, at) == (head.number, offset) && is_plausible { Ok((offset, bytes)) } else { Err(misplaced()) }
+}
+
+fn misplaced() -> Trouble {
+    Trouble::Damaged("an index does not match the events".to_owned())
+}
+
+/// Checks that a read, which looks a gateway up by the index, finds this head.
+///
+/// # Errors
+/// `Damaged` if it would find none or another one, and take the gateway for one without events.
+pub(super) fn check_head(connection: &Connection, head: &HeadRow) -> Result<(), Trouble> {
+    let found = head_of(connection, head.life.gateway)?;
+    if found == Some(*head) { Ok(()) } else { Err(misplaced()) }
+}
+
+/// Checks the last events against the heads that were read by the index. A gateway whose last events are missing in the index would
+/// give their offsets again.
+pub(super) fn check_end(connection: &Connection, last_of: impl Fn(i64) -> Option<u64>) -> Result<(), Trouble> {
+    let mut statement = connection.prepare_cached("SELECT number, offset FROM event ORDER BY seq DESC LIMIT 1024")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let (of, offset) = (row.get::<_, i64>(0)?, number(row, 1)?);
+        if last_of(of).is_some_and(|last| offset > last) {
+            return Err(misplaced());
+        }
+    }
+    Ok(())
 }
 
 /// The log time at which the event at an offset was logged, in milliseconds.

@@ -43,8 +43,7 @@ impl Writer {
         let mut reader = lock(&shared.read_connection);
         *reader = None;
         if self.unsynced {
-            recovery::replace_by_copy(&self.settings.file())?;
-            // The copy is this log, though its inode is another.
+            recovery::replace_by_copy(&self.settings.file(), &self.settings.mark())?;
             self.mark.mark.inode = schema::inode(&self.settings.file())?;
             self.unsynced = false;
             tracing::warn!("the event log was copied into a new file after a failed sync");

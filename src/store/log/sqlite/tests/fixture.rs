@@ -90,13 +90,15 @@ impl Fixture {
         self.try_open().unwrap()
     }
 
-    /// Copies the files of an open log, as a process that is killed leaves them.
+    /// Copies the files of a log: of an open one as a process that is killed leaves them.
     pub fn copy(&self) -> Fixture {
         let mut copy = Fixture::new(self.settings.sync);
         copy.settings.lives = self.settings.lives.clone();
         // The mark first: if it were newer than the copy of the log, it would claim a loss.
         for name in ["log.mark", "log.db", "log.db-wal"] {
-            std::fs::copy(self.path(name), copy.path(name)).unwrap();
+            if self.path(name).exists() {
+                std::fs::copy(self.path(name), copy.path(name)).unwrap();
+            }
         }
         // The copy has another inode, which alone would give a new epoch.
         let inode = schema::inode(&copy.path("log.db")).unwrap();
