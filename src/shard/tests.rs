@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 mod cursors;
 mod history;
+mod trouble;
 
 fn encode(event: &Event, position: Position, _: Timestamp) -> Bytes {
     [event.payload.as_ref(), format!("#{};", position.offset).as_bytes()].concat().into()

@@ -6,17 +6,17 @@ use crate::model::{
     log::{AppendKey, End, FollowKey, Head, LogReply, LogRequest, NotAppended, Record, Why},
 };
 
-fn resuming(gateway: GatewayId, position: Position) -> Join {
+pub(super) fn resuming(gateway: GatewayId, position: Position) -> Join {
     Join { resume: Some(position), ..join(gateway) }
 }
 
-fn publish_many(world: &mut World, now: Now, gateway: GatewayId, count: usize) {
+pub(super) fn publish_many(world: &mut World, now: Now, gateway: GatewayId, count: usize) {
     let events = (0..count).map(|n| event(gateway, &format!("{n}:{}", "x".repeat(500)))).collect();
     world.command(now, from(1), Command::PublishMany(events));
 }
 
 /// The offsets of the events in a connection's bytes.
-fn offsets(bytes: &str) -> Vec<u64> {
+pub(super) fn offsets(bytes: &str) -> Vec<u64> {
     bytes.split_terminator(';').map(|event| event.rsplit_once('#').unwrap().1.parse().unwrap()).collect()
 }
 
@@ -198,29 +198,29 @@ fn what_is_on_the_way_to_a_socket_is_undecided_until_it_is_there_or_the_connecti
 }
 
 /// Takes the only request that the shard has for the log.
-fn request(world: &mut World) -> LogRequest {
+pub(super) fn request(world: &mut World) -> LogRequest {
     let request = world.shard.poll_log().expect("a request");
     assert!(world.shard.poll_log().is_none());
     request
 }
 
-fn follow_key(request: &LogRequest) -> FollowKey {
+pub(super) fn follow_key(request: &LogRequest) -> FollowKey {
     let LogRequest::Follow { key, .. } = request else { panic!("{request:?}") };
     *key
 }
 
-fn head(epoch: u64, base: u64, last: u64) -> Head {
+pub(super) fn head(epoch: u64, base: u64, last: u64) -> Head {
     Head { epoch, base, first: base + 1, last, bytes: 0 }
 }
 
-fn live(world: &mut World, key: FollowKey, position: Position, gateway: GatewayId) {
+pub(super) fn live(world: &mut World, key: FollowKey, position: Position, gateway: GatewayId) {
     let event = std::sync::Arc::new(event(gateway, "x"));
     let record = Record { position, accepted: Timestamp(0), bytes: position.offset, event };
     world.shard.handle_log(at(1), LogReply::Live { key, records: vec![record] });
 }
 
 /// A gateway with one connection that joins, and the request to follow it.
-fn joining(position: Option<Position>) -> (World, GatewayId, ConnectionKey, FollowKey) {
+pub(super) fn joining(position: Option<Position>) -> (World, GatewayId, ConnectionKey, FollowKey) {
     let mut world = shard();
     let gateway = created(&mut world);
     let key = world.shard.handle_join(at(0), Join { resume: position, ..join(gateway) }).unwrap();
