@@ -116,7 +116,9 @@ impl Shard {
         let read = self.log.read_key();
         catch_up.read = Reading::Asked(read);
         let after = Position { offset: after, ..feed.end() };
-        let room = Room { records: limits::CHUNK_RECORDS_MAX, bytes };
+        // The memory of a small event is that of its envelope.
+        let records = (bytes / limits::CHUNK_RECORD_BYTES).min(limits::CHUNK_RECORDS_MAX);
+        let room = Room { records, bytes };
         // Not beyond what the log has told: the rest comes by the feed.
         self.log.push(LogRequest::Read {
             key: read,

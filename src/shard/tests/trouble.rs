@@ -4,7 +4,10 @@ use super::{
     cursors::{follow_key, head, joining, live, request},
     *,
 };
-use crate::model::log::{End, LogReply, LogRequest};
+use crate::{
+    limits,
+    model::log::{End, LogReply, LogRequest},
+};
 
 #[test]
 fn a_deleted_gateway_is_not_followed_again() {
@@ -122,4 +125,29 @@ fn a_position_of_the_epoch_before_is_not_resumed_in_the_next() {
     let reads: Vec<_> = asked.filter(|it| matches!(it, LogRequest::Read { .. })).collect();
     assert!(reads.is_empty(), "{reads:?}");
     assert_eq!(begin, Some(Begin { position: Some(Position { epoch: 9, offset: 20 }), resumed: Some(false) }));
+}
+
+#[test]
+fn many_small_events_are_read_within_the_memory_for_them() {
+    let mut world = shard_with(1_000_000, 4_000_000);
+    let mut asked = 0;
+    let gateways: Vec<_> = (0..100).map(|_| created(&mut world)).collect();
+    for gateway in &gateways {
+        let events = (0..300).map(|_| event(*gateway, "x")).collect();
+        world.command(at(1), from(1), Command::PublishMany(events));
+        let position = Position { epoch: life(*gateway, 1).epoch_in(7), offset: 0 };
+        world.shard.handle_join(at(2), Join { resume: Some(position), ..join(*gateway) }).unwrap();
+        // The log has told the end, and the reads wait for each other.
+        let mut replies = Vec::new();
+        while let Some(request) = world.shard.poll_log() {
+            if let LogRequest::Read { room, .. } = request {
+                asked += room.bytes;
+                assert!(room.records > 0 && room.records * limits::CHUNK_RECORD_BYTES <= room.bytes, "{room:?}");
+                continue;
+            }
+            world.log.submit(request, &mut replies).unwrap();
+            replies.drain(..).for_each(|reply| world.shard.handle_log(at(2), reply));
+        }
+    }
+    assert!(asked > 0 && asked <= 250_000, "{asked}");
 }
