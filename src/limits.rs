@@ -117,6 +117,8 @@ pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 pub const CHUNK_BYTES_MIN: usize = 16 * 1024;
 /// Events that are read from the log at once for one connection.
 pub const CHUNK_RECORDS_MAX: usize = 256;
+/// Bytes of a chunk's memory for which it has one event at most: the least that an encoded event takes.
+pub const CHUNK_RECORD_BYTES: usize = 256;
 /// Time within which the log must say where a new connection begins. Over it: the ack has no position.
 pub const FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
 /// The same for a connection that asks to resume. Over it: 503.

@@ -78,16 +78,16 @@ impl Shard {
         let (Some(connection), Some(feed)) = (self.registry.connection_mut(key), self.feeds.get_mut(feed_key)) else {
             return;
         };
-        let end = feed.end().offset;
+        let end = feed.end();
         connection.cursor.go_live(end);
         feed.behind -= 1;
         let first = connection.cursor.taken + 1;
-        for offset in first..=end {
+        for offset in first..=end.offset {
             if let Some(record) = feed.record_mut(offset) {
                 record.holders += 1;
             }
         }
-        if first <= end {
+        if first <= end.offset {
             self.dirty.push_back(key);
         }
         self.release(feed_key);
@@ -116,7 +116,9 @@ impl Shard {
         let read = self.log.read_key();
         catch_up.read = Reading::Asked(read);
         let after = Position { offset: after, ..feed.end() };
-        let room = Room { records: limits::CHUNK_RECORDS_MAX, bytes };
+        // The memory of a small event is that of its envelope.
+        let records = (bytes / limits::CHUNK_RECORD_BYTES).min(limits::CHUNK_RECORDS_MAX);
+        let room = Room { records, bytes };
         // Not beyond what the log has told: the rest comes by the feed.
         self.log.push(LogRequest::Read {
             key: read,

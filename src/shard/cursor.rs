@@ -11,11 +11,11 @@
 
 use super::feed::Feed;
 use crate::model::{
-    Instant,
+    Instant, Position,
     log::{ReadKey, Record},
 };
 use bytes::{Buf, Bytes};
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::RangeInclusive};
 
 /// Where one connection stands in its gateway's log.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(super) struct Cursor {
     /// confirmed.
     pub(super) held_from: u64,
     pub(super) held_until: u64,
+    /// The epoch of those records. The feed of another epoch has other records at the same offsets.
+    held_epoch: u64,
     /// Publishers of records from this offset on wait for this connection.
     pub(super) counted_from: u64,
     pub(super) stage: Stage,
@@ -91,16 +93,22 @@ impl Cursor {
             bytes: 0,
             held_from: nothing,
             held_until: nothing,
+            held_epoch: 0,
             counted_from: nothing,
             stage: Stage::Joining,
         }
     }
 
     /// Goes on from the begin of a new epoch of the log.
-    pub(super) fn rebase(&mut self, offset: u64, bytes: u64) {
+    pub(super) fn rebase(&mut self, base: Position, bytes: u64) {
         debug_assert!(self.at == 0, "no record is partly taken");
-        (self.taken, self.confirmed, self.bytes) = (offset, offset, bytes);
-        (self.held_from, self.held_until, self.counted_from) = (offset + 1, u64::MAX, offset + 1);
+        (self.taken, self.confirmed, self.bytes) = (base.offset, base.offset, bytes);
+        self.go_live(base);
+    }
+
+    /// The offsets of the feed's records that count this connection as a holder, and from which on publishers wait for it.
+    pub(super) fn held(&self, feed: &Feed) -> Option<(RangeInclusive<u64>, u64)> {
+        (self.held_epoch == feed.end().epoch).then_some((self.held_from..=self.held_until, self.counted_from))
     }
 
     /// Whether a record is partly taken.
@@ -109,8 +117,9 @@ impl Cursor {
     }
 
     /// Is given events as the log tells them, from here on.
-    pub(super) fn go_live(&mut self, end: u64) {
-        (self.held_from, self.held_until, self.counted_from) = (self.taken + 1, u64::MAX, end + 1);
+    pub(super) fn go_live(&mut self, end: Position) {
+        (self.held_from, self.held_until, self.counted_from) = (self.taken + 1, u64::MAX, end.offset + 1);
+        self.held_epoch = end.epoch;
         self.stage = Stage::Live;
     }
 
@@ -121,10 +130,15 @@ impl Cursor {
     }
 
     /// Begins behind the last record of the feed.
-    pub(super) fn begin_live(&mut self, end: u64, bytes: u64) {
+    pub(super) fn begin_live(&mut self, end: Position, bytes: u64) {
         // A connection whose resume has failed has begun elsewhere, and was given nothing yet.
-        (self.taken, self.confirmed, self.bytes) = (end, end, bytes);
+        (self.taken, self.confirmed, self.bytes) = (end.offset, end.offset, bytes);
         self.go_live(end);
+    }
+
+    /// Whether it has not begun.
+    pub(super) fn is_joining(&self) -> bool {
+        matches!(self.stage, Stage::Joining)
     }
 
     /// Whether it is given events as the log tells them.

@@ -4,7 +4,7 @@
 use super::{
     ConnectionKey, DeliveryFailure, Effect, Origin, Shard,
     command::{DeliveryStats, NotKept},
-    feed::FeedKey,
+    feed::{Feed, FeedKey},
     in_flight::{EventRef, Outcome},
 };
 use crate::model::{
@@ -88,7 +88,8 @@ impl Shard {
         let Some(gateway) = self.in_flight.event(of).map(|event| event.gateway) else { return };
         let key = self.feeds.of(gateway);
         let feed = key.and_then(|key| self.feeds.get_mut(key));
-        let behind = feed.as_ref().filter(|feed| !feed.begun).map_or(0, |feed| feed.connections.len());
+        let has_lost_its_place = |feed: &&&mut Feed| !feed.begun || feed.end().epoch != position.epoch;
+        let behind = feed.as_ref().filter(has_lost_its_place).map_or(0, |feed| feed.connections.len());
         // A feed that has begun in front of this event is told it. One that begins behind it is not, and its connections
         // are later than the event.
         let feed =
@@ -175,17 +176,18 @@ impl Shard {
         let Some(connection) = self.registry.connection_mut(key) else { return };
         debug_assert!(now.instant >= connection.connected);
         let feed_key = connection.feed;
+        let held = self.feeds.get(feed_key).and_then(|feed| connection.cursor.held(feed));
         let cursor = &mut connection.cursor;
         let (confirmed, taken) = (cursor.confirmed, cursor.taken);
         if confirmed == taken {
             return;
         }
-        let (held, counted_from) = (cursor.held_from..=cursor.held_until, cursor.counted_from);
         cursor.confirmed = taken;
         let sent = taken - confirmed;
         connection.stats.total_events_sent += sent;
         self.totals.total_events_sent += sent;
         let Some(feed) = self.feeds.get_mut(feed_key) else { return };
+        let Some((held, counted_from)) = held else { return };
         for offset in (confirmed + 1).max(*held.start())..=taken.min(*held.end()) {
             let Some(record) = feed.record_mut(offset) else { continue };
             let of = record.let_go(offset >= counted_from);
@@ -220,8 +222,8 @@ impl Shard {
     ) {
         let Some(connection) = self.registry.connection(key) else { return };
         let (id, gateway, feed_key) = (connection.id, connection.gateway, connection.feed);
-        let cursor = &connection.cursor;
-        let (held, counted_from) = (cursor.held_from..=cursor.held_until, cursor.counted_from);
+        let held = self.feeds.get(feed_key).and_then(|feed| connection.cursor.held(feed));
+        let Some((held, counted_from)) = held else { return };
         for offset in (*offsets.start()).max(*held.start())..=(*offsets.end()).min(*held.end()) {
             let record = self.feeds.get_mut(feed_key).and_then(|feed| feed.record_mut(offset));
             let Some(of) = record.and_then(|record| record.let_go(offset >= counted_from)) else { continue };

@@ -55,9 +55,14 @@ impl Feeds {
         }
     }
 
+    /// Whether a feed has ended, or will once its connections, which are closing, have gone.
+    pub(super) fn is_detached(&self, key: FeedKey) -> bool {
+        self.get(key).is_none_or(|feed| self.of(feed.life.gateway) != Some(key))
+    }
+
     /// Whether a feed was detached and has no connection any more, not even one that is closing.
     pub(super) fn is_over(&self, key: FeedKey) -> bool {
-        self.get(key).is_some_and(|feed| feed.members == 0 && self.of(feed.life.gateway) != Some(key))
+        self.get(key).is_some_and(|feed| feed.members == 0) && self.is_detached(key)
     }
 
     pub(super) fn remove(&mut self, key: FeedKey) {

@@ -67,6 +67,10 @@ impl Shard {
     /// The log has said that the place behind which a feed was to go on is not there any more.
     pub(super) fn handle_not_following(&mut self, now: Now, key: FollowKey, why: &End) {
         let (feed_key, follow) = (FeedKey::from(key), key);
+        // A feed that has ended in the meantime is not followed again: nobody would end that.
+        if self.feeds.is_detached(feed_key) {
+            return;
+        }
         let Some(feed) = self.feeds.get_mut(feed_key) else { return };
         let (life, end, connections) = (feed.life, feed.end(), feed.connections.clone());
         let unanswered = feed.take_all_awaiting();
@@ -93,7 +97,7 @@ impl Shard {
                     let cursor = &mut connection.cursor;
                     // Whoever stands at the end has missed nothing.
                     if cursor.is_live() && cursor.taken == end.offset && !cursor.is_inside_record() {
-                        cursor.rebase(base.offset, head.bytes);
+                        cursor.rebase(base, head.bytes);
                     } else {
                         self.close(now, *member, CloseReason::LogReplaced);
                     }
@@ -102,6 +106,7 @@ impl Shard {
                 if let Some(feed) = self.feeds.get_mut(feed_key) {
                     feed.begin(base, head.bytes);
                 }
+                self.refuse_positions(feed_key);
                 self.log.push(LogRequest::Follow { key: follow, life, behind: Some(base) });
             }
             End::Failed(_) | End::More { .. } | End::Reached { .. } => {
@@ -125,7 +130,8 @@ impl Shard {
     /// Begins a connection, now that the end of its gateway's log is known.
     fn begin(&mut self, now: Now, key: ConnectionKey) {
         let Some(connection) = self.registry.connection_mut(key) else { return };
-        let Some(feed) = self.feeds.get_mut(connection.feed) else { return };
+        // The feed may have lost its place, and begin once more, while the log looks for the connection's.
+        let Some(feed) = self.feeds.get_mut(connection.feed).filter(|_| connection.cursor.is_joining()) else { return };
         let Some(asked) = connection.resume.filter(|_| !connection.admitted) else {
             return self.begin_at_end(key, None);
         };
@@ -138,7 +144,7 @@ impl Shard {
         if asked.offset + 1 >= feed.first() {
             let bytes = feed.bytes_at(asked.offset);
             connection.cursor.begin(asked.offset, bytes, Stage::Live);
-            connection.cursor.go_live(end.offset);
+            connection.cursor.go_live(end);
             for offset in asked.offset + 1..=end.offset {
                 if let Some(record) = feed.record_mut(offset) {
                     record.holders += 1;
@@ -156,12 +162,24 @@ impl Shard {
         self.continue_catching_up(now, key);
     }
 
+    /// The log has another epoch: the positions that connections ask for are not known any more.
+    fn refuse_positions(&mut self, key: FeedKey) {
+        let joining = self.feeds.get(key).map_or_else(Vec::new, |feed| feed.joining.clone());
+        for member in joining {
+            if self.registry.connection(member).is_some_and(|it| it.cursor.catch_up().is_some()) {
+                self.cancel_read(member);
+                self.counters.resumes.add(counters::UNKNOWN_POSITION);
+                self.begin_at_end(member, Some(false));
+            }
+        }
+    }
+
     /// Begins a connection at the end of the log.
     pub(super) fn begin_at_end(&mut self, key: ConnectionKey, resumed: Option<bool>) {
         let Some(connection) = self.registry.connection_mut(key) else { return };
         let Some(feed) = self.feeds.get(connection.feed) else { return };
         let end = feed.end();
-        connection.cursor.begin_live(end.offset, feed.bytes());
+        connection.cursor.begin_live(end, feed.bytes());
         self.start(key);
         self.admit(key, Begin { position: Some(end), resumed });
     }

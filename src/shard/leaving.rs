@@ -122,7 +122,7 @@ impl Shard {
     /// Whether a request that is tried again is still of use.
     pub(super) fn wants(&self, request: &LogRequest) -> bool {
         match request {
-            LogRequest::Follow { key, .. } => self.feeds.get((*key).into()).is_some(),
+            LogRequest::Follow { key, .. } => !self.feeds.is_detached((*key).into()),
             LogRequest::Read { key, .. } => self.catch_ups.is_asked(*key),
             _ => true,
         }

@@ -7,8 +7,10 @@ use crate::{
 };
 use bytes::Bytes;
 
+mod behind;
 mod cursors;
 mod history;
+mod trouble;
 
 fn encode(event: &Event, position: Position, _: Timestamp) -> Bytes {
     [event.payload.as_ref(), format!("#{};", position.offset).as_bytes()].concat().into()

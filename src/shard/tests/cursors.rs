@@ -6,17 +6,17 @@ use crate::model::{
     log::{AppendKey, End, FollowKey, Head, LogReply, LogRequest, NotAppended, Record, Why},
 };
 
-fn resuming(gateway: GatewayId, position: Position) -> Join {
+pub(super) fn resuming(gateway: GatewayId, position: Position) -> Join {
     Join { resume: Some(position), ..join(gateway) }
 }
 
-fn publish_many(world: &mut World, now: Now, gateway: GatewayId, count: usize) {
+pub(super) fn publish_many(world: &mut World, now: Now, gateway: GatewayId, count: usize) {
     let events = (0..count).map(|n| event(gateway, &format!("{n}:{}", "x".repeat(500)))).collect();
     world.command(now, from(1), Command::PublishMany(events));
 }
 
 /// The offsets of the events in a connection's bytes.
-fn offsets(bytes: &str) -> Vec<u64> {
+pub(super) fn offsets(bytes: &str) -> Vec<u64> {
     bytes.split_terminator(';').map(|event| event.rsplit_once('#').unwrap().1.parse().unwrap()).collect()
 }
 
@@ -198,29 +198,29 @@ fn what_is_on_the_way_to_a_socket_is_undecided_until_it_is_there_or_the_connecti
 }
 
 /// Takes the only request that the shard has for the log.
-fn request(world: &mut World) -> LogRequest {
+pub(super) fn request(world: &mut World) -> LogRequest {
     let request = world.shard.poll_log().expect("a request");
     assert!(world.shard.poll_log().is_none());
     request
 }
 
-fn follow_key(request: &LogRequest) -> FollowKey {
+pub(super) fn follow_key(request: &LogRequest) -> FollowKey {
     let LogRequest::Follow { key, .. } = request else { panic!("{request:?}") };
     *key
 }
 
-fn head(epoch: u64, base: u64, last: u64) -> Head {
+pub(super) fn head(epoch: u64, base: u64, last: u64) -> Head {
     Head { epoch, base, first: base + 1, last, bytes: 0 }
 }
 
-fn live(world: &mut World, key: FollowKey, position: Position, gateway: GatewayId) {
+pub(super) fn live(world: &mut World, key: FollowKey, position: Position, gateway: GatewayId) {
     let event = std::sync::Arc::new(event(gateway, "x"));
     let record = Record { position, accepted: Timestamp(0), bytes: position.offset, event };
     world.shard.handle_log(at(1), LogReply::Live { key, records: vec![record] });
 }
 
 /// A gateway with one connection that joins, and the request to follow it.
-fn joining(position: Option<Position>) -> (World, GatewayId, ConnectionKey, FollowKey) {
+pub(super) fn joining(position: Option<Position>) -> (World, GatewayId, ConnectionKey, FollowKey) {
     let mut world = shard();
     let gateway = created(&mut world);
     let key = world.shard.handle_join(at(0), Join { resume: position, ..join(gateway) }).unwrap();
@@ -385,49 +385,4 @@ fn after_a_new_epoch_a_connection_goes_on_if_it_has_missed_nothing() {
             assert!(matches!(closed, Some(Effect::Close(of, CloseReason::LogReplaced)) if of == key));
         }
     }
-}
-
-#[test]
-fn a_read_that_fails_is_tried_again_after_a_second() {
-    let mut world = shard_with(80_000, 1_000_000);
-    let gateway = created(&mut world);
-    let key = world.join(at(0), join(gateway)).0;
-    let events = (0..200).map(|n| event(gateway, &format!("{n}:{}", "x".repeat(500)))).collect();
-    world.shard.handle_command(at(1), from(1), Command::PublishMany(events));
-    let mut replies = Vec::new();
-    let mut failed = 0;
-    while let Some(request) = world.shard.poll_log() {
-        match request {
-            LogRequest::Read { key, .. } => {
-                failed += 1;
-                world.shard.handle_log(at(1), LogReply::Chunk { key, records: Vec::new(), end: End::Failed(Why::Io) });
-            }
-            request => {
-                world.log.submit(request, &mut replies).unwrap();
-                replies.drain(..).for_each(|reply| world.shard.handle_log(at(1), reply));
-            }
-        }
-    }
-    assert_eq!(failed, 1, "it is not asked again at once");
-    assert_eq!(write_all(&mut world, at(1), key), "");
-    assert!(world.shard.poll_timeout() <= Some(at(2).instant));
-    world.shard.handle_timeout(at(2), 9);
-    world.settle(at(2));
-    assert_eq!(offsets(&write_all(&mut world, at(2), key)), (1..=200).collect::<Vec<_>>());
-}
-
-#[test]
-fn a_connection_is_behind_by_the_bytes_that_it_has_not_taken() {
-    let mut world = shard_with(80_000, 1_000_000);
-    let gateway = created(&mut world);
-    publish_many(&mut world, at(1), gateway, 200);
-    let sizes = |from: usize| (from..200).map(|n| format!("{n}:").len() as u64 + 500).sum::<u64>();
-    let queued = |world: &World| world.shard.rows(None, 0, 9)[0].queued_bytes;
-    let (key, begin) =
-        world.join(at(2), resuming(gateway, Position { epoch: life(gateway, 1).epoch_in(7), offset: 50 }));
-    assert_eq!((begin.resumed, queued(&world)), (Some(true), sizes(50)));
-    write(&mut world, at(2), key, 504);
-    assert_eq!(queued(&world), sizes(50), "the event that is partly taken counts");
-    write_all(&mut world, at(2), key);
-    assert_eq!(queued(&world), 0);
 }
