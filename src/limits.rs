@@ -115,6 +115,8 @@ pub const GATEWAY_RECENT_BYTES_MAX: usize = 2 * BATCH_BODY_BYTES_MAX;
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// The same if many do.
 pub const CHUNK_BYTES_MIN: usize = 16 * 1024;
+/// Bytes of the chunks that one shard has asked the log for at the same time. Over it: the next one waits for an answer.
+pub const READS_BYTES_MAX: usize = 1024 * 1024;
 /// Events that are read from the log at once for one connection.
 pub const CHUNK_RECORDS_MAX: usize = 256;
 /// Bytes of a chunk's memory for which it has one event at most: the least that an encoded event takes.

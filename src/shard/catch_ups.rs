@@ -36,6 +36,11 @@ impl CatchUps {
         self.held_bytes + self.reserved_bytes
     }
 
+    /// Bytes that may come with the reads that were asked for.
+    pub(super) fn asked_bytes(&self) -> usize {
+        self.reserved_bytes
+    }
+
     /// Bytes that were read and not taken.
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes

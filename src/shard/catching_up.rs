@@ -98,6 +98,10 @@ impl Shard {
         let budget = self.catch_up_budget();
         while !self.catch_ups.is_empty() {
             let bytes = self.catch_ups.chunk_bytes(budget);
+            // What the log has read stands in front of its answers to publishers. The next chunk that comes asks again.
+            if self.catch_ups.asked_bytes() > 0 && self.catch_ups.asked_bytes() + bytes > limits::READS_BYTES_MAX {
+                return;
+            }
             if self.catch_ups.bytes() > 0 && self.catch_ups.bytes() + bytes > budget {
                 return self.catch_ups.wait_for_memory(now.instant);
             }
