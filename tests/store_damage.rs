@@ -134,10 +134,10 @@ fn a_file_of_a_newer_version_or_with_altered_rows_is_refused() {
         let sentence = refusal(&path);
         assert!(sentence.contains(expected), "{sentence}");
     };
-    check("PRAGMA user_version = 3", "written by a newer Gatecast (schema 3, this one knows up to 2)");
+    check("PRAGMA user_version = 4", "written by a newer Gatecast (schema 4, this one knows up to 3)");
     check("PRAGMA user_version = 0", "its schema version is 0");
     check("PRAGMA user_version = -1", "its schema version is -1");
-    check("PRAGMA user_version = 2; DROP INDEX tokens_by_gateway", "its tables do not match its schema version");
+    check("PRAGMA user_version = 3; DROP INDEX tokens_by_gateway", "its tables do not match its schema version");
     check(
         "CREATE INDEX tokens_by_gateway ON tokens (gateway); UPDATE tokens SET hash = zeroblob(32) WHERE seq = 1",
         "a row does not match its checksum",

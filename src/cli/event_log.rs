@@ -73,7 +73,7 @@ pub enum EventLog {
     /// Declare all positions of before invalid, after a snapshot of the machine was put back
     ///
     /// A hub that was put back to an earlier state gives positions a second time, to other events, and a gateway that is ahead of it would
-    /// be told that it has missed nothing. The hub finds that out by itself if only the log's file was put back from a backup. It
+    /// be told that it has missed nothing. The hub finds that out by itself if only its store or only the log's file was put back from a backup. It
     /// cannot if the whole data directory or the machine was. After this command no event of before can be read, and every
     /// gateway that asks to resume is told `"resumed":false` once, and has to sync.
     NewEpoch {

@@ -5,8 +5,11 @@ use crate::{
     config::{Config, EventLogMode, EventLogSync},
     driver::mesh::Address,
     model::{Change, LogStats},
-    store::log::{
-        EventLog, LogPort, LogSync, MemoryLog, MemorySettings, SqliteLog, SqliteLogSettings, Waker, forget_mark,
+    store::{
+        Generation,
+        log::{
+            EventLog, LogPort, LogSync, MemoryLog, MemorySettings, SqliteLog, SqliteLogSettings, Waker, forget_mark,
+        },
     },
 };
 use std::{
@@ -23,19 +26,19 @@ pub(super) struct EventLogHandle {
     stats: Arc<LogStats>,
 }
 
-/// Opens the log for these cores. `directory` has the gateways that exist; `epoch` is a random number, and a log in
+/// Opens the log for these cores. `directory` has the gateways that exist in a store of this generation; `epoch` is a random number, and a log in
 /// memory holds at most `memory_bytes`.
 ///
 /// # Errors
 /// If its file cannot be used.
 pub(super) fn open(
     config: &Config,
-    directory: &[Change],
+    (directory, generation): (&[Change], Generation),
     cores: &[Address],
     (epoch, memory_bytes): (u64, usize),
 ) -> Result<(EventLogHandle, Vec<Box<dyn LogPort>>), StartError> {
     let mut log: Box<dyn EventLog> = match config.event_log_mode {
-        EventLogMode::Durable => Box::new(SqliteLog::open(sqlite(config, directory))?),
+        EventLogMode::Durable => Box::new(SqliteLog::open(sqlite(config, directory, generation))?),
         EventLogMode::Memory => {
             // A durable log of an earlier run will not have the events of this one, so a position of it must not be one behind
             // which nothing is missing.
@@ -54,9 +57,10 @@ pub(super) fn open(
     Ok((EventLogHandle { log: Arc::new(Mutex::new(Some(log))), stats }, ports))
 }
 
-fn sqlite(config: &Config, directory: &[Change]) -> SqliteLogSettings {
+fn sqlite(config: &Config, directory: &[Change], generation: Generation) -> SqliteLogSettings {
     let life = |change: &Change| if let Change::GatewayCreated(life) = change { Some(*life) } else { None };
     let mut settings = SqliteLogSettings::new(&config.data, directory.iter().filter_map(life).collect());
+    settings.store_generation = Some(generation);
     settings.sync = match config.event_log_sync {
         EventLogSync::Power => LogSync::Power,
         EventLogSync::Process => LogSync::Process,

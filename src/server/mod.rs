@@ -79,8 +79,10 @@ impl Hub {
         let (cores, inboxes) =
             mesh::build(shards).map_err(|error| StartError::Descriptors { why: error.to_string() })?;
         let cores: Arc<[Address]> = cores.into();
+        let known = (directory.as_slice(), store.generation());
+        let (log, log_ports) = event_log::open(&config, known, &cores, (random_u64()?, memory.log_bytes))?;
+        store.keep_generation()?;
         let store = start_store(store, &cores)?;
-        let (log, log_ports) = event_log::open(&config, &directory, &cores, (random_u64()?, memory.log_bytes))?;
         let mut log_ports = log_ports.into_iter();
         let state = Arc::new(HubState::new(hub_settings(&config, shards, &admin_token, &store, (&log, &memory))?));
         let lines = Arc::default();

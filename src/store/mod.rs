@@ -5,6 +5,7 @@
 
 mod disk;
 mod error;
+mod generation;
 mod lock;
 pub mod log;
 mod queries;
@@ -16,6 +17,7 @@ mod thread;
 mod trouble;
 
 pub use error::StoreError;
+pub use generation::Generation;
 pub use secret::{AdminTokenError, Secret, admin_token};
 pub use sqlite::Sqlite;
 pub use thread::{Reply, Settled, StoreHandle, StoreThread};

@@ -36,6 +36,11 @@ pub(super) fn manifest_sum(gateway: GatewayId, manifest: &str, received_at: Time
     sum("manifest", &fields.map(Some))
 }
 
+/// The checksum of the row of `history`.
+pub(super) fn history_sum(generation: u64) -> Sum {
+    sum("history", &[Some(&generation.to_le_bytes())])
+}
+
 /// The kind is the prefix, so that a row does not pass as one of another table.
 fn sum(kind: &str, fields: &[Option<&[u8]>]) -> Sum {
     let mut digest = Sha256::new_with_prefix(kind);

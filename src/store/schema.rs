@@ -2,7 +2,7 @@
 
 use super::{row, trouble::Trouble};
 use crate::model::{GatewayId, KeyHash, Timestamp, TokenId};
-use rusqlite::{Connection, Result, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior, params};
 use uuid::Uuid;
 
 /// `PRAGMA application_id` of a store: "GCST".
@@ -18,7 +18,11 @@ struct Step {
 }
 
 /// All steps. The version of a file (`PRAGMA user_version`) is the number of steps that were run on it.
-const STEPS: &[Step] = &[Step { sql: TABLES, fill: |_| Ok(()) }, Step { sql: INCARNATIONS, fill: add_incarnations }];
+const STEPS: &[Step] = &[
+    Step { sql: TABLES, fill: |_| Ok(()) },
+    Step { sql: INCARNATIONS, fill: add_incarnations },
+    Step { sql: HISTORY, fill: add_history },
+];
 
 /// Schema 1. `seq` is the order of creation, because `created_at` is wrong if the clock was set back.
 const TABLES: &str = "
@@ -51,6 +55,15 @@ const TABLES: &str = "
 
 /// Schema 2. SQLite requires a default for an added column; [`add_incarnations`] replaces it in every row.
 const INCARNATIONS: &str = "ALTER TABLE gateways ADD COLUMN incarnation INTEGER NOT NULL DEFAULT 0";
+
+/// Schema 3. One row, with the [`super::Generation`].
+const HISTORY: &str = "
+    CREATE TABLE history (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        generation INTEGER NOT NULL,
+        sum BLOB NOT NULL
+    ) STRICT;
+";
 
 /// Creates the tables of a version in an empty file.
 pub(super) fn create(connection: &mut Connection, version: usize) -> Result<(), Trouble> {
@@ -121,6 +134,30 @@ fn add_incarnations(connection: &Connection) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Begins the history of a file.
+fn add_history(connection: &Connection) -> Result<(), Trouble> {
+    let insert = "INSERT INTO history (id, generation, sum) VALUES (1, 0, ?1)";
+    connection.execute(insert, [row::history_sum(0)])?;
+    Ok(())
+}
+
+/// The generation in the file.
+pub(super) fn generation(connection: &Connection) -> Result<u64, Trouble> {
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, row::Sum>(1)?));
+    match connection.query_row("SELECT generation, sum FROM history", [], read).optional()? {
+        Some((generation, sum)) if sum == row::history_sum(generation) => Ok(generation),
+        Some(_) => Err(Trouble::Damaged(WRONG_SUM.to_owned())),
+        None => Err(Trouble::Damaged("its generation is missing".to_owned())),
+    }
+}
+
+/// Writes the generation, in the caller's transaction if there is one.
+pub(super) fn set_generation(connection: &Connection, generation: u64) -> Result<()> {
+    let update = "UPDATE history SET generation = ?1, sum = ?2";
+    connection.prepare_cached(update)?.execute(params![generation.cast_signed(), row::history_sum(generation)])?;
+    Ok(())
+}
+
 const WRONG_SUM: &str = "a row does not match its checksum";
 
 /// Tests whether the store can be written again, by writing the version that it has.
@@ -149,7 +186,7 @@ pub(super) fn verify(connection: &Connection) -> Result<(), Trouble> {
     if !sums_are_right(connection)? {
         return damaged(WRONG_SUM);
     }
-    Ok(())
+    generation(connection).map(|_| ())
 }
 
 fn check_pages(connection: &Connection) -> Result<(), Trouble> {

@@ -8,7 +8,7 @@
 //!    └─┘                                     └─────────► damaged: every job 503 until the operator acts
 //! ```
 
-use super::{Store, StoreError, disk, lock::DirLock, queries, schema, trouble::Trouble};
+use super::{Generation, Store, StoreError, disk, lock::DirLock, queries, schema, trouble::Trouble};
 use crate::{
     limits::{STORE_LOCK_WAIT, STORE_OPEN_LOCK_WAIT},
     model::{Change, Kept, StoreOp, StoreOutcome},
@@ -36,6 +36,7 @@ pub struct Sqlite {
     unsettled: bool,
     /// Device and inode of the file from which the cores' directories were filled.
     identity: (u64, u64),
+    generation: Generation,
     _lock: DirLock,
 }
 
@@ -52,6 +53,9 @@ impl Sqlite {
             create_if_missing(path).and_then(|()| Ok((connect(path, STORE_OPEN_LOCK_WAIT)?, identity(path)?)));
         let (connection, identity) =
             connected.map_err(|trouble| StoreError::File { path: path.to_owned(), trouble })?;
+        let generation = Generation::default();
+        let found = schema::generation(&connection);
+        generation.raise(found.map_err(|trouble| StoreError::File { path: path.to_owned(), trouble })?);
         Ok(Sqlite {
             path: path.to_owned(),
             connection: Some(connection),
@@ -60,8 +64,29 @@ impl Sqlite {
             damaged: None,
             unsettled: true,
             identity,
+            generation,
             _lock: lock,
         })
+    }
+
+    /// The store's generation, which the event log notes.
+    pub fn generation(&self) -> Generation {
+        self.generation.clone()
+    }
+
+    /// Writes the generation to the file if the log has raised it at its opening. Called before the first job.
+    ///
+    /// # Errors
+    /// If the file cannot be written. Then the next start finds a store that seems to have been put back.
+    pub fn keep_generation(&mut self) -> Result<(), StoreError> {
+        let generation = self.generation.get();
+        let kept = opened(&mut self.connection).and_then(|connection| {
+            if schema::generation(connection)? < generation {
+                schema::set_generation(connection, generation)?;
+            }
+            Ok(())
+        });
+        kept.map_err(|trouble| StoreError::File { path: self.path.clone(), trouble })
     }
 
     /// Reopens the file if needed. Returns the unconfirmed change if the file contains it.
@@ -86,6 +111,7 @@ impl Sqlite {
             Some(change) if queries::is_applied(&connection, change)? => Some(change),
             _ => None,
         };
+        self.generation.raise(schema::generation(&connection)?);
         self.unconfirmed = None;
         self.connection = Some(connection);
         Ok(confirmed)
@@ -111,11 +137,17 @@ impl Sqlite {
         if matches!(outcome, StoreOutcome::Conflict(_) | StoreOutcome::NotFound(_) | StoreOutcome::Unavailable(..)) {
             return Ok((outcome, None));
         }
+        let generation = self.generation.get() + u64::from(matches!(change, Some(Change::GatewayDeleted(_))));
+        if generation > self.generation.get() {
+            schema::set_generation(&transaction, generation)?;
+        }
         // Set before the commit, so that it is still known after a panic in it.
         self.unconfirmed = change;
         transaction.commit().map_err(Failed::in_commit)?;
         self.unconfirmed = None;
         self.unsettled = true;
+        // Before the change is announced: the log that forgets the gateway must note it.
+        self.generation.raise(generation);
         Ok((outcome, change))
     }
 

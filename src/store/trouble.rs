@@ -34,6 +34,17 @@ impl Trouble {
         !matches!(self, Trouble::Busy | Trouble::Full)
     }
 
+    /// What is wrong with this file: "the store" or "the event log".
+    pub(super) fn text(&self, file: &str) -> String {
+        match self {
+            Trouble::Busy => format!("{file} is locked by another process"),
+            Trouble::Full => format!("{file}'s disk is full"),
+            Trouble::ReadOnly => format!("{file} is read-only"),
+            Trouble::Failing(why) => format!("{file} is failing: {why}"),
+            Trouble::Damaged(why) => format!("{file} is damaged: {why}"),
+        }
+    }
+
     /// The text for the caller of a job. The error of the file system may name paths, so it is only logged.
     pub(super) fn answer(&self) -> String {
         match self {
@@ -69,19 +80,20 @@ fn with_code(error: &Error) -> String {
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Trouble::Busy => f.write_str("the store is locked by another process"),
-            Trouble::Full => f.write_str("the store's disk is full"),
-            Trouble::ReadOnly => f.write_str("the store is read-only"),
-            Trouble::Failing(why) => write!(f, "the store is failing: {why}"),
-            Trouble::Damaged(why) => write!(f, "the store is damaged: {why}"),
-        }
+        f.write_str(&self.text("the store"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_text_names_the_file() {
+        assert_eq!(Trouble::Full.to_string(), "the store's disk is full");
+        assert_eq!(Trouble::Full.text("the event log"), "the event log's disk is full");
+        assert_eq!(Trouble::Damaged("x".to_owned()).text("the event log"), "the event log is damaged: x");
+    }
 
     #[test]
     fn result_codes_map_to_kinds_of_trouble() {

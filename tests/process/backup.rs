@@ -128,26 +128,52 @@ fn a_log_that_is_put_back_from_a_copy_by_vacuum_begins_a_new_epoch() {
     check_log(backup_by_statement);
 }
 
-/// The store knows the gateway again that was deleted after the backup, but the log does not: without a new epoch it would begin again with
-/// the same positions.
-#[test]
-fn a_store_that_is_put_back_and_a_new_epoch_repeat_no_position() {
+/// Puts back a store alone, of a time before its gateway was deleted if it was. Nobody runs `gatecast log new-epoch`.
+fn check_store(deletes_it: bool, restart: bool) {
     let data = tempfile::tempdir().unwrap();
     let (store, copy) = (data.path().join("gatecast.db"), data.path().join("copy.db"));
     let mut program = Program::start_new_in(data.path(), &["--cores", "1"]);
     let gateway = program.gateway().to_owned();
-    let positions = program.publish_events(&gateway, 5);
+    let mut positions = program.publish_events(&gateway, 5);
     assert!(backup_by_statement(&store, &copy));
-    program.raw(&format!(
-        "DELETE /api/v1/gateways/{gateway} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n",
-        program.admin_token()
-    ));
-    assert!(program.gateway_names().is_empty(), "it was not deleted");
+    if restart {
+        program.stop();
+        program = Program::start_in(data.path(), &["--cores", "1"]);
+    }
+    if deletes_it {
+        program.raw(&format!(
+            "DELETE /api/v1/gateways/{gateway} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {}\r\n\r\n",
+            program.admin_token()
+        ));
+        assert!(program.gateway_names().is_empty(), "it was not deleted");
+    }
     program.stop();
-    fs::rename(&copy, &store).unwrap();
-    succeed(data.path(), &["new-epoch", "--yes"]);
+    // Onto the file, so that it stays the same one, as `cp` does.
+    fs::copy(&copy, &store).unwrap();
     let mut program = Program::start_in(data.path(), &["--cores", "1"]);
-    assert_eq!(program.resume(&positions[2]).1["resumed"], false);
-    let next = program.publish_events(&gateway, 5);
+    assert_eq!(program.resume(&positions[2]).1["resumed"], !deletes_it);
+    if deletes_it {
+        let line = program.log_line("the event log has a new epoch");
+        assert!(line.contains("the store was put back from a backup"), "{line}");
+    }
+    let next = program.publish_events(&gateway, 10);
     assert!(next.iter().all(|position| !positions.contains(position)), "a position names two events: {next:?}");
+    positions.extend(next);
+    program.stop();
+    // That was told once.
+    let program = Program::start_in(data.path(), &["--cores", "1"]);
+    assert_eq!(program.resume(positions.last().unwrap()).1["resumed"], true);
+}
+
+/// The store knows the gateway again that was deleted after the backup, but the log does not: without a new epoch it would begin again with
+/// the same positions.
+#[test]
+fn a_store_that_is_put_back_begins_a_new_epoch_if_a_gateway_was_deleted_since() {
+    check_store(true, false);
+    check_store(true, true);
+}
+
+#[test]
+fn a_store_that_is_put_back_costs_no_epoch_if_no_gateway_was_deleted_since() {
+    check_store(false, true);
 }

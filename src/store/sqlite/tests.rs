@@ -5,6 +5,7 @@ use crate::model::{GatewayId, GatewayRecord, KeyHash, Life, Timestamp, TokenId, 
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
+mod generations;
 mod incarnations;
 mod trouble;
 

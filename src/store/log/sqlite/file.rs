@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     limits::EVENT_LOG_LOCK_WAIT,
-    store::{Trouble, disk},
+    store::{Generation, Trouble, disk},
 };
 use rusqlite::{Connection, config::DbConfig, ffi};
 use std::{path::PathBuf, time::Duration};
@@ -62,6 +62,7 @@ pub(super) struct LogFile {
     pub seq: u64,
     path: PathBuf,
     inode: u64,
+    store_generation: Option<Generation>,
     /// `log_time` less the uptime, both at the opening.
     log_time_ahead: u64,
     opened_at: Duration,
@@ -99,6 +100,15 @@ impl LogFile {
             (false, None) => Some("its mark is missing"),
             (false, Some(mark)) => mark.lost(meta.commits, inode, boot),
         };
+        let store = settings.store_generation.as_ref();
+        let is_put_back = store.is_some_and(|store| store.get() < meta.generation);
+        let lost = lost.or(is_put_back.then_some("the store was put back from a backup"));
+        if let Some(store) = store
+            && !is_reopened
+            && (created || lost.is_some())
+        {
+            store.begin_line(meta.generation);
+        }
         let opened_at = (settings.tuning.uptime)();
         let mut file = Self {
             seq: rows::last_seq(&connection)?,
@@ -106,6 +116,7 @@ impl LogFile {
             meta,
             path,
             inode,
+            store_generation: settings.store_generation.clone(),
             log_time_ahead: meta.log_time,
             opened_at,
         };
@@ -128,11 +139,17 @@ impl LogFile {
             (row.base, row.first, row.trimmed_bytes) = (last, last + 1, bytes);
             rows::update_head(&self.connection, &row)?;
         }
-        let meta = Meta { epoch: random()?, commits: commits.max(self.meta.commits) + 1, ..self.meta };
+        let meta = Meta { epoch: random()?, commits: commits.max(self.meta.commits) + 1, ..self.next_meta() };
         rows::update_meta(&self.connection, meta)?;
         self.connection.execute_batch("COMMIT")?;
         self.meta = meta;
         schema::set_sync(&self.connection, sync)
+    }
+
+    /// The row of `meta` with the store's generation as it is now.
+    fn next_meta(&self) -> Meta {
+        let generation = self.store_generation.as_ref().map_or(self.meta.generation, Generation::get);
+        Meta { generation, ..self.meta }
     }
 
     /// The uptime at the opening.
@@ -168,7 +185,7 @@ impl LogFile {
 
     /// Commits a transaction under the next number, and notes that in the mark.
     pub fn commit(&mut self, now: Duration, mark: &mut MarkFile, fault: Option<CommitFault>) -> Result<(), Failed> {
-        let meta = Meta { commits: self.meta.commits + 1, log_time: self.log_time(now), ..self.meta };
+        let meta = Meta { commits: self.meta.commits + 1, log_time: self.log_time(now), ..self.next_meta() };
         if let Err(trouble) = rows::update_meta(&self.connection, meta) {
             self.roll_back();
             return Err(trouble.into());

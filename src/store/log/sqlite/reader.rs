@@ -128,7 +128,7 @@ impl Reader {
             self.shared.stats.count_damaged_row();
             return tracing::error!(why, "a part of the event log is damaged");
         }
-        self.shared.report(Lane::Read, Err(why(trouble)), &trouble.to_string());
+        self.shared.report(Lane::Read, Err(why(trouble)), &trouble.text("the event log"));
     }
 
     /// Tries to read again where that failed. A shard may ask for nothing while it is told that the log cannot be read.
@@ -168,7 +168,10 @@ impl Reader {
             }
             // It is tried again once more was written; until then the write-ahead log grows.
             Err(trouble) => {
-                tracing::warn!(%trouble, "the write-ahead log of the event log cannot be moved into its file")
+                tracing::warn!(
+                    trouble = trouble.text("the event log"),
+                    "the write-ahead log of the event log cannot be moved into its file"
+                )
             }
         }
         let (file_bytes, wal_bytes) = sizes(&self.settings);

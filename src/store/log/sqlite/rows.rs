@@ -19,6 +19,8 @@ pub(super) struct Meta {
     pub commits: u64,
     /// Milliseconds for which the hub ran.
     pub log_time: u64,
+    /// The generation of the store, see [`crate::store::Generation`].
+    pub generation: u64,
 }
 
 /// A row of `head`.
@@ -41,7 +43,7 @@ pub(super) struct Place {
 }
 
 fn meta_sum(meta: Meta) -> i64 {
-    Sum::new(1).number(meta.epoch).number(meta.commits).number(meta.log_time).end()
+    Sum::new(1).number(meta.epoch).number(meta.commits).number(meta.log_time).number(meta.generation).end()
 }
 
 fn head_sum(head: &HeadRow) -> i64 {
@@ -64,25 +66,33 @@ pub(super) fn damaged(table: &str) -> Trouble {
 }
 
 pub(super) fn insert_meta(connection: &Connection, meta: Meta) -> Result<(), Trouble> {
-    let sql = "INSERT INTO meta (id, epoch, commits, log_time, sum) VALUES (1, ?1, ?2, ?3, ?4)";
+    let sql = "INSERT INTO meta (id, epoch, commits, log_time, generation, sum) VALUES (1, ?1, ?2, ?3, ?4, ?5)";
     connection.prepare_cached(sql)?.execute(meta_params(meta, &meta_sum(meta)))?;
     Ok(())
 }
 
 pub(super) fn update_meta(connection: &Connection, meta: Meta) -> Result<(), Trouble> {
-    let sql = "UPDATE meta SET epoch = ?1, commits = ?2, log_time = ?3, sum = ?4";
+    let sql = "UPDATE meta SET epoch = ?1, commits = ?2, log_time = ?3, generation = ?4, sum = ?5";
     connection.prepare_cached(sql)?.execute(meta_params(meta, &meta_sum(meta)))?;
     Ok(())
 }
 
 fn meta_params(meta: Meta, sum: &i64) -> impl rusqlite::Params {
-    (meta.epoch.cast_signed(), meta.commits.cast_signed(), meta.log_time.cast_signed(), *sum)
+    let [epoch, commits, log_time, generation] =
+        [meta.epoch, meta.commits, meta.log_time, meta.generation].map(u64::cast_signed);
+    (epoch, commits, log_time, generation, *sum)
 }
 
 pub(super) fn meta(connection: &Connection) -> Result<Meta, Trouble> {
-    let mut statement = connection.prepare_cached("SELECT epoch, commits, log_time, sum FROM meta")?;
+    let mut statement = connection.prepare_cached("SELECT epoch, commits, log_time, generation, sum FROM meta")?;
     let found = statement.query_row([], |row| {
-        Ok((Meta { epoch: number(row, 0)?, commits: number(row, 1)?, log_time: number(row, 2)? }, row.get(3)?))
+        let meta = Meta {
+            epoch: number(row, 0)?,
+            commits: number(row, 1)?,
+            log_time: number(row, 2)?,
+            generation: number(row, 3)?,
+        };
+        Ok((meta, row.get(4)?))
     });
     let (meta, sum): (_, i64) = found.optional()?.ok_or_else(|| damaged("meta"))?;
     if sum == meta_sum(meta) { Ok(meta) } else { Err(damaged("meta")) }

@@ -9,9 +9,9 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 const APPLICATION_ID: i64 = 0x4743_4c47;
 
 /// `PRAGMA user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
-/// - `meta` has one row.
+/// - `meta` has one row. `generation` is the store's at the last commit.
 /// - `head` has one row for each gateway. There is no write to it at an append: the last event of a gateway is the one
 ///   with the greatest offset, and where none is left, `first - 1`. `trimmed_bytes` is the `bytes` of the event before
 ///   `first`. Events below `first`, and all of a `dead` gateway, are being removed.
@@ -23,6 +23,7 @@ const TABLES: &str = "
         epoch INTEGER NOT NULL,
         commits INTEGER NOT NULL,
         log_time INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
         sum INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE head (
@@ -69,7 +70,7 @@ pub(super) fn create(path: &Path, epoch: u64) -> Result<(), Trouble> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     connection.execute_batch(TABLES)?;
-    super::rows::insert_meta(&connection, super::rows::Meta { epoch, commits: 1, log_time: 0 })?;
+    super::rows::insert_meta(&connection, super::rows::Meta { epoch, commits: 1, log_time: 0, generation: 0 })?;
     connection.pragma_update(None, "user_version", VERSION)?;
     connection.execute_batch("COMMIT")?;
     drop(connection);

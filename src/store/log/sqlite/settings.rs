@@ -1,8 +1,11 @@
 //! What a log in SQLite is made with.
 
-use crate::model::{
-    Life,
-    log::{Promise, Why},
+use crate::{
+    model::{
+        Life,
+        log::{Promise, Why},
+    },
+    store::Generation,
 };
 use std::{
     fmt,
@@ -56,6 +59,8 @@ pub struct SqliteLogSettings {
     pub ballast_bytes: u64,
     /// The gateways that exist. The events of others are removed.
     pub lives: Vec<Life>,
+    /// The generation of the store that has them; `None` if no store is open.
+    pub store_generation: Option<Generation>,
     /// What tests replace.
     pub(super) tuning: Tuning,
 }
@@ -74,6 +79,7 @@ impl SqliteLogSettings {
             reserve_bytes: 64 * MIB,
             ballast_bytes: 16 * MIB,
             lives,
+            store_generation: None,
             tuning: Tuning::default(),
         }
     }

@@ -165,7 +165,7 @@ impl OfflineLog {
 
     fn read_status(&self) -> Result<LogStatus, Trouble> {
         let transaction = self.connection.unchecked_transaction()?;
-        let Meta { epoch, commits, log_time } = rows::meta(&transaction)?;
+        let Meta { epoch, commits, log_time, .. } = rows::meta(&transaction)?;
         let from_io = |error: std::io::Error| Trouble::from_io(&error);
         let mark = mark::read(&self.settings.mark()).map_err(from_io)?;
         let (inode, boot) = (schema::inode(&self.settings.file())?, mark::boot().map_err(from_io)?);

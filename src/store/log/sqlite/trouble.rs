@@ -93,7 +93,7 @@ impl Writer {
             // Only the first request waits for a lock. If each did, the last of a full queue would wait for minutes.
             let _ = file.connection.busy_timeout(Duration::ZERO);
         }
-        self.shared.report(Lane::Write, Err(why(trouble)), &trouble.to_string());
+        self.shared.report(Lane::Write, Err(why(trouble)), &trouble.text("the event log"));
         if self.trouble.replace(trouble.clone()).is_none() {
             self.tried_at = self.shared.now();
         }

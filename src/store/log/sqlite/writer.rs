@@ -253,7 +253,7 @@ impl Writer {
             .close()
             .and_then(|synced| if synced { self.mark.end().map_err(|error| Trouble::from_io(&error)) } else { Ok(()) });
         if let Err(trouble) = synced {
-            tracing::error!(%trouble, "the event log was not closed cleanly");
+            tracing::error!(trouble = trouble.text("the event log"), "the event log was not closed cleanly");
         }
         let (file_bytes, wal_bytes) = sizes(&self.settings);
         self.shared.stats.set_file_bytes(file_bytes);

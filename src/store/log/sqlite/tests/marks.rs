@@ -1,9 +1,12 @@
 //! What a start finds: each way in which commits may be lost gives a new epoch, and none other does.
 
 use super::{super::LogSync, fixture::*};
-use crate::model::{
-    Life, Position,
-    log::{End, NotAppended},
+use crate::{
+    model::{
+        Life, Position,
+        log::{End, NotAppended},
+    },
+    store::{Generation, log::OfflineLog},
 };
 use std::{
     fs,
@@ -110,6 +113,48 @@ fn a_log_without_its_mark_or_with_another_inode_has_a_new_epoch() {
     check(&fixture, life, last, false);
 }
 
+/// A gateway that was deleted and exists again has the same incarnation, but the log has forgotten it: its next position has offset 1.
+#[test]
+fn a_store_that_lacks_a_deletion_has_a_new_epoch() {
+    for (lacks, by_tool) in [(0, false), (0, true), (1, false), (1, true), (5, false)] {
+        let (mut fixture, store) = (Fixture::new(LogSync::Power), Generation::default());
+        let (life, deleted) = (fixture.life(), fixture.life());
+        fixture.settings.store_generation = Some(store.clone());
+        let mut log = fixture.open();
+        assert_eq!(log.fill(deleted, 1, 300).offset, 1);
+        let last = log.fill(life, 100, 300);
+        store.raise(store.get() + 5);
+        log.forget(deleted).unwrap();
+        log.close();
+        if by_tool {
+            // It knows no store, and keeps what the log has noted.
+            OfflineLog::open(fixture.dir.path()).unwrap().trim(Some(life.gateway), 10).unwrap();
+        }
+        let found = Generation::default();
+        found.raise(store.get() - lacks);
+        fixture.settings.store_generation = Some(found.clone());
+        check(&fixture, life, last, lacks == 0);
+        // No other copy of before passes as one of now.
+        assert_eq!(found.get() > store.get() + 1_000, lacks > 0);
+        fixture.settings.store_generation = Some(store);
+        let log = fixture.open();
+        assert_eq!(log.stats().new_epochs(), u64::from(lacks > 0));
+        log.close();
+    }
+}
+
+#[test]
+fn deletions_that_the_log_was_not_told_of_cost_nothing() {
+    let (mut fixture, store) = (Fixture::new(LogSync::Power), Generation::default());
+    let life = fixture.life();
+    fixture.settings.store_generation = Some(store.clone());
+    let mut log = fixture.open();
+    let last = log.fill(life, 100, 300);
+    log.close();
+    store.raise(store.get() + 3);
+    check(&fixture, life, last, true);
+}
+
 #[test]
 fn a_restart_of_the_machine_costs_the_epoch_only_what_was_not_synced() {
     for (sync, same_epoch) in [(LogSync::Process, false), (LogSync::Power, true)] {
@@ -203,7 +248,7 @@ fn a_file_that_is_not_a_log_is_refused() {
         assert!(error.contains("log.db cannot be used") && error.contains(expected), "{error}");
         assert_eq!(fs::read(&path).unwrap(), before, "it is not changed");
     };
-    check(|path| run(path, "PRAGMA user_version = 2"), "newer Gatecast (schema 2, this one knows up to 1)");
+    check(|path| run(path, "PRAGMA user_version = 3"), "newer Gatecast (schema 3, this one knows up to 2)");
     check(|path| run(path, "PRAGMA application_id = 5"), "not an event log");
     check(|path| fs::write(path, vec![7; 8_192]).unwrap(), "not a database");
     check(|path| fs::write(path, "").unwrap(), "not an event log");
