@@ -95,6 +95,7 @@ fn open_writer(settings: &SqliteLogSettings, shared: &Arc<Shared>) -> Result<Wri
         mark,
         heads,
         backlog: Default::default(),
+        forgets: Vec::new(),
         parts: Vec::new(),
         answers: Vec::new(),
         trouble: None,

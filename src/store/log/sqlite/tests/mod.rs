@@ -1,6 +1,7 @@
 //! Tests of the log in SQLite.
 
 mod fixture;
+mod forgets;
 mod full_disk;
 mod marks;
 mod order;
