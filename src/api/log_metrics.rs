@@ -12,10 +12,9 @@ const TRIMMED: [(Trimmed, &str); 4] = [
 
 /// Appends them in Prometheus' text format.
 pub(super) fn write(text: &mut String, log: &LogStats) {
-    let seconds = |millis: u64| millis as f64 / 1_000.0;
     let gauges = [
         ("healthy", "Whether the event log can append and read.", f64::from(u8::from(log.health().is_empty()))),
-        ("queue_age_seconds", "How long the oldest request has waited.", seconds(log.queue_age_ms())),
+        ("queue_age_seconds", "How long the oldest request has waited.", log.queue_age().as_secs_f64()),
         ("retained_events", "Events that can be read.", log.retained_events() as f64),
         ("retained_bytes", "Bytes of those events, as its bounds count them.", log.retained_bytes() as f64),
         ("file_bytes", "Bytes of the file.", log.file_bytes() as f64),

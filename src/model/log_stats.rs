@@ -1,9 +1,11 @@
 //! Counters of a log of events, for metrics. The log's threads write them; anyone may read them at any time.
 
 use super::log::Promise;
+use crate::limits::EVENT_LOG_OLDEST_MAX;
 use std::{
+    fmt,
     sync::{
-        Mutex,
+        Mutex, OnceLock,
         atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -33,7 +35,6 @@ pub struct LogStats {
     commit_latency: [AtomicU64; COMMIT_LATENCY_BUCKETS_US.len() + 1],
     commit_us: AtomicU64,
     commit_events: AtomicU64,
-    queue_age_ms: AtomicU64,
     wal_bytes: AtomicU64,
     file_bytes: AtomicU64,
     retained_events: AtomicU64,
@@ -45,6 +46,17 @@ pub struct LogStats {
     promise: AtomicU8,
     free_bytes: AtomicU64,
     health: Mutex<String>,
+    waits: OnceLock<Waits>,
+}
+
+/// Tells for how long the oldest append and the oldest read have waited. It is asked and not told: a thread that is stuck
+/// tells nothing.
+struct Waits(Box<dyn Fn() -> [Duration; 2] + Send + Sync>);
+
+impl fmt::Debug for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waits")
+    }
 }
 
 macro_rules! gauges {
@@ -65,8 +77,6 @@ macro_rules! gauges {
 }
 
 gauges! {
-    /// Milliseconds for which the oldest request has waited, over all ports.
-    queue_age_ms, set_queue_age_ms;
     /// Bytes of the write-ahead log.
     wal_bytes, set_wal_bytes;
     /// Bytes of the file, without its write-ahead log.
@@ -128,7 +138,26 @@ impl LogStats {
 
     /// What is wrong with the log, for people; empty if nothing is.
     pub fn health(&self) -> String {
-        self.health.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        let told = self.health.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        // What it is told of may be from before.
+        let waits = self.waits.get().map_or_else(Default::default, |waits| (waits.0)());
+        match waits.map(|wait| wait > EVENT_LOG_OLDEST_MAX) {
+            _ if !told.is_empty() => told,
+            [false, false] => told,
+            [true, _] => "the event log does not answer to appends".to_owned(),
+            [false, true] => "the event log does not answer to reads".to_owned(),
+        }
+    }
+
+    /// How long the oldest append has waited.
+    pub fn queue_age(&self) -> Duration {
+        self.waits.get().map_or(Duration::ZERO, |waits| (waits.0)()[0])
+    }
+
+    /// Sets what tells for how long the oldest append and the oldest read have waited.
+    pub fn set_waits(&self, waits: impl Fn() -> [Duration; 2] + Send + Sync + 'static) {
+        let set = self.waits.set(Waits(Box::new(waits)));
+        debug_assert!(set.is_ok(), "a log has its ports once");
     }
 
     /// Counts a commit and how long it took.

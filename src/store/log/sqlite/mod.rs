@@ -143,6 +143,9 @@ impl EventLog for SqliteLog {
         let count = wakers.len();
         let ports = wakers.into_iter().map(PortShared::new).collect();
         assert!(self.shared.ports.set(ports).is_ok(), "the ports of a log are made once");
+        // Not the log itself, which holds its counters.
+        let shared = Arc::downgrade(&self.shared);
+        self.shared.stats.set_waits(move || shared.upgrade().map_or_else(Default::default, |shared| shared.waits()));
         let health = self.shared.health();
         for port in self.shared.ports() {
             if health.append.is_err() || health.read.is_err() {

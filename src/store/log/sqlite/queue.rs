@@ -246,6 +246,13 @@ impl Shared {
         (self.tuning.uptime)()
     }
 
+    /// For how long the oldest request has waited in each lane, over all ports.
+    pub fn waits(&self) -> [Duration; 2] {
+        let now = self.now();
+        let oldest = |lane| self.ports().iter().map(|port| port.oldest_age(lane, now)).max().unwrap_or_default();
+        [Lane::Write, Lane::Read].map(oldest)
+    }
+
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }

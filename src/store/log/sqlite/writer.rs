@@ -248,10 +248,8 @@ impl Writer {
     }
 
     fn update_stats(&self) {
-        let (stats, now) = (&self.shared.stats, self.shared.now());
+        let stats = &self.shared.stats;
         stats.set_free_bytes(self.space.free());
-        let ages = self.shared.ports().iter().map(|port| port.oldest_age(Lane::Write, now));
-        stats.set_queue_age_ms(ages.max().map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
         stats.set_retained_events(self.heads.retained_events);
         stats.set_retained_bytes(self.heads.retained_bytes);
     }
