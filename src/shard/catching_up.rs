@@ -13,7 +13,7 @@ use crate::{
     limits,
     model::{
         CloseReason, Now, Position,
-        log::{End, LogRequest, ReadFrom, ReadKey, Record, Room},
+        log::{End, LogRequest, ReadFrom, ReadKey, Record, Room, Why},
     },
 };
 
@@ -195,12 +195,13 @@ impl Shard {
                 }
                 self.continue_catching_up(now, key);
             }
-            End::Gone { .. } | End::OtherEpoch { .. } if undecided => {
-                let trimmed = matches!(end, End::Gone { .. });
+            // What is damaged is as good as trimmed: tried again, it would keep the gateway away for as long as it is retained.
+            End::Gone { .. } | End::OtherEpoch { .. } | End::Failed(Why::Damaged) if undecided => {
+                let trimmed = !matches!(end, End::OtherEpoch { .. });
                 self.counters.resumes.add(if trimmed { counters::TRIMMED } else { counters::UNKNOWN_POSITION });
                 self.begin_at_end(key, Some(false));
             }
-            End::Gone { .. } => self.close(now, key, CloseReason::SlowConsumer),
+            End::Gone { .. } | End::Failed(Why::Damaged) => self.close(now, key, CloseReason::SlowConsumer),
             End::OtherEpoch { .. } => self.close(now, key, CloseReason::LogReplaced),
             End::Failed(_) if undecided => self.refuse_resume(key),
             End::Failed(_) => self.retries.read_later(now.instant, key),
