@@ -184,3 +184,29 @@ fn a_log_that_cannot_tell_what_comes_next_is_not_asked_without_a_pause() {
         assert_eq!(world.shard.poll_log().is_some(), !moves);
     }
 }
+
+#[test]
+fn a_slow_connection_holds_no_payload_of_the_other_events_of_a_batch() {
+    struct Owner {
+        _counted: std::sync::Arc<()>,
+    }
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+    let mut world = shard_with(100_000, 200);
+    let (fast, slow) = (created(&mut world), created(&mut world));
+    let (first, second) = (world.join(at(0), join(fast)).0, world.join(at(0), join(slow)).0);
+    let counted = std::sync::Arc::new(());
+    let owned = Bytes::from_owner(Owner { _counted: std::sync::Arc::clone(&counted) });
+    let events = vec![Event { payload: owned, ..event(fast, "") }, event(slow, "y")];
+    world.command(at(1), from(1), Command::PublishMany(events));
+    write_all(&mut world, at(1), first);
+    // The log in memory keeps one event of each gateway here.
+    world.command(at(1), from(2), Command::Publish(event(fast, "z")));
+    write_all(&mut world, at(1), first);
+    assert_eq!(world.shard.undecided(), 1, "the slow one has not taken its event");
+    assert_eq!(std::sync::Arc::strong_count(&counted), 1, "nobody has the payload any more");
+    assert_eq!(write_all(&mut world, at(1), second), "y#1;");
+}
