@@ -69,7 +69,7 @@ pub trait Io {
     /// # Errors
     /// Returns the request if too much waits for its reply.
     fn log(&mut self, request: LogRequest, replies: &mut Vec<LogReply>) -> Result<(), Busy<LogRequest>>;
-    /// Takes replies of the log that have come, of about `bytes_max` bytes of payloads.
+    /// Takes replies of the log that have come, of about `bytes_max` bytes of events.
     fn take_log_replies(&mut self, bytes_max: usize, replies: &mut Vec<LogReply>);
     /// Takes the next value from a lane.
     fn take(&mut self, lane: Lane) -> Option<Incoming<Self::Detached, Self::Receipt>>;

@@ -35,7 +35,7 @@ pub(super) const READ: Share = share(32, 1_000);
 pub(super) const SLICES: Share = share(4, 300);
 /// Requests to the log of events, and its replies.
 pub(super) const LOG: Share = share(4, 1_000);
-/// Bytes of payloads in the log's replies that one visit takes.
+/// Bytes of events in the log's replies that one visit takes.
 pub(super) const LOG_REPLY_BYTES: usize = 1024 * 1024;
 /// Links that have something to write.
 pub(super) const WRITE: Share = share(128, 1_000);

@@ -4,11 +4,11 @@ use super::{CorrelationId, Timestamp, id::GatewayId};
 use crate::limits;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// A valid event type: 1 to 128 characters of `A-Z a-z 0-9 . _ -` (contract section 2).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct EventType(Box<str>);
+pub struct EventType(Arc<str>);
 
 impl EventType {
     /// The type of the deployment hook's events.

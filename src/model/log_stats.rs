@@ -1,6 +1,6 @@
 //! Counters of a log of events, for metrics. The log's threads write them; anyone may read them at any time.
 
-use super::log::{Promise, Why};
+use super::log::Promise;
 use crate::limits::EVENT_LOG_OLDEST_MAX;
 use std::{
     fmt,
@@ -28,15 +28,6 @@ pub enum Trimmed {
     Secret,
 }
 
-/// Tells for how long the oldest request has waited.
-struct QueueAge(Box<dyn Fn() -> Duration + Send + Sync>);
-
-impl fmt::Debug for QueueAge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (self.0)().fmt(f)
-    }
-}
-
 /// What a log has done, and what it holds.
 #[derive(Debug, Default)]
 pub struct LogStats {
@@ -44,7 +35,6 @@ pub struct LogStats {
     commit_latency: [AtomicU64; COMMIT_LATENCY_BUCKETS_US.len() + 1],
     commit_us: AtomicU64,
     commit_events: AtomicU64,
-    queue_age: OnceLock<QueueAge>,
     wal_bytes: AtomicU64,
     file_bytes: AtomicU64,
     retained_events: AtomicU64,
@@ -56,6 +46,17 @@ pub struct LogStats {
     promise: AtomicU8,
     free_bytes: AtomicU64,
     health: Mutex<String>,
+    waits: OnceLock<Waits>,
+}
+
+/// Tells for how long the oldest append and the oldest read have waited. It is asked and not told: a thread that is stuck
+/// tells nothing.
+struct Waits(Box<dyn Fn() -> [Duration; 2] + Send + Sync>);
+
+impl fmt::Debug for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waits")
+    }
 }
 
 macro_rules! gauges {
@@ -138,18 +139,25 @@ impl LogStats {
     /// What is wrong with the log, for people; empty if nothing is.
     pub fn health(&self) -> String {
         let told = self.health.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-        // A thread that hangs in a write tells nothing.
-        if told.is_empty() && self.queue_age() > EVENT_LOG_OLDEST_MAX { Why::Stuck.to_string() } else { told }
+        // What it is told of may be from before.
+        let waits = self.waits.get().map_or_else(Default::default, |waits| (waits.0)());
+        match waits.map(|wait| wait > EVENT_LOG_OLDEST_MAX) {
+            _ if !told.is_empty() => told,
+            [false, false] => told,
+            [true, _] => "the event log does not answer to appends".to_owned(),
+            [false, true] => "the event log does not answer to reads".to_owned(),
+        }
     }
 
-    /// Time for which the oldest request has waited, over all ports.
+    /// How long the oldest append has waited.
     pub fn queue_age(&self) -> Duration {
-        self.queue_age.get().map_or(Duration::ZERO, |QueueAge(age)| age())
+        self.waits.get().map_or(Duration::ZERO, |waits| (waits.0)()[0])
     }
 
-    /// Sets what tells [`LogStats::queue_age`]; the first one stays.
-    pub fn watch_queue(&self, age: impl Fn() -> Duration + Send + Sync + 'static) {
-        let _ = self.queue_age.set(QueueAge(Box::new(age)));
+    /// Sets what tells for how long the oldest append and the oldest read have waited.
+    pub fn set_waits(&self, waits: impl Fn() -> [Duration; 2] + Send + Sync + 'static) {
+        let set = self.waits.set(Waits(Box::new(waits)));
+        debug_assert!(set.is_ok(), "a log has its ports once");
     }
 
     /// Counts a commit and how long it took.

@@ -45,7 +45,7 @@ pub const ORIGIN: &str = "origin";
 
 /// The connection goes on behind the position.
 pub const RESUMED: &str = "resumed";
-/// Something behind the position is not retained any more.
+/// Something behind the position is not retained any more, or is damaged.
 pub const TRIMMED: &str = "trimmed";
 /// The position is of another epoch, above the last event, or none.
 pub const UNKNOWN_POSITION: &str = "unknown position";

@@ -85,7 +85,7 @@ impl Shard {
 
     /// An event is kept. If its gateway has connections, it is delivered once the log tells it.
     fn handle_kept(&mut self, now: Now, of: EventRef, position: Position) {
-        let Some(gateway) = self.in_flight.event(of).map(|event| event.gateway) else { return };
+        let Some(gateway) = self.in_flight.gateway(of) else { return };
         let key = self.feeds.of(gateway);
         let feed = key.and_then(|key| self.feeds.get_mut(key));
         let has_lost_its_place = |feed: &&&mut Feed| !feed.begun || feed.end().epoch != position.epoch;
@@ -249,8 +249,8 @@ impl Shard {
             connection.stats.add(&failure);
             connection.id
         });
-        if let Some(event) = self.in_flight.event(of) {
-            let (kind, correlation) = (event.kind.clone(), event.correlation);
+        if let Some((kind, correlation)) = self.in_flight.kept(of) {
+            let kind = kind.clone();
             self.failures.push(DeliveryFailure { gateway, connection, kind, correlation, reason });
         }
     }

@@ -61,6 +61,8 @@ pub(super) struct Feed {
     pub(super) behind: u32,
     /// Events of this shard's publishers that are kept, and that the log has not told yet.
     awaiting: VecDeque<(u64, EventRef)>,
+    /// Where it stood when the log told it no more the last time.
+    pub(super) interrupted_at: Option<u64>,
     /// Number of connections that it has, those that are closing included.
     pub(super) members: u32,
     /// When it is removed, if it has no connection until then.
@@ -118,6 +120,7 @@ impl Feed {
             joining: Vec::new(),
             behind: 0,
             awaiting: VecDeque::new(),
+            interrupted_at: None,
             members: 0,
             idle_until: None,
         }

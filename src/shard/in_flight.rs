@@ -11,7 +11,10 @@
 use super::command::{NotKept, Published, Reply};
 use crate::{
     limits,
-    model::{ConnectionId, Event, Failure, Instant, Kept, Position, PublishOutcome, ShardId, log::Why},
+    model::{
+        ConnectionId, CorrelationId, Event, EventType, Failure, GatewayId, Instant, Kept, Position, PublishOutcome,
+        ShardId, log::Why,
+    },
 };
 use slab::Slab;
 use std::{collections::VecDeque, sync::Arc};
@@ -64,8 +67,9 @@ struct PendingPublish {
 enum PendingEvent {
     /// The log has not answered.
     Appending(Arc<Event>),
-    /// It has a position.
-    Kept(Arc<Event>, PublishOutcome),
+    /// It has a position. Only its type is left of the event: a slow connection can hold this for long, and with it the
+    /// other events of a batch.
+    Kept(EventType, PublishOutcome),
     /// The log did not keep it, or cannot tell.
     NotKept(NotKept),
     NoSuchGateway,
@@ -122,11 +126,19 @@ impl InFlight {
         self.publishes.get(publish as usize).map_or(0, |publish| publish.events.len())
     }
 
-    /// The event, if it is in flight and kept or being appended.
-    pub fn event(&self, of: EventRef) -> Option<&Arc<Event>> {
+    /// The gateway of an event that is being appended.
+    pub fn gateway(&self, of: EventRef) -> Option<GatewayId> {
         match self.publishes.get(of.publish as usize)?.events.get(of.event as usize)? {
-            PendingEvent::Appending(event) | PendingEvent::Kept(event, _) => Some(event),
-            PendingEvent::NotKept(_) | PendingEvent::NoSuchGateway => None,
+            PendingEvent::Appending(event) => Some(event.gateway),
+            _ => None,
+        }
+    }
+
+    /// The type and the correlation id of an event that is kept.
+    pub fn kept(&self, of: EventRef) -> Option<(&EventType, CorrelationId)> {
+        match self.publishes.get(of.publish as usize)?.events.get(of.event as usize)? {
+            PendingEvent::Kept(kind, outcome) => Some((kind, outcome.correlation_id)),
+            _ => None,
         }
     }
 
@@ -147,7 +159,7 @@ impl InFlight {
             pending: connections,
             failures: Vec::new(),
         };
-        *place = PendingEvent::Kept(Arc::clone(event), outcome);
+        *place = PendingEvent::Kept(event.kind.clone(), outcome);
     }
 
     /// The log has not kept an event, or cannot tell. Returns the reply if this decides the publish.

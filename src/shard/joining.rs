@@ -121,10 +121,15 @@ impl Shard {
     }
 
     /// The log tells a feed no more, because the shard took its records too slowly: follow again from where it stands.
-    pub(super) fn handle_interrupted(&mut self, key: FollowKey) {
-        if let Some(feed) = self.feeds.get(FeedKey::from(key)) {
-            self.log.push(LogRequest::Follow { key, life: feed.life, behind: Some(feed.end()) });
+    pub(super) fn handle_interrupted(&mut self, now: Now, key: FollowKey) {
+        let Some(feed) = self.feeds.get_mut(FeedKey::from(key)) else { return };
+        let end = feed.end();
+        let request = LogRequest::Follow { key, life: feed.life, behind: Some(end) };
+        if feed.interrupted_at.replace(end.offset) == Some(end.offset) {
+            // It was told nothing in between: the log cannot read what comes next, and would be asked without a pause.
+            return self.retries.request_later(now.instant, request);
         }
+        self.log.push(request);
     }
 
     /// Begins a connection, now that the end of its gateway's log is known.

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::log::{End, LogReply, LogRequest},
+    model::log::{End, LogReply, LogRequest, Why},
 };
 
 #[test]
@@ -150,4 +150,63 @@ fn many_small_events_are_read_within_the_memory_for_them() {
         }
     }
     assert!(asked > 0 && asked <= 250_000, "{asked}");
+}
+
+#[test]
+fn a_damaged_event_keeps_no_gateway_away() {
+    let (mut world, gateway, first, follow) = joining(None);
+    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 40) });
+    world.shard.handle_leave(at(0), first, CloseReason::GatewayGone);
+    let asked = Position { epoch: 3, offset: 30 };
+    let key = world.shard.handle_join(at(0), Join { resume: Some(asked), ..join(gateway) }).unwrap();
+    let LogRequest::Read { key: read, .. } = request(&mut world) else { panic!("a read") };
+    let end = End::Failed(Why::Damaged);
+    world.shard.handle_log(at(0), LogReply::Chunk { key: read, records: Vec::new(), end });
+    let begin = std::iter::from_fn(|| world.shard.poll_effect()).find_map(|effect| match effect {
+        Effect::Admit(of, begin) if of == key => Some(begin),
+        _ => None,
+    });
+    assert_eq!(begin, Some(Begin { position: Some(Position { epoch: 3, offset: 40 }), resumed: Some(false) }));
+}
+
+#[test]
+fn a_log_that_cannot_tell_what_comes_next_is_not_asked_without_a_pause() {
+    let (mut world, gateway, _, follow) = joining(None);
+    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4) });
+    for moves in [true, false, true] {
+        if moves {
+            let offset = world.shard.feeds.get(follow.into()).unwrap().end().offset + 1;
+            live(&mut world, follow, Position { epoch: 3, offset }, gateway);
+        }
+        world.shard.handle_log(at(1), LogReply::Interrupted(follow));
+        assert_eq!(world.shard.poll_log().is_some(), moves);
+        world.shard.handle_timeout(at(2), 9);
+        assert_eq!(world.shard.poll_log().is_some(), !moves);
+    }
+}
+
+#[test]
+fn a_slow_connection_holds_no_payload_of_the_other_events_of_a_batch() {
+    struct Owner {
+        _counted: std::sync::Arc<()>,
+    }
+    impl AsRef<[u8]> for Owner {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+    let mut world = shard_with(100_000, 200);
+    let (fast, slow) = (created(&mut world), created(&mut world));
+    let (first, second) = (world.join(at(0), join(fast)).0, world.join(at(0), join(slow)).0);
+    let counted = std::sync::Arc::new(());
+    let owned = Bytes::from_owner(Owner { _counted: std::sync::Arc::clone(&counted) });
+    let events = vec![Event { payload: owned, ..event(fast, "") }, event(slow, "y")];
+    world.command(at(1), from(1), Command::PublishMany(events));
+    write_all(&mut world, at(1), first);
+    // The log in memory keeps one event of each gateway here.
+    world.command(at(1), from(2), Command::Publish(event(fast, "z")));
+    write_all(&mut world, at(1), first);
+    assert_eq!(world.shard.undecided(), 1, "the slow one has not taken its event");
+    assert_eq!(std::sync::Arc::strong_count(&counted), 1, "nobody has the payload any more");
+    assert_eq!(write_all(&mut world, at(1), second), "y#1;");
 }

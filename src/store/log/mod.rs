@@ -57,7 +57,7 @@ pub trait LogPort: Send {
     /// Gives the request back where too much waits for its answer.
     fn submit(&mut self, request: LogRequest, out: &mut Vec<LogReply>) -> Result<(), Busy<LogRequest>>;
 
-    /// Takes answers that have come, of about `bytes_max` bytes of payloads; one always fits. The waker is not called again for those
+    /// Takes answers that have come, of about `bytes_max` bytes of events; one always fits. The waker is not called again for those
     /// that are left, so whoever was given some drains again until there are none.
     fn drain(&mut self, bytes_max: usize, out: &mut Vec<LogReply>);
 

@@ -19,7 +19,7 @@ impl Writer {
     /// Answers a follow.
     pub fn follow(&mut self, port: usize, key: FollowKey, life: Life, behind: Option<Position>) -> LogReply {
         if let Some(older) = self.heads.older_life(life)
-            && let Err(why) = self.forget(older)
+            && let Err(why) = self.forget(&[older])
         {
             return LogReply::NotFollowing { key, why: End::Failed(why) };
         }

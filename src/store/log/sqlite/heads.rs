@@ -144,7 +144,7 @@ impl Heads {
             }
             // The group in progress was rolled back, so everything up to here was told.
             let last = gateway.head.last;
-            let Some(index) = self.index_of_life(gateway.life) else {
+            let Some(index) = self.index_to_adopt(gateway.life) else {
                 ended.append(&mut gateway.follows);
                 continue;
             };
@@ -178,11 +178,16 @@ impl Heads {
         self.by_id.get(&gateway).copied()
     }
 
+    /// The gateway, if it is known and of this incarnation.
+    pub fn index_of_life(&self, life: Life) -> Option<usize> {
+        self.index_of(life.gateway).filter(|index| self.gateways[*index].life == life)
+    }
+
     pub fn index_of_number(&self, number: i64) -> Option<usize> {
         self.by_number.get(&number).copied()
     }
 
-    fn index_of_life(&mut self, life: Life) -> Option<usize> {
+    fn index_to_adopt(&mut self, life: Life) -> Option<usize> {
         match self.index_of(life.gateway) {
             Some(index) => (self.gateways[index].life == life).then_some(index),
             None => Some(self.create(life)),
@@ -190,8 +195,8 @@ impl Heads {
     }
 
     /// The gateway of this id that is another incarnation. It is removed before this one is used.
-    pub fn older_life(&self, life: Life) -> Option<usize> {
-        self.index_of(life.gateway).filter(|index| self.gateways[*index].life != life)
+    pub fn older_life(&self, life: Life) -> Option<Life> {
+        self.index_of(life.gateway).map(|index| self.gateways[index].life).filter(|other| *other != life)
     }
 
     /// The gateway; created if there is none. The caller has removed an older incarnation.

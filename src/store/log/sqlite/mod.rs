@@ -47,7 +47,6 @@ use reader::Reader;
 use std::{
     sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 use writer::Writer;
 
@@ -67,8 +66,6 @@ impl SqliteLog {
         disk::make_dir(&settings.dir)
             .map_err(|error| StoreError::Directory { path: settings.dir.clone(), why: error.to_string() })?;
         let shared = Arc::new(Shared::new(settings.tuning.clone(), Arc::default()));
-        let watched = Arc::downgrade(&shared);
-        shared.stats.watch_queue(move || watched.upgrade().map_or(Duration::ZERO, |shared| shared.queue_age()));
         let writer =
             open_writer(&settings, &shared).map_err(|trouble| StoreError::File { path: settings.file(), trouble })?;
         let sync = settings.sync;
@@ -98,6 +95,7 @@ fn open_writer(settings: &SqliteLogSettings, shared: &Arc<Shared>) -> Result<Wri
         mark,
         heads,
         backlog: Default::default(),
+        forgets: Vec::new(),
         parts: Vec::new(),
         answers: Vec::new(),
         trouble: None,
@@ -145,6 +143,9 @@ impl EventLog for SqliteLog {
         let count = wakers.len();
         let ports = wakers.into_iter().map(PortShared::new).collect();
         assert!(self.shared.ports.set(ports).is_ok(), "the ports of a log are made once");
+        // Not the log itself, which holds its counters.
+        let shared = Arc::downgrade(&self.shared);
+        self.shared.stats.set_waits(move || shared.upgrade().map_or_else(Default::default, |shared| shared.waits()));
         let health = self.shared.health();
         for port in self.shared.ports() {
             if health.append.is_err() || health.read.is_err() {

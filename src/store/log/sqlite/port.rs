@@ -1,7 +1,7 @@
 //! A shard's port: bounds what it has asked for, queues requests for the log's threads, and passes on their answers.
 
 use super::{
-    queue::{Answer, Freed, Lane, PortShared, Queued, Shared, followed_by, live_bytes, payload_bytes},
+    queue::{Answer, Freed, Lane, PortShared, Queued, Shared, followed_by, live_bytes},
     settings::LogSync,
 };
 use crate::{
@@ -112,10 +112,10 @@ impl SqlitePort {
     }
 }
 
-/// Bytes of payloads that a reply holds.
+/// What a reply counts as when it is passed on: thousands of small events are work, too.
 fn size(reply: &LogReply) -> usize {
     match reply {
-        LogReply::Live { records, .. } | LogReply::Chunk { records, .. } => payload_bytes(records),
+        LogReply::Live { records, .. } | LogReply::Chunk { records, .. } => live_bytes(records),
         _ => 0,
     }
 }

@@ -246,10 +246,11 @@ impl Shared {
         (self.tuning.uptime)()
     }
 
-    /// For how long the oldest request to the writer has waited.
-    pub fn queue_age(&self) -> Duration {
+    /// For how long the oldest request has waited in each lane, over all ports.
+    pub fn waits(&self) -> [Duration; 2] {
         let now = self.now();
-        self.ports().iter().map(|port| port.oldest_age(Lane::Write, now)).max().unwrap_or_default()
+        let oldest = |lane| self.ports().iter().map(|port| port.oldest_age(lane, now)).max().unwrap_or_default();
+        [Lane::Write, Lane::Read].map(oldest)
     }
 
     pub fn is_stopped(&self) -> bool {

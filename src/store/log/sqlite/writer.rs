@@ -14,8 +14,8 @@ use super::{
 use crate::{
     limits::EVENT_LOG_WAL_BYTES_MAX,
     model::{
-        Position,
-        log::{LogReply, LogRequest, NotAppended, Why},
+        Life, Position,
+        log::{ForgetKey, LogReply, LogRequest, NotAppended, Why},
     },
     store::Trouble,
 };
@@ -55,6 +55,8 @@ pub(super) struct Writer {
     pub mark: MarkFile,
     pub heads: Heads,
     pub backlog: Backlog,
+    /// Gateways that are to be forgotten, with the ports that ask for it.
+    pub forgets: Vec<(usize, ForgetKey, Life)>,
     /// The group in progress.
     pub parts: Vec<Part>,
     /// Answers of the group in progress, for each port.
@@ -98,6 +100,7 @@ impl Writer {
         while let Some((port, request)) = self.backlog.next_other() {
             self.handle(port, request);
         }
+        self.forget_gathered();
         if !self.backlog.is_empty() {
             self.commit_group();
         }
@@ -127,27 +130,45 @@ impl Writer {
                 self.answers[port].push(Answer::to(Lane::Write, 0, reply));
             }
             LogRequest::Unfollow(key) => self.heads.end_follow(port, key),
-            LogRequest::Forget { key, life } => {
-                let known = self.heads.index_of(life.gateway).filter(|index| self.heads.gateways[*index].life == life);
-                let forgotten = known.map_or(Ok(()), |index| self.forget(index));
-                self.answers[port].push(Answer::to(Lane::Write, 0, LogReply::Forgotten(key, forgotten)));
-            }
+            LogRequest::Forget { key, life } => self.forgets.push((port, key, life)),
             // They are never queued here.
             LogRequest::Append { .. } | LogRequest::Read { .. } | LogRequest::Cancel(_) => {}
         }
     }
 
-    /// Removes a gateway's log: at once from sight, and its events from the file later, slice by slice.
-    pub fn forget(&mut self, index: usize) -> Result<(), Why> {
-        if self.heads.gateways[index].stored {
-            let mut row = self.heads.gateways[index].row();
-            row.dead = true;
-            self.ready().map_err(|trouble| why(&trouble))?;
-            self.write(|connection| rows::update_head(connection, &row))?;
+    /// Removes the logs of the gateways that are to be forgotten. All in one commit: with one for each, appends would wait
+    /// for thousands of syncs when as many gateways are deleted.
+    fn forget_gathered(&mut self) {
+        let forgets = std::mem::take(&mut self.forgets);
+        if forgets.is_empty() {
+            return;
         }
-        let removed = self.heads.remove(index);
-        if removed.stored {
-            self.heads.garbage.push(Garbage { number: removed.number, below: u64::MAX >> 1, dead: true });
+        let lives: Vec<_> = forgets.iter().map(|(_, _, life)| *life).collect();
+        let forgotten = self.forget(&lives);
+        for (port, key, _) in forgets {
+            self.answers[port].push(Answer::to(Lane::Write, 0, LogReply::Forgotten(key, forgotten)));
+        }
+    }
+
+    /// Removes logs of gateways: at once from sight, and their events from the file later, slice by slice.
+    pub fn forget(&mut self, lives: &[Life]) -> Result<(), Why> {
+        let is_stored =
+            |heads: &Heads, life| heads.index_of_life(life).is_some_and(|index| heads.gateways[index].stored);
+        if lives.iter().any(|life| is_stored(&self.heads, *life)) {
+            // This may read the heads again, and then each has another index.
+            self.ready().map_err(|trouble| why(&trouble))?;
+            let heads = &self.heads;
+            let known = lives.iter().filter_map(|life| heads.index_of_life(*life)).map(|index| &heads.gateways[index]);
+            let stored = known.filter(|gateway| gateway.stored);
+            let rows: Vec<_> = stored.map(|gateway| HeadRow { dead: true, ..gateway.row() }).collect();
+            self.write(|connection| rows.iter().try_for_each(|row| rows::update_head(connection, row)))?;
+        }
+        for life in lives {
+            let Some(index) = self.heads.index_of_life(*life) else { continue };
+            let removed = self.heads.remove(index);
+            if removed.stored {
+                self.heads.garbage.push(Garbage { number: removed.number, below: u64::MAX >> 1, dead: true });
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod fixture;
 mod flips;
+mod forgets;
 mod full_disk;
 mod marks;
 mod order;

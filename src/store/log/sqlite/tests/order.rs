@@ -125,11 +125,15 @@ fn a_port_is_busy_while_its_oldest_request_is_stuck() {
     log.port.submit(follow(100), &mut out).unwrap();
     fixture.advance(EVENT_LOG_OLDEST_MAX + Duration::from_millis(1));
     assert!(log.port.submit(follow(101), &mut out).is_err(), "the oldest request waits for too long");
+    let age = log.stats().queue_age();
+    assert!(age > EVENT_LOG_OLDEST_MAX, "a thread that is stuck cannot tell it: {age:?}");
+    assert_eq!(log.stats().health(), "the event log does not answer to appends");
     assert!(matches!(log.read(life, position).1, End::Reached { .. }), "reads are answered by the other thread");
     held.wait();
     assert_eq!(log.appended(key).len(), 1);
     log.wait_until(|log| log.replies.iter().any(|it| matches!(it, LogReply::Following { .. })));
     log.wait_until(|log| log.port.submit(follow(102), &mut Vec::new()).is_ok());
+    log.wait_until(|log| log.stats().health().is_empty());
     log.close();
 }
 
