@@ -13,7 +13,7 @@ trouble: a disk that is full, read-only, fails or hangs, a file that is locked, 
          publishers and gateways are answered, and that it heals without a restart.
 
 Needs Python 3 and cc, and for the full disk the right to mount one. Prints what it did; the exit status is 1 if anything of this
-does not hold. The short form takes a minute, --long about twelve.
+does not hold. The short form takes a minute, --long about ten.
 """
 import argparse, os, random, resource, sys, time
 
