@@ -1,5 +1,5 @@
 """A hub that the scripts start, kill and start again on the same data, and the calls that they make to it."""
-import hashlib, http.client, json, os, re, select, signal, subprocess, time
+import atexit, hashlib, http.client, json, os, re, select, signal, subprocess, time
 
 START_SECONDS_MAX = 30
 
@@ -17,6 +17,8 @@ class Hub:
         self.tls = flags["tls.mode"] != "off"
         self.environment = environment or {}
         self.log_path = data + ".log"
+        # A script that fails leaves no hub behind.
+        atexit.register(self.kill)
 
     def start(self):
         """Starts it and waits until it listens."""
