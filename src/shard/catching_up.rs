@@ -176,7 +176,7 @@ impl Shard {
     }
 
     fn take_chunk(&mut self, now: Now, key: ConnectionKey, records: Vec<Record>, end: End) {
-        let encode = self.settings.encoding.encode;
+        let (encode, budget) = (self.settings.encoding.encode, self.catch_up_budget());
         let Some(connection) = self.registry.connection_mut(key) else { return };
         let held_before = connection.cursor.catch_up().map_or(0, |catch_up| catch_up.held_bytes);
         if let Some(first) = records.first().filter(|_| !connection.admitted) {
@@ -189,7 +189,10 @@ impl Shard {
         match end {
             End::More { .. } | End::Reached { .. } => {
                 let empty = catch_up.len() == 0;
-                for record in records {
+                // A chunk has one event at least, however little memory was kept for it. Of many that come together with large
+                // events, those beyond the memory are read again later.
+                let is_beyond = self.catch_ups.held_bytes() >= budget && self.catch_ups.is_asking();
+                for record in records.into_iter().filter(|_| !is_beyond) {
                     catch_up.push(encode(&record.event, record.position, record.accepted), record.bytes);
                 }
                 let held = catch_up.held_bytes - held_before;

@@ -210,3 +210,44 @@ fn a_slow_connection_holds_no_payload_of_the_other_events_of_a_batch() {
     assert_eq!(std::sync::Arc::strong_count(&counted), 1, "nobody has the payload any more");
     assert_eq!(write_all(&mut world, at(1), second), "y#1;");
 }
+
+#[test]
+fn large_events_that_are_read_together_stay_within_the_memory_for_them() {
+    let mut world = shard_with(1_000_000, 4_000_000);
+    let gateways: Vec<_> = (0..15).map(|_| created(&mut world)).collect();
+    for gateway in &gateways {
+        world.command(at(1), from(1), Command::Publish(event(*gateway, &"x".repeat(100_000))));
+    }
+    let mut keys = Vec::new();
+    for gateway in &gateways {
+        let position = Position { epoch: life(*gateway, 1).epoch_in(7), offset: 0 };
+        keys.push(world.shard.handle_join(at(2), Join { resume: Some(position), ..join(*gateway) }).unwrap());
+    }
+    // All are asked for together, so that little memory is kept for each.
+    world.shard.catch_ups.hold(250_000);
+    world.settle(at(2));
+    world.shard.catch_ups.free(250_000);
+    world.shard.handle_timeout(at(3), 1);
+    let (mut replies, mut reads) = (Vec::new(), 0);
+    while let Some(request) = world.shard.poll_log() {
+        reads += 1;
+        world.log.submit(request, &mut replies).unwrap();
+    }
+    assert_eq!(reads, 15);
+    replies.drain(..).for_each(|reply| world.shard.handle_log(at(3), reply));
+    assert!(world.shard.held_bytes() <= 410_000, "{}", world.shard.held_bytes());
+    let admitted = std::iter::from_fn(|| world.shard.poll_effect())
+        .filter(|effect| matches!(effect, Effect::Admit(_, Begin { resumed: Some(true), .. })));
+    assert_eq!(admitted.count(), keys.len());
+    let mut bytes = vec![String::new(); keys.len()];
+    for tenth in 1..20 {
+        let now = Now { instant: at(3).instant + Duration::from_millis(100 * tenth), ..at(3) };
+        for (key, bytes) in keys.iter().zip(&mut bytes) {
+            *bytes += &write_all(&mut world, now, *key);
+        }
+        world.shard.handle_timeout(now, 9);
+        world.settle(now);
+    }
+    assert!(bytes.iter().all(|bytes| bytes.ends_with("#1;") && bytes.len() == 100_003));
+    assert_eq!(world.shard.held_bytes(), 0);
+}
