@@ -35,7 +35,7 @@ pub struct AdminArgs {
     pub hub: HubArgs,
     /// The admin token, or @FILE to read it from a file [default: $GATECAST_ADMIN_TOKEN, or the one in the data
     /// directory]
-    #[arg(long, value_name = "TOKEN", global = true)]
+    #[arg(long, value_name = "TOKEN", global = true, allow_hyphen_values = true)]
     pub admin_token: Option<String>,
 }
 

@@ -20,7 +20,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::fro
 #[derive(Args)]
 pub struct Listen {
     /// The gateway's token, or @FILE to read it from a file [default: $GATECAST_TOKEN]
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     token: Option<String>,
     /// Answer each deployment with a deployment.ack
     #[arg(long)]

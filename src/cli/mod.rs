@@ -117,6 +117,8 @@ mod tests {
         check(&format!("gatecast token create {id}"), true);
         check(&format!("gatecast token create {id} --sha256 abc"), false);
         check(&format!("gatecast token revoke {id} {id}"), true);
+        check("gatecast gateway list --admin-token -begins-with-a-hyphen", true);
+        check("gatecast listen --token -begins-with-a-hyphen", true);
         check(&format!("gatecast publish {id} --type api.deployed --payload {{}}"), true);
         check(&format!("gatecast publish {id} --payload {{}}"), false);
         check(&format!("gatecast events {id} --limit 5 --type api.* --correlation {id} --follow --json"), true);
