@@ -87,7 +87,7 @@ def stuck(binary, library, place):
     fresh, again = Gateway(Record(), *other), Gateway(Record(), *other)
     again.saved, again.not_resumed_is_wrong = f"{split(case.client.start)[0]}-0", False
     fleet, began = Fleet(case.hub, [fresh, again], cut=False).start(), time.monotonic()
-    case.expect({"no"}, "the event log does not answer in time", "resumed", ack_position=False)
+    case.expect({"no"}, "the event log does not answer to appends", "resumed", ack_position=False)
     case.check("position" not in fresh.ack, f"the ack was {fresh.ack}")
     case.check(case.hub.metric("gatecast_event_log_queue_age_seconds") > 1, "the metric does not tell the age of the queue")
     wait_until("a resume is refused", lambda: again.refusals or again.ack, 8)
