@@ -47,7 +47,7 @@ impl Shard {
             return self.go_live(now, key);
         }
         let Connection { cursor, .. } = connection;
-        let next = cursor.taken + cursor.catch_up().map_or(0, |catch_up| catch_up.len() as u64);
+        let next = cursor.read_up_to();
         let Some(catch_up) = cursor.catch_up_mut() else { return };
         if catch_up.read == Reading::No && next < feed.end().offset && catch_up.held_bytes < limits::CHUNK_BYTES_MAX / 2
         {
@@ -82,11 +82,7 @@ impl Shard {
         connection.cursor.go_live(end);
         feed.behind -= 1;
         let first = connection.cursor.taken + 1;
-        for offset in first..=end.offset {
-            if let Some(record) = feed.record_mut(offset) {
-                record.holders += 1;
-            }
-        }
+        feed.add_holder(first);
         if first <= end.offset {
             self.dirty.push_back(key);
         }
@@ -115,7 +111,7 @@ impl Shard {
         let Some(connection) = self.registry.connection_mut(key) else { return };
         let Some(feed) = self.feeds.get(connection.feed) else { return };
         let Connection { cursor, .. } = connection;
-        let after = cursor.taken + cursor.catch_up().map_or(0, |catch_up| catch_up.len() as u64);
+        let after = cursor.read_up_to();
         let Some(catch_up) = cursor.catch_up_mut().filter(|it| it.read == Reading::Queued) else { return };
         let read = self.log.read_key();
         catch_up.read = Reading::Asked(read);

@@ -150,6 +150,11 @@ impl Cursor {
         if let Stage::CatchingUp(catch_up) = &self.stage { Some(catch_up) } else { None }
     }
 
+    /// The last offset that it has taken, or that was read for it from the log.
+    pub(super) fn read_up_to(&self) -> u64 {
+        self.taken + self.catch_up().map_or(0, |catch_up| catch_up.len() as u64)
+    }
+
     pub(super) fn catch_up_mut(&mut self) -> Option<&mut CatchUp> {
         if let Stage::CatchingUp(catch_up) = &mut self.stage { Some(catch_up) } else { None }
     }

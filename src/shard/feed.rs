@@ -164,6 +164,14 @@ impl Feed {
         self.records.get_mut(index)
     }
 
+    /// One more connection takes the held records from this offset on.
+    pub(super) fn add_holder(&mut self, first: u64) {
+        let index = usize::try_from(first.saturating_sub(self.first())).unwrap_or(usize::MAX);
+        for record in self.records.iter_mut().skip(index) {
+            record.holders += 1;
+        }
+    }
+
     fn index(&self, offset: u64) -> Option<usize> {
         offset.checked_sub(self.first()).and_then(|index| usize::try_from(index).ok())
     }

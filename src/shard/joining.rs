@@ -150,11 +150,7 @@ impl Shard {
             let bytes = feed.bytes_at(asked.offset);
             connection.cursor.begin(asked.offset, bytes, Stage::Live);
             connection.cursor.go_live(end);
-            for offset in asked.offset + 1..=end.offset {
-                if let Some(record) = feed.record_mut(offset) {
-                    record.holders += 1;
-                }
-            }
+            feed.add_holder(asked.offset + 1);
             if asked.offset < end.offset {
                 self.dirty.push_back(key);
             }

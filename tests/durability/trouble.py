@@ -41,19 +41,19 @@ def full_to_the_end(binary, library, place):
 
 
 def read_only(binary, library, place):
-    case = Case("read-only", binary, library, place)
-    case.switch("SYNC_READONLY", True)
-    case.expect({"no", "unknown"}, "", "resumed")
-    case.switch("SYNC_READONLY", False)
-    case.heals()
-    return case.wrong
+    return switched("read-only", "SYNC_READONLY", "", binary, library, place)
 
 
 def failed_sync(binary, library, place):
-    case = Case("syncs fail", binary, library, place)
-    case.switch("SYNC_FAIL", True)
-    case.expect({"no", "unknown"}, "failing", "resumed")
-    case.switch("SYNC_FAIL", False)
+    return switched("syncs fail", "SYNC_FAIL", "failing", binary, library, place)
+
+
+def switched(name, switch, reason, binary, library, place):
+    """Trouble that the library makes for as long as the switch is on."""
+    case = Case(name, binary, library, place)
+    case.switch(switch, True)
+    case.expect({"no", "unknown"}, reason, "resumed")
+    case.switch(switch, False)
     case.heals()
     return case.wrong
 
