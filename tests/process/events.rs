@@ -1,10 +1,7 @@
 //! The command that shows the log of a gateway.
 
-use super::program::Program;
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, ChildStdout, Command, Output, Stdio},
-};
+use super::{background::Background, program::Program};
+use std::process::{Command, Output};
 
 /// The command `gatecast events` for the program's gateway, with these arguments.
 fn events(program: &Program, arguments: &[&str]) -> Command {
@@ -30,30 +27,6 @@ fn publish(program: &Program, kind: &str, payload: &str) -> [String; 2] {
     let path = format!("/api/v1/gateways/{}/events", program.gateway());
     let answer = program.call("POST", &path, &format!(r#"{{"type":"{kind}","payload":{payload}}}"#));
     ["position", "correlationId"].map(|member| answer[member].as_str().expect("a string").to_owned())
-}
-
-/// The command in the background, which is killed at the end of the test.
-struct Follower(Child, BufReader<ChildStdout>);
-
-impl Follower {
-    fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-        let out = child.stdout.take().expect("piped");
-        Self(child, BufReader::new(out))
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.1.read_line(&mut line).expect("a line");
-        line
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -100,7 +73,7 @@ fn events_are_filtered_by_type_and_correlation_id_and_secrets_are_not_shown() {
 fn following_shows_new_events_as_they_come() {
     let program = Program::start(&["--cores", "1"]);
     publish(&program, "t", "\"old\"");
-    let mut follower = Follower::start(events(&program, &["--follow", "--type", "t"]));
+    let mut follower = Background::start(&mut events(&program, &["--follow", "--type", "t"]));
     assert!(follower.line().ends_with("\"old\"\n"));
     publish(&program, "other", "\"left out\"");
     publish(&program, "t", "\"new\"");

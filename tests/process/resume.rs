@@ -1,57 +1,27 @@
 //! `gatecast listen --resume`: it goes on after the last event that it has printed.
 
-use super::program::Program;
+use super::{background::Background, program::Program};
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
     path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::{Command, Stdio},
 };
 
-/// A `gatecast listen --resume`, which is killed at the end of the test.
-struct Listener(Child, BufReader<ChildStdout>);
-
-impl Listener {
-    /// Starts it in this directory.
-    fn start(program: &Program, dir: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_gatecast"))
+/// A `gatecast listen` in this directory.
+fn listen(program: &Program, dir: &Path, arguments: &[&str]) -> Background {
+    Background::start(
+        Command::new(env!("CARGO_BIN_EXE_gatecast"))
             .args(["listen", "--token", "k", "--server", &format!("http://{}", program.address)])
             .args(arguments)
             .current_dir(dir)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
-        let out = child.stdout.take().expect("piped");
-        Self(child, BufReader::new(out))
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.1.read_line(&mut line).expect("a line");
-        line
-    }
-
-    /// The next event's payload.
-    fn payload(&mut self) -> String {
-        let line = self.line();
-        line.trim_end().rsplit(' ').next().expect("a payload").to_owned()
-    }
-
-    /// Waits for its end; returns the exit code and what it has said on stderr.
-    fn end(mut self) -> (Option<i32>, String) {
-        let code = self.0.wait().expect("it was started").code();
-        let mut said = String::new();
-        self.0.stderr.take().expect("piped").read_to_string(&mut said).expect("text");
-        (code, said)
-    }
+            .stderr(Stdio::piped()),
+    )
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// The next event's payload.
+fn payload(listener: &mut Background) -> String {
+    let line = listener.line();
+    line.trim_end().rsplit(' ').next().expect("a payload").to_owned()
 }
 
 /// Publishes an event; returns its position.
@@ -66,21 +36,21 @@ fn a_listener_that_was_killed_gets_what_it_missed() {
     let (program, dir) = (Program::start(&["--cores", "1"]), tempfile::tempdir().unwrap());
     let gateway = program.gateway();
     let file = dir.path().join("gatecast.position");
-    let mut first = Listener::start(&program, dir.path(), &["--resume"]);
+    let mut first = listen(&program, dir.path(), &["--resume"]);
     assert!(first.line().contains("connection.ack"));
     program.wait_until("the file is there", |_| file.exists());
     let begin = fs::read_to_string(&file).unwrap();
     assert!(begin.starts_with(&format!("{gateway} ")) && begin.ends_with("-0\n"), "{begin}");
     publish(&program, gateway, 1);
-    assert_eq!(first.payload(), "1");
+    assert_eq!(payload(&mut first), "1");
     program.wait_until("its position is kept", |_| fs::read_to_string(&file).unwrap().ends_with("-1\n"));
     drop(first);
 
     publish(&program, gateway, 2);
     let last = publish(&program, gateway, 3);
-    let mut second = Listener::start(&program, dir.path(), &["--resume", "--count", "2"]);
+    let mut second = listen(&program, dir.path(), &["--resume", "--count", "2"]);
     assert!(second.line().contains("\"resumed\":true"));
-    assert_eq!([second.payload(), second.payload()], ["2", "3"]);
+    assert_eq!([payload(&mut second), payload(&mut second)], ["2", "3"]);
     let (code, said) = second.end();
     assert!(code == Some(0) && said.contains("resumed after ") && !said.contains("missed"), "{said}");
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("{gateway} {last}\n"));
@@ -92,17 +62,17 @@ fn a_listener_goes_on_when_the_hub_was_restarted() {
     let mut program = Program::start_in(data.path(), &["--cores", "1", "--set", "drain.window=0s"]);
     program.register_over(&mut std::net::TcpStream::connect(program.address).unwrap(), "g", "k");
     let gateway = program.call("GET", "/api/v1/gateways", "")["list"][0]["id"].as_str().unwrap().to_owned();
-    let mut listener = Listener::start(&program, dir.path(), &["--resume", "place", "--count", "2"]);
+    let mut listener = listen(&program, dir.path(), &["--resume", "place", "--count", "2"]);
     assert!(listener.line().contains("connection.ack"));
     publish(&program, &gateway, 1);
-    assert_eq!(listener.payload(), "1");
+    assert_eq!(payload(&mut listener), "1");
     let address = program.address.to_string();
     program.signal(rustix::process::Signal::KILL);
     program.wait();
     let again = Program::start_at(&address, data.path(), &["--cores", "1"]);
     publish(&again, &gateway, 2);
     assert!(listener.line().contains("\"resumed\":true"));
-    assert_eq!(listener.payload(), "2");
+    assert_eq!(payload(&mut listener), "2");
     let (code, said) = listener.end();
     assert!(code == Some(0) && said.contains("reconnecting") && said.contains("resumed after "), "{said}");
 }
@@ -112,10 +82,10 @@ fn a_listener_whose_position_is_unknown_says_that_events_were_missed() {
     let (program, dir) = (Program::start(&["--cores", "1"]), tempfile::tempdir().unwrap());
     let file = dir.path().join("p");
     fs::write(&file, format!("{} 0000000000000007-9\n", program.gateway())).unwrap();
-    let mut listener = Listener::start(&program, dir.path(), &["--resume", "p", "--count", "1"]);
+    let mut listener = listen(&program, dir.path(), &["--resume", "p", "--count", "1"]);
     assert!(listener.line().contains("\"resumed\":false"));
     let position = publish(&program, program.gateway(), 1);
-    assert_eq!(listener.payload(), "1");
+    assert_eq!(payload(&mut listener), "1");
     let (code, said) = listener.end();
     assert!(code == Some(0) && said.contains("events were missed: resync"), "{said}");
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("{} {position}\n", program.gateway()));
@@ -127,7 +97,7 @@ fn a_malformed_position_file_is_refused_and_kept() {
     let file = dir.path().join("p");
     for text in ["", "nonsense\n", &format!("{} 7\n", program.gateway())] {
         fs::write(&file, text).unwrap();
-        let (code, said) = Listener::start(&program, dir.path(), &["--resume", "p"]).end();
+        let (code, said) = listen(&program, dir.path(), &["--resume", "p"]).end();
         assert!(
             code == Some(2) && said.contains("invalid position in p") && said.contains("delete the file"),
             "{said}"
