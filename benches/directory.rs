@@ -28,7 +28,7 @@ fn directory(c: &mut Criterion) {
     let mut gateways = Vec::with_capacity(GATEWAYS);
     for index in 0..GATEWAYS {
         let gateway = GatewayId::random();
-        directory.apply(Change::GatewayCreated(Life { gateway, incarnation: 1 }));
+        directory.apply(Change::GatewayCreated { life: Life { gateway, incarnation: 1 }, delivery: None });
         let hash = KeyHash::of(key(index).as_bytes());
         directory.apply(Change::TokenCreated { gateway, token: TokenId::random(), hash });
         gateways.push(gateway);
@@ -72,7 +72,7 @@ fn deletion(c: &mut Criterion) {
         let mut directory = Directory::default();
         let make = |directory: &mut Directory, key: usize| {
             let gateway = GatewayId::random();
-            directory.apply(Change::GatewayCreated(Life { gateway, incarnation: 1 }));
+            directory.apply(Change::GatewayCreated { life: Life { gateway, incarnation: 1 }, delivery: None });
             let hash = KeyHash::of(&key.to_be_bytes());
             directory.apply(Change::TokenCreated { gateway, token: TokenId::random(), hash });
             gateway

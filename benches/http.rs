@@ -31,7 +31,7 @@ impl World {
     fn new() -> Self {
         let gateway = GatewayId::random();
         let mut directory = Directory::default();
-        directory.apply(Change::GatewayCreated(Life { gateway, incarnation: 1 }));
+        directory.apply(Change::GatewayCreated { life: Life { gateway, incarnation: 1 }, delivery: None });
         Self { directory, placement: Placement::new(8, 42), log: LogStats::default(), gateway }
     }
 

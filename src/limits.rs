@@ -152,6 +152,21 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(20);
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of payload in one frame of an event. A ping can be sent at each frame boundary (RFC 6455 section 5.4).
 pub const FRAGMENT_BYTES: usize = 32 * 1024;
+/// Events that may be written to a connection and not processed, in the delivery `processed`. Over it: the next waits.
+pub const DELIVERY_WINDOW: u32 = 1;
+/// The largest window that can be configured: a gateway answers a ping for each event in it.
+pub const DELIVERY_WINDOW_MAX: u32 = 1_024;
+/// Time for which a gateway may process one event. Over it: close 1011.
+pub const DELIVERY_PROCESSING_TIMEOUT: Duration = Duration::from_secs(60);
+/// Types that are not delivered once a gateway was away: it reads their state from the platform when it connects.
+pub const DELIVERY_REPLAY_SKIP: &[&str] = &["apikey.*", "subscription.*", "subscriptionPlan.*"];
+/// Connections that end with an event in their gateway's hands. Over it, and after [`DELIVERY_POISON_AFTER`]: the event is skipped.
+pub const DELIVERY_POISON_CONNECTIONS: u32 = 5;
+/// Time between the first and the last of these ends.
+pub const DELIVERY_POISON_AFTER: Duration = Duration::from_secs(600);
+/// Time from the first event that was processed until the log is told how far its gateway is, together with all that are processed
+/// in it. After a crash of the hub they are delivered again.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Plaintext bytes of one write, which one TLS record can hold (RFC 8446 section 5.1).
 pub const WRITE_BATCH_BYTES: usize = 16 * 1024;
 

@@ -43,7 +43,7 @@ impl Model {
         let mut model = Model::default();
         for change in store.snapshot().unwrap() {
             match change {
-                Change::GatewayCreated(Life { gateway: id, .. }) => {
+                Change::GatewayCreated { life: Life { gateway: id, .. }, .. } => {
                     let StoreOutcome::Gateway(_, manifest) = store.execute(StoreOp::Gateway(id)).0 else {
                         panic!("{id}")
                     };

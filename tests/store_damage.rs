@@ -46,7 +46,7 @@ fn content(store: &mut Sqlite) -> (Vec<Change>, Vec<StoreOutcome>) {
     let snapshot = store.snapshot().unwrap();
     let mut rows = vec![store.execute(StoreOp::Gateways { limit: 100, offset: 0 }).0];
     for change in &snapshot {
-        if let Change::GatewayCreated(Life { gateway: id, .. }) = change {
+        if let Change::GatewayCreated { life: Life { gateway: id, .. }, .. } = change {
             rows.push(store.execute(StoreOp::Gateway(*id)).0);
             rows.push(store.execute(StoreOp::Tokens(*id)).0);
         }

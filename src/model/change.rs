@@ -1,12 +1,24 @@
 //! Changes in the set of gateways and tokens. The store announces each after its commit, and every core applies it.
 
-use super::{GatewayId, KeyHash, Life, TokenId};
+use super::{DeliveryMode, GatewayId, KeyHash, Life, TokenId};
 
 /// One committed change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
     /// A gateway was created.
-    GatewayCreated(Life),
+    GatewayCreated {
+        /// The gateway.
+        life: Life,
+        /// How its events are delivered; `None` for the hub's default.
+        delivery: Option<DeliveryMode>,
+    },
+    /// The delivery of a gateway was changed, perhaps to what it was.
+    DeliveryChanged {
+        /// The gateway.
+        life: Life,
+        /// How its events are delivered from now on; `None` for the hub's default.
+        delivery: Option<DeliveryMode>,
+    },
     /// A gateway was deleted, and all its tokens with it.
     GatewayDeleted(GatewayId),
     /// A token was created, and is accepted from now on.

@@ -59,6 +59,30 @@ pub struct Head {
     pub bytes: u64,
 }
 
+/// How far a gateway has processed its events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    /// Each event up to this position was processed, or passed over by a rule. It may lie before the base of its epoch.
+    pub position: Position,
+    /// Connections that have ended with the event behind it in the gateway's hands.
+    pub attempts: u32,
+    /// Milliseconds between the first and the last of those ends, in time for which the hub ran.
+    pub attempts_ms: u64,
+}
+
+/// A step of [`LogRequest::Progress`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProgressStep {
+    /// It is kept from now on, and begins at the last event. No effect if it is kept already.
+    Begin,
+    /// It begins at the last event, whatever is kept.
+    Restart,
+    /// It has come this far. No effect if what is kept is further, or the position is of another epoch, above the last event or nothing is kept.
+    Reach(Progress),
+    /// It is not kept any more.
+    End,
+}
+
 /// Where a read begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReadFrom {
@@ -91,7 +115,7 @@ pub struct Room {
     pub bytes: usize,
 }
 
-/// What a shard asks. Each has exactly one answer, unless the port is [`Busy`]; `Unfollow` and `Cancel` have none.
+/// What a shard asks. Each has exactly one answer, unless the port is [`Busy`]; `Unfollow`, `Cancel` and `Progress` have none.
 #[derive(Clone, Debug)]
 pub enum LogRequest {
     /// Keep these events, in this order.
@@ -129,6 +153,13 @@ pub enum LogRequest {
     },
     /// The connection that a read was for has gone: it need not be answered.
     Cancel(ReadKey),
+    /// How far a gateway has processed its events. It is never busy, and the newest value wins. Not answered.
+    Progress {
+        /// The gateway.
+        life: Life,
+        /// What has changed.
+        step: ProgressStep,
+    },
     /// The gateway was deleted: remove its events and its head. Sent after its last append.
     Forget {
         /// For the answer.
@@ -158,6 +189,8 @@ pub enum LogReply {
         key: FollowKey,
         /// The ends of the gateway's log now.
         head: Head,
+        /// How far the gateway has processed its events, if that is kept: never above the head, and in its epoch.
+        progress: Option<Progress>,
     },
     /// Answers `Follow`: `behind` is not a place to begin.
     NotFollowing {

@@ -4,6 +4,7 @@
 mod change;
 mod closing;
 mod delivery;
+mod delivery_mode;
 mod event;
 mod id;
 mod life;
@@ -20,6 +21,7 @@ mod verdict;
 pub use change::Change;
 pub use closing::CloseReason;
 pub use delivery::{Failure, PublishOutcome};
+pub use delivery_mode::DeliveryMode;
 pub use event::{ApiDeployed, ApiUndeployed, Event, EventType, GatewayConfigUpdated};
 pub use id::{ConnectionId, CorrelationId, GatewayId, ShardId, TokenId};
 pub use life::Life;

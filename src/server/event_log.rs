@@ -58,7 +58,7 @@ pub(super) fn open(
 }
 
 fn sqlite(config: &Config, directory: &[Change], generation: Generation) -> SqliteLogSettings {
-    let life = |change: &Change| if let Change::GatewayCreated(life) = change { Some(*life) } else { None };
+    let life = |change: &Change| if let Change::GatewayCreated { life, .. } = change { Some(*life) } else { None };
     let mut settings = SqliteLogSettings::new(&config.data, directory.iter().filter_map(life).collect());
     settings.store_generation = Some(generation);
     settings.sync = match config.event_log_sync {

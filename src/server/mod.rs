@@ -239,6 +239,7 @@ fn session_settings(config: &Config) -> session::Settings {
             busy_grace: config.heartbeat_busy_grace,
         },
         write_deadline: config.write_deadline,
+        processing_timeout: limits::DELIVERY_PROCESSING_TIMEOUT,
         inbound_message_bytes_max: config.inbound_message_bytes_max,
     }
 }
@@ -255,6 +256,7 @@ fn shard_settings(config: &Config, id: ShardId, shards: u16, recent_bytes: usize
         rate_window: limits::RATE_WINDOW,
         // Addresses are spread over the shards by hash, so each shard needs room for its part only.
         rate_addresses_max: limits::RATE_ADDRESSES_MAX / usize::from(shards),
+        delivery: shard::Delivery::default(),
         encoding: Encoding { encode: WebSocket::encode, boundary: WebSocket::boundary },
     }
 }

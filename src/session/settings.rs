@@ -24,6 +24,8 @@ pub struct Settings {
     pub heartbeat: Heartbeat,
     /// Time for which a socket may take no bytes while some wait.
     pub write_deadline: Duration,
+    /// Time for which a gateway may process one event, in the delivery `processed`.
+    pub processing_timeout: Duration,
     /// Bytes of one message from a gateway.
     pub inbound_message_bytes_max: usize,
 }

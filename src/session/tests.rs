@@ -77,6 +77,7 @@ impl World {
                 busy_grace: Duration::ZERO,
             },
             write_deadline: limits::WRITE_DEADLINE,
+            processing_timeout: limits::DELIVERY_PROCESSING_TIMEOUT,
             inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
         };
         let now = Now::new(Instant(3_600_000_000), Timestamp(0));

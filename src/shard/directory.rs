@@ -25,9 +25,10 @@ impl Directory {
     pub fn apply(&mut self, change: Change) {
         self.version += 1;
         match change {
-            Change::GatewayCreated(Life { gateway, incarnation }) => {
+            Change::GatewayCreated { life: Life { gateway, incarnation }, .. } => {
                 self.gateways.insert(gateway, Entry { incarnation, keys: Vec::new() });
             }
+            Change::DeliveryChanged { .. } => {}
             Change::GatewayDeleted(gateway) => {
                 let keys = self.gateways.remove(&gateway).map(|entry| entry.keys).unwrap_or_default();
                 for hash in keys {
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     fn created(gateway: GatewayId) -> Change {
-        Change::GatewayCreated(Life { gateway, incarnation: 1 })
+        Change::GatewayCreated { life: Life { gateway, incarnation: 1 }, delivery: None }
     }
 
     fn token(gateway: GatewayId, key: &str) -> Change {

@@ -51,7 +51,7 @@ pub use joins::Begin;
 pub use placement::Placement;
 pub use recent_ids::Repeated;
 pub use registry::{Connection, Join};
-pub use settings::{Encoding, Settings};
+pub use settings::{Delivery, Encoding, Settings};
 
 use crate::model::{Change, CloseReason, GatewayId, Instant, Life, Now, log::LogRequest};
 use ahash::HashMap;
@@ -236,12 +236,12 @@ impl Shard {
         // The store answers the caller of a change only after every core has applied it. So a publish that follows the
         // answer to a created gateway finds it here, and one that follows a deletion reaches no connection.
         let gone: Vec<_> = match change {
-            Change::GatewayCreated(Life { gateway, incarnation }) => {
+            Change::GatewayCreated { life: Life { gateway, incarnation }, .. } => {
                 self.lives.insert(gateway, incarnation);
                 return;
             }
             // Keys are checked in the directory, before a connection joins.
-            Change::TokenCreated { .. } => return,
+            Change::TokenCreated { .. } | Change::DeliveryChanged { .. } => return,
             Change::GatewayDeleted(gateway) => return self.delete_gateway(now, gateway),
             Change::TokenRevoked { gateway, token, .. } => {
                 let with = |key: &&ConnectionKey| self.registry.connection(**key).is_some_and(|c| c.token == token);

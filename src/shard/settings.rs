@@ -1,8 +1,11 @@
 //! The settings of one shard, and how events are encoded.
 
-use crate::model::{Event, Position, ShardId, Timestamp};
+use crate::{
+    limits,
+    model::{DeliveryMode, Event, EventType, Position, ShardId, Timestamp},
+};
 use bytes::Bytes;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How an event is encoded, as functions, so that the shard does not depend on a wire format.
 #[derive(Clone, Copy)]
@@ -12,6 +15,45 @@ pub struct Encoding {
     /// From the length of an encoded event and an offset in it: the end of the frame there. Another frame may follow
     /// it.
     pub boundary: fn(usize, usize) -> usize,
+}
+
+/// How the events of gateways are delivered.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The mode of gateways that have none of their own.
+    pub mode: DeliveryMode,
+    /// Events that may be written to a connection and not processed, in the mode `processed`.
+    pub window: u32,
+    /// Types of events that a connection is not given if they lie before its gateway's last event when it connects: whole types,
+    /// or their begin before a `*`.
+    pub replay_skip: Arc<[String]>,
+    /// Connections that end with a gateway's next event in its hands before that event is skipped.
+    pub poison_connections: u32,
+    /// Time that lies between the first and the last of these ends.
+    pub poison_after: Duration,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            mode: DeliveryMode::Written,
+            window: limits::DELIVERY_WINDOW,
+            replay_skip: limits::DELIVERY_REPLAY_SKIP.iter().map(|kind| (*kind).to_owned()).collect(),
+            poison_connections: limits::DELIVERY_POISON_CONNECTIONS,
+            poison_after: limits::DELIVERY_POISON_AFTER,
+        }
+    }
+}
+
+impl Delivery {
+    /// Whether an event of this type is not given to a connection for which it lies in the past.
+    pub fn skips_in_replay(&self, kind: &EventType) -> bool {
+        let kind = kind.as_str();
+        self.replay_skip.iter().any(|skipped| match skipped.strip_suffix('*') {
+            Some(begin) => kind.starts_with(begin),
+            None => kind == skipped,
+        })
+    }
 }
 
 /// The settings of a shard.
@@ -34,6 +76,8 @@ pub struct Settings {
     pub rate_window: Duration,
     /// Addresses that this shard's rate limit remembers.
     pub rate_addresses_max: usize,
+    /// How events are delivered.
+    pub delivery: Delivery,
     /// The encoding of events.
     pub encoding: Encoding,
 }

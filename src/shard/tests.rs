@@ -40,6 +40,7 @@ fn shard_with(recent_bytes_max: usize, log_bytes_max: usize) -> World {
         rate_per_window: 10,
         rate_window: Duration::from_secs(60),
         rate_addresses_max: 100,
+        delivery: Delivery::default(),
         encoding: Encoding { encode, boundary: one_frame },
     };
     let log = MemorySettings { epoch: 7, gateway_bytes_max: log_bytes_max, port_bytes_max: 10 * log_bytes_max };
@@ -95,7 +96,7 @@ fn life(gateway: GatewayId, incarnation: u64) -> Life {
 /// Creates a gateway in the shard.
 fn created(world: &mut World) -> GatewayId {
     let gateway = GatewayId::random();
-    world.change(at(0), Change::GatewayCreated(life(gateway, 1)));
+    world.change(at(0), Change::GatewayCreated { life: life(gateway, 1), delivery: None });
     gateway
 }
 
@@ -278,7 +279,7 @@ fn a_gateway_that_is_created_again_never_repeats_a_position() {
     };
     let before = [publish(&mut shard), publish(&mut shard)];
     shard.change(at(1), Change::GatewayDeleted(gateway));
-    shard.change(at(1), Change::GatewayCreated(life(gateway, 2)));
+    shard.change(at(1), Change::GatewayCreated { life: life(gateway, 2), delivery: None });
     let joined = shard.join(at(2), join(gateway));
     shard.shard.handle_leave(at(2), joined.0, CloseReason::GatewayGone);
     let after = publish(&mut shard);
@@ -293,7 +294,7 @@ fn a_gateway_that_is_created_again_has_no_connection_of_the_deleted_one() {
     let gateway = created(&mut shard);
     let old = shard.join(at(0), join(gateway)).0;
     shard.change(at(1), Change::GatewayDeleted(gateway));
-    shard.change(at(1), Change::GatewayCreated(life(gateway, 2)));
+    shard.change(at(1), Change::GatewayCreated { life: life(gateway, 2), delivery: None });
     shard.command(at(1), from(1), Command::Publish(event(gateway, "x")));
     let effects: Vec<_> = std::iter::from_fn(|| shard.shard.poll_effect()).collect();
     assert!(matches!(effects[0], Effect::Close(key, CloseReason::GatewayDeleted) if key == old));

@@ -122,13 +122,14 @@ impl Roster {
     /// The store has committed a change.
     pub(super) fn committed(&mut self, now: Instant, change: Change) {
         match change {
-            Change::GatewayCreated(Life { gateway: id, .. }) | Change::GatewayDeleted(id) => {
+            Change::GatewayCreated { life: Life { gateway: id, .. }, .. } | Change::GatewayDeleted(id) => {
                 let Some(place) = self.place(id) else { return };
                 let entry = &mut self.gateways[place];
-                let created = matches!(change, Change::GatewayCreated(_));
+                let created = matches!(change, Change::GatewayCreated { .. });
                 let stages = if created { &mut entry.creation } else { &mut entry.deletion };
                 stages.committed = Some(now);
             }
+            Change::DeliveryChanged { .. } => {}
             Change::TokenCreated { hash, .. } | Change::TokenRevoked { hash, .. } => {
                 let created = matches!(change, Change::TokenCreated { .. });
                 for key in self.keys.iter_mut().filter(|key| key.hash == hash) {

@@ -305,6 +305,7 @@ impl Scenario {
             rate_per_window: self.rate_per_window,
             rate_window: limits::RATE_WINDOW,
             rate_addresses_max: 100,
+            delivery: shard::Delivery::default(),
             encoding: shard::Encoding { encode: WebSocket::encode, boundary: WebSocket::boundary },
         }
     }
@@ -326,6 +327,7 @@ fn session_settings(heartbeat: Heartbeat) -> session::Settings {
         handshake_deadline: limits::HANDSHAKE_DEADLINE,
         heartbeat,
         write_deadline: limits::WRITE_DEADLINE,
+        processing_timeout: limits::DELIVERY_PROCESSING_TIMEOUT,
         inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
     }
 }

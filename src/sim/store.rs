@@ -108,7 +108,7 @@ impl Store {
     pub(super) fn snapshot(&self) -> Vec<Change> {
         let mut changes = Vec::new();
         for (id, gateway) in &self.gateways {
-            changes.push(Change::GatewayCreated(life_of(*id)));
+            changes.push(Change::GatewayCreated { life: life_of(*id), delivery: None });
             let tokens = gateway.tokens.iter();
             changes.extend(tokens.map(|(token, hash, _)| Change::TokenCreated {
                 gateway: *id,
@@ -129,7 +129,10 @@ impl Store {
                 }
                 let id = record.id;
                 self.gateways.insert(id, Gateway { record: record.clone(), tokens: Vec::new(), manifest: None });
-                (StoreOutcome::Gateway(record, None), Some(Change::GatewayCreated(life_of(id))))
+                (
+                    StoreOutcome::Gateway(record, None),
+                    Some(Change::GatewayCreated { life: life_of(id), delivery: None }),
+                )
             }
             StoreOp::DeleteGateway(id) => match self.gateways.remove(&id) {
                 Some(_) => (StoreOutcome::Done, Some(Change::GatewayDeleted(id))),

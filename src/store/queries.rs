@@ -43,7 +43,7 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Vec<Change>> {
 pub(super) fn is_applied(connection: &Connection, change: Change) -> Result<bool> {
     match change {
         // The incarnation as well: the id alone may be an older gateway's.
-        Change::GatewayCreated(life) => life_exists(connection, life),
+        Change::GatewayCreated { life, .. } | Change::DeliveryChanged { life, .. } => life_exists(connection, life),
         Change::GatewayDeleted(id) => gateway_exists(connection, id).map(|exists| !exists),
         Change::TokenCreated { token, .. } => token_exists(connection, token),
         Change::TokenRevoked { token, .. } => token_exists(connection, token).map(|exists| !exists),
@@ -74,7 +74,7 @@ fn create_gateway(connection: &Connection, record: GatewayRecord) -> Result<Done
         // SQLite's integers are signed; the 64 bits are stored as they are.
         incarnation.cast_signed(),
     ])?;
-    let change = Change::GatewayCreated(Life { gateway: record.id, incarnation });
+    let change = Change::GatewayCreated { life: Life { gateway: record.id, incarnation }, delivery: None };
     Ok((StoreOutcome::Gateway(record, None), Some(change)))
 }
 

@@ -72,7 +72,10 @@ pub(super) fn gateway(row: &Row<'_>) -> Result<GatewayRecord> {
 
 /// Reads the columns `id, incarnation`.
 pub(super) fn gateway_created(row: &Row<'_>) -> Result<Change> {
-    Ok(Change::GatewayCreated(Life { gateway: gateway_id(row, 0)?, incarnation: incarnation(row, 1)? }))
+    Ok(Change::GatewayCreated {
+        life: Life { gateway: gateway_id(row, 0)?, incarnation: incarnation(row, 1)? },
+        delivery: None,
+    })
 }
 
 /// The incarnation in column `index`, which SQLite stores as a signed integer.

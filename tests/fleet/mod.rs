@@ -8,7 +8,7 @@ use gatecast::{
     limits,
     model::{Change, GatewayId, KeyHash, Life, ShardId, TokenId},
     session::{self, Heartbeat},
-    shard::{self, Encoding, Placement},
+    shard::{self, Delivery, Encoding, Placement},
     transport::{Transport, WebSocket},
 };
 use memory::{MemoryIo, SocketId};
@@ -245,7 +245,10 @@ fn upgrade_request() -> Vec<u8> {
 fn directory(gateway: GatewayId) -> Vec<Change> {
     let hash = KeyHash::of(KEY.as_bytes());
     let life = Life { gateway, incarnation: 1 };
-    vec![Change::GatewayCreated(life), Change::TokenCreated { gateway, token: TokenId::random(), hash }]
+    vec![
+        Change::GatewayCreated { life, delivery: None },
+        Change::TokenCreated { gateway, token: TokenId::random(), hash },
+    ]
 }
 
 fn shard_settings() -> shard::Settings {
@@ -258,6 +261,7 @@ fn shard_settings() -> shard::Settings {
         rate_per_window: 0,
         rate_window: limits::RATE_WINDOW,
         rate_addresses_max: limits::RATE_ADDRESSES_MAX,
+        delivery: Delivery::default(),
         encoding: Encoding { encode: WebSocket::encode, boundary: WebSocket::boundary },
     }
 }
@@ -274,6 +278,7 @@ fn hub_settings() -> HubSettings {
                 busy_grace: Duration::ZERO,
             },
             write_deadline: limits::WRITE_DEADLINE,
+            processing_timeout: limits::DELIVERY_PROCESSING_TIMEOUT,
             inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
         },
         placement: Placement::new(1, 42),

@@ -240,7 +240,7 @@ fn field<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
 }
 
 fn created(gateway: GatewayId) -> Change {
-    Change::GatewayCreated(Life { gateway, incarnation: 1 })
+    Change::GatewayCreated { life: Life { gateway, incarnation: 1 }, delivery: None }
 }
 
 fn description(response: &Response) -> String {

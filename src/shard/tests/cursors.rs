@@ -235,7 +235,7 @@ fn a_log_that_is_stuck_delays_an_ack_by_one_second_and_loses_no_event() {
     world.shard.handle_timeout(at(1), 9);
     let nowhere = Begin { position: None, resumed: None };
     assert!(matches!(world.shard.poll_effect(), Some(Effect::Admit(of, begin)) if (of, begin) == (key, nowhere)));
-    world.shard.handle_log(at(9), LogReply::Following { key: follow, head: head(3, 0, 4) });
+    world.shard.handle_log(at(9), LogReply::Following { key: follow, head: head(3, 0, 4), progress: None });
     assert!(world.shard.poll_effect().is_none(), "it is told once where it begins");
     live(&mut world, follow, Position { epoch: 3, offset: 5 }, gateway);
     assert_eq!(write_all(&mut world, at(9), key), "x#5;");
@@ -261,7 +261,7 @@ fn no_event_overtakes_the_follow_of_a_connection_that_was_admitted_without_the_l
     publish(&mut world);
     assert_eq!(follow_key(&world.shard.poll_log().unwrap()), follow);
     assert!(matches!(request(&mut world), LogRequest::Append { .. }), "in its order");
-    world.shard.handle_log(at(2), LogReply::Following { key: follow, head: head(3, 0, 4) });
+    world.shard.handle_log(at(2), LogReply::Following { key: follow, head: head(3, 0, 4), progress: None });
     live(&mut world, follow, Position { epoch: 3, offset: 5 }, gateway);
     assert_eq!(write_all(&mut world, at(2), key), "x#5;");
 }
@@ -285,7 +285,7 @@ fn answer_read(world: &mut World, records: Vec<Record>, end: End) {
 fn a_damaged_event_keeps_no_gateway_away_from_what_is_behind_it() {
     let asked = Position { epoch: 3, offset: 2 };
     let (mut world, gateway, key, follow) = joining(Some(asked));
-    world.shard.handle_log(at(1), LogReply::Following { key: follow, head: head(3, 0, 9) });
+    world.shard.handle_log(at(1), LogReply::Following { key: follow, head: head(3, 0, 9), progress: None });
     answer_read(&mut world, Vec::new(), End::Failed(Why::Damaged));
     let end = Begin { position: Some(Position { epoch: 3, offset: 9 }), resumed: Some(false) };
     assert!(matches!(world.shard.poll_effect(), Some(Effect::Admit(of, begin)) if (of, begin) == (key, end)));
@@ -332,7 +332,7 @@ fn a_publisher_learns_what_became_of_its_event_if_the_log_fails() {
 #[test]
 fn an_append_without_an_answer_is_unknown_at_the_timeout_and_is_delivered_when_it_comes() {
     let (mut world, gateway, key, follow) = joining(None);
-    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 0) });
+    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 0), progress: None });
     world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
     let LogRequest::Append { key: append @ AppendKey(_), .. } = request(&mut world) else { panic!("an append") };
     world.shard.handle_timeout(at(3), 9);
@@ -350,12 +350,12 @@ fn an_append_without_an_answer_is_unknown_at_the_timeout_and_is_delivered_when_i
 #[test]
 fn an_interrupted_follow_goes_on_where_it_stands() {
     let (mut world, gateway, key, follow) = joining(None);
-    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4) });
+    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4), progress: None });
     live(&mut world, follow, Position { epoch: 3, offset: 5 }, gateway);
     world.shard.handle_log(at(1), LogReply::Interrupted(follow));
     let again = request(&mut world);
     assert!(matches!(again, LogRequest::Follow { behind: Some(Position { epoch: 3, offset: 5 }), .. }), "{again:?}");
-    world.shard.handle_log(at(1), LogReply::Following { key: follow, head: head(3, 0, 6) });
+    world.shard.handle_log(at(1), LogReply::Following { key: follow, head: head(3, 0, 6), progress: None });
     live(&mut world, follow, Position { epoch: 3, offset: 6 }, gateway);
     assert_eq!(write_all(&mut world, at(1), key), "x#5;x#6;");
 }
@@ -364,7 +364,7 @@ fn an_interrupted_follow_goes_on_where_it_stands() {
 fn after_a_new_epoch_a_connection_goes_on_if_it_has_missed_nothing() {
     for has_read in [true, false] {
         let (mut world, gateway, key, follow) = joining(None);
-        world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4) });
+        world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4), progress: None });
         live(&mut world, follow, Position { epoch: 3, offset: 5 }, gateway);
         if has_read {
             write_all(&mut world, at(1), key);

@@ -34,7 +34,7 @@ fn a_deleted_gateway_is_not_followed_again() {
 fn what_a_closing_connection_holds_is_of_its_own_epoch() {
     let (mut world, gateway, old, follow) = joining(None);
     let new = world.shard.handle_join(at(0), join(gateway)).unwrap();
-    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4) });
+    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4), progress: None });
     live(&mut world, follow, Position { epoch: 3, offset: 5 }, gateway);
     live(&mut world, follow, Position { epoch: 3, offset: 6 }, gateway);
     write_all(&mut world, at(1), new);
@@ -64,7 +64,7 @@ fn what_a_closing_connection_holds_is_of_its_own_epoch() {
 #[test]
 fn an_event_of_an_epoch_that_is_not_told_yet_has_not_failed() {
     let (mut world, gateway, key, follow) = joining(None);
-    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4) });
+    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4), progress: None });
     while world.shard.poll_effect().is_some() {}
     world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "y")));
     let LogRequest::Append { key: append, .. } = request(&mut world) else { panic!("an append") };
@@ -82,7 +82,7 @@ fn an_event_of_an_epoch_that_is_not_told_yet_has_not_failed() {
 #[test]
 fn a_follow_that_begins_again_does_not_begin_a_connection_twice() {
     let (mut world, gateway, _, follow) = joining(None);
-    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4) });
+    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4), progress: None });
     let asked = Position { epoch: 3, offset: 2 };
     let resuming = world.shard.handle_join(at(0), Join { resume: Some(asked), ..join(gateway) }).unwrap();
     let LogRequest::Read { key: read, .. } = request(&mut world) else { panic!("a read") };
@@ -91,7 +91,7 @@ fn a_follow_that_begins_again_does_not_begin_a_connection_twice() {
     let why = End::Gone { head: head(3, 0, 90) };
     world.shard.handle_log(at(0), LogReply::NotFollowing { key: again, why });
     while world.shard.poll_log().is_some() {}
-    world.shard.handle_log(at(0), LogReply::Following { key: again, head: head(3, 0, 90) });
+    world.shard.handle_log(at(0), LogReply::Following { key: again, head: head(3, 0, 90), progress: None });
     let why = End::Gone { head: head(3, 0, 90) };
     world.shard.handle_log(at(0), LogReply::Chunk { key: read, records: Vec::new(), end: why });
     let begin = std::iter::from_fn(|| world.shard.poll_effect()).find_map(|effect| match effect {
@@ -104,7 +104,7 @@ fn a_follow_that_begins_again_does_not_begin_a_connection_twice() {
 #[test]
 fn a_position_of_the_epoch_before_is_not_resumed_in_the_next() {
     let (mut world, gateway, first, follow) = joining(None);
-    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 40) });
+    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 40), progress: None });
     world.shard.handle_leave(at(0), first, CloseReason::GatewayGone);
     let asked = Position { epoch: 3, offset: 30 };
     // There is no memory for its read, because others have all of it.
@@ -155,7 +155,7 @@ fn many_small_events_are_read_within_the_memory_for_them() {
 #[test]
 fn a_damaged_event_keeps_no_gateway_away() {
     let (mut world, gateway, first, follow) = joining(None);
-    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 40) });
+    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 40), progress: None });
     world.shard.handle_leave(at(0), first, CloseReason::GatewayGone);
     let asked = Position { epoch: 3, offset: 30 };
     let key = world.shard.handle_join(at(0), Join { resume: Some(asked), ..join(gateway) }).unwrap();
@@ -172,7 +172,7 @@ fn a_damaged_event_keeps_no_gateway_away() {
 #[test]
 fn a_log_that_cannot_tell_what_comes_next_is_not_asked_without_a_pause() {
     let (mut world, gateway, _, follow) = joining(None);
-    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4) });
+    world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4), progress: None });
     for moves in [true, false, true] {
         if moves {
             let offset = world.shard.feeds.get(follow.into()).unwrap().end().offset + 1;

@@ -266,7 +266,7 @@ impl MemoryPort {
             return out.push(LogReply::NotFollowing { key, why });
         }
         gateway.follows.push(key);
-        out.push(LogReply::Following { key, head });
+        out.push(LogReply::Following { key, head, progress: None });
         let records: Vec<_> = gateway.behind(start.offset).cloned().collect();
         if !records.is_empty() {
             out.push(LogReply::Live { key, records });
@@ -296,6 +296,7 @@ impl LogPort for MemoryPort {
                 let chunk = self.read(key, life, from, upto, room);
                 out.push(chunk);
             }
+            LogRequest::Progress { .. } => {}
             // A read is answered inside its call.
             LogRequest::Cancel(_) => {}
             LogRequest::Forget { key, life } => {

@@ -3,8 +3,8 @@
 //! The shard is synchronous and never waits, so it talks to the log by values ([`LogRequest`], [`LogReply`]) over a port of its own.
 //! Each log keeps the same laws; `laws.rs` tests them, and every log must pass.
 //!
-//! - *Answered once.* Each request has exactly its answer, or the port is [`Busy`] and gives it back. `Unfollow`, `Cancel` and `Forget`
-//!   are never busy. Only a follow may end by [`LogReply::Interrupted`].
+//! - *Answered once.* Each request has exactly its answer, or the port is [`Busy`] and gives it back. `Unfollow`, `Cancel`, `Progress` and
+//!   `Forget` are never busy. Only a follow may end by [`LogReply::Interrupted`].
 //! - *Kept.* After `Appended` with a position, everybody reads the event there until it is trimmed, through what
 //!   [`LogPort::promise`] names. After [`NotAppended::Refused`](crate::model::log::NotAppended::Refused) it never appears; after `Unknown` it appears whole or never.
 //! - *Order.* Drafts of one request and one gateway keep their order, and so do appends of one kind, bulk or not. A request that is submitted after another's `Appended` gets higher

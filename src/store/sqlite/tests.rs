@@ -53,7 +53,7 @@ impl Bench {
     /// The life of this gateway id, from the snapshot.
     fn life(&mut self, gateway: GatewayId) -> Option<Life> {
         self.store.snapshot().unwrap().into_iter().find_map(|change| match change {
-            Change::GatewayCreated(life) if life.gateway == gateway => Some(life),
+            Change::GatewayCreated { life, .. } if life.gateway == gateway => Some(life),
             _ => None,
         })
     }
@@ -103,7 +103,10 @@ fn gateways_are_read_back_as_they_were_created() {
     for record in [&bare, &full] {
         let done = bench.store.execute(StoreOp::CreateGateway(record.clone()));
         let life = bench.life(record.id).unwrap();
-        assert_eq!(done, (StoreOutcome::Gateway(record.clone(), None), Some(Change::GatewayCreated(life))));
+        assert_eq!(
+            done,
+            (StoreOutcome::Gateway(record.clone(), None), Some(Change::GatewayCreated { life, delivery: None }))
+        );
     }
     let mut bench = bench.reopened();
     for record in [&bare, &full] {
@@ -261,8 +264,8 @@ fn a_snapshot_contains_every_gateway_and_token() {
     bench.check(StoreOp::RevokeToken { gateway: a, token: gone }, &StoreOutcome::Done);
     let created = |gateway, token, key: &[u8]| Change::TokenCreated { gateway, token, hash: KeyHash::of(key) };
     let expected = vec![
-        Change::GatewayCreated(bench.life(a).unwrap()),
-        Change::GatewayCreated(bench.life(b).unwrap()),
+        Change::GatewayCreated { life: bench.life(a).unwrap(), delivery: None },
+        Change::GatewayCreated { life: bench.life(b).unwrap(), delivery: None },
         created(b, kept, b"kept"),
         created(a, late, b"late"),
     ];

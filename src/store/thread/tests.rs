@@ -94,7 +94,7 @@ fn op() -> StoreOp {
 }
 
 fn created() -> Change {
-    Change::GatewayCreated(Life { gateway: GatewayId::random(), incarnation: 1 })
+    Change::GatewayCreated { life: Life { gateway: GatewayId::random(), incarnation: 1 }, delivery: None }
 }
 
 fn until(what: impl Fn() -> bool) {

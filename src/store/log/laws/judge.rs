@@ -11,7 +11,7 @@ impl Shard {
     pub(super) fn check(&mut self, reply: LogReply) {
         match reply {
             LogReply::Appended { key, from, results, last } => self.check_appended(key.0, from, results, last),
-            LogReply::Following { key, head } => {
+            LogReply::Following { key, head, .. } => {
                 let follow = self.follows.remove(&key.0).expect("a follow is answered once");
                 assert!(follow.next.is_none(), "a follow is answered once");
                 self.check_head(follow.gateway, follow.life, head, self.least(follow.gateway));

@@ -31,7 +31,7 @@ impl Writer {
         }
         let past = (start.offset < head.last).then_some(start.offset + 1);
         self.heads.add_follow(index, Follow { port, key, past });
-        LogReply::Following { key, head }
+        LogReply::Following { key, head, progress: None }
     }
 
     /// Gives follows that began in the past their next events. Returns whether more can be given at once.

@@ -130,7 +130,7 @@ pub(super) fn refuse(request: LogRequest, why: Why, out: &mut Vec<LogReply>) {
         LogRequest::Follow { key, .. } => LogReply::NotFollowing { key, why: End::Failed(why) },
         LogRequest::Read { key, .. } => LogReply::Chunk { key, records: Vec::new(), end: End::Failed(why) },
         LogRequest::Forget { key, .. } => LogReply::Forgotten(key, Err(why)),
-        LogRequest::Unfollow(_) | LogRequest::Cancel(_) => return,
+        LogRequest::Unfollow(_) | LogRequest::Cancel(_) | LogRequest::Progress { .. } => return,
     };
     out.push(reply);
 }

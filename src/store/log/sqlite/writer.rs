@@ -131,6 +131,7 @@ impl Writer {
             }
             LogRequest::Unfollow(key) => self.heads.end_follow(port, key),
             LogRequest::Forget { key, life } => self.forgets.push((port, key, life)),
+            LogRequest::Progress { .. } => {}
             // They are never queued here.
             LogRequest::Append { .. } | LogRequest::Read { .. } | LogRequest::Cancel(_) => {}
         }

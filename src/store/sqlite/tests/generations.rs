@@ -95,7 +95,10 @@ fn a_file_of_schema_2_gets_a_generation_and_keeps_the_rest() {
     let mut bench = Bench { store: Sqlite::open(&path).unwrap(), dir };
     for _ in 0..2 {
         assert_eq!(bench.store.generation().get(), 0);
-        let kept = [Change::GatewayCreated(life), Change::TokenCreated { gateway: gateway.id, token, hash }];
+        let kept = [
+            Change::GatewayCreated { life, delivery: None },
+            Change::TokenCreated { gateway: gateway.id, token, hash },
+        ];
         assert_eq!(bench.store.snapshot().unwrap(), kept);
         bench.check(StoreOp::Gateway(gateway.id), &StoreOutcome::Gateway(gateway.clone(), None));
         bench = bench.reopened();

@@ -54,7 +54,7 @@ fn a_file_of_schema_1_gets_incarnations_and_keeps_the_rest() {
     for record in &records {
         bench.check(StoreOp::Gateway(record.id), &StoreOutcome::Gateway(record.clone(), None));
     }
-    assert_eq!(bench.store.snapshot().unwrap()[..2], lives.map(Change::GatewayCreated));
+    assert_eq!(bench.store.snapshot().unwrap()[..2], lives.map(|life| Change::GatewayCreated { life, delivery: None }));
     assert!(bench.life(third).is_some());
 }
 

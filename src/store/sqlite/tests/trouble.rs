@@ -106,9 +106,9 @@ fn an_unconfirmed_change_is_announced_if_the_file_contains_it() {
     check(created(absent), false);
     check(revoked(token), false);
     check(revoked(absent), true);
-    check(Change::GatewayCreated(life), true);
-    check(Change::GatewayCreated(Life { incarnation: !life.incarnation, ..life }), false);
-    check(Change::GatewayCreated(Life { gateway: GatewayId::random(), ..life }), false);
+    check(Change::GatewayCreated { life, delivery: None }, true);
+    check(Change::GatewayCreated { life: Life { incarnation: !life.incarnation, ..life }, delivery: None }, false);
+    check(Change::GatewayCreated { life: Life { gateway: GatewayId::random(), ..life }, delivery: None }, false);
     check(Change::GatewayDeleted(gateway), false);
     check(Change::GatewayDeleted(GatewayId::random()), true);
 }
@@ -117,7 +117,7 @@ fn an_unconfirmed_change_is_announced_if_the_file_contains_it() {
 fn a_change_stays_unconfirmed_while_the_file_is_locked() {
     let mut bench = Bench::new();
     let gateway = bench.gateway("g");
-    let change = Change::GatewayCreated(bench.life(gateway).unwrap());
+    let change = Change::GatewayCreated { life: bench.life(gateway).unwrap(), delivery: None };
     bench.store.unconfirmed = Some(change);
     bench.store.handle_trouble(&Trouble::Failing("injected".to_owned()));
     let other = Connection::open(bench.path()).unwrap();

@@ -216,7 +216,7 @@ impl Open {
         let key = FollowKey(self.key());
         self.submit(LogRequest::Follow { key, life, behind });
         let answer = self.wait(|reply| match reply {
-            LogReply::Following { key: of, head } if *of == key => Some(Ok(*head)),
+            LogReply::Following { key: of, head, .. } if *of == key => Some(Ok(*head)),
             LogReply::NotFollowing { key: of, why } if *of == key => Some(Err(why.clone())),
             _ => None,
         });
