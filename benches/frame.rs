@@ -59,7 +59,7 @@ fn encode(c: &mut Criterion) {
     for (name, bytes) in [("300 B", 300), ("10 KB", 10_240), ("1 MiB", 1 << 20)] {
         let event = event(bytes, None);
         group.throughput(Throughput::Bytes(bytes as u64));
-        group.bench_function(name, |b| b.iter(|| WebSocket::encode(black_box(&event), POSITION, AT)));
+        group.bench_function(name, |b| b.iter(|| WebSocket::encode(black_box(&event), POSITION, AT, false)));
     }
     group.finish();
 }

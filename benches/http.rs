@@ -79,7 +79,16 @@ fn outcome(ask: &Ask) -> PublishOutcome {
     let position = Position { epoch: 1, offset: 1 };
     let (connections, delivered) = (3, 3);
     let correlation_id = event.correlation;
-    PublishOutcome { correlation_id, position, connections, delivered, failed: 0, pending: 0, failures: Vec::new() }
+    PublishOutcome {
+        correlation_id,
+        position,
+        connections,
+        delivered,
+        failed: 0,
+        pending: 0,
+        waiting: false,
+        failures: Vec::new(),
+    }
 }
 
 /// Serves one request, from parsing its head to the bytes of the answer.

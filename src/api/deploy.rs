@@ -58,6 +58,8 @@ enum Status {
     Failed,
     /// Nothing failed, but some deliveries were undecided at the timeout.
     Pending,
+    /// The gateway has no connection, and gets the deployment when it comes back.
+    Waiting,
 }
 
 /// Deploys a revision to all gateways in the body. If one item is invalid, nothing is published.
@@ -178,6 +180,7 @@ impl Item {
     fn of(gateway_id: GatewayId, outcome: &PublishOutcome) -> Self {
         // A failure is final and a pending delivery is not, so the failures decide first.
         let status = match (outcome.delivered, outcome.failed, outcome.pending) {
+            _ if outcome.waiting => Status::Waiting,
             (_, 0, 0) => Status::Success,
             (_, 0, _) => Status::Pending,
             (0, _, _) => Status::Failed,

@@ -7,10 +7,16 @@ use super::{
     stats::{ask_totals, read_totals},
 };
 use crate::{
-    shard::{command::Totals, counters::Tally},
+    shard::{
+        command::Totals,
+        counters::{Histogram, Tally},
+    },
     wire::http::Response,
 };
-use std::fmt::{Display, Write};
+use std::{
+    fmt::{Display, Write},
+    time::Duration,
+};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -33,7 +39,7 @@ impl Continuation for Waiting {
 /// A metric with one sample for each shard: name, type, help text, and the value.
 type PerShard = (&'static str, &'static str, &'static str, fn(&Totals) -> u64);
 
-const PER_SHARD: [PerShard; 11] = [
+const PER_SHARD: [PerShard; 15] = [
     ("gatecast_connections", "gauge", "Live connections of gateways.", |t| t.connections as u64),
     ("gatecast_gateways_connected", "gauge", "Gateways with a live connection.", |t| t.gateways as u64),
     (
@@ -48,6 +54,24 @@ const PER_SHARD: [PerShard; 11] = [
         "Bytes of payloads between the connection that is the farthest behind and the end of its gateway's log.",
         |t| t.behind_bytes_max,
     ),
+    (
+        "gatecast_unprocessed_events_max",
+        "gauge",
+        "Events that the gateway which is the farthest behind has not processed (delivery `processed`).",
+        |t| t.unprocessed_max,
+    ),
+    (
+        "gatecast_events_replayed_total",
+        "counter",
+        "Events written to a connection of the delivery `processed` that lay in the past when it began.",
+        |t| t.counters.replayed,
+    ),
+    ("gatecast_events_missed_total", "counter", "Events that were behind gateways when they came back.", |t| {
+        t.counters.missed
+    }),
+    ("gatecast_pongs_unexpected_total", "counter", "Pongs with a payload that no ping asked for.", |t| {
+        t.counters.pongs_unexpected
+    }),
     ("gatecast_recent_bytes", "gauge", "Memory of events that connections have yet to take.", |t| t.recent_bytes),
     ("gatecast_events_sent_total", "counter", "Events written whole to a socket.", |t| t.deliveries.total_events_sent),
     ("gatecast_deliveries_failed_total", "counter", "Deliveries that failed.", |t| t.deliveries.failed_deliveries),
@@ -74,9 +98,12 @@ const PER_SHARD: [PerShard; 11] = [
 /// A counter with one sample for each shard and reason: name, help text, and the tally.
 type PerReason = (&'static str, &'static str, fn(&Totals) -> &Tally<&'static str>);
 
-const PER_REASON: [PerReason; 3] = [
+const PER_REASON: [PerReason; 4] = [
     ("gatecast_connects_refused_total", "Connects of gateways that were refused.", |t| &t.counters.connects_refused),
     ("gatecast_connections_closed_total", "Connections of gateways that have ended.", |t| &t.counters.closed),
+    ("gatecast_events_skipped_total", "Events that a connection of the delivery `processed` was not given.", |t| {
+        &t.counters.skipped
+    }),
     ("gatecast_connections_failed_total", "Other connections that ended by a fault.", |t| &t.counters.failed),
 ];
 
@@ -116,8 +143,24 @@ fn exposition(totals: &[Totals], view: &View<'_>) -> String {
     let resumes =
         ("gatecast_resumes_total", "Connects that asked to go on behind a position, by what came of it.", "result");
     write_tallies(&mut text, resumes, totals, |totals| &totals.counters.resumes);
+    write_processing(&mut text, totals);
     log_metrics::write(&mut text, view.log);
     text
+}
+
+/// Writes the histogram of the time that gateways took for one event, over all shards.
+fn write_processing(text: &mut String, totals: &[Totals]) {
+    let name = "gatecast_event_processing_seconds";
+    let help = "Time that gateways took for one event (delivery `processed`).";
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} histogram");
+    let (mut count, mut sum) = (0, Duration::ZERO);
+    for bucket in 0..=Histogram::ENDS.len() {
+        count += totals.iter().map(|shard| shard.counters.processing.buckets[bucket]).sum::<u64>();
+        let end = Histogram::ENDS.get(bucket).map_or_else(|| "+Inf".to_owned(), |end| end.as_secs_f64().to_string());
+        let _ = writeln!(text, "{name}_bucket{{le=\"{end}\"}} {count}");
+    }
+    totals.iter().for_each(|shard| sum += shard.counters.processing.sum);
+    let _ = writeln!(text, "{name}_sum {}\n{name}_count {count}", sum.as_secs_f64());
 }
 
 /// Writes one counter with a sample for each key of each shard's tally. `label` is the name of the label that holds the

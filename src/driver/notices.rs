@@ -8,7 +8,7 @@ use super::{
 use crate::{
     engine::Notice,
     model::{Instant, KeyHash, Now, Refused, ShardId},
-    shard::Repeated,
+    shard::{Missed, Repeated, Skipped, Undelivered},
 };
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -80,6 +80,22 @@ impl Notices {
                     tracing::error!(gateway = %failure.gateway, connection, kind = %peer_text(failure.kind.as_str(), *tokens),
                         correlation = %peer_text(&failure.correlation.to_string(), *tokens), reason = failure.reason, left_out, "delivery failed");
                 }
+            }
+            Notice::Waiting { waiting: Undelivered { gateway, kind, correlation }, tokens } => {
+                tracing::info!(%gateway, kind = %peer_text(kind.as_str(), *tokens),
+                    correlation = %peer_text(&correlation.to_string(), *tokens), "event waits for its gateway to connect");
+            }
+            Notice::Missed(Missed { gateway, connection, events, is_lost: true }) => {
+                tracing::warn!(%gateway, %connection, events, "gateway has come back and missed events");
+            }
+            Notice::Missed(Missed { gateway, connection, events, is_lost: false }) => {
+                tracing::info!(%gateway, %connection, events, "gateway has come back and gets the events that it missed");
+            }
+            Notice::Skipped { skipped: Skipped { gateway, position, about, why }, tokens } => {
+                let kind = about.as_ref().map_or("", |about| about.kind.as_str());
+                let correlation = about.as_ref().map(|about| about.correlation.to_string()).unwrap_or_default();
+                tracing::error!(%gateway, %position, kind = %peer_text(kind, *tokens),
+                    correlation = %peer_text(&correlation, *tokens), reason = why, "event skipped");
             }
             Notice::FailuresLeftOut(count) => self.lines.leave_out(LineKind::DeliveryFailed, *count),
             rare => self.write_rare(now, rare),

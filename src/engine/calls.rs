@@ -196,6 +196,11 @@ impl<I: Io> Engine<I> {
                 self.close_link(io, now, key, reason);
             }
             Some(shard::Effect::Repeated(repeated)) => io.notice(now, Notice::IdRepeated(repeated)),
+            Some(shard::Effect::Missed(missed)) => io.notice(now, Notice::Missed(missed)),
+            Some(shard::Effect::Skipped(skipped)) => {
+                let tokens = self.live_tokens();
+                io.notice(now, Notice::Skipped { skipped: &skipped, tokens });
+            }
         }
         Visit::Small
     }
@@ -218,6 +223,10 @@ impl<I: Io> Engine<I> {
             Some(Failed::One(failure)) => {
                 let tokens = self.live_tokens();
                 io.notice(now, Notice::DeliveryFailed { failure: &failure, tokens });
+            }
+            Some(Failed::Waiting(waiting)) => {
+                let tokens = self.live_tokens();
+                io.notice(now, Notice::Waiting { waiting: &waiting, tokens });
             }
             Some(Failed::LeftOut(count)) => io.notice(now, Notice::FailuresLeftOut(count)),
         }

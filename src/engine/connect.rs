@@ -17,7 +17,7 @@ use crate::{
     limits,
     model::{CloseReason, ConnectionId, KeyHash, Now, Refused},
     session::{Admitted, Presented, Session},
-    shard::{Begin, Command, Connection, ConnectionKey, Join, Reply, counters},
+    shard::{Begin, Command, Connection, ConnectionKey, FirstInFlight, Join, Reply, counters},
     wire::tls::Security,
 };
 use std::sync::Arc;
@@ -110,14 +110,14 @@ impl<I: Io> Engine<I> {
         if let Err(retry_after) = attempt {
             return self.refuse(io, now, key, Refused::RateLimited { retry_after });
         }
-        let Presented { key: presented, resume } = presented;
+        let Presented { key: presented, resume, written_only } = presented;
         let Some((presented, owned)) = presented.and_then(|it| Some((it, self.directory.owner_of(&it)?))) else {
             return self.refuse_key(io, now, key, presented);
         };
         let Some(slot) = self.hub.slots.acquire() else {
             return self.refuse(io, now, key, Refused::CapacityExceeded);
         };
-        let credentials = Credentials { gateway: owned.0, token: owned.1, key: presented, resume };
+        let credentials = Credentials { gateway: owned.0, token: owned.1, key: presented, resume, written_only };
         if self.hub.placement.of_gateway(credentials.gateway) == self.id {
             return self.join(io, now, key, credentials, slot);
         }
@@ -172,7 +172,8 @@ impl<I: Io> Engine<I> {
         debug_assert_eq!(self.hub.placement.of_gateway(gateway), self.id, "a gateway has one core");
         debug_assert!(link.member.is_none(), "a connection joins once");
         let connection = ConnectionId::from_random(io.random());
-        let join = Join { gateway, id: connection, token: credentials.token, address, resume: credentials.resume };
+        let Credentials { token, resume, written_only, .. } = credentials;
+        let join = Join { gateway, id: connection, token, address, resume, written_only };
         let member = match self.shard.handle_join(now, join) {
             Err(refused) => return self.refuse(io, now, key, refused),
             Ok(member) => member,
@@ -186,9 +187,10 @@ impl<I: Io> Engine<I> {
         let Some(key) = self.links.of_member(member) else { return };
         let Some(joined) = self.shard.connection(member) else { return };
         let (gateway, connection, address) = (joined.gateway, joined.id, joined.address);
+        let proves = joined.is_proved();
         self.shard.handle_welcomed(member);
         let Begin { position, resumed } = begin;
-        let admitted = Admitted { gateway, connection, position, resumed };
+        let admitted = Admitted { gateway, connection, position, resumed, proves };
         self.with_session(io, now, key, |session, scratch| session.handle_admitted(now, admitted, scratch));
         io.notice(now, Notice::Connected { gateway, connection, address });
         self.follow_up(io, now, key);
@@ -249,7 +251,8 @@ impl<I: Io> Engine<I> {
             return self.withdraw(now, key);
         }
         self.links.take_member(key);
-        let left = self.shard.handle_leave(now, member, reason);
+        let acknowledged = self.acknowledged_bytes(io, key, member);
+        let left = self.shard.handle_leave(now, member, reason, acknowledged);
         if let Some(link) = self.links.get_mut(key) {
             link.slot = None;
         }
@@ -258,6 +261,13 @@ impl<I: Io> Engine<I> {
             let (gateway, address) = (connection.gateway, connection.address);
             io.notice(now, Notice::Disconnected { gateway, connection: connection.id, address, reason, lasted });
         }
+    }
+
+    /// Bytes that the peer's kernel has acknowledged, where it matters whether it has the events in flight.
+    fn acknowledged_bytes(&self, io: &mut I, key: LinkKey, member: ConnectionKey) -> u64 {
+        let in_flight = matches!(self.shard.first_in_flight(member), FirstInFlight::Offset(Some(_)));
+        let link = self.links.get(key).filter(|_| in_flight);
+        link.map_or(0, |link| io.peer(&link.socket).acknowledged_bytes)
     }
 
     /// Number of connections in their handshake or speaking HTTP, that is all but gateways' connections.

@@ -105,6 +105,11 @@ impl HubState {
         }
     }
 
+    /// The owners of gateways and addresses.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
     /// The phase of the hub.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {

@@ -212,4 +212,6 @@ pub struct Credentials {
     pub key: KeyHash,
     /// The position behind which the gateway asks to go on.
     pub resume: Option<Position>,
+    /// It asks that its pongs prove nothing.
+    pub written_only: bool,
 }

@@ -4,7 +4,7 @@
 use super::live_tokens::LiveTokens;
 use crate::{
     model::{CloseReason, ConnectionId, DeploymentAck, GatewayId, KeyHash, Refused},
-    shard::{DeliveryFailure, Repeated},
+    shard::{DeliveryFailure, Missed, Repeated, Skipped, Undelivered},
 };
 use std::{net::SocketAddr, time::Duration};
 
@@ -65,6 +65,22 @@ pub enum Notice<'a> {
     DeliveryFailed {
         /// The delivery, and why it failed.
         failure: &'a DeliveryFailure,
+        /// The tokens that must not appear in the log line.
+        tokens: LiveTokens<'a>,
+    },
+    /// An event waits, because its gateway has no connection; it is delivered when the gateway comes back.
+    Waiting {
+        /// The event.
+        waiting: &'a Undelivered,
+        /// The tokens that must not appear in the log line.
+        tokens: LiveTokens<'a>,
+    },
+    /// A gateway has come back and is behind its last event.
+    Missed(Missed),
+    /// An event was not delivered, and will not be.
+    Skipped {
+        /// The event, and why.
+        skipped: &'a Skipped,
         /// The tokens that must not appear in the log line.
         tokens: LiveTokens<'a>,
     },

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Message, Now},
+    model::{Message, Now, Position},
     session::{Effect, End},
-    shard::counters,
+    shard::{FirstInFlight, counters},
     wire::message,
 };
 use zeroize::Zeroize;
@@ -103,6 +103,7 @@ impl<I: Io> Engine<I> {
                     self.shard.handle_life(now, member, round_trip);
                 }
             }
+            Effect::Pong(position) => self.handle_pong(now, key, position),
             Effect::Message(text) => self.handle_message(io, now, key, &text),
             Effect::Ignored => io.notice(now, Notice::Ignored { address: link.session.peer() }),
             Effect::Closing(reason) => {
@@ -115,7 +116,9 @@ impl<I: Io> Engine<I> {
                 let reachable = io.peer(&link.socket).alive;
                 link.session.handle_peer_state(now, reachable);
                 // Reachable but silent: the connection stays, and the statistics show it as stale.
-                if let Some(member) = link.member.filter(|_| reachable) {
+                let is_processing = link.session.is_processing();
+                // One that is at work on an event is not stale: the statistics show what it is at work on.
+                if let Some(member) = link.member.filter(|_| reachable && !is_processing) {
                     self.shard.handle_stale(member);
                 }
             }
@@ -146,6 +149,25 @@ impl<I: Io> Engine<I> {
             // A refusal was counted when it was made.
             Effect::Over(End::Gone | End::Answered | End::Refused(_)) => {}
         }
+    }
+
+    /// A pong came that names a position, or something that no ping named.
+    fn handle_pong(&mut self, now: Now, key: LinkKey, position: Option<Position>) {
+        let Some(link) = self.links.get_mut(key) else { return };
+        let Some(member) = link.member else { return };
+        let proof = self.shard.handle_pong(now, member, position);
+        // One that names no position was counted with the other control frames.
+        let outcome = position.map(|position| link.session.handle_proof(now, position.offset, proof));
+        if outcome.is_none_or(|outcome| !outcome.expected) {
+            self.shard.count_unexpected_pong();
+        }
+        if let Some(round_trip) = outcome.and_then(|outcome| outcome.round_trip) {
+            self.shard.handle_life(now, member, Some(round_trip));
+        }
+        if let FirstInFlight::Offset(first) = self.shard.first_in_flight(member) {
+            link.session.set_first(now, first);
+        }
+        self.wake_dirty();
     }
 
     fn handle_message(&mut self, io: &mut I, now: Now, key: LinkKey, text: &[u8]) {

@@ -7,9 +7,9 @@ use super::{
     schedule::{Visit, WRITE_QUANTUM_BYTES},
 };
 use crate::{
-    model::Now,
+    model::{Now, Position},
     session::{Filled, NoEvents, Source},
-    shard::Waiting,
+    shard::{FirstInFlight, Waiting},
 };
 
 impl Source for Waiting<'_> {
@@ -23,6 +23,18 @@ impl Source for Waiting<'_> {
 
     fn is_drained(&self) -> bool {
         Waiting::is_drained(self)
+    }
+
+    fn begins_event(&self) -> bool {
+        Waiting::begins_event(self)
+    }
+
+    fn ping_position(&self) -> Option<Position> {
+        Waiting::ping_position(self)
+    }
+
+    fn is_processing(&self) -> bool {
+        Waiting::is_processing(self)
     }
 }
 
@@ -107,7 +119,10 @@ impl<I: Io> Engine<I> {
         debug_assert!(sent <= offered && link.session.backlog().len() == offered - sent, "unsent bytes are kept");
         link.writable = sent == offered;
         if let Some(member) = link.member.filter(|_| link.writable) {
-            self.shard.handle_written(now, member);
+            self.shard.handle_written(now, member, link.session.sent_bytes());
+            if let FirstInFlight::Offset(first) = self.shard.first_in_flight(member) {
+                link.session.set_first(now, first);
+            }
         }
         // The reference for a stall: if nothing more is acknowledged by the write deadline, the peer does not read.
         if !link.writable {

@@ -28,6 +28,10 @@ pub enum CloseReason {
     /// The socket took no bytes for the write deadline, the connection fell behind what the log keeps, or it held the most
     /// memory when there was too little.
     SlowConsumer,
+    /// The gateway did not process an event within the processing timeout.
+    ProcessingTimeout,
+    /// The delivery of the gateway was changed: its next connection has the new one.
+    DeliveryChanged,
     /// The log began a new epoch while the connection was behind.
     LogReplaced,
     /// An error of the hub.
@@ -36,7 +40,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The labels of all reasons.
-    pub const LABELS: [&str; 13] = [
+    pub const LABELS: [&str; 15] = [
         Self::GatewayAsked(1000).label(),
         Self::GatewayGone.label(),
         Self::Shutdown.label(),
@@ -48,6 +52,8 @@ impl CloseReason {
         Self::NotUtf8.label(),
         Self::Flood.label(),
         Self::SlowConsumer.label(),
+        Self::ProcessingTimeout.label(),
+        Self::DeliveryChanged.label(),
         Self::LogReplaced.label(),
         Self::InternalError.label(),
     ];
@@ -59,12 +65,12 @@ impl CloseReason {
             Self::GatewayAsked(code) => Some(code),
             Self::GatewayGone => None,
             // 1001 for a timeout as well: the gateway may come back, and 1002 or 1008 would say that it broke a rule.
-            Self::Shutdown | Self::HeartbeatTimeout | Self::LogReplaced => Some(1001),
+            Self::Shutdown | Self::HeartbeatTimeout | Self::LogReplaced | Self::DeliveryChanged => Some(1001),
             Self::ProtocolError => Some(1002),
             Self::NotUtf8 => Some(1007),
             Self::KeyRevoked | Self::GatewayDeleted | Self::Flood => Some(1008),
             Self::MessageTooBig => Some(1009),
-            Self::InternalError => Some(1011),
+            Self::InternalError | Self::ProcessingTimeout => Some(1011),
             // "Try again later", from the IANA registry of close codes.
             Self::SlowConsumer => Some(1013),
         }
@@ -84,6 +90,8 @@ impl CloseReason {
             Self::NotUtf8 => "invalid utf-8",
             Self::Flood => "flood",
             Self::SlowConsumer => "slow consumer",
+            Self::ProcessingTimeout => "processing timeout",
+            Self::DeliveryChanged => "delivery changed",
             Self::LogReplaced => "log replaced",
             Self::InternalError => "internal error",
         }

@@ -19,7 +19,7 @@ impl Failure {
 }
 
 /// The outcome of publishing one event. `delivered + failed + pending` equals `connections`; with no connections,
-/// `failed` is 1.
+/// `failed` is 1, or the event is `waiting`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PublishOutcome {
@@ -36,6 +36,9 @@ pub struct PublishOutcome {
     /// Number of deliveries that were undecided at the publish timeout.
     #[serde(skip_serializing_if = "is_zero")]
     pub pending: u32,
+    /// The gateway has no connection, and gets the event when it comes back (delivery `processed`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub waiting: bool,
     /// One entry for each failed delivery, up to [`crate::limits::FAILURES_LISTED_MAX`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
@@ -46,7 +49,8 @@ impl PublishOutcome {
     pub fn is_decided(&self) -> bool {
         // A gateway without connections counts as one failed delivery: a publisher that looks at `failed` alone must
         // not take the event for delivered.
-        self.pending == 0 && self.delivered + self.failed == self.connections.max(1)
+        let expected = if self.waiting { 0 } else { self.connections.max(1) };
+        self.pending == 0 && self.delivered + self.failed == expected
     }
 }
 

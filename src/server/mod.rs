@@ -93,7 +93,7 @@ impl Hub {
             let engine = EngineSettings {
                 id,
                 hub: Arc::clone(&state),
-                shard: shard_settings(&config, id, shards, memory.recent_bytes),
+                shard: shard_settings(&config, id, state.placement(), memory.recent_bytes),
                 directory: directory.clone(),
                 tls: certificate.as_ref().map(|certificate| certificate.current()),
             };
@@ -244,10 +244,12 @@ fn session_settings(config: &Config) -> session::Settings {
     }
 }
 
-fn shard_settings(config: &Config, id: ShardId, shards: u16, recent_bytes: usize) -> shard::Settings {
+fn shard_settings(config: &Config, id: ShardId, placement: &Placement, recent_bytes: usize) -> shard::Settings {
+    let shards = placement.shards();
     let recent_bytes_max = (recent_bytes / usize::from(shards)).max(limits::SHARD_RECENT_BYTES_MIN);
     shard::Settings {
         id,
+        placement: placement.clone(),
         recent_bytes_max,
         gateway_recent_bytes_max: limits::GATEWAY_RECENT_BYTES_MAX.min(recent_bytes_max / 2),
         connections_per_gateway_max: config.connections_per_gateway_max,
@@ -257,7 +259,11 @@ fn shard_settings(config: &Config, id: ShardId, shards: u16, recent_bytes: usize
         // Addresses are spread over the shards by hash, so each shard needs room for its part only.
         rate_addresses_max: limits::RATE_ADDRESSES_MAX / usize::from(shards),
         delivery: shard::Delivery::default(),
-        encoding: Encoding { encode: WebSocket::encode, boundary: WebSocket::boundary },
+        encoding: Encoding {
+            encode: WebSocket::encode,
+            ping_bytes: WebSocket::ping_bytes,
+            boundary: WebSocket::boundary,
+        },
     }
 }
 

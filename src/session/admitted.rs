@@ -13,4 +13,6 @@ pub struct Admitted {
     pub position: Option<Position>,
     /// Whether the connection goes on where the gateway asked it to; `None` if it did not ask.
     pub resumed: Option<bool>,
+    /// Its pings name positions, and its pongs prove what the gateway has processed.
+    pub proves: bool,
 }

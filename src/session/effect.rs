@@ -17,6 +17,9 @@ pub enum Effect {
     Admit(Presented),
     /// Bytes came from the gateway; with the round-trip time if they answered a ping.
     Life(Option<Duration>),
+    /// A pong came that names this position, or one that no ping of the hub can have named: answer by
+    /// [`super::Session::handle_proof`].
+    Pong(Option<Position>),
     /// A text message from the gateway.
     Message(Bytes),
     /// A message was ignored: it was binary, or came after the connection had begun to close.
@@ -41,6 +44,8 @@ pub struct Presented {
     pub key: Option<KeyHash>,
     /// The position behind which it asks to go on; [`Position::UNKNOWN`] if what it sent is none of ours.
     pub resume: Option<Position>,
+    /// It asks that its pongs prove nothing: the connection is one beside those of the gateway.
+    pub written_only: bool,
 }
 
 /// How a connection ended.

@@ -213,7 +213,8 @@ impl Exchange {
         match upgrade::check(&head, &settings.origins, tls) {
             Ok(upgrade) => {
                 let key = head.only_field("api-key").filter(|key| !key.is_empty()).map(KeyHash::of);
-                let presented = Presented { key, resume: upgrade::last_position(&head) };
+                let (resume, written_only) = (upgrade::last_position(&head), upgrade::is_written_only(&head));
+                let presented = Presented { key, resume, written_only };
                 let early_bytes = self.input.split_off(self.used);
                 Progress::Upgrade(PendingUpgrade { upgrade, early_bytes, ended: self.ended }, presented)
             }

@@ -30,8 +30,10 @@ pub(super) enum Beat {
     Ping,
     /// Ask the kernel whether the peer's still acknowledges bytes.
     Probe,
-    /// Close the connection.
+    /// Close the connection: its peer is silent.
     Dead,
+    /// Close the connection: its gateway takes too long for one event.
+    Overdue,
 }
 
 impl Heartbeat {
@@ -75,11 +77,15 @@ impl Heartbeat {
         }
     }
 
-    /// Returns the action that is due now.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> Beat {
+    /// Returns the action that is due now. A gateway that processes an event may be silent until `busy_until`, as long as its kernel
+    /// acknowledges bytes, and no longer.
+    pub(super) fn handle_timeout(&mut self, now: Instant, busy_until: Option<Instant>) -> Beat {
         let silence_ends = self.last_received + self.settings.timeout;
+        if busy_until.is_some_and(|until| now >= until) {
+            return Beat::Overdue;
+        }
         if now >= silence_ends {
-            let in_grace = now < silence_ends + self.settings.busy_grace && self.next_probe != Some(UNREACHABLE);
+            let in_grace = now < self.grace_ends(busy_until) && self.next_probe != Some(UNREACHABLE);
             return match self.next_probe {
                 _ if !in_grace => Beat::Dead,
                 // Pings go on during the grace: a pong ends it.
@@ -106,14 +112,21 @@ impl Heartbeat {
     }
 
     /// When an action is due.
-    pub(super) fn poll_timeout(&self) -> Instant {
+    pub(super) fn poll_timeout(&self, busy_until: Option<Instant>) -> Instant {
         let silence_ends = self.last_received + self.settings.timeout;
         let silence = match self.next_probe {
             Some(UNREACHABLE) => silence_ends,
-            Some(next) => next.min(silence_ends + self.settings.busy_grace),
+            Some(next) => next.min(self.grace_ends(busy_until)),
             None => silence_ends,
         };
-        self.next_ping.min(silence)
+        let due = self.next_ping.min(silence);
+        busy_until.map_or(due, |until| until.min(due))
+    }
+
+    /// Until when a peer may be silent whose kernel acknowledges bytes.
+    fn grace_ends(&self, busy_until: Option<Instant>) -> Instant {
+        let grace_ends = self.last_received + self.settings.timeout + self.settings.busy_grace;
+        busy_until.map_or(grace_ends, |until| until.max(grace_ends))
     }
 }
 
@@ -139,12 +152,12 @@ mod tests {
     fn silent(mut heartbeat: Heartbeat, reachable: bool) -> (u64, Vec<u64>) {
         let mut pings = Vec::new();
         loop {
-            let now = heartbeat.poll_timeout();
-            match heartbeat.handle_timeout(now) {
+            let now = heartbeat.poll_timeout(None);
+            match heartbeat.handle_timeout(now, None) {
                 Beat::Dead => return (now.0, pings),
                 Beat::Ping => pings.push(now.0),
                 Beat::Probe => heartbeat.handle_peer_state(now, reachable),
-                Beat::Nothing => panic!("woken for nothing at {now:?}"),
+                Beat::Nothing | Beat::Overdue => panic!("woken for nothing at {now:?}"),
             }
         }
     }
@@ -165,11 +178,39 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_that_processes_an_event_may_be_silent_until_its_time_is_over() {
+        let until = Some(Instant(70 * SECOND));
+        let ends = |reachable| {
+            let mut heartbeat = heartbeat(0);
+            loop {
+                let now = heartbeat.poll_timeout(until);
+                match heartbeat.handle_timeout(now, until) {
+                    end @ (Beat::Dead | Beat::Overdue) => return (now.0, end),
+                    Beat::Ping => {}
+                    Beat::Probe => heartbeat.handle_peer_state(now, reachable),
+                    Beat::Nothing => panic!("woken for nothing at {now:?}"),
+                }
+            }
+        };
+        assert_eq!(ends(true), (70 * SECOND, Beat::Overdue));
+        assert_eq!(ends(false), (30 * SECOND, Beat::Dead), "its kernel is silent, too");
+    }
+
+    #[test]
+    fn the_time_for_an_event_ends_although_the_gateway_is_heard() {
+        let mut heartbeat = heartbeat(0);
+        heartbeat.handle_life(Instant(9 * SECOND));
+        let until = Some(Instant(10 * SECOND));
+        assert!(heartbeat.poll_timeout(until) <= Instant(10 * SECOND));
+        assert_eq!(heartbeat.handle_timeout(Instant(10 * SECOND), until), Beat::Overdue);
+    }
+
+    #[test]
     fn lost_time_does_not_count_as_silence_and_does_not_delay_the_next_ping() {
         let mut heartbeat = heartbeat(0);
-        let due = heartbeat.poll_timeout();
+        let due = heartbeat.poll_timeout(None);
         heartbeat.handle_lost(Duration::from_micros(due.0 / 2));
-        assert_eq!(heartbeat.poll_timeout(), due - Duration::from_micros(due.0 / 2));
+        assert_eq!(heartbeat.poll_timeout(None), due - Duration::from_micros(due.0 / 2));
         assert_eq!(silent(heartbeat, true).0, 30 * SECOND, "by the core's clock, which leaves the lost time out");
     }
 
@@ -178,10 +219,10 @@ mod tests {
         let mut heartbeat = heartbeat(0);
         let mut pings = Vec::new();
         while pings.len() < 20 {
-            let now = heartbeat.poll_timeout();
+            let now = heartbeat.poll_timeout(None);
             // Every wake-up is a little late.
             let late = Instant(now.0 + 40_000);
-            assert_eq!(heartbeat.handle_timeout(late), Beat::Ping);
+            assert_eq!(heartbeat.handle_timeout(late, None), Beat::Ping);
             pings.push(late.0);
             let pong = Instant(late.0 + 3_000);
             heartbeat.handle_life(pong);
@@ -196,18 +237,18 @@ mod tests {
         let begin = Instant(3_600 * SECOND);
         for pause in [1, 15, 45, 200].map(Duration::from_secs) {
             let mut heartbeat = Heartbeat::new(heartbeat(0).settings, begin, ConnectionId::random());
-            let planned = heartbeat.poll_timeout();
+            let planned = heartbeat.poll_timeout(None);
             heartbeat.handle_lost(pause);
             // The core's clock leaves the pause out; on the wall it is over at `begin + pause`.
-            assert_eq!(heartbeat.handle_timeout(begin) == Beat::Ping, planned <= begin + pause);
-            let next = heartbeat.poll_timeout() + pause;
+            assert_eq!(heartbeat.handle_timeout(begin, None) == Beat::Ping, planned <= begin + pause);
+            let next = heartbeat.poll_timeout(None) + pause;
             assert_eq!(next.since(planned).as_micros() as u64 % (20 * SECOND), 0, "its phase stays");
             assert!(
                 next > begin + pause && next <= begin + pause + Duration::from_secs(20),
                 "after a pause of {pause:?}"
             );
             assert_ne!(
-                heartbeat.handle_timeout(begin + Duration::from_secs(29)),
+                heartbeat.handle_timeout(begin + Duration::from_secs(29), None),
                 Beat::Dead,
                 "it had no time to answer"
             );
@@ -218,7 +259,7 @@ mod tests {
     fn first_pings_are_spread_over_the_interval() {
         let mut seconds = [0; 20];
         for _ in 0..10_000 {
-            seconds[((heartbeat(0).poll_timeout().0 - 1) / SECOND) as usize] += 1;
+            seconds[((heartbeat(0).poll_timeout(None).0 - 1) / SECOND) as usize] += 1;
         }
         assert!(seconds.iter().max() < Some(&1_000), "{seconds:?}");
     }

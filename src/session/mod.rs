@@ -18,6 +18,8 @@ mod exchange;
 mod heartbeat;
 mod lingering;
 mod pending_upgrade;
+mod processing;
+mod proofs;
 mod refusal;
 mod settings;
 mod streaming;
@@ -27,6 +29,7 @@ mod transmit;
 pub use admitted::Admitted;
 pub use effect::{Effect, End, Presented};
 pub use exchange::Request;
+pub use proofs::PongOutcome;
 pub use settings::{Heartbeat, Settings};
 pub use transmit::{Filled, NoEvents, Scratch, Source};
 
@@ -332,7 +335,7 @@ impl Session {
             Stage::Streaming(streaming) => {
                 // In this order: no frame may follow a close frame (RFC 6455 section 5.5.1), and both go before the
                 // events that wait, at the next frame boundary.
-                streaming.send_ping(source, self.transmit.plain(), &mut scratch.plain);
+                streaming.send_ping(now.attended, source, self.transmit.plain(), &mut scratch.plain);
                 streaming.before_transmit(now, source, self.transmit.plain(), &mut self.effects);
                 self.transmit.fill(source, &mut scratch.plain)
             }

@@ -4,12 +4,13 @@ use super::{
     Admitted,
     effect::Effect,
     heartbeat::{Beat, Heartbeat},
+    proofs::{PongOutcome, Proofs},
     settings::Settings,
     transmit::Source,
 };
 use crate::{
     limits,
-    model::{CloseReason, Instant, Now},
+    model::{CloseReason, Instant, Now, Position, Proof},
     transport::{Inbound, Transport, WebSocket},
     wire::envelope,
 };
@@ -19,6 +20,8 @@ use std::{collections::VecDeque, time::Duration};
 pub(super) struct Streaming {
     transport: WebSocket,
     heartbeat: Heartbeat,
+    /// Its pings name positions; `None` for the delivery `written`.
+    proofs: Option<Box<Proofs>>,
     /// The rate of control frames from the gateway.
     controls: Budget,
     /// The rate of messages from the gateway.
@@ -47,12 +50,13 @@ impl Streaming {
     /// Begins the stage by writing the ack.
     pub(super) fn open(now: Now, settings: &Settings, admitted: Admitted, out: &mut Vec<u8>) -> Self {
         let mut transport = WebSocket::new(settings.inbound_message_bytes_max);
-        let Admitted { gateway, connection, position, resumed } = admitted;
+        let Admitted { gateway, connection, position, resumed, proves } = admitted;
         let ack = envelope::connection_ack(gateway, connection, position, resumed, now.wall);
         transport.open(&ack, out);
         Self {
             transport,
             heartbeat: Heartbeat::new(settings.heartbeat, now.attended, admitted.connection),
+            proofs: proves.then(|| Box::new(Proofs::new(settings.processing_timeout))),
             controls: Budget::default(),
             messages: Budget::default(),
             paused_until: None,
@@ -83,12 +87,18 @@ impl Streaming {
         self.heartbeat.handle_life(now);
         // Not returned at once on an error: the messages before the invalid frame were valid and are handled.
         let result = self.transport.handle_bytes(plain, inbound, out);
-        let mut round_trip = None;
+        let (mut round_trip, mut proofs) = (None, 0);
         let messages = inbound.iter().filter(|it| matches!(it, Inbound::Text(_) | Inbound::Binary)).count();
         let floods = self.limit_messages(now, u32::try_from(messages).unwrap_or(u32::MAX));
         for message in inbound.drain(..) {
             match message {
-                Inbound::Pong => round_trip = self.heartbeat.handle_pong(now).or(round_trip),
+                Inbound::Pong(payload) if self.proofs.is_some() && !payload.is_empty() => {
+                    let position = std::str::from_utf8(&payload).ok().and_then(Position::parse);
+                    // Judged by the shard, and then counted if no ping asked for it.
+                    proofs += u32::from(position.is_some());
+                    effects.push_back(Effect::Pong(position));
+                }
+                Inbound::Pong(_) => round_trip = self.heartbeat.handle_pong(now).or(round_trip),
                 Inbound::Ping => {}
                 Inbound::Text(text) if self.closing.is_none() => effects.push_back(Effect::Message(text)),
                 Inbound::Text(_) | Inbound::Binary => effects.push_back(Effect::Ignored),
@@ -99,12 +109,49 @@ impl Streaming {
         match result {
             Err(reason) => self.close_for_violation(now, reason, effects),
             Ok(controls) => {
-                let ahead = self.controls.spend(now, controls, limits::INBOUND_CONTROL_PER_SECOND_MAX);
-                if ahead > FLOOD_AHEAD || floods {
+                if self.spend_controls(now, controls.saturating_sub(proofs)) || floods {
                     self.close_for_violation(now, CloseReason::Flood, effects);
                 }
             }
         }
+    }
+
+    /// Counts control frames of the gateway; returns whether they are a flood.
+    fn spend_controls(&mut self, now: Instant, controls: u32) -> bool {
+        self.controls.spend(now, controls, limits::INBOUND_CONTROL_PER_SECOND_MAX) > FLOOD_AHEAD
+    }
+
+    /// The shard has judged a pong that names this offset. One that no ping asked for counts as other control frames do.
+    pub(super) fn handle_proof(
+        &mut self,
+        now: Instant,
+        offset: u64,
+        proof: Proof,
+        effects: &mut VecDeque<Effect>,
+    ) -> PongOutcome {
+        let unexpected = PongOutcome { expected: false, round_trip: None };
+        let outcome = self.proofs.as_mut().map_or(unexpected, |proofs| proofs.handle_pong(now, offset, proof));
+        if !outcome.expected && self.spend_controls(now, 1) {
+            self.close_for_violation(now, CloseReason::Flood, effects);
+        }
+        outcome
+    }
+
+    /// The first event that the gateway has and has not processed.
+    pub(super) fn set_first(&mut self, now: Instant, first: Option<u64>) {
+        if let Some(proofs) = &mut self.proofs {
+            proofs.set_first(now, first);
+        }
+    }
+
+    /// When the gateway has processed an event for too long.
+    fn busy_until(&self) -> Option<Instant> {
+        self.proofs.as_ref().and_then(|proofs| proofs.deadline())
+    }
+
+    /// Whether the gateway is at work on an event.
+    pub(super) fn is_processing(&self) -> bool {
+        self.busy_until().is_some()
     }
 
     /// Whether to read from the socket now.
@@ -171,29 +218,38 @@ impl Streaming {
         if let Some(closing) = &self.closing {
             return (now >= closing.deadline).then_some(closing.reason);
         }
-        match self.heartbeat.handle_timeout(now) {
+        match self.heartbeat.handle_timeout(now, self.busy_until()) {
             Beat::Nothing => {}
             Beat::Ping => self.ping = true,
             Beat::Probe => effects.push_back(Effect::Probe),
             Beat::Dead => self.close(now, CloseReason::HeartbeatTimeout, effects),
+            Beat::Overdue => self.close(now, CloseReason::ProcessingTimeout, effects),
         }
         None
     }
 
     /// When [`Streaming::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Instant {
-        let due = self.closing.as_ref().map_or_else(|| self.heartbeat.poll_timeout(), |closing| closing.deadline);
+        let due = self.closing.as_ref();
+        let due = due.map_or_else(|| self.heartbeat.poll_timeout(self.busy_until()), |closing| closing.deadline);
         self.paused_until.map_or(due, |until| until.min(due))
     }
 
     /// Sends a ping that is due. Usually nothing waits before it, and it goes straight into `next`, the shared buffer
     /// of this write. Otherwise it goes into `waiting`, the connection's queue for the next frame boundary, which needs
     /// memory.
-    pub(super) fn send_ping(&mut self, source: &impl Source, waiting: &mut Vec<u8>, next: &mut Vec<u8>) {
+    pub(super) fn send_ping(&mut self, now: Instant, source: &impl Source, waiting: &mut Vec<u8>, next: &mut Vec<u8>) {
+        let asks_first = self.proofs.as_ref().is_some_and(|proofs| source.begins_event() && proofs.asks_first(now));
         // No frame may follow a close frame.
-        if std::mem::take(&mut self.ping) && self.closing.is_none() {
-            self.transport.ping(if waiting.is_empty() && source.at_boundary() { next } else { waiting });
+        if !(std::mem::take(&mut self.ping) || asks_first) || self.closing.is_some() {
+            return;
         }
+        let position = self.proofs.as_mut().and_then(|proofs| {
+            let position = source.ping_position()?;
+            proofs.handle_ping(now, position.offset, !source.is_processing());
+            Some(position)
+        });
+        self.transport.ping(position, if waiting.is_empty() && source.at_boundary() { next } else { waiting });
     }
 
     /// Puts the close frame into the output, once the events that go before it are sent.

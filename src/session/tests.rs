@@ -113,6 +113,7 @@ impl World {
             connection: ConnectionId::random(),
             position: Some(Position { epoch: 1, offset: 0 }),
             resumed: None,
+            proves: false,
         };
         self.session.handle_admitted(self.now, admitted, &mut self.scratch);
         self.settle();
@@ -216,7 +217,7 @@ fn large_event() -> Vec<u8> {
         correlation_given: false,
         user_id: None,
     };
-    WebSocket::encode(&event, Position { epoch: 1, offset: 1 }, Timestamp(0)).to_vec()
+    WebSocket::encode(&event, Position { epoch: 1, offset: 1 }, Timestamp(0), false).to_vec()
 }
 
 #[test]

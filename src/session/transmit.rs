@@ -1,7 +1,11 @@
 //! The output of one connection besides its events: plain bytes that are not sealed yet, and sealed bytes that the
 //! socket has not taken.
 
-use crate::{limits, model::Instant, transport::Inbound};
+use crate::{
+    limits,
+    model::{Instant, Position},
+    transport::Inbound,
+};
 use std::time::Duration;
 
 /// Buffers that all connections of a core share, so that an idle connection holds none.
@@ -37,6 +41,18 @@ pub trait Source {
     fn at_boundary(&self) -> bool;
     /// Whether no event bytes are queued.
     fn is_drained(&self) -> bool;
+    /// Whether the next byte of events is the first of one.
+    fn begins_event(&self) -> bool {
+        false
+    }
+    /// The position of the last event that was handed over whole; `None` if pings name none.
+    fn ping_position(&self) -> Option<Position> {
+        None
+    }
+    /// Whether events were handed over whole that the gateway has not processed.
+    fn is_processing(&self) -> bool {
+        false
+    }
 }
 
 /// The source of an HTTP connection, which has no events.
@@ -72,6 +88,8 @@ pub(super) struct Transmit {
     sealed: Queue,
     /// Since when the socket has taken none of the sealed bytes.
     stalled_since: Option<Instant>,
+    /// Bytes that the socket has taken.
+    sent_bytes: u64,
 }
 
 /// A queue of bytes, which holds no memory while it is empty.
@@ -149,6 +167,7 @@ impl Transmit {
 
     /// The socket took the first `sent` bytes of `wire`. The others become the backlog.
     pub(super) fn handle_sent(&mut self, now: Instant, sent: usize, wire: &[u8]) {
+        self.sent_bytes += sent as u64;
         debug_assert!(self.sealed.unsent().is_empty(), "records go out in the order in which they were sealed");
         if sent < wire.len() {
             // Only what the socket refused is copied: in the usual case it takes all, and nothing is.
@@ -159,12 +178,18 @@ impl Transmit {
 
     /// The socket took the first `sent` bytes of the backlog.
     pub(super) fn handle_backlog_sent(&mut self, now: Instant, sent: usize) {
+        self.sent_bytes += sent as u64;
         self.sealed.advance(sent);
         if self.sealed.unsent().is_empty() {
             self.stalled_since = None;
         } else if sent > 0 || self.stalled_since.is_none() {
             self.stalled_since = Some(now);
         }
+    }
+
+    /// Bytes that the socket has taken since the connection began.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
     }
 
     /// The peer has acknowledged bytes: the write deadline begins anew.

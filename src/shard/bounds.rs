@@ -2,7 +2,8 @@
 
 use super::{
     ConnectionKey, Shard,
-    feed::{Feed, FeedKey, Recent},
+    feed::{Feed, Recent},
+    feed_key::FeedKey,
     in_flight::Outcome,
 };
 use crate::model::{CloseReason, Now};

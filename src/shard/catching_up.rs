@@ -8,7 +8,14 @@
 //!
 //! [`super::catch_ups`] says how they share the log.
 
-use super::{Connection, ConnectionKey, Effect, Shard, catch_ups::RECLAIM_AFTER, counters, cursor::Reading};
+use super::{
+    Connection, ConnectionKey, Delivery, Effect, Encoding, Shard,
+    catch_up::{Chunked, Reading},
+    catch_ups::RECLAIM_AFTER,
+    counters,
+    cursor::Stage,
+    processing::{About, Processing},
+};
 use crate::{
     limits,
     model::{
@@ -16,6 +23,7 @@ use crate::{
         log::{End, LogRequest, ReadFrom, ReadKey, Record, Room, Why},
     },
 };
+use bytes::Bytes;
 
 impl Shard {
     /// Memory for what connections that catch up have read.
@@ -47,12 +55,13 @@ impl Shard {
             return self.go_live(now, key);
         }
         let Connection { cursor, .. } = connection;
-        let next = cursor.read_up_to();
+        let (next, has_room) = (cursor.read_up_to(), cursor.room() > 0);
         let Some(catch_up) = cursor.catch_up_mut() else { return };
-        if catch_up.read == Reading::No && next < feed.end().offset && catch_up.held_bytes < limits::CHUNK_BYTES_MAX / 2
-        {
+        // With a full window nothing more is taken for now, so what waits is enough.
+        let is_short = catch_up.held_bytes < limits::CHUNK_BYTES_MAX / 2 && (has_room || catch_up.len() == 0);
+        if catch_up.read == Reading::No && next < feed.end().offset && is_short {
             catch_up.read = Reading::Queued;
-            let joining = catch_up.undecided;
+            let joining = catch_up.is_undecided;
             self.catch_ups.push(key, joining);
             self.read_next(now);
         }
@@ -111,13 +120,16 @@ impl Shard {
         let Some(connection) = self.registry.connection_mut(key) else { return };
         let Some(feed) = self.feeds.get(connection.feed) else { return };
         let Connection { cursor, .. } = connection;
-        let after = cursor.read_up_to();
+        let (after, window) = (cursor.read_up_to(), cursor.room());
         let Some(catch_up) = cursor.catch_up_mut().filter(|it| it.read == Reading::Queued) else { return };
         let read = self.log.read_key();
         catch_up.read = Reading::Asked(read);
         let after = Position { offset: after, ..feed.end() };
         // The memory of a small event is that of its envelope.
         let records = (bytes / limits::CHUNK_RECORD_BYTES).min(limits::CHUNK_RECORDS_MAX);
+        // Of a slow gateway's past only little is kept in memory.
+        let records =
+            if catch_up.is_single { 1 } else { records.min(window.saturating_mul(2).max(WINDOW_RECORDS_MIN)) };
         let room = Room { records, bytes };
         // Not beyond what the log has told: the rest comes by the feed.
         self.log.push(LogRequest::Read {
@@ -172,46 +184,73 @@ impl Shard {
     }
 
     fn take_chunk(&mut self, now: Now, key: ConnectionKey, records: Vec<Record>, end: End) {
-        let (encode, budget) = (self.settings.encoding.encode, self.catch_up_budget());
+        let budget = self.catch_up_budget();
         let Some(connection) = self.registry.connection_mut(key) else { return };
         let held_before = connection.cursor.catch_up().map_or(0, |catch_up| catch_up.held_bytes);
         if let Some(first) = records.first().filter(|_| !connection.admitted) {
             connection.cursor.learn_bytes(first);
         }
-        let Some(catch_up) = connection.cursor.catch_up_mut() else { return };
+        let (Stage::CatchingUp(catch_up), processing) = (&mut connection.cursor.stage, &connection.cursor.processing)
+        else {
+            return;
+        };
         catch_up.read = Reading::No;
         catch_up.read_at = now.instant;
-        let undecided = catch_up.undecided;
+        let (undecided, resumed) = (catch_up.is_undecided, catch_up.resumed);
         match end {
             End::More { .. } | End::Reached { .. } => {
                 let empty = catch_up.len() == 0;
                 // A chunk has one event at least, however little memory was kept for it. Of many that come together with large
                 // events, those beyond the memory are read again later.
                 let is_beyond = self.catch_ups.held_bytes() >= budget && self.catch_ups.is_asking();
+                let delivery = &self.settings.delivery;
+                let encoding = &self.settings.encoding;
                 for record in records.into_iter().filter(|_| !is_beyond) {
-                    catch_up.push(encode(&record.event, record.position, record.accepted), record.bytes);
+                    catch_up.push(chunked(&record, encoding, delivery, processing.as_deref()));
                 }
                 let held = catch_up.held_bytes - held_before;
                 self.catch_ups.hold(held);
+                catch_up.is_single = false;
                 if undecided {
-                    self.admit_resumed(key);
+                    self.admit_past(key);
                 }
                 if empty {
+                    self.pass_over(now, key);
                     self.dirty.push_back(key);
                 }
                 self.continue_catching_up(now, key);
             }
+            End::Gone { head } if undecided => self.begin_trimmed(now, key, head, resumed),
+            End::OtherEpoch { .. } if undecided => self.begin_anew(now, key, resumed),
+            End::Failed(Why::Damaged) if connection.is_proved => self.step_over_damage(now, key),
             // A damaged event is as good as trimmed: asking again would only keep the gateway away from what is behind it.
-            End::Gone { .. } | End::OtherEpoch { .. } | End::Failed(Why::Damaged) if undecided => {
-                let unknown = matches!(end, End::OtherEpoch { .. });
-                self.counters.resumes.add(if unknown { counters::UNKNOWN_POSITION } else { counters::TRIMMED });
-                self.begin_at_end(key, Some(false));
+            End::Failed(Why::Damaged) if undecided => {
+                self.counters.resumes.add(counters::TRIMMED);
+                self.begin_at_end(now, key, Some(false));
             }
             End::Gone { .. } => self.close(now, key, CloseReason::SlowConsumer),
             End::OtherEpoch { .. } | End::Failed(Why::Damaged) => self.close(now, key, CloseReason::LogReplaced),
-            End::Failed(_) if undecided => self.refuse_resume(key),
+            End::Failed(_) if undecided && resumed.is_some() => self.refuse_resume(key),
             End::Failed(_) => self.retries.read_later(now.instant, key),
         }
+    }
+
+    /// An event that a connection is given next is damaged. It is found, and passed over; all others are delivered.
+    fn step_over_damage(&mut self, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.registry.connection_mut(key) else { return };
+        let bytes = connection.cursor.bytes();
+        let Some(catch_up) = connection.cursor.catch_up_mut() else { return };
+        let undecided = catch_up.is_undecided;
+        if std::mem::replace(&mut catch_up.is_single, true) {
+            catch_up.is_single = false;
+            let passed = Some(counters::DAMAGED);
+            catch_up.push(Chunked { frame: Bytes::new(), text_bytes: 0, bytes, about: None, passed });
+            if undecided {
+                self.admit_past(key);
+            }
+            self.pass_over(now, key);
+        }
+        self.continue_catching_up(now, key);
     }
 
     /// Closes a connection for this reason.
@@ -219,4 +258,21 @@ impl Shard {
         self.handle_closing(now, key, reason);
         self.effects.push_back(Effect::Close(key, reason));
     }
+}
+
+/// Events that are read at once for a connection with a small window.
+const WINDOW_RECORDS_MIN: usize = 16;
+
+/// A record as one connection is given it: whole, without the ping, or not at all.
+fn chunked(record: &Record, encoding: &Encoding, delivery: &Delivery, processing: Option<&Processing>) -> Chunked {
+    let (event, position) = (&record.event, record.position);
+    let about = processing.map(|_| About { kind: event.kind.clone(), correlation: event.correlation });
+    let passed = processing.and_then(|it| it.passes_over(position.offset, delivery.skips_in_replay(&event.kind)));
+    if passed.is_some() {
+        return Chunked { frame: Bytes::new(), text_bytes: 0, bytes: record.bytes, about, passed };
+    }
+    let with_ping = processing.is_some();
+    let frame = (encoding.encode)(event, position, record.accepted, with_ping);
+    let ping_bytes = if with_ping { (encoding.ping_bytes)(position) } else { 0 };
+    Chunked { text_bytes: frame.len() - ping_bytes, frame, bytes: record.bytes, about, passed: None }
 }

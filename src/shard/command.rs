@@ -3,7 +3,7 @@
 
 use super::counters::Counters;
 use crate::model::{
-    ConnectionId, Event, GatewayId, Kept, PublishOutcome, ShardId, Timestamp,
+    ConnectionId, CorrelationId, DeliveryMode, Event, GatewayId, Kept, Position, PublishOutcome, ShardId, Timestamp,
     log::{Head, ReadFrom, Record, Why},
 };
 use serde::Serialize;
@@ -127,6 +127,9 @@ pub struct Totals {
     /// Bytes of payloads that the farthest connection is behind its gateway's log; for the metrics.
     #[serde(skip)]
     pub behind_bytes_max: u64,
+    /// Number of events that the gateway which is the farthest behind has not processed; for the metrics.
+    #[serde(skip)]
+    pub unprocessed_max: u64,
     /// Memory of events that connections have yet to take; for the metrics.
     #[serde(skip)]
     pub recent_bytes: u64,
@@ -190,6 +193,21 @@ pub enum ConnectionStatus {
     Closing,
 }
 
+/// An event that a gateway is at work on.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessingRow {
+    /// Its position.
+    pub position: Position,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its correlation id.
+    pub correlation_id: CorrelationId,
+    /// When it was written, or the event before it was processed, if that was later.
+    pub since: Timestamp,
+}
+
 /// One live connection, as the statistics show it (contract section 3).
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -212,6 +230,16 @@ pub struct ConnectionRow {
     pub round_trip_ms: Option<f64>,
     /// Bytes of payloads that it is behind its gateway's log.
     pub queued_bytes: u64,
+    /// What its pongs prove: `processed`, or nothing with `written`.
+    pub delivery: DeliveryMode,
+    /// The event that its gateway is at work on, with the delivery `processed`.
+    pub processing: Option<ProcessingRow>,
+    /// Each event up to this position was processed, with the delivery `processed`.
+    pub processed: Option<Position>,
+    /// Number of events behind that one.
+    pub unprocessed: Option<u64>,
+    /// Number of events that its gateway had missed when it connected.
+    pub missed: u64,
     /// Its deliveries and failures.
     pub delivery_stats: DeliveryStats,
 }

@@ -1,6 +1,7 @@
 //! Counts of the connections and calls that one core has refused or closed since its start, by reason, for the metrics.
 
 use crate::model::{CloseReason, Refused};
+use std::time::Duration;
 
 /// The counters of one core. They cover the connections that this core accepted, and those that were handed to it
 /// because it owns their gateway.
@@ -14,6 +15,16 @@ pub struct Counters {
     pub failed: Tally<&'static str>,
     /// Connects that asked to go on behind a position, by what came of it: one of the constants below.
     pub resumes: Tally<&'static str>,
+    /// Events that a connection of the delivery `processed` was not given, by the reason: one of the constants below.
+    pub skipped: Tally<&'static str>,
+    /// Events that were behind gateways when they came back.
+    pub missed: u64,
+    /// Events that lay in the past when their connection began.
+    pub replayed: u64,
+    /// Pongs that named a position and that no ping asked for.
+    pub pongs_unexpected: u64,
+    /// The time that gateways took for one event.
+    pub processing: Histogram,
     /// HTTP calls that were answered with a status of 400 or above, by that status.
     pub calls_refused: Tally<u16>,
 }
@@ -27,6 +38,11 @@ impl Default for Counters {
             closed: Tally::of(&CloseReason::LABELS),
             failed: Tally::of(&[TLS, TIMED_OUT, STALLED, NO_ROOM, ORIGIN]),
             resumes: Tally::of(&[RESUMED, TRIMMED, UNKNOWN_POSITION, LOG_UNAVAILABLE]),
+            skipped: Tally::of(&[REPLAY, POISON, TRIMMED, DAMAGED]),
+            missed: 0,
+            replayed: 0,
+            pongs_unexpected: 0,
+            processing: Histogram::default(),
             calls_refused: Tally::of(&[400, 401, 404, 409, 413, 503]),
         }
     }
@@ -52,6 +68,46 @@ pub const UNKNOWN_POSITION: &str = "unknown position";
 /// The log did not answer in time: 503.
 pub const LOG_UNAVAILABLE: &str = "log unavailable";
 
+/// The type of the event is one that is not delivered late.
+pub const REPLAY: &str = "replay";
+/// The gateway never got past the event.
+pub const POISON: &str = "poison";
+/// The event cannot be read.
+pub const DAMAGED: &str = "damaged";
+
+/// Numbers of durations, by their length.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Histogram {
+    /// The number of durations up to each of [`Histogram::ENDS`], and of longer ones; each is in one bucket.
+    pub buckets: [u64; Histogram::ENDS.len() + 1],
+    /// Their sum.
+    pub sum: Duration,
+}
+
+impl Histogram {
+    /// The longest duration of each bucket.
+    pub const ENDS: [Duration; 11] = [
+        Duration::from_millis(1),
+        Duration::from_millis(5),
+        Duration::from_millis(20),
+        Duration::from_millis(100),
+        Duration::from_millis(500),
+        Duration::from_secs(1),
+        Duration::from_secs(2),
+        Duration::from_secs(5),
+        Duration::from_secs(10),
+        Duration::from_secs(30),
+        Duration::from_secs(60),
+    ];
+
+    /// Counts a duration.
+    pub fn observe(&mut self, duration: Duration) {
+        let bucket = Self::ENDS.partition_point(|end| *end < duration);
+        self.buckets[bucket] += 1;
+        self.sum += duration;
+    }
+}
+
 /// A counter for each of a few keys. A scan of a short list is faster than a hash map, and keeps the keys in order.
 #[derive(Clone, Debug)]
 pub struct Tally<K>(Vec<(K, u64)>);
@@ -63,9 +119,14 @@ impl<K: Copy + PartialEq> Tally<K> {
 
     /// Adds one to the counter of this key.
     pub fn add(&mut self, key: K) {
+        self.add_many(key, 1);
+    }
+
+    /// Adds a number to the counter of this key.
+    pub fn add_many(&mut self, key: K, number: u64) {
         match self.0.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, count)) => *count += 1,
-            None => self.0.push((key, 1)),
+            Some((_, count)) => *count += number,
+            None => self.0.push((key, number)),
         }
     }
 

@@ -9,13 +9,14 @@
 //! leaves the cursor as it was. `advance` follows once they are sealed and offered to the socket: a record whose bytes
 //! have all been handed over is *taken*. Once the socket has all of them it is *confirmed*, that is, delivered.
 
-use super::feed::Feed;
-use crate::model::{
-    Instant, Position,
-    log::{ReadKey, Record},
+use super::{
+    catch_up::{CatchUp, Chunked},
+    feed::{Feed, Recent},
+    processing::{About, Processing},
 };
+use crate::model::{Position, log::Record};
 use bytes::{Buf, Bytes};
-use std::{collections::VecDeque, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
 /// Where one connection stands in its gateway's log.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(super) struct Cursor {
     /// Publishers of records from this offset on wait for this connection.
     pub(super) counted_from: u64,
     pub(super) stage: Stage,
+    /// What the gateway has and has not processed; `None` where its pongs prove nothing.
+    pub(super) processing: Option<Box<Processing>>,
 }
 
 /// Where the next bytes of a connection come from.
@@ -56,30 +59,39 @@ pub(super) enum Stage {
     },
 }
 
-/// Records that were read from the log for one connection.
-#[derive(Debug, Default)]
-pub(super) struct CatchUp {
-    /// With [`crate::model::log::Record::bytes`] of each.
-    records: VecDeque<(Bytes, u64)>,
-    /// Bytes of `records`.
-    pub(super) held_bytes: usize,
-    pub(super) read: Reading,
-    /// Whether the connection is resumed depends on its first read.
-    pub(super) undecided: bool,
-    /// When the last read came.
-    pub(super) read_at: Instant,
+/// The next record of a connection, which is passed over.
+#[derive(Debug)]
+pub(super) struct Passed {
+    pub(super) offset: u64,
+    pub(super) about: Option<About>,
+    /// One of the reasons beside [`super::counters::REPLAY`].
+    pub(super) why: &'static str,
 }
 
-/// The state of a connection's next read.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) enum Reading {
-    /// None is needed yet.
-    #[default]
-    No,
-    /// It waits for its turn.
-    Queued,
-    /// The log was asked.
-    Asked(ReadKey),
+/// What a connection is given of one record.
+#[derive(Clone, Copy)]
+pub(super) struct Piece<'a> {
+    frame: &'a Bytes,
+    /// The connection is given the bytes of `frame` up to here.
+    end: usize,
+    /// The bytes in front of this are the event, those behind it the ping.
+    text: usize,
+}
+
+impl<'a> Piece<'a> {
+    pub(super) fn bytes(self) -> &'a [u8] {
+        &self.frame[..self.end]
+    }
+
+    /// It is passed over.
+    pub(super) fn is_empty(self) -> bool {
+        self.end == 0
+    }
+
+    /// The end of the frame that has the byte at an offset. `boundary` gives it for an event.
+    pub(super) fn boundary(self, offset: usize, boundary: fn(usize, usize) -> usize) -> usize {
+        if offset < self.text { boundary(self.text, offset) } else { self.end }
+    }
 }
 
 impl Cursor {
@@ -96,6 +108,7 @@ impl Cursor {
             held_epoch: 0,
             counted_from: nothing,
             stage: Stage::Joining,
+            processing: None,
         }
     }
 
@@ -103,12 +116,15 @@ impl Cursor {
     pub(super) fn rebase(&mut self, base: Position, bytes: u64) {
         debug_assert!(self.at == 0, "no record is partly taken");
         (self.taken, self.confirmed, self.bytes) = (base.offset, base.offset, bytes);
+        if let Some(processing) = &mut self.processing {
+            processing.rebase(base.offset);
+        }
         self.go_live(base);
     }
 
-    /// The offsets of the feed's records that count this connection as a holder, and from which on publishers wait for it.
-    pub(super) fn held(&self, feed: &Feed) -> Option<(RangeInclusive<u64>, u64)> {
-        (self.held_epoch == feed.end().epoch).then_some((self.held_from..=self.held_until, self.counted_from))
+    /// The offsets of the feed's records that count this connection as a holder.
+    pub(super) fn held(&self, feed: &Feed) -> Option<RangeInclusive<u64>> {
+        (self.held_epoch == feed.end().epoch).then_some(self.held_from..=self.held_until)
     }
 
     /// Whether a record is partly taken.
@@ -134,6 +150,11 @@ impl Cursor {
         // A connection whose resume has failed has begun elsewhere, and was given nothing yet.
         (self.taken, self.confirmed, self.bytes) = (end.offset, end.offset, bytes);
         self.go_live(end);
+    }
+
+    /// The cumulative bytes of what it has taken.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether it has not begun.
@@ -169,56 +190,127 @@ impl Cursor {
         if matches!(self.stage, Stage::Joining | Stage::Closing { .. }) { 0 } else { end.saturating_sub(self.bytes) }
     }
 
-    /// The bytes of the `n`th record from here, 0 being the next one.
-    fn frame<'a>(&'a self, feed: Option<&'a Feed>, n: usize) -> Option<&'a Bytes> {
+    /// Whether the publisher of the event at an offset waits until this connection has it.
+    pub(super) fn counts(&self, offset: u64) -> bool {
+        offset >= self.counted_from && self.processing.as_ref().is_none_or(|processing| processing.counts(offset))
+    }
+
+    /// Events that may be begun before the gateway has processed one.
+    pub(super) fn room(&self) -> usize {
+        self.processing.as_ref().map_or(usize::MAX, |processing| processing.room())
+    }
+
+    /// What this connection is given of the `n`th record from here, 0 being the next one. The window is not looked at.
+    pub(super) fn piece<'a>(&'a self, feed: Option<&'a Feed>, n: usize) -> Option<Piece<'a>> {
         match &self.stage {
             Stage::Joining => None,
-            Stage::Live => feed?.record(self.taken + 1 + n as u64).map(|record| &record.frame),
-            Stage::CatchingUp(catch_up) => catch_up.records.get(n).map(|(frame, _)| frame),
-            Stage::Closing { rest, .. } => (n == 0 && !rest.is_empty()).then_some(rest),
+            Stage::Live => {
+                let offset = self.taken + 1 + n as u64;
+                feed?.record(offset).map(|record| self.piece_of(record, offset))
+            }
+            Stage::CatchingUp(catch_up) => {
+                let Chunked { frame, text_bytes, .. } = catch_up.records.get(n)?;
+                Some(Piece { frame, end: frame.len(), text: *text_bytes })
+            }
+            Stage::Closing { rest, .. } => {
+                let end = rest.len();
+                (n == 0 && end > 0).then_some(Piece { frame: rest, end, text: end })
+            }
         }
     }
 
+    fn piece_of<'a>(&self, record: &'a Recent, offset: u64) -> Piece<'a> {
+        let Recent { frame, text_bytes: text, .. } = record;
+        let end = match &self.processing {
+            Some(processing) if processing.passes_over(offset, record.is_skipped).is_some() => 0,
+            Some(_) => frame.len(),
+            // The ping behind an event is for those whose pongs prove something.
+            None => *text,
+        };
+        Piece { frame, end, text: *text }
+    }
+
     /// Whether another frame, such as a ping, may be sent before the next byte of events.
-    fn at_boundary(&self, feed: Option<&Feed>, boundary: fn(usize, usize) -> usize) -> bool {
+    pub(super) fn at_boundary(&self, feed: Option<&Feed>, boundary: fn(usize, usize) -> usize) -> bool {
         if let Stage::Closing { rest, .. } = &self.stage {
             return rest.is_empty();
         }
         // `boundary` gives the end of the frame that contains an offset, so the last byte taken is asked for its frame.
-        self.at == 0 || self.frame(feed, 0).is_none_or(|frame| boundary(frame.len(), self.at - 1) == self.at)
+        self.at == 0 || self.piece(feed, 0).is_none_or(|piece| piece.boundary(self.at - 1, boundary) == self.at)
+    }
+
+    /// Bytes handed over of the record behind `taken`.
+    pub(super) fn at(&self) -> usize {
+        self.at
     }
 
     /// The next bytes were handed over. Returns the bytes of records that this frees.
     pub(super) fn advance(&mut self, feed: Option<&Feed>, bytes: usize) -> usize {
         let (mut left, mut freed) = (bytes, 0);
         while left > 0 {
-            let Some(length) = self.frame(feed, 0).map(Bytes::len) else {
+            let Some(length) = self.piece(feed, 0).map(|piece| piece.bytes().len()).filter(|length| *length > 0) else {
                 debug_assert!(false, "{left} bytes were handed over that did not wait");
                 return freed;
             };
             let step = (length - self.at).min(left);
             self.at += step;
             left -= step;
-            match &mut self.stage {
-                Stage::Closing { rest, completes } => {
-                    rest.advance(step);
-                    self.at = 0;
-                    self.taken += u64::from(*completes && rest.is_empty());
-                    continue;
-                }
-                _ if self.at < length => continue,
-                Stage::Live => self.bytes = feed.map_or(0, |feed| feed.bytes_at(self.taken + 1)),
-                Stage::CatchingUp(catch_up) => {
-                    if let Some((frame, bytes)) = catch_up.records.pop_front() {
-                        self.bytes = bytes;
-                        catch_up.held_bytes -= frame.len();
-                        freed += frame.len();
-                    }
-                }
-                Stage::Joining => {}
+            if let Stage::Closing { rest, completes } = &mut self.stage {
+                rest.advance(step);
+                self.at = 0;
+                self.taken += u64::from(*completes && rest.is_empty());
+            } else if self.at == length {
+                freed += self.take(feed, false);
             }
-            self.taken += 1;
-            self.at = 0;
+        }
+        freed
+    }
+
+    /// The next record, if it is to be passed over.
+    pub(super) fn next_passed(&self, feed: Option<&Feed>) -> Option<Passed> {
+        let (offset, processing) = (self.taken + 1, self.processing.as_ref()?);
+        let (about, why) = match &self.stage {
+            Stage::CatchingUp(catch_up) => {
+                let record = catch_up.records.front()?;
+                (record.about.clone(), record.passed?)
+            }
+            Stage::Live => {
+                let record = feed?.record(offset)?;
+                (record.about.clone(), processing.passes_over(offset, record.is_skipped)?)
+            }
+            Stage::Joining | Stage::Closing { .. } => return None,
+        };
+        Some(Passed { offset, about, why })
+    }
+
+    /// Passes over the next record. Returns the bytes that this frees.
+    pub(super) fn pass_over(&mut self, feed: Option<&Feed>) -> usize {
+        debug_assert_eq!(self.at, 0, "no byte of it was handed over");
+        self.take(feed, true)
+    }
+
+    /// The next record was handed over whole, or is passed over. Returns the bytes that this frees.
+    fn take(&mut self, feed: Option<&Feed>, is_passed: bool) -> usize {
+        let offset = self.taken + 1;
+        let (mut about, mut freed) = (None, 0);
+        match &mut self.stage {
+            Stage::Live => {
+                self.bytes = feed.map_or(0, |feed| feed.bytes_at(offset));
+                about = feed.and_then(|feed| feed.record(offset)).and_then(|record| record.about.clone());
+            }
+            Stage::CatchingUp(catch_up) => {
+                if let Some(record) = catch_up.records.pop_front() {
+                    (self.bytes, about, freed) = (record.bytes, record.about, record.frame.len());
+                    catch_up.held_bytes -= freed;
+                }
+            }
+            Stage::Joining | Stage::Closing { .. } => {}
+        }
+        (self.taken, self.at) = (offset, 0);
+        let Some(processing) = &mut self.processing else { return freed };
+        match about.filter(|_| !is_passed) {
+            Some(about) => processing.give(offset, about),
+            None => processing.pass(offset),
         }
         freed
     }
@@ -228,7 +320,7 @@ impl Cursor {
         let keeps = usize::from(self.at > 0);
         let Some(catch_up) = self.catch_up_mut() else { return 0 };
         let dropped = catch_up.records.drain(keeps.min(catch_up.records.len())..);
-        let freed = dropped.map(|(frame, _)| frame.len()).sum();
+        let freed = dropped.map(|record| record.frame.len()).sum();
         catch_up.held_bytes -= freed;
         freed
     }
@@ -241,8 +333,10 @@ impl Cursor {
         if self.at > 0
             && let Some(record) = feed.record(self.taken + 1)
         {
-            catch_up.held_bytes = record.frame.len();
-            catch_up.records.push_back((record.frame.clone(), feed.bytes_at(self.taken + 1)));
+            let Recent { frame, text_bytes, about, .. } = record;
+            let frame = frame.slice(..self.piece_of(record, self.taken + 1).end);
+            let (bytes, about) = (feed.bytes_at(self.taken + 1), about.clone());
+            catch_up.push(Chunked { frame, text_bytes: *text_bytes, bytes, about, passed: None });
         }
         let kept = catch_up.held_bytes;
         self.stage = Stage::CatchingUp(Box::new(catch_up));
@@ -263,83 +357,17 @@ impl Cursor {
         // The peer would read the bytes of a close frame as payload if they came inside of another frame. The event is
         // cut after this frame, so the peer gets an unfinished message and then the close, and never a wrong one.
         if !self.at_boundary(feed, boundary)
-            && let Some(frame) = self.frame(feed, 0)
+            && let Some(piece) = self.piece(feed, 0)
         {
-            let until = boundary(frame.len(), self.at);
-            rest = frame.slice(self.at..until);
-            completes = until == frame.len();
+            let until = piece.boundary(self.at, boundary);
+            rest = piece.frame.slice(self.at..until);
+            // The ping behind it is not sent: no pong could come.
+            completes = until >= piece.text;
             end += u64::from(completes);
         }
         let freed = self.catch_up().map_or(0, |catch_up| catch_up.held_bytes);
         self.at = 0;
         self.stage = Stage::Closing { rest, completes };
         (end, freed)
-    }
-}
-
-impl CatchUp {
-    /// Of a connection that is resumed if its first read shows that nothing is missing.
-    pub(super) fn resuming() -> Self {
-        Self { undecided: true, ..Self::default() }
-    }
-
-    /// Adds a record that was read from the log.
-    pub(super) fn push(&mut self, frame: Bytes, bytes: u64) {
-        self.held_bytes += frame.len();
-        self.records.push_back((frame, bytes));
-    }
-
-    /// Number of records that are not taken yet.
-    pub(super) fn len(&self) -> usize {
-        self.records.len()
-    }
-}
-
-/// A read-only view of the events that wait for one connection. The session reads them through it, and cannot change
-/// the shard.
-#[derive(Clone, Copy)]
-pub struct Waiting<'a> {
-    /// `None` if the connection has left.
-    pub(super) cursor: Option<&'a Cursor>,
-    pub(super) feed: Option<&'a Feed>,
-    pub(super) boundary: fn(usize, usize) -> usize,
-}
-
-impl Waiting<'_> {
-    /// Appends up to `budget` of the next bytes to `out`, and returns how many. With `stop` it only copies to the end
-    /// of a frame that has begun, so that another frame can follow.
-    pub fn copy(&self, budget: usize, stop: bool, out: &mut Vec<u8>) -> usize {
-        let Some(cursor) = self.cursor else { return 0 };
-        if stop {
-            let Some(frame) = cursor.frame(self.feed, 0).filter(|_| !self.at_boundary()) else { return 0 };
-            let boundary = if let Stage::Closing { .. } = cursor.stage {
-                frame.len()
-            } else {
-                (self.boundary)(frame.len(), cursor.at)
-            };
-            let end = boundary.min(cursor.at + budget);
-            out.extend_from_slice(&frame[cursor.at..end]);
-            return end - cursor.at;
-        }
-        let (mut left, mut n, mut at) = (budget, 0, cursor.at);
-        while left > 0
-            && let Some(frame) = cursor.frame(self.feed, n)
-        {
-            let step = (frame.len() - at).min(left);
-            out.extend_from_slice(&frame[at..at + step]);
-            left -= step;
-            (n, at) = (n + 1, 0);
-        }
-        budget - left
-    }
-
-    /// Whether another frame may be sent before the next bytes of events.
-    pub fn at_boundary(&self) -> bool {
-        self.cursor.is_none_or(|cursor| cursor.at_boundary(self.feed, self.boundary))
-    }
-
-    /// Whether nothing waits that could be handed over now.
-    pub fn is_drained(&self) -> bool {
-        self.cursor.is_none_or(|cursor| cursor.frame(self.feed, 0).is_none())
     }
 }

@@ -21,11 +21,24 @@ pub struct DeliveryFailure {
     pub reason: &'static str,
 }
 
+/// An event whose gateway has no connection, and gets it when it comes back.
+#[derive(Clone, Debug)]
+pub struct Undelivered {
+    /// Its gateway.
+    pub gateway: GatewayId,
+    /// Its type.
+    pub kind: EventType,
+    /// Its correlation id.
+    pub correlation: CorrelationId,
+}
+
 /// An entry of [`super::Shard::poll_failure`].
 #[derive(Clone, Debug)]
 pub enum Failed {
     /// One delivery.
     One(DeliveryFailure),
+    /// One event that waits for its gateway.
+    Waiting(Undelivered),
     /// Number of deliveries that failed while [`limits::FAILURES_QUEUED_MAX`] others were queued.
     LeftOut(u64),
 }
@@ -33,22 +46,29 @@ pub enum Failed {
 /// The queue, and the number of failures that it left out.
 #[derive(Default)]
 pub(super) struct Failures {
-    queue: VecDeque<DeliveryFailure>,
+    queue: VecDeque<Failed>,
     left_out: u64,
 }
 
 impl Failures {
     pub(super) fn push(&mut self, failure: DeliveryFailure) {
         if self.queue.len() < limits::FAILURES_QUEUED_MAX {
-            self.queue.push_back(failure);
+            self.queue.push_back(Failed::One(failure));
         } else {
             self.left_out += 1;
         }
     }
 
+    /// An event that waits has not failed: it is not counted where there is no room to log it.
+    pub(super) fn push_waiting(&mut self, waiting: Undelivered) {
+        if self.queue.len() < limits::FAILURES_QUEUED_MAX {
+            self.queue.push_back(Failed::Waiting(waiting));
+        }
+    }
+
     pub(super) fn pop(&mut self) -> Option<Failed> {
-        if let Some(failure) = self.queue.pop_front() {
-            return Some(Failed::One(failure));
+        if let Some(failed) = self.queue.pop_front() {
+            return Some(failed);
         }
         // A connection that is far behind can fail thousands of deliveries at once. Their memory is not kept for the
         // next.

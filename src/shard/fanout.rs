@@ -2,15 +2,18 @@
 //! each delivery ends.
 
 use super::{
-    ConnectionKey, DeliveryFailure, Effect, Origin, Shard,
+    ConnectionKey, DeliveryFailure, Effect, Origin, Shard, Undelivered,
     command::{DeliveryStats, NotKept},
-    feed::{Feed, FeedKey},
+    feed::{Feed, Recent},
+    feed_key::FeedKey,
     in_flight::{EventRef, Outcome},
+    processing::About,
 };
 use crate::model::{
-    Event, Failure, GatewayId, Kept, Now, Position,
+    DeliveryMode, Event, Failure, GatewayId, Kept, Now, Position,
     log::{AppendKey, Draft, NotAppended, Record, Why},
 };
+use bytes::Bytes;
 use std::sync::Arc;
 
 impl Shard {
@@ -112,8 +115,16 @@ impl Shard {
         self.answer(reply);
     }
 
-    /// Counts an event whose gateway has no connection as failed.
+    /// Counts an event whose gateway has no connection as failed, or as one that waits for it.
     pub(super) fn deliver_to_none(&mut self, now: Now, of: EventRef, gateway: GatewayId) {
+        if self.mode_of(gateway) == DeliveryMode::Processed {
+            if let Some((kind, correlation)) = self.in_flight.kept(of) {
+                let kind = kind.clone();
+                self.failures.push_waiting(Undelivered { gateway, kind, correlation });
+            }
+            let reply = self.in_flight.wait(of);
+            return self.answer(reply);
+        }
         self.fail(now, of, gateway, None, Failure::NOT_CONNECTED);
         let reply = self.in_flight.deliver(of, 0, 0);
         self.answer(reply);
@@ -143,13 +154,18 @@ impl Shard {
             }
             // Encoded once and shared: a server does not mask its frames (RFC 6455 section 5.1), so the bytes are the same
             // for each connection.
-            let frame = (self.settings.encoding.encode)(&event, position, accepted);
-            let held = feed.push(frame, bytes, of.filter(|_| live > 0), live);
+            let is_proved = feed.is_proved();
+            let frame = (self.settings.encoding.encode)(&event, position, accepted, is_proved);
+            let counted = if is_proved { self.count_windows(key, position.offset) } else { live };
+            let record = self.recent(&event, position, frame, is_proved);
+            let record = Recent { of: of.filter(|_| counted > 0), holders: live, counted, ..record };
+            let Some(feed) = self.feeds.get_mut(key) else { return };
+            let held = feed.push(record, bytes);
             self.feeds.hold(held);
             match of {
                 Some(of) if connections == 0 => self.deliver_to_none(now, of, event.gateway),
                 Some(of) => {
-                    let reply = self.in_flight.deliver(of, connections, live);
+                    let reply = self.in_flight.deliver(of, connections, counted);
                     self.answer(reply);
                 }
                 None => {}
@@ -159,20 +175,56 @@ impl Shard {
         self.enforce_bounds(now, key);
     }
 
+    /// A record of a feed that nobody holds yet.
+    fn recent(&self, event: &Event, position: Position, frame: Bytes, is_proved: bool) -> Recent {
+        let ping_bytes = if is_proved { (self.settings.encoding.ping_bytes)(position) } else { 0 };
+        Recent {
+            text_bytes: frame.len() - ping_bytes,
+            frame,
+            about: is_proved.then(|| About { kind: event.kind.clone(), correlation: event.correlation }),
+            is_skipped: is_proved && self.settings.delivery.skips_in_replay(&event.kind),
+            before: 0,
+            of: None,
+            holders: 0,
+            counted: 0,
+        }
+    }
+
+    /// Number of live connections whose windows have room for the next event. The publisher does not wait for the others.
+    fn count_windows(&mut self, key: FeedKey, offset: u64) -> u32 {
+        let Some(feed) = self.feeds.get(key) else { return 0 };
+        let mut counted = 0;
+        for member in &feed.connections {
+            let Some(connection) = self.registry.connection_mut(*member) else { continue };
+            let cursor = &mut connection.cursor;
+            if !cursor.is_live() {
+                continue;
+            }
+            let before = usize::try_from(offset - cursor.taken - 1).unwrap_or(usize::MAX);
+            if cursor.room() > before {
+                counted += 1;
+            } else if let Some(processing) = &mut cursor.processing {
+                processing.leave_uncounted(offset);
+            }
+        }
+        counted
+    }
+
     /// Queues the connections that had nothing to take until the records behind this offset came.
     fn wake_feed(&mut self, key: FeedKey, before: u64) {
         let Some(feed) = self.feeds.get(key) else { return };
         for member in &feed.connections {
             let Some(connection) = self.registry.connection(*member) else { continue };
             // One that has more to take is in the list already, or its socket is full.
-            if connection.cursor.is_live() && connection.cursor.taken == before {
+            if connection.cursor.is_live() && connection.cursor.taken == before && connection.cursor.room() > 0 {
                 self.dirty.push_back(*member);
             }
         }
     }
 
-    /// Counts the records that were handed over as delivered: the socket has taken all of their bytes.
-    pub fn handle_written(&mut self, now: Now, key: ConnectionKey) {
+    /// Counts the records that were handed over as delivered: the socket has taken all of their bytes, and `sent_bytes` since the
+    /// connection began.
+    pub fn handle_written(&mut self, now: Now, key: ConnectionKey, sent_bytes: u64) {
         let Some(connection) = self.registry.connection_mut(key) else { return };
         debug_assert!(now.instant >= connection.connected);
         let feed_key = connection.feed;
@@ -183,19 +235,31 @@ impl Shard {
             return;
         }
         cursor.confirmed = taken;
-        let sent = taken - confirmed;
+        let clock = (now.instant, now.wall);
+        let sent = match &mut cursor.processing {
+            Some(processing) => {
+                let sent = processing.handle_written(clock, sent_bytes);
+                let is_replayed = taken <= processing.replay_until;
+                self.counters.replayed += if is_replayed { sent } else { 0 };
+                sent
+            }
+            None => taken - confirmed,
+        };
         connection.stats.total_events_sent += sent;
         self.totals.total_events_sent += sent;
         let Some(feed) = self.feeds.get_mut(feed_key) else { return };
-        let Some((held, counted_from)) = held else { return };
+        let Some(held) = held else { return };
         for offset in (confirmed + 1).max(*held.start())..=taken.min(*held.end()) {
             let Some(record) = feed.record_mut(offset) else { continue };
-            let of = record.let_go(offset >= counted_from);
+            let of = record.let_go(connection.cursor.counts(offset));
             if let Some(of) = of
                 && let Some((origin, reply)) = self.in_flight.decide(of, Outcome::Delivered)
             {
                 self.effects.push_back(Effect::Reply(origin, reply));
             }
+        }
+        if let Some(processing) = &mut connection.cursor.processing {
+            processing.forget_uncounted(taken);
         }
         self.release(feed_key);
     }
@@ -223,10 +287,11 @@ impl Shard {
         let Some(connection) = self.registry.connection(key) else { return };
         let (id, gateway, feed_key) = (connection.id, connection.gateway, connection.feed);
         let held = self.feeds.get(feed_key).and_then(|feed| connection.cursor.held(feed));
-        let Some((held, counted_from)) = held else { return };
+        let Some(held) = held else { return };
         for offset in (*offsets.start()).max(*held.start())..=(*offsets.end()).min(*held.end()) {
+            let counts = self.registry.connection(key).is_some_and(|it| it.cursor.counts(offset));
             let record = self.feeds.get_mut(feed_key).and_then(|feed| feed.record_mut(offset));
-            let Some(of) = record.and_then(|record| record.let_go(offset >= counted_from)) else { continue };
+            let Some(of) = record.and_then(|record| record.let_go(counts)) else { continue };
             if let Some(reason) = failed {
                 self.fail(now, of, gateway, Some(key), reason);
             }

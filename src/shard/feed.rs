@@ -9,30 +9,10 @@
 //! Each record is encoded once, for all connections. They refer to it by its offset, so a connection that waits for
 //! nothing costs nothing here, and a slow one only keeps records that would have left.
 
-use super::{connection_key::ConnectionKey, in_flight::EventRef};
-use crate::model::{Instant, Life, Position, log::FollowKey};
+use super::{connection_key::ConnectionKey, gateway_progress::GatewayProgress, in_flight::EventRef, processing::About};
+use crate::model::{DeliveryMode, Instant, Life, Position};
 use bytes::Bytes;
 use std::collections::VecDeque;
-
-/// Names a feed. Indices are used again, so the serial tells a feed from an earlier one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct FeedKey {
-    pub(super) index: u32,
-    pub(super) serial: u32,
-}
-
-impl From<FeedKey> for FollowKey {
-    fn from(key: FeedKey) -> Self {
-        Self(u64::from(key.serial) << 32 | u64::from(key.index))
-    }
-}
-
-impl From<FollowKey> for FeedKey {
-    fn from(FollowKey(key): FollowKey) -> Self {
-        let index = u32::try_from(key & 0xffff_ffff).expect("32 bits");
-        Self { index, serial: u32::try_from(key >> 32).expect("32 bits") }
-    }
-}
 
 /// What the shard knows of one gateway's log.
 #[derive(Debug)]
@@ -61,6 +41,12 @@ pub(super) struct Feed {
     pub(super) behind: u32,
     /// Events of this shard's publishers that are kept, and that the log has not told yet.
     awaiting: VecDeque<(u64, EventRef)>,
+    /// How the events of its gateway are delivered. A change of it ends the feed.
+    pub(super) mode: DeliveryMode,
+    /// How far the gateway has processed its events, once the log has said it. `None` for the delivery `written`.
+    pub(super) progress: Option<GatewayProgress>,
+    /// With the delivery `written`: the last offset that a connection of the gateway had taken when it ended.
+    pub(super) left_at: Option<u64>,
     /// Where it stood when the log told it no more the last time.
     pub(super) interrupted_at: Option<u64>,
     /// Number of connections that it has, those that are closing included.
@@ -74,8 +60,14 @@ pub(super) struct Feed {
 pub(super) struct Recent {
     /// Its encoded bytes.
     pub(super) frame: Bytes,
+    /// Bytes of `frame` without the ping at its end.
+    pub(super) text_bytes: usize,
+    /// What it is, where pongs prove something.
+    pub(super) about: Option<About>,
+    /// Its type is one that a connection is not given if it comes later.
+    pub(super) is_skipped: bool,
     /// Cumulative bytes of payloads before it.
-    before: u64,
+    pub(super) before: u64,
     /// The publisher that waits for it.
     pub(super) of: Option<EventRef>,
     /// Number of connections that have it before them, or in a socket that has not taken all of it.
@@ -106,7 +98,7 @@ const RECORD_OVERHEAD: usize = 192;
 const CAPACITY_KEPT: usize = 8;
 
 impl Feed {
-    pub(super) fn new(life: Life) -> Self {
+    pub(super) fn new(life: Life, mode: DeliveryMode) -> Self {
         Self {
             life,
             begun: false,
@@ -120,6 +112,9 @@ impl Feed {
             joining: Vec::new(),
             behind: 0,
             awaiting: VecDeque::new(),
+            mode,
+            progress: None,
+            left_at: None,
             interrupted_at: None,
             members: 0,
             idle_until: None,
@@ -183,8 +178,8 @@ impl Feed {
 
     /// Adds the next record that the log has told, with its [`crate::model::log::Record::bytes`]. Returns the memory that
     /// it takes.
-    pub(super) fn push(&mut self, frame: Bytes, bytes: u64, of: Option<EventRef>, holders: u32) -> usize {
-        let record = Recent { frame, before: self.bytes, of, holders, counted: holders };
+    pub(super) fn push(&mut self, mut record: Recent, bytes: u64) -> usize {
+        record.before = self.bytes;
         self.last += 1;
         self.bytes = bytes;
         let memory = record.memory();
@@ -233,6 +228,11 @@ impl Feed {
     /// Every publisher that waits; the log tells none of their records any more.
     pub(super) fn take_all_awaiting(&mut self) -> VecDeque<(u64, EventRef)> {
         std::mem::take(&mut self.awaiting)
+    }
+
+    /// Whether pongs of its gateway's connections prove what was processed.
+    pub(super) fn is_proved(&self) -> bool {
+        self.mode == DeliveryMode::Processed
     }
 
     /// Whether no connection needs it.

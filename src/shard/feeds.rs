@@ -1,7 +1,7 @@
 //! All feeds of a shard, and how long a feed without connections stays.
 
-use super::feed::{Feed, FeedKey};
-use crate::model::{GatewayId, Instant, Life};
+use super::{feed::Feed, feed_key::FeedKey};
+use crate::model::{DeliveryMode, GatewayId, Instant, Life};
 use ahash::HashMap;
 use slab::Slab;
 use std::{collections::VecDeque, time::Duration};
@@ -24,12 +24,13 @@ pub(super) struct Feeds {
 
 impl Feeds {
     /// The feed of a gateway; a new one if there is none, and then `true`.
-    pub(super) fn of_or_new(&mut self, life: Life) -> (FeedKey, bool) {
+    pub(super) fn of_or_new(&mut self, life: Life, mode: DeliveryMode) -> (FeedKey, bool) {
         if let Some(key) = self.of(life.gateway) {
             return (key, false);
         }
         self.serial = self.serial.wrapping_add(1);
-        let index = u32::try_from(self.feeds.insert((self.serial, Feed::new(life)))).expect("gateways are bounded");
+        let index =
+            u32::try_from(self.feeds.insert((self.serial, Feed::new(life, mode)))).expect("gateways are bounded");
         let key = FeedKey { index, serial: self.serial };
         self.by_gateway.insert(life.gateway, key);
         (key, true)

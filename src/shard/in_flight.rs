@@ -157,6 +157,7 @@ impl InFlight {
             delivered: 0,
             failed: 0,
             pending: connections,
+            waiting: false,
             failures: Vec::new(),
         };
         *place = PendingEvent::Kept(event.kind.clone(), outcome);
@@ -192,6 +193,16 @@ impl InFlight {
             fail(outcome, None, Failure::NOT_CONNECTED);
         }
         publish.undecided = publish.undecided + counted - 1;
+        self.settle(of.publish)
+    }
+
+    /// A kept event waits for its gateway to connect. Returns the reply if this decides the publish.
+    pub fn wait(&mut self, of: EventRef) -> Option<(Origin, Reply)> {
+        let publish = self.publishes.get_mut(of.publish as usize)?;
+        if let PendingEvent::Kept(_, outcome) = &mut publish.events[of.event as usize] {
+            (outcome.connections, outcome.pending, outcome.waiting) = (0, 0, true);
+        }
+        publish.undecided -= 1;
         self.settle(of.publish)
     }
 

@@ -1,17 +1,15 @@
-//! How a connection joins its gateway: the log says where the gateway's events end, and the connection begins there, or
-//! behind the position that it asks for.
+//! How a connection joins its gateway: the log says where the gateway's events end, and then the connection begins
+//! ([`super::beginning`]).
 
 use super::{
-    Connection, ConnectionKey, Effect, Join, Shard, counters,
-    cursor::{CatchUp, Stage},
-    feed::FeedKey,
+    Connection, ConnectionKey, Effect, Join, Shard, counters, feed_key::FeedKey, gateway_progress::GatewayProgress,
     joins::Begin,
 };
 use crate::{
     limits,
     model::{
         CloseReason, Instant, Now, Position, Refused,
-        log::{End, FollowKey, Head, LogRequest},
+        log::{End, FollowKey, Head, LogRequest, Progress},
     },
 };
 
@@ -23,7 +21,8 @@ impl Shard {
     /// If the gateway has its maximum number of connections, or was deleted while the connection moved between cores.
     pub fn handle_join(&mut self, now: Now, join: Join) -> Result<ConnectionKey, Refused> {
         let life = self.life_of(join.gateway).ok_or(Refused::Unauthorized)?;
-        let (feed_key, is_new) = self.feeds.of_or_new(life);
+        let mode = self.mode_of(join.gateway);
+        let (feed_key, is_new) = self.feeds.of_or_new(life, mode);
         let bound = self.settings.connections_per_gateway_max;
         if let Some(feed) = self.feeds.get_mut(feed_key) {
             if bound > 0 && feed.connections.len() + feed.joining.len() >= bound {
@@ -36,6 +35,9 @@ impl Shard {
         }
         let key = self.registry.insert(join, feed_key, now.wall, now.instant);
         let Some(feed) = self.feeds.get_mut(feed_key) else { return Ok(key) };
+        if let Some(connection) = self.registry.connection_mut(key) {
+            connection.is_proved = feed.is_proved() && !join.written_only;
+        }
         feed.joining.push(key);
         feed.members += 1;
         if feed.begun {
@@ -51,10 +53,16 @@ impl Shard {
     }
 
     /// The log has said where the events of a gateway end.
-    pub(super) fn handle_following(&mut self, now: Now, key: FollowKey, head: Head) {
+    pub(super) fn handle_following(&mut self, now: Now, key: FollowKey, head: Head, progress: Option<Progress>) {
         let key = FeedKey::from(key);
         let Some(feed) = self.feeds.get_mut(key).filter(|feed| !feed.begun) else { return };
         feed.begin(Position { epoch: head.epoch, offset: head.last }, head.bytes);
+        feed.left_at = feed.left_at.or_else(|| self.absences.take(feed.life, head.epoch));
+        if feed.is_proved() && feed.progress.is_none() {
+            // The log keeps it from the moment at which the gateway got this delivery.
+            let at_end = Progress { position: feed.end(), attempts: 0, attempts_ms: 0 };
+            feed.progress = Some(GatewayProgress::new(progress.unwrap_or(at_end)));
+        }
         let (joining, behind) = (feed.joining.clone(), feed.connections.clone());
         for member in joining {
             self.begin(now, member);
@@ -95,8 +103,9 @@ impl Shard {
                 for member in &connections {
                     let Some(connection) = self.registry.connection_mut(*member) else { continue };
                     let cursor = &mut connection.cursor;
-                    // Whoever stands at the end has missed nothing.
-                    if cursor.is_live() && cursor.taken == end.offset && !cursor.is_inside_record() {
+                    // Whoever stands at the end has missed nothing. No pong would name what it has not processed.
+                    let is_idle = cursor.processing.as_ref().is_none_or(|processing| processing.is_idle());
+                    if cursor.is_live() && cursor.taken == end.offset && !cursor.is_inside_record() && is_idle {
                         cursor.rebase(base, head.bytes);
                     } else {
                         self.close(now, *member, CloseReason::LogReplaced);
@@ -105,8 +114,11 @@ impl Shard {
                 self.drop_records(feed_key);
                 if let Some(feed) = self.feeds.get_mut(feed_key) {
                     feed.begin(base, head.bytes);
+                    if let Some(progress) = &mut feed.progress {
+                        progress.rebase(head.base);
+                    }
                 }
-                self.refuse_positions(feed_key);
+                self.refuse_positions(now, feed_key);
                 self.log.push(LogRequest::Follow { key: follow, life, behind: Some(base) });
             }
             End::Failed(_) | End::More { .. } | End::Reached { .. } => {
@@ -132,94 +144,10 @@ impl Shard {
         self.log.push(request);
     }
 
-    /// Begins a connection, now that the end of its gateway's log is known.
-    fn begin(&mut self, now: Now, key: ConnectionKey) {
-        let Some(connection) = self.registry.connection_mut(key) else { return };
-        // The feed may have lost its place, and begin once more, while the log looks for the connection's.
-        let Some(feed) = self.feeds.get_mut(connection.feed).filter(|_| connection.cursor.is_joining()) else { return };
-        let Some(asked) = connection.resume.filter(|_| !connection.admitted) else {
-            return self.begin_at_end(key, None);
-        };
-        let end = feed.end();
-        if asked.epoch != end.epoch || asked.offset > end.offset {
-            self.counters.resumes.add(counters::UNKNOWN_POSITION);
-            return self.begin_at_end(key, Some(false));
-        }
-        // In the feed already: no read is needed.
-        if asked.offset + 1 >= feed.first() {
-            let bytes = feed.bytes_at(asked.offset);
-            connection.cursor.begin(asked.offset, bytes, Stage::Live);
-            connection.cursor.go_live(end);
-            feed.add_holder(asked.offset + 1);
-            if asked.offset < end.offset {
-                self.dirty.push_back(key);
-            }
-            self.counters.resumes.add(counters::RESUMED);
-            self.start(key);
-            return self.admit(key, Begin { position: Some(asked), resumed: Some(true) });
-        }
-        // Only the log knows whether everything behind that position is retained.
-        connection.cursor.begin(asked.offset, 0, Stage::CatchingUp(Box::new(CatchUp::resuming())));
-        self.continue_catching_up(now, key);
-    }
-
-    /// The log has another epoch: the positions that connections ask for are not known any more.
-    fn refuse_positions(&mut self, key: FeedKey) {
-        let joining = self.feeds.get(key).map_or_else(Vec::new, |feed| feed.joining.clone());
-        for member in joining {
-            if self.registry.connection(member).is_some_and(|it| it.cursor.catch_up().is_some()) {
-                self.cancel_read(member);
-                self.counters.resumes.add(counters::UNKNOWN_POSITION);
-                self.begin_at_end(member, Some(false));
-            }
-        }
-    }
-
-    /// Begins a connection at the end of the log.
-    pub(super) fn begin_at_end(&mut self, key: ConnectionKey, resumed: Option<bool>) {
-        let Some(connection) = self.registry.connection_mut(key) else { return };
-        let Some(feed) = self.feeds.get(connection.feed) else { return };
-        let end = feed.end();
-        connection.cursor.begin_live(end, feed.bytes());
-        self.start(key);
-        self.admit(key, Begin { position: Some(end), resumed });
-    }
-
-    /// The first read of a resuming connection has shown that nothing is missing.
-    pub(super) fn admit_resumed(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.registry.connection_mut(key) else { return };
-        let Some(feed) = self.feeds.get_mut(connection.feed) else { return };
-        if let Some(catch_up) = connection.cursor.catch_up_mut() {
-            catch_up.undecided = false;
-        }
-        feed.behind += 1;
-        let position = connection.resume;
-        self.counters.resumes.add(counters::RESUMED);
-        self.start(key);
-        self.admit(key, Begin { position, resumed: Some(true) });
-    }
-
     /// The log cannot say whether the connection can resume.
     pub(super) fn refuse_resume(&mut self, key: ConnectionKey) {
         self.counters.resumes.add(counters::LOG_UNAVAILABLE);
         self.effects.push_back(Effect::Refuse(key));
-    }
-
-    /// From now on the connection counts among those that get its gateway's events.
-    fn start(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.registry.connection(key) else { return };
-        if let Some(feed) = self.feeds.get_mut(connection.feed) {
-            feed.joining.retain(|other| *other != key);
-            feed.connections.push(key);
-        }
-    }
-
-    fn admit(&mut self, key: ConnectionKey, begin: Begin) {
-        if let Some(connection) = self.registry.connection_mut(key)
-            && !std::mem::replace(&mut connection.admitted, true)
-        {
-            self.effects.push_back(Effect::Admit(key, begin));
-        }
     }
 
     /// The gateway of a connection was told where it begins.

@@ -1,12 +1,8 @@
 //! How a connection stops getting events and leaves, and what goes with a gateway: its feed, and its state.
 
-use super::{
-    Connection, ConnectionKey, Shard,
-    cursor::Stage,
-    feed::{Feed, FeedKey},
-};
+use super::{Connection, ConnectionKey, Shard, cursor::Stage, feed::Feed, feed_key::FeedKey};
 use crate::model::{
-    CloseReason, GatewayId, Life, Now,
+    CloseReason, GatewayId, Now, Position,
     log::{ForgetKey, LogRequest},
 };
 
@@ -19,8 +15,10 @@ impl Shard {
         let Some(connection) = self.registry.connection_mut(key).filter(|it| !it.closing) else { return };
         connection.closing = true;
         let feed_key = connection.feed;
+        // What it was not given comes with the next connection.
+        let failed = (!connection.is_proved).then_some(reason.label());
         let caught_up = connection.cursor.is_live();
-        let was_behind = connection.cursor.catch_up().is_some_and(|catch_up| !catch_up.undecided);
+        let was_behind = connection.cursor.catch_up().is_some_and(|catch_up| !catch_up.is_undecided);
         let (end, freed) = connection.cursor.stop(self.feeds.get(feed_key), boundary);
         self.catch_ups.free(freed);
         self.read_next(now);
@@ -31,7 +29,7 @@ impl Shard {
         feed.behind -= u32::from(was_behind);
         let (last, idle) = (feed.end().offset, feed.is_idle());
         if caught_up {
-            self.let_go(now, key, end + 1..=last, Some(reason.label()));
+            self.let_go(now, key, end + 1..=last, failed);
         }
         if idle {
             self.feeds.linger(now.instant, feed_key);
@@ -40,15 +38,29 @@ impl Shard {
     }
 
     /// Removes a connection that has ended, fails what its socket did not take, and returns it.
-    pub fn handle_leave(&mut self, now: Now, key: ConnectionKey, reason: CloseReason) -> Option<Connection> {
+    /// `acknowledged_bytes` are those that the peer's kernel has.
+    pub fn handle_leave(
+        &mut self,
+        now: Now,
+        key: ConnectionKey,
+        reason: CloseReason,
+        acknowledged_bytes: u64,
+    ) -> Option<Connection> {
         self.handle_closing(now, key, reason);
         let connection = self.registry.connection(key)?;
         let (confirmed, feed_key) = (connection.cursor.confirmed, connection.feed);
         let completes =
             matches!(&connection.cursor.stage, Stage::Closing { rest, completes: true } if !rest.is_empty());
         let handed_over = connection.cursor.taken + u64::from(completes);
-        self.let_go(now, key, confirmed + 1..=handed_over, Some(reason.label()));
+        let failed = (!connection.is_proved).then_some(reason.label());
+        let (written_only, is_proved) = (connection.written_only, connection.is_proved);
+        self.let_go(now, key, confirmed + 1..=handed_over, failed);
         self.release(feed_key);
+        if is_proved {
+            self.count_attempt(now, key, reason, acknowledged_bytes);
+        } else if let Some(feed) = self.feeds.get_mut(feed_key).filter(|feed| !written_only && !feed.is_proved()) {
+            feed.left_at = feed.left_at.max(Some(confirmed));
+        }
         let left = self.remove(key);
         if left.is_some() {
             self.counters.closed.add(reason.label());
@@ -78,10 +90,11 @@ impl Shard {
     /// Removes the state of a deleted gateway, and closes its connections. They get no event of a later gateway with the
     /// same id.
     pub(super) fn delete_gateway(&mut self, now: Now, gateway: GatewayId) {
-        let Some(incarnation) = self.lives.remove(&gateway) else { return };
-        let life = Life { gateway, incarnation };
+        let Some(life) = self.life_of(gateway) else { return };
+        self.lives.remove(&gateway);
         self.deployment_times.forget(gateway);
         self.recent_ids.forget(gateway);
+        self.absences.forget(gateway);
         // Now, not when the close is carried out: the next command may already be for the new gateway.
         let members: Vec<_> = self.members(gateway).copied().collect();
         for key in members {
@@ -104,10 +117,22 @@ impl Shard {
         for (_, of) in feed.take_all_awaiting() {
             self.deliver_to_none(now, of, gateway);
         }
+        self.save_progress(key);
         self.log.push(LogRequest::Unfollow(key.into()));
+        self.note_absence(key);
         self.feeds.detach(key);
         if self.feeds.is_over(key) {
             self.feeds.remove(key);
+        }
+    }
+
+    /// Remembers where a gateway has left whose feed is removed.
+    fn note_absence(&mut self, key: FeedKey) {
+        if let Some(feed) = self.feeds.get(key)
+            && let Some(offset) = feed.left_at
+            && self.lives.contains_key(&feed.life.gateway)
+        {
+            self.absences.note(feed.life, Position { offset, ..feed.end() });
         }
     }
 

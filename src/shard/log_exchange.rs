@@ -1,6 +1,6 @@
 //! The shard's side of the exchange with the log: requests out, replies in.
 
-use super::{NotKept, Shard, feed::FeedKey};
+use super::{NotKept, Shard, feed_key::FeedKey};
 use crate::model::{
     Kept, Now,
     log::{AppendKey, LogReply, LogRequest, Why},
@@ -22,7 +22,7 @@ impl Shard {
         match reply {
             LogReply::Appended { key, from, results, last } => self.handle_appended(now, key, from, results, last),
             LogReply::Live { key, records } => self.handle_live(now, key.into(), records),
-            LogReply::Following { key, head, .. } => self.handle_following(now, key, head),
+            LogReply::Following { key, head, progress } => self.handle_following(now, key, head, progress),
             LogReply::NotFollowing { key, why } => self.handle_not_following(now, key, &why),
             LogReply::Interrupted(key) => self.handle_interrupted(now, key),
             LogReply::Chunk { key, records, end } if self.history.is_asked(key) => {

@@ -12,7 +12,10 @@
 //! rules of order, slowness and delivery in virtual time. It never calls its caller, which could call it again while it
 //! is half changed. So after each `handle_*` the caller drains `poll_effect` and `poll_dirty`.
 
+mod absences;
+mod beginning;
 mod bounds;
+mod catch_up;
 mod catch_ups;
 mod catching_up;
 pub mod command;
@@ -21,10 +24,13 @@ pub mod counters;
 mod cursor;
 mod deployment_times;
 pub mod directory;
+mod effect;
 mod failures;
 mod fanout;
 mod feed;
+mod feed_key;
 mod feeds;
+mod gateway_progress;
 mod history;
 mod in_flight;
 mod joining;
@@ -33,6 +39,8 @@ mod leaving;
 mod log;
 mod log_exchange;
 pub mod placement;
+mod processing;
+mod proving;
 pub mod rate_limit;
 mod reading;
 mod recent_ids;
@@ -40,20 +48,25 @@ pub mod registry;
 mod retries;
 mod settings;
 mod stats;
+mod waiting;
 
 pub use command::{Command, Events, InboundStats, NotKept, Published, Reply};
 pub use connection_key::ConnectionKey;
-pub use cursor::Waiting;
 pub use directory::Directory;
-pub use failures::{DeliveryFailure, Failed};
+pub use effect::{Effect, Missed, Skipped};
+pub use failures::{DeliveryFailure, Failed, Undelivered};
 pub use in_flight::{Origin, RequestKey};
 pub use joins::Begin;
 pub use placement::Placement;
+pub use processing::About;
+pub use proving::FirstInFlight;
 pub use recent_ids::Repeated;
 pub use registry::{Connection, Join};
 pub use settings::{Delivery, Encoding, Settings};
+pub use waiting::Waiting;
 
-use crate::model::{Change, CloseReason, GatewayId, Instant, Life, Now, log::LogRequest};
+use crate::model::{Change, CloseReason, DeliveryMode, GatewayId, Instant, Life, Now, log::LogRequest};
+use absences::Absences;
 use ahash::HashMap;
 use catch_ups::CatchUps;
 use command::DeliveryStats;
@@ -61,6 +74,7 @@ use counters::Counters;
 use deployment_times::DeploymentTimes;
 use failures::Failures;
 use feeds::Feeds;
+use gateway_progress::ProgressSaves;
 use history::History;
 use in_flight::InFlight;
 use joins::JoinDeadlines;
@@ -71,26 +85,21 @@ use registry::Registry;
 use retries::Retries;
 use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
-/// What the engine has to carry out.
-#[derive(Debug)]
-pub enum Effect {
-    /// Send this reply to the core that sent the command.
-    Reply(Origin, Reply),
-    /// Tell the gateway of this connection where it begins.
-    Admit(ConnectionKey, Begin),
-    /// Refuse this connection, which asks to resume: the log cannot say where it is.
-    Refuse(ConnectionKey),
-    /// Close this connection.
-    Close(ConnectionKey, CloseReason),
-    /// Log that publishers gave correlation ids which their gateways had received before.
-    Repeated(Repeated),
+/// A gateway that exists.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    incarnation: u64,
+    /// `None` for the default.
+    delivery: Option<DeliveryMode>,
 }
 
 /// The state of one core's gateways.
 pub struct Shard {
     settings: Settings,
-    /// The incarnation of each existing gateway.
-    lives: HashMap<GatewayId, u64>,
+    /// The existing gateways.
+    lives: HashMap<GatewayId, Known>,
+    absences: Absences,
+    saves: ProgressSaves,
     deployment_times: DeploymentTimes,
     registry: Registry,
     feeds: Feeds,
@@ -119,6 +128,8 @@ impl Shard {
     pub fn new(settings: Settings) -> Self {
         Self {
             lives: HashMap::default(),
+            absences: Absences::default(),
+            saves: ProgressSaves::default(),
             deployment_times: DeploymentTimes::default(),
             registry: Registry::default(),
             feeds: Feeds::default(),
@@ -223,10 +234,14 @@ impl Shard {
         let feed = self.feeds.get(connection.feed);
         let freed = connection.cursor.advance(feed, event_bytes);
         let catches_up = connection.cursor.catch_up().is_some();
+        let is_proved = connection.is_proved;
         self.catch_ups.free(freed);
         if catches_up {
             self.continue_catching_up(now, key);
             self.read_next(now);
+        }
+        if is_proved {
+            self.pass_over(now, key);
         }
     }
 
@@ -236,12 +251,13 @@ impl Shard {
         // The store answers the caller of a change only after every core has applied it. So a publish that follows the
         // answer to a created gateway finds it here, and one that follows a deletion reaches no connection.
         let gone: Vec<_> = match change {
-            Change::GatewayCreated { life: Life { gateway, incarnation }, .. } => {
-                self.lives.insert(gateway, incarnation);
-                return;
+            Change::GatewayCreated { life, delivery } => {
+                self.lives.insert(life.gateway, Known { incarnation: life.incarnation, delivery });
+                return self.track(life);
             }
+            Change::DeliveryChanged { life, delivery } => return self.change_delivery(now, life, delivery),
             // Keys are checked in the directory, before a connection joins.
-            Change::TokenCreated { .. } | Change::DeliveryChanged { .. } => return,
+            Change::TokenCreated { .. } => return,
             Change::GatewayDeleted(gateway) => return self.delete_gateway(now, gateway),
             Change::TokenRevoked { gateway, token, .. } => {
                 let with = |key: &&ConnectionKey| self.registry.connection(**key).is_some_and(|c| c.token == token);
@@ -281,6 +297,8 @@ impl Shard {
             self.look_for_memory(now);
         } else if let Some(key) = self.feeds.pop_expired(now.instant) {
             self.remove_feed(now, key);
+        } else if self.save_due_progress(now) {
+            // The log is asked in its turn.
         } else {
             let reply = self.in_flight.expire(now.instant);
             let answered = reply.is_some();
@@ -298,6 +316,7 @@ impl Shard {
             self.retries.poll_timeout(),
             self.catch_ups.poll_timeout(),
             self.feeds.poll_timeout(),
+            self.saves.poll_timeout(),
         ];
         others.into_iter().chain([publish]).flatten().min()
     }
@@ -349,7 +368,7 @@ impl Shard {
 
     /// The existing gateway with this id.
     fn life_of(&self, gateway: GatewayId) -> Option<Life> {
-        self.lives.get(&gateway).map(|incarnation| Life { gateway, incarnation: *incarnation })
+        self.lives.get(&gateway).map(|known| Life { gateway, incarnation: known.incarnation })
     }
 
     /// The connections of a gateway, those that join included and those that are closing left out.

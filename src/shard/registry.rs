@@ -1,6 +1,6 @@
 //! The live connections of one shard's gateways.
 
-use super::{command::DeliveryStats, connection_key::ConnectionKey, cursor::Cursor, feed::FeedKey};
+use super::{command::DeliveryStats, connection_key::ConnectionKey, cursor::Cursor, feed_key::FeedKey};
 use crate::model::{ConnectionId, GatewayId, Instant, Position, Timestamp, TokenId};
 use slab::Slab;
 use std::net::SocketAddr;
@@ -30,6 +30,12 @@ pub struct Connection {
     pub closing: bool,
     /// The position behind which it asks to go on.
     pub(super) resume: Option<Position>,
+    /// Its pongs prove what its gateway has processed.
+    pub(super) is_proved: bool,
+    /// It asked that they do not.
+    pub(super) written_only: bool,
+    /// Events that its gateway had missed when it connected: those behind what the gateway had got before.
+    pub(super) missed: u64,
     /// [`super::Effect::Admit`] was made for it.
     pub(super) admitted: bool,
     /// The caller has carried that out.
@@ -44,6 +50,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether its pongs prove what its gateway has processed.
+    pub fn is_proved(&self) -> bool {
+        self.is_proved
+    }
+
     /// Whether [`super::Shard::handle_welcomed`] was called for it.
     pub fn is_welcomed(&self) -> bool {
         self.welcomed
@@ -63,6 +74,8 @@ pub struct Join {
     pub address: SocketAddr,
     /// The position behind which it asks to go on; `None` for a clean slate.
     pub resume: Option<Position>,
+    /// Its pongs prove nothing, whatever the delivery of its gateway is.
+    pub written_only: bool,
 }
 
 /// All connections of one shard.
@@ -89,6 +102,9 @@ impl Registry {
             stale: false,
             closing: false,
             resume: join.resume,
+            is_proved: false,
+            written_only: join.written_only,
+            missed: 0,
             admitted: false,
             welcomed: false,
             feed,

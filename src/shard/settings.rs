@@ -1,5 +1,6 @@
 //! The settings of one shard, and how events are encoded.
 
+use super::placement::Placement;
 use crate::{
     limits,
     model::{DeliveryMode, Event, EventType, Position, ShardId, Timestamp},
@@ -10,8 +11,10 @@ use std::{sync::Arc, time::Duration};
 /// How an event is encoded, as functions, so that the shard does not depend on a wire format.
 #[derive(Clone, Copy)]
 pub struct Encoding {
-    /// Encodes an event as the bytes that all connections of its gateway share.
-    pub encode: fn(&Event, Position, Timestamp) -> Bytes,
+    /// Encodes an event as the bytes that all connections of its gateway share; with a ping behind it if the last argument is true.
+    pub encode: fn(&Event, Position, Timestamp, bool) -> Bytes,
+    /// Bytes of the ping behind the event at a position.
+    pub ping_bytes: fn(Position) -> usize,
     /// From the length of an encoded event and an offset in it: the end of the frame there. Another frame may follow
     /// it.
     pub boundary: fn(usize, usize) -> usize,
@@ -61,6 +64,8 @@ impl Delivery {
 pub struct Settings {
     /// The index of this shard.
     pub id: ShardId,
+    /// The owners of gateways.
+    pub placement: Placement,
     /// Memory of records that connections have yet to take. Over it: the connections that need the oldest get them from
     /// the log.
     pub recent_bytes_max: usize,

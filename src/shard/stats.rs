@@ -2,9 +2,10 @@
 
 use super::{
     Connection, Shard,
-    command::{ConnectionRow, ConnectionStatus, Totals},
+    command::{ConnectionRow, ConnectionStatus, ProcessingRow, Totals},
+    processing::Processing,
 };
-use crate::model::{GatewayId, Refused};
+use crate::model::{DeliveryMode, GatewayId, Position, Refused};
 
 impl Shard {
     /// The totals. With `gateway`, only the numbers of connections and gateways are restricted to that gateway.
@@ -23,6 +24,7 @@ impl Shard {
             deliveries: self.totals,
             behind: self.feeds.behind(),
             behind_bytes_max: self.registry.iter().map(|(_, it)| self.behind(it)).max().unwrap_or(0),
+            unprocessed_max: self.registry.iter().filter_map(|(_, it)| self.unprocessed(it)).max().unwrap_or(0),
             recent_bytes: self.held_bytes() as u64,
             ids_repeated: self.ids_repeated,
             inbound: self.inbound,
@@ -53,6 +55,11 @@ impl Shard {
             shard: self.settings.id,
             round_trip_ms: (connection.round_trip_us > 0).then(|| f64::from(connection.round_trip_us) / 1_000.0),
             queued_bytes: self.behind(connection),
+            delivery: if connection.is_proved { DeliveryMode::Processed } else { DeliveryMode::Written },
+            processing: self.processing(connection),
+            processed: self.position(connection, |processing| Some(processing.processed())),
+            unprocessed: self.unprocessed(connection),
+            missed: connection.missed,
             delivery_stats: connection.stats,
         }
     }
@@ -62,6 +69,27 @@ impl Shard {
     /// Bytes of payloads between a connection and the end of its gateway's log.
     fn behind(&self, connection: &Connection) -> u64 {
         self.feeds.get(connection.feed).map_or(0, |feed| connection.cursor.behind(feed.bytes()))
+    }
+
+    /// A position of the connection's gateway, for a connection whose pongs prove something.
+    fn position(&self, connection: &Connection, of: impl FnOnce(&Processing) -> Option<u64>) -> Option<Position> {
+        let (processing, feed) = (connection.cursor.processing.as_ref()?, self.feeds.get(connection.feed)?);
+        Some(Position { offset: of(processing)?, ..feed.end() })
+    }
+
+    /// What the gateway of a connection is at work on.
+    fn processing(&self, connection: &Connection) -> Option<ProcessingRow> {
+        let position = self.position(connection, |processing| Some(processing.first()?.0.offset))?;
+        let (first, since) = connection.cursor.processing.as_ref()?.first()?;
+        let (kind, correlation_id) = (first.about.kind.as_str().to_owned(), first.about.correlation);
+        Some(ProcessingRow { position, kind, correlation_id, since })
+    }
+
+    /// Number of events of its gateway that a connection has not processed.
+    fn unprocessed(&self, connection: &Connection) -> Option<u64> {
+        let feed = self.feeds.get(connection.feed)?;
+        let processing = connection.cursor.processing.as_ref()?;
+        Some(feed.end().offset.saturating_sub(processing.processed()))
     }
 
     /// Counts a refused connect of a gateway.

@@ -10,10 +10,16 @@ use bytes::Bytes;
 mod behind;
 mod cursors;
 mod history;
+mod processed;
 mod trouble;
 
-fn encode(event: &Event, position: Position, _: Timestamp) -> Bytes {
-    [event.payload.as_ref(), format!("#{};", position.offset).as_bytes()].concat().into()
+fn encode(event: &Event, position: Position, _: Timestamp, with_ping: bool) -> Bytes {
+    let ping = if with_ping { format!("?{};", position.offset) } else { String::new() };
+    [event.payload.as_ref(), format!("#{};{ping}", position.offset).as_bytes()].concat().into()
+}
+
+fn ping_bytes(position: Position) -> usize {
+    format!("?{};", position.offset).len()
 }
 
 fn one_frame(length: usize, _: usize) -> usize {
@@ -33,6 +39,7 @@ fn shard() -> World {
 fn shard_with(recent_bytes_max: usize, log_bytes_max: usize) -> World {
     let settings = Settings {
         id: ShardId(0),
+        placement: Placement::new(1, 1),
         recent_bytes_max,
         gateway_recent_bytes_max: recent_bytes_max / 2,
         connections_per_gateway_max: 2,
@@ -41,7 +48,7 @@ fn shard_with(recent_bytes_max: usize, log_bytes_max: usize) -> World {
         rate_window: Duration::from_secs(60),
         rate_addresses_max: 100,
         delivery: Delivery::default(),
-        encoding: Encoding { encode, boundary: one_frame },
+        encoding: Encoding { encode, ping_bytes, boundary: one_frame },
     };
     let log = MemorySettings { epoch: 7, gateway_bytes_max: log_bytes_max, port_bytes_max: 10 * log_bytes_max };
     let log = MemoryLog::new(log).ports(vec![Box::new(|| {})]).pop().unwrap();
@@ -106,7 +113,7 @@ fn at(seconds: u64) -> Now {
 
 fn join(gateway: GatewayId) -> Join {
     let address = "127.0.0.1:1".parse().unwrap();
-    Join { gateway, id: ConnectionId::random(), token: TokenId::random(), address, resume: None }
+    Join { gateway, id: ConnectionId::random(), token: TokenId::random(), address, resume: None, written_only: false }
 }
 
 fn event(gateway: GatewayId, payload: &str) -> Event {
@@ -149,7 +156,7 @@ fn write(world: &mut World, now: Now, key: ConnectionKey, budget: usize) -> Stri
     let mut out = Vec::new();
     let copied = world.shard.waiting(key).copy(budget, false, &mut out);
     world.shard.advance(now, key, copied);
-    world.shard.handle_written(now, key);
+    world.shard.handle_written(now, key, 0);
     world.settle(now);
     String::from_utf8(out).unwrap()
 }
@@ -221,10 +228,10 @@ fn leaving_fails_the_unwritten_events_and_frees_the_index_once() {
     let gateway = created(&mut shard);
     let key = shard.join(at(0), join(gateway)).0;
     shard.command(at(1), from(1), Command::Publish(event(gateway, "x")));
-    assert!(shard.shard.handle_leave(at(1), key, CloseReason::GatewayGone).is_some());
+    assert!(shard.shard.handle_leave(at(1), key, CloseReason::GatewayGone, 0).is_some());
     let outcome = published(&mut shard);
     assert_eq!((outcome.delivered, outcome.failed, outcome.failures[0].reason), (0, 1, "gateway gone"));
-    assert!(shard.shard.handle_leave(at(1), key, CloseReason::GatewayGone).is_none());
+    assert!(shard.shard.handle_leave(at(1), key, CloseReason::GatewayGone, 0).is_none());
     let next = shard.join(at(2), join(gateway)).0;
     assert_eq!(next.index, key.index, "the index is used again");
     assert!(shard.shard.connection(key).is_none(), "the old key is not valid");
@@ -250,7 +257,7 @@ fn connections_of_a_gateway_are_limited() {
     let first = shard.join(at(0), join(gateway)).0;
     shard.try_join(at(0), join(gateway)).unwrap();
     assert_eq!(shard.try_join(at(0), join(gateway)), Err(Refused::CapacityExceeded));
-    shard.shard.handle_leave(at(1), first, CloseReason::GatewayGone);
+    shard.shard.handle_leave(at(1), first, CloseReason::GatewayGone, 0);
     assert!(shard.try_join(at(1), join(gateway)).is_ok());
 }
 
@@ -281,7 +288,7 @@ fn a_gateway_that_is_created_again_never_repeats_a_position() {
     shard.change(at(1), Change::GatewayDeleted(gateway));
     shard.change(at(1), Change::GatewayCreated { life: life(gateway, 2), delivery: None });
     let joined = shard.join(at(2), join(gateway));
-    shard.shard.handle_leave(at(2), joined.0, CloseReason::GatewayGone);
+    shard.shard.handle_leave(at(2), joined.0, CloseReason::GatewayGone, 0);
     let after = publish(&mut shard);
     assert_eq!((before[0].offset, before[1].offset, joined.1.position.unwrap().offset, after.offset), (1, 2, 0, 1));
     assert_eq!((before[0].epoch, joined.1.position.unwrap().epoch), (before[1].epoch, after.epoch));

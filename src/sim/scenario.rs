@@ -298,6 +298,7 @@ impl Scenario {
     pub(super) fn shard_settings(&self, id: crate::model::ShardId) -> shard::Settings {
         shard::Settings {
             id,
+            placement: shard::Placement::new(self.shards, self.seed),
             recent_bytes_max: self.recent_bytes_max,
             gateway_recent_bytes_max: self.recent_bytes_max / 2,
             connections_per_gateway_max: self.connections_per_gateway_max,
@@ -306,7 +307,11 @@ impl Scenario {
             rate_window: limits::RATE_WINDOW,
             rate_addresses_max: 100,
             delivery: shard::Delivery::default(),
-            encoding: shard::Encoding { encode: WebSocket::encode, boundary: WebSocket::boundary },
+            encoding: shard::Encoding {
+                encode: WebSocket::encode,
+                ping_bytes: WebSocket::ping_bytes,
+                boundary: WebSocket::boundary,
+            },
         }
     }
 }

@@ -14,8 +14,8 @@ pub enum Inbound {
     Text(Bytes),
     /// A complete binary message, which the hub ignores.
     Binary,
-    /// The answer to a ping, or an unsolicited one.
-    Pong,
+    /// The answer to a ping, or an unsolicited one, with its payload.
+    Pong(Bytes),
     /// A ping; it has been answered.
     Ping,
     /// A close frame with this code; the answering close frame is in the output.
@@ -27,11 +27,15 @@ pub enum Inbound {
 /// Nothing here knows sockets, shards or the time. Output is appended to `out` in complete frames, so `out` must end at
 /// a frame boundary whenever it is passed in.
 pub trait Transport {
-    /// Encodes one event. The bytes are the same for all connections, which share them.
-    fn encode(event: &Event, position: Position, at: Timestamp) -> Bytes;
+    /// Encodes one event, with a ping behind it that names its position if `with_ping`. The bytes are the same for all
+    /// connections, which share them.
+    fn encode(event: &Event, position: Position, at: Timestamp, with_ping: bool) -> Bytes;
 
-    /// The end of the frame that contains byte `offset` of an encoded event of `encoded` bytes: another frame may
-    /// follow there.
+    /// Bytes of a ping that names a position.
+    fn ping_bytes(position: Position) -> usize;
+
+    /// The end of the frame that contains byte `offset` of an encoded event of `encoded` bytes, its ping left out: another frame
+    /// may follow there.
     fn boundary(encoded: usize, offset: usize) -> usize;
 
     /// Writes the ack, the first message of a connection.
@@ -44,8 +48,8 @@ pub trait Transport {
     fn handle_bytes(&mut self, input: &[u8], inbound: &mut Vec<Inbound>, out: &mut Vec<u8>)
     -> Result<u32, CloseReason>;
 
-    /// Writes a ping.
-    fn ping(&mut self, out: &mut Vec<u8>);
+    /// Writes a ping, which names a position or nothing.
+    fn ping(&mut self, position: Option<Position>, out: &mut Vec<u8>);
 
     /// Writes a close frame with this reason. Then only the gateway's answering close frame is awaited.
     fn close(&mut self, reason: CloseReason, out: &mut Vec<u8>);

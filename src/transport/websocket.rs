@@ -103,12 +103,22 @@ fn context(message_bytes_max: usize) -> WebSocketContext {
 }
 
 impl Transport for WebSocket {
-    fn encode(event: &Event, position: Position, at: Timestamp) -> Bytes {
+    fn encode(event: &Event, position: Position, at: Timestamp, with_ping: bool) -> Bytes {
         let mut prefix = Vec::with_capacity(160);
         envelope::event_prefix(event, &mut prefix);
         let mut suffix = Vec::with_capacity(256);
         envelope::event_suffix(event, position, at, &mut suffix);
-        text_message(&[&prefix, &event.payload, &suffix]).into()
+        let ping = if with_ping { Self::ping_bytes(position) } else { 0 };
+        let mut out = text_message(&[&prefix, &event.payload, &suffix], ping);
+        if with_ping {
+            put_ping(Some(position), &mut out);
+        }
+        out.into()
+    }
+
+    fn ping_bytes(Position { offset, .. }: Position) -> usize {
+        let digits = offset.checked_ilog10().map_or(1, |log| log as usize + 1);
+        PING_HEADER_BYTES + EPOCH_BYTES + digits
     }
 
     fn boundary(encoded: usize, offset: usize) -> usize {
@@ -117,7 +127,7 @@ impl Transport for WebSocket {
     }
 
     fn open(&mut self, ack: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(&text_message(&[ack]));
+        out.extend_from_slice(&text_message(&[ack], 0));
     }
 
     fn handle_bytes(
@@ -138,8 +148,8 @@ impl Transport for WebSocket {
         }
     }
 
-    fn ping(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&PING);
+    fn ping(&mut self, position: Option<Position>, out: &mut Vec<u8>) {
+        put_ping(position, out);
     }
 
     fn close(&mut self, reason: CloseReason, out: &mut Vec<u8>) {
@@ -158,14 +168,32 @@ impl Transport for WebSocket {
     }
 }
 
-/// An unmasked ping without payload.
-const PING: [u8; 2] = [0x89, 0x00];
+/// The first byte of a ping: FIN and the opcode.
+const PING: u8 = 0x89;
+/// The header of a control frame: a server does not mask it.
+const PING_HEADER_BYTES: usize = 2;
+/// A position as text, without its offset: 16 digits and a hyphen.
+const EPOCH_BYTES: usize = 17;
+// A control frame has at most 125 bytes of payload (RFC 6455 section 5.5); an offset has at most 20 digits.
+const _: () = assert!(EPOCH_BYTES + 20 <= 125);
 
-/// One text message, made of several parts. A long one is cut into fragments, between which a ping can be sent.
-fn text_message(parts: &[&[u8]]) -> Vec<u8> {
+/// Appends a ping, whose payload is the text of a position or empty.
+fn put_ping(position: Option<Position>, out: &mut Vec<u8>) {
+    let length = position.map_or(0, |position| WebSocket::ping_bytes(position) - PING_HEADER_BYTES);
+    out.extend_from_slice(&[PING, u8::try_from(length).expect("a position has fewer than 125 characters")]);
+    let before = out.len();
+    if let Some(position) = position {
+        write!(out, "{position}").expect("writing into memory cannot fail");
+    }
+    debug_assert_eq!(out.len() - before, length, "the length of a position is known before it is written");
+}
+
+/// One text message, made of several parts, in memory with room for `extra` bytes more. A long one is cut into fragments, between
+/// which a ping can be sent.
+fn text_message(parts: &[&[u8]], extra: usize) -> Vec<u8> {
     let total: usize = parts.iter().map(|part| part.len()).sum();
     let fragments = total.div_ceil(limits::FRAGMENT_BYTES).max(1);
-    let mut out = Vec::with_capacity(total + fragments * FRAGMENT_HEADER_BYTES);
+    let mut out = Vec::with_capacity(total + fragments * FRAGMENT_HEADER_BYTES + extra);
     let mut left = total;
     let mut room = 0;
     let mut first = true;
@@ -195,7 +223,7 @@ fn inbound_of(message: Message) -> Option<Inbound> {
         Message::Text(text) => Some(Inbound::Text(text.into())),
         Message::Binary(_) => Some(Inbound::Binary),
         Message::Ping(_) => Some(Inbound::Ping),
-        Message::Pong(_) => Some(Inbound::Pong),
+        Message::Pong(payload) => Some(Inbound::Pong(payload)),
         // A close frame without a code counts as 1005, which is never sent (RFC 6455 section 7.4.1).
         Message::Close(frame) => Some(Inbound::Close(frame.map_or(1005, |frame| frame.code.into()))),
         Message::Frame(_) => None,

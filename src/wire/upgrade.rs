@@ -43,6 +43,9 @@ pub fn check(head: &Head, origins: &[String], tls: bool) -> Result<Upgrade, Resp
     let Some(key) = head.only_field("sec-websocket-key").filter(|key| is_key(key)) else {
         return Err(refuse(400, "Sec-WebSocket-Key must be given once, as 16 bytes in base64."));
     };
+    if has_unknown_delivery(head) {
+        return Err(refuse(400, "The query parameter `delivery` must be `written`, or be left out."));
+    }
     // Last: a request that is no upgrade at all, from a browser or not, is told what this path accepts.
     if refused_origin(head, origins, tls).is_some() {
         return Err(refuse(403, "This origin is not allowed to connect."));
@@ -97,6 +100,18 @@ pub fn last_position(head: &Head) -> Option<Position> {
     // A gateway that has no position yet may send an empty one.
     let text = (!asked.is_empty()).then(|| std::str::from_utf8(asked).unwrap_or_default())?;
     Some(Position::parse(text).unwrap_or(Position::UNKNOWN))
+}
+
+/// Whether the query parameter `delivery` has a value that a connection cannot ask for: what the gateway's own connections prove is
+/// decided by the platform.
+fn has_unknown_delivery(head: &Head) -> bool {
+    let of = |pair: &str| pair.strip_prefix("delivery=").is_some_and(|value| value != "written");
+    head.query().is_some_and(|query| query.split('&').any(of))
+}
+
+/// Whether the connection asks for `?delivery=written`: its pongs prove nothing about its gateway.
+pub fn is_written_only(head: &Head) -> bool {
+    head.query().is_some_and(|query| query.split('&').any(|pair| pair == "delivery=written"))
 }
 
 #[cfg(test)]

@@ -254,6 +254,7 @@ fn directory(gateway: GatewayId) -> Vec<Change> {
 fn shard_settings() -> shard::Settings {
     shard::Settings {
         id: ShardId(0),
+        placement: Placement::new(1, 1),
         recent_bytes_max: limits::RECENT_BYTES_MAX,
         gateway_recent_bytes_max: limits::GATEWAY_RECENT_BYTES_MAX,
         connections_per_gateway_max: 0,
@@ -262,7 +263,11 @@ fn shard_settings() -> shard::Settings {
         rate_window: limits::RATE_WINDOW,
         rate_addresses_max: limits::RATE_ADDRESSES_MAX,
         delivery: Delivery::default(),
-        encoding: Encoding { encode: WebSocket::encode, boundary: WebSocket::boundary },
+        encoding: Encoding {
+            encode: WebSocket::encode,
+            ping_bytes: WebSocket::ping_bytes,
+            boundary: WebSocket::boundary,
+        },
     }
 }
 

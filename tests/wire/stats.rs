@@ -25,8 +25,8 @@ fn a_row_has_gateway_connection_time_address_and_counters() {
         assert_eq!(keys(&stats["gatewayConnections"]), ["connections", "maxConnections", "totalActive"]);
         assert_eq!(stats["gatewayConnections"]["maxConnections"], hub.config.connections_max);
         let row = &stats["gatewayConnections"]["connections"][0];
-        let wanted = "connectedAt connectionId deliveryStats gatewayId lastHeartbeat queuedBytes remoteAddress roundTripMs \
-                      shard status";
+        let wanted = "connectedAt connectionId delivery deliveryStats gatewayId lastHeartbeat missed processed processing \
+                      queuedBytes remoteAddress roundTripMs shard status unprocessed";
         assert_eq!(keys(row), wanted.split_whitespace().collect::<Vec<_>>(), "{row}");
         assert_eq!((&row["gatewayId"], &row["connectionId"]), (&json!(gateway.id), &json!(peer.connection_id())));
         assert_eq!((&row["status"], &row["queuedBytes"]), (&json!("connected"), &json!(0)), "{row}");

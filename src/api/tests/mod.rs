@@ -251,7 +251,16 @@ fn description(response: &Response) -> String {
 fn outcome(correlation_id: CorrelationId, connections: u32, delivered: u32, failed: u32) -> PublishOutcome {
     let pending = connections.saturating_sub(delivered + failed);
     let position = Position { epoch: 1, offset: 2 };
-    PublishOutcome { correlation_id, position, connections, delivered, failed, pending, failures: Vec::new() }
+    PublishOutcome {
+        correlation_id,
+        position,
+        connections,
+        delivered,
+        failed,
+        pending,
+        waiting: false,
+        failures: Vec::new(),
+    }
 }
 
 /// Answers every publish as delivered to two connections.
@@ -276,6 +285,7 @@ fn totals(shard: ShardId, connections: usize, sent: u64, failed: u64) -> Totals 
         deliveries,
         behind: 1,
         behind_bytes_max: 2,
+        unprocessed_max: 6,
         recent_bytes: 4,
         ids_repeated: 3,
         inbound: Default::default(),

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    model::ConnectionId,
-    shard::command::{ConnectionRow, ConnectionStatus},
+    model::{ConnectionId, CorrelationId, DeliveryMode, Position},
+    shard::command::{ConnectionRow, ConnectionStatus, ProcessingRow},
 };
 
 const LIVE: [usize; 3] = [3, 0, 4];
@@ -19,6 +19,16 @@ fn row(shard: ShardId, gateway: GatewayId, number: usize) -> ConnectionRow {
         shard,
         round_trip_ms: Some(1.2),
         queued_bytes: 5,
+        delivery: DeliveryMode::Processed,
+        processing: Some(ProcessingRow {
+            position: Position { epoch: 1, offset: 8 },
+            kind: "api.deployed".to_owned(),
+            correlation_id: CorrelationId(uuid::Uuid::nil()),
+            since: Timestamp(2),
+        }),
+        processed: Some(Position { epoch: 1, offset: 7 }),
+        unprocessed: Some(3),
+        missed: 2,
         delivery_stats: DeliveryStats::default(),
     }
 }
@@ -60,7 +70,12 @@ fn the_answer_has_the_members_of_the_contract() {
             "gatewayId": world.gateway, "connectionId": "00000000-0000-0000-0000-000000000000",
             "connectedAt": "1970-01-01T00:00:00.000Z", "lastHeartbeat": "1970-01-01T00:00:00.001Z",
             "status": "connected", "remoteAddress": "192.0.2.1:4711", "shard": 0, "roundTripMs": 1.2,
-            "queuedBytes": 5, "deliveryStats": delivery(0, 0),
+            "queuedBytes": 5, "delivery": "processed", "processed": "0000000000000001-7", "unprocessed": 3, "missed": 2,
+            "processing": {
+                "position": "0000000000000001-8", "type": "api.deployed", "since": "1970-01-01T00:00:00.002Z",
+                "correlationId": "00000000-0000-0000-0000-000000000000",
+            },
+            "deliveryStats": delivery(0, 0),
         }]},
         "eventDelivery": delivery(300, 3),
         "shards": [

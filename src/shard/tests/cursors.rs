@@ -118,7 +118,7 @@ fn a_connection_resumes_behind_the_position_that_it_asks_for() {
             let seen = offsets(&write_all(&mut world, at(2), key));
             assert!(seen.iter().copied().eq(offset + 1..offset + 1 + seen.len() as u64), "from {offset}: {seen:?}");
             assert!(seen.len() as u64 > 40 - offset, "with {memory} bytes, from {offset}: {seen:?}");
-            world.shard.handle_leave(at(3), key, CloseReason::GatewayGone);
+            world.shard.handle_leave(at(3), key, CloseReason::GatewayGone, 0);
         }
         drop(write_all(&mut world, at(3), first));
     }
@@ -141,7 +141,7 @@ fn a_position_that_the_log_does_not_know_is_a_clean_slate() {
         let (key, begin) = world.join(at(2), resuming(gateway, position));
         assert_eq!(begin, Begin { position: Some(end), resumed: Some(false) }, "{position}");
         assert_eq!(write_all(&mut world, at(2), key), "");
-        world.shard.handle_leave(at(2), key, CloseReason::GatewayGone);
+        world.shard.handle_leave(at(2), key, CloseReason::GatewayGone, 0);
     }
 }
 
@@ -150,7 +150,7 @@ fn what_was_published_while_a_gateway_was_away_stays_in_memory_for_a_minute() {
     let mut world = shard();
     let gateway = created(&mut world);
     let (key, begin) = world.join(at(0), join(gateway));
-    world.shard.handle_leave(at(1), key, CloseReason::GatewayGone);
+    world.shard.handle_leave(at(1), key, CloseReason::GatewayGone, 0);
     world.command(at(2), from(1), Command::Publish(event(gateway, "x")));
     assert_eq!(published(&mut world).failed, 1);
     let held = world.shard.held_bytes();
@@ -159,7 +159,7 @@ fn what_was_published_while_a_gateway_was_away_stays_in_memory_for_a_minute() {
     assert_eq!(again.resumed, Some(true));
     assert_eq!(write_all(&mut world, at(3), key), "x#1;");
     assert_eq!(world.shard.held_bytes(), 0);
-    world.shard.handle_leave(at(4), key, CloseReason::GatewayGone);
+    world.shard.handle_leave(at(4), key, CloseReason::GatewayGone, 0);
     world.command(at(5), from(1), Command::Publish(event(gateway, "x")));
     assert_eq!(world.shard.poll_timeout().map(|due| due.0), Some(61_000_000), "of the first time");
     world.shard.handle_timeout(at(63), 9);
@@ -186,9 +186,9 @@ fn what_is_on_the_way_to_a_socket_is_undecided_until_it_is_there_or_the_connecti
         world.shard.advance(at(1), key, rest);
         assert_eq!(offsets(std::str::from_utf8(&out).unwrap()), [1], "the frame that has begun is whole");
         if written {
-            world.shard.handle_written(at(1), key);
+            world.shard.handle_written(at(1), key, 0);
         }
-        world.shard.handle_leave(at(1), key, CloseReason::Flood);
+        world.shard.handle_leave(at(1), key, CloseReason::Flood, 0);
         assert_eq!(failures(&world), if written { 1 } else { 2 });
         assert_eq!(
             (world.shard.undecided(), world.shard.totals(None).deliveries.total_events_sent),

@@ -54,7 +54,7 @@ fn what_a_closing_connection_holds_is_of_its_own_epoch() {
     let position = Position { epoch: 9, offset: 5 };
     world.shard.handle_log(at(1), LogReply::Appended { key: append, from: 0, results: vec![Ok(position)], last: true });
     live(&mut world, follow, position, gateway);
-    world.shard.handle_leave(at(2), old, CloseReason::Flood);
+    world.shard.handle_leave(at(2), old, CloseReason::Flood, 0);
     while world.dirty().is_empty() && !replies(&mut world).is_empty() {}
     assert_eq!(world.shard.undecided(), 1, "its publisher waits for the other connection");
     assert_eq!(write_all(&mut world, at(2), new), "x#5;");
@@ -105,7 +105,7 @@ fn a_follow_that_begins_again_does_not_begin_a_connection_twice() {
 fn a_position_of_the_epoch_before_is_not_resumed_in_the_next() {
     let (mut world, gateway, first, follow) = joining(None);
     world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 40), progress: None });
-    world.shard.handle_leave(at(0), first, CloseReason::GatewayGone);
+    world.shard.handle_leave(at(0), first, CloseReason::GatewayGone, 0);
     let asked = Position { epoch: 3, offset: 30 };
     // There is no memory for its read, because others have all of it.
     world.shard.catch_ups.hold(25_000);
@@ -156,7 +156,7 @@ fn many_small_events_are_read_within_the_memory_for_them() {
 fn a_damaged_event_keeps_no_gateway_away() {
     let (mut world, gateway, first, follow) = joining(None);
     world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 40), progress: None });
-    world.shard.handle_leave(at(0), first, CloseReason::GatewayGone);
+    world.shard.handle_leave(at(0), first, CloseReason::GatewayGone, 0);
     let asked = Position { epoch: 3, offset: 30 };
     let key = world.shard.handle_join(at(0), Join { resume: Some(asked), ..join(gateway) }).unwrap();
     let LogRequest::Read { key: read, .. } = request(&mut world) else { panic!("a read") };

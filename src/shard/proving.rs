@@ -1,0 +1,194 @@
+//! Delivery `processed` (contract section 1): what pongs prove, how far a gateway has come by it, and the events that it is not
+//! given.
+
+use super::{
+    Connection, ConnectionKey, Effect, Shard, Skipped, counters, cursor::Passed, feed_key::FeedKey, processing::About,
+};
+use crate::model::{
+    CloseReason, DeliveryMode, GatewayId, Life, Now, Position, Proof,
+    log::{LogRequest, ProgressStep},
+};
+
+/// The first event that a gateway has and has not processed, for its session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FirstInFlight {
+    /// Pongs of this connection prove nothing.
+    Unproved,
+    /// Its offset; `None` if there is none.
+    Offset(Option<u64>),
+}
+
+impl Shard {
+    /// How the events of a gateway are delivered.
+    pub(super) fn mode_of(&self, gateway: GatewayId) -> DeliveryMode {
+        let own = self.lives.get(&gateway).and_then(|known| known.delivery);
+        own.unwrap_or(self.settings.delivery.mode)
+    }
+
+    /// A gateway is there: tells the log whether to keep how far it has processed its events.
+    pub(super) fn track(&mut self, life: Life) {
+        if self.settings.placement.of_gateway(life.gateway) == self.settings.id {
+            let is_proved = self.mode_of(life.gateway) == DeliveryMode::Processed;
+            let step = if is_proved { ProgressStep::Begin } else { ProgressStep::End };
+            self.log.push(LogRequest::Progress { life, step });
+        }
+    }
+
+    /// The delivery of a gateway was changed. Its connections are closed, because what they were given counts differently from now on.
+    pub(super) fn change_delivery(&mut self, now: Now, life: Life, delivery: Option<DeliveryMode>) {
+        let before = self.mode_of(life.gateway);
+        let Some(known) = self.lives.get_mut(&life.gateway) else { return };
+        known.delivery = delivery;
+        let mode = self.mode_of(life.gateway);
+        if mode == before || self.settings.placement.of_gateway(life.gateway) != self.settings.id {
+            return;
+        }
+        let members: Vec<_> = self.members(life.gateway).copied().collect();
+        for key in members {
+            self.close(now, key, CloseReason::DeliveryChanged);
+        }
+        if let Some(key) = self.feeds.of(life.gateway) {
+            self.remove_feed(now, key);
+        }
+        let step = if mode == DeliveryMode::Processed { ProgressStep::Restart } else { ProgressStep::End };
+        self.log.push(LogRequest::Progress { life, step });
+    }
+
+    /// A pong came that names this position. It answers all pings before it.
+    pub fn handle_pong(&mut self, now: Now, key: ConnectionKey, position: Option<Position>) -> Proof {
+        let proof = position.map_or(Proof::Invented, |position| self.judge_pong(now, key, position));
+        if proof == Proof::Processed {
+            self.follow_processed(now, key);
+        }
+        proof
+    }
+
+    fn judge_pong(&mut self, now: Now, key: ConnectionKey, position: Position) -> Proof {
+        let Some(connection) = self.registry.connection_mut(key) else { return Proof::Known };
+        let epoch = self.feeds.get(connection.feed).map(|feed| feed.end().epoch);
+        let taken = connection.cursor.taken;
+        let Some(processing) = connection.cursor.processing.as_mut().filter(|_| epoch == Some(position.epoch)) else {
+            return Proof::Invented;
+        };
+        if position.offset <= processing.processed() {
+            return Proof::Known;
+        }
+        let times = &mut self.counters.processing;
+        let clock = (now.instant, now.wall);
+        match processing.handle_pong(clock, position.offset, taken, |took| times.observe(took)) {
+            true => Proof::Processed,
+            false => Proof::Invented,
+        }
+    }
+
+    /// Counts a pong that no ping asked for.
+    pub fn count_unexpected_pong(&mut self) {
+        self.counters.pongs_unexpected += 1;
+    }
+
+    /// The first event that a connection's gateway has and has not processed.
+    pub fn first_in_flight(&self, key: ConnectionKey) -> FirstInFlight {
+        let processing = self.registry.connection(key).and_then(|connection| connection.cursor.processing.as_ref());
+        processing.map_or(FirstInFlight::Unproved, |processing| {
+            FirstInFlight::Offset(processing.first().map(|(first, _)| first.offset))
+        })
+    }
+
+    /// A connection has processed more, perhaps: its gateway has, too, and its window is open for more.
+    pub(super) fn follow_processed(&mut self, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.registry.connection(key) else { return };
+        let Some(processing) = &connection.cursor.processing else { return };
+        let (processed, feed_key) = (processing.processed(), connection.feed);
+        let Some(feed) = self.feeds.get_mut(feed_key) else { return };
+        if let Some(progress) = &mut feed.progress
+            && progress.reach(processed)
+        {
+            self.saves.note(now.instant, feed_key, progress);
+        }
+        if !self.waiting(key).is_drained() {
+            self.dirty.push_back(key);
+        }
+    }
+
+    /// Passes over the events that come next for a connection and that it is not given.
+    pub(super) fn pass_over(&mut self, now: Now, key: ConnectionKey) {
+        let mut passed = false;
+        while let Some(connection) = self.registry.connection_mut(key) {
+            let Connection { cursor, feed, .. } = connection;
+            let feed = self.feeds.get(*feed);
+            let Some(Passed { offset, about, why }) = cursor.next_passed(feed) else { break };
+            let freed = cursor.pass_over(feed);
+            // Nothing of it goes to the socket.
+            let is_confirmed = cursor.confirmed + 1 == offset;
+            cursor.confirmed += u64::from(is_confirmed);
+            self.catch_ups.free(freed);
+            if is_confirmed {
+                self.let_go(now, key, offset..=offset, None);
+            }
+            self.counters.skipped.add(why);
+            // That of a type which is not delivered late is what the operator has asked for.
+            if why != counters::REPLAY {
+                self.report_skipped(key, offset, about, why);
+            }
+            passed = true;
+        }
+        if passed {
+            self.follow_processed(now, key);
+        }
+    }
+
+    fn report_skipped(&mut self, key: ConnectionKey, offset: u64, about: Option<About>, why: &'static str) {
+        let Some(connection) = self.registry.connection(key) else { return };
+        let Some(feed) = self.feeds.get(connection.feed) else { return };
+        let position = Position { offset, ..feed.end() };
+        self.effects.push_back(Effect::Skipped(Skipped { gateway: connection.gateway, position, about, why }));
+    }
+
+    /// A connection has ended. If its gateway had an event in its hands, that is held against the event.
+    pub(super) fn count_attempt(&mut self, now: Now, key: ConnectionKey, reason: CloseReason, acknowledged_bytes: u64) {
+        let Some(connection) = self.registry.connection(key) else { return };
+        let feed_key = connection.feed;
+        let processing = connection.cursor.processing.as_ref();
+        let reached = processing.and_then(|it| it.reached(acknowledged_bytes)).map(|first| first.offset);
+        // Where the hub ends connections of its own accord, the event is not to blame.
+        let is_ours = matches!(
+            reason,
+            CloseReason::Shutdown
+                | CloseReason::KeyRevoked
+                | CloseReason::GatewayDeleted
+                | CloseReason::DeliveryChanged
+                | CloseReason::LogReplaced
+                | CloseReason::InternalError
+        );
+        if let Some(feed) = self.feeds.get_mut(feed_key)
+            && let Some(progress) = &mut feed.progress
+            && reached.is_some_and(|offset| offset == progress.processed() + 1)
+            && !is_ours
+        {
+            progress.attempt(now.instant);
+            self.saves.note(now.instant, feed_key, progress);
+        }
+        self.save_progress(feed_key);
+    }
+
+    /// Tells the log how far a gateway is, if it was told less.
+    pub(super) fn save_progress(&mut self, key: FeedKey) {
+        let Some(feed) = self.feeds.get_mut(key) else { return };
+        let (life, epoch) = (feed.life, feed.end().epoch);
+        // Of a feed whose gateway was deleted, or has another delivery now, nothing is kept.
+        if self.feeds.is_detached(key) {
+            return;
+        }
+        let step = self.feeds.get_mut(key).and_then(|feed| feed.progress.as_mut()?.take_unsaved(epoch));
+        if let Some(step) = step {
+            self.log.push(LogRequest::Progress { life, step });
+        }
+    }
+
+    /// Tells the log of all gateways that have come further in the last second.
+    pub(super) fn save_due_progress(&mut self, now: Now) -> bool {
+        let Some(unsaved) = self.saves.take_due(now.instant) else { return false };
+        unsaved.into_iter().for_each(|key| self.save_progress(key));
+        true
+    }
+}
