@@ -88,6 +88,7 @@ fn outcome(ask: &Ask) -> PublishOutcome {
         pending: 0,
         waiting: false,
         failures: Vec::new(),
+        awaiting: None,
     }
 }
 

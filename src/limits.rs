@@ -61,6 +61,10 @@ pub const DEPLOY_TARGETS_MAX: usize = 1_000;
 pub const DEPLOY_BODY_BYTES_MAX: usize = 512 * 1024;
 /// Bytes of a virtual host in the deployment hook: the longest DNS name as text (RFC 1035 section 2.3.4). Over it: 400.
 pub const VHOST_BYTES_MAX: usize = 253;
+/// Time for which a publisher can wait until its events are processed. Over it: 400.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Publishes of one shard that wait for that. Over it: answered at once.
+pub const WAITS_MAX: usize = 4_096;
 /// Failures listed in the answer to one publish. Over it: not listed; the count is always exact.
 pub const FAILURES_LISTED_MAX: usize = 100;
 /// Failures listed in the answer to one batch, over all its lines. Over it: not listed; the counts are always exact.

@@ -10,6 +10,8 @@ use super::{
     call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
     publish::{Draft, NO_SUCH_GATEWAY, Rejected, not_kept_text},
+    query::Query,
+    wait::Wait,
 };
 use crate::{
     limits,
@@ -59,7 +61,8 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled
     if memchr::memchr_iter(b'\n', text).count() >= limits::BATCH_LINES_MAX {
         return Err(Response::error(413, &format!("too many lines: a batch has at most {}", limits::BATCH_LINES_MAX)));
     }
-    Ok(Reading::default().read_slice(text, view))
+    let wait = Wait::of(Query(call.query))?;
+    Ok(Reading { wait, ..Reading::default() }.read_slice(text, view))
 }
 
 /// The body without the newline that may end its last line.
@@ -98,6 +101,7 @@ struct Reading {
     lines: Vec<Line>,
     /// Number of asks in all slices so far.
     asks: usize,
+    wait: Wait,
 }
 
 #[derive(Debug)]
@@ -111,6 +115,10 @@ struct Writing {
 }
 
 impl Continuation for Waiting {
+    fn waits(&self) -> bool {
+        matches!(&self.0, Stage::Reading(reading) if reading.wait.is_asked())
+    }
+
     fn handle_more(self: Box<Self>, call: &Call<'_>, view: &View<'_>) -> Handled {
         Ok(match self.0 {
             Stage::Reading(reading) => reading.read_slice(without_last_newline(call.body), view),
@@ -164,7 +172,10 @@ impl Reading {
             self.lines.push(line);
         }
         self.asks += groups.len();
-        let asks = groups.into_iter().map(|(owner, events)| Ask::Shard(owner, Command::PublishMany(events))).collect();
+        let asks = groups
+            .into_iter()
+            .map(|(owner, events)| Ask::Shard(owner, self.wait.command(Command::PublishMany(events))))
+            .collect();
         match self.at > text.len() {
             false => Step::Slice(asks, Pending::new(Waiting(Stage::Reading(self)))),
             true if self.asks == 0 => self.into_writing(Vec::new()).write_slice(),

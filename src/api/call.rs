@@ -110,6 +110,11 @@ pub(super) trait Continuation: fmt::Debug {
     /// Continues with the answers, one for each [`Ask`], in the order of the asks.
     fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled;
 
+    /// Whether an answer may come only after [`crate::limits::WAIT_MAX`].
+    fn waits(&self) -> bool {
+        false
+    }
+
     /// Continues with the next slice, for calls that return [`Step::Slice`].
     fn handle_more(self: Box<Self>, call: &Call<'_>, view: &View<'_>) -> Handled {
         debug_assert!(false, "{} {} has no slices", call.method, call.path);
@@ -129,6 +134,11 @@ impl Pending {
     /// Continues with the answers, one for each [`Ask`], in the order of the asks.
     pub fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Step {
         self.0.handle_answers(answers, view).unwrap_or_else(Step::Respond)
+    }
+
+    /// Whether an answer may come only after [`crate::limits::WAIT_MAX`].
+    pub fn waits(&self) -> bool {
+        self.0.waits()
     }
 
     /// Continues with the next slice.

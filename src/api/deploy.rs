@@ -9,10 +9,13 @@ use super::{
     publish::{NO_SUCH_GATEWAY, not_kept_text},
     query::Query,
     spread::{Asked, Spread},
+    wait::Wait,
 };
 use crate::{
     limits,
-    model::{ApiDeployed, CorrelationId, Event, EventType, GatewayId, Kept, PublishOutcome, ShardId},
+    model::{
+        ApiDeployed, Awaiting, CorrelationId, Event, EventType, GatewayId, Kept, Position, PublishOutcome, ShardId,
+    },
     shard::{Command, Published, Reply},
     wire::http::Response,
 };
@@ -43,6 +46,10 @@ struct Item {
     pending_gateway_count: Option<u32>,
     correlation_id: CorrelationId,
     #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<Position>,
+    #[serde(flatten)]
+    awaiting: Option<Awaiting>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
@@ -71,6 +78,7 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
         .ok_or_else(|| refuse("query parameter `revisionId` is missing".to_owned()))?;
     body::check_text("revisionId", &revision_id, limits::NAME_BYTES_MAX).map_err(refuse)?;
 
+    let wait = Wait::of(Query(call.query))?;
     let mut spread = Spread::over(view.placement);
     let mut sent = Vec::new();
     for (gateway, vhost, environment) in read_targets(call.body)? {
@@ -92,8 +100,8 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
             spread.push(owner, event);
         }
     }
-    let (asks, asked) = spread.into_asks(Command::Deploy);
-    let waiting = Waiting { sent, asked };
+    let (asks, asked) = spread.into_asks(|events| wait.command(Command::Deploy(events)));
+    let waiting = Waiting { sent, asked, wait };
     if asks.is_empty() {
         Box::new(waiting).handle_answers(Vec::new(), view)
     } else {
@@ -147,9 +155,14 @@ struct Sent {
 struct Waiting {
     sent: Vec<Sent>,
     asked: Asked,
+    wait: Wait,
 }
 
 impl Continuation for Waiting {
+    fn waits(&self) -> bool {
+        self.wait.is_asked()
+    }
+
     fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
         let mut outcomes = self.asked.gather(answers, |reply| match reply {
             Reply::PublishedMany(outcomes) => Some(outcomes),
@@ -157,7 +170,7 @@ impl Continuation for Waiting {
         });
         let items = self.sent.into_iter().map(|Sent { gateway, correlation, owner }| {
             match owner.map_or(Ok(Published::NoSuchGateway), |owner| outcomes.next_of(owner)) {
-                Ok(Published::Outcome(outcome)) => Item::of(gateway, &outcome),
+                Ok(Published::Outcome(outcome)) => Item::of(gateway, outcome),
                 Ok(Published::NoSuchGateway) => {
                     Item::without_outcome(gateway, correlation, Status::Failed, NO_SUCH_GATEWAY.to_owned())
                 }
@@ -177,7 +190,7 @@ impl Continuation for Waiting {
 }
 
 impl Item {
-    fn of(gateway_id: GatewayId, outcome: &PublishOutcome) -> Self {
+    fn of(gateway_id: GatewayId, outcome: PublishOutcome) -> Self {
         // A failure is final and a pending delivery is not, so the failures decide first.
         let status = match (outcome.delivered, outcome.failed, outcome.pending) {
             _ if outcome.waiting => Status::Waiting,
@@ -194,6 +207,8 @@ impl Item {
             failed_gateway_count: outcome.failed,
             pending_gateway_count: (outcome.pending > 0).then_some(outcome.pending),
             correlation_id: outcome.correlation_id,
+            position: Some(outcome.position),
+            awaiting: outcome.awaiting,
             error: None,
         }
     }
@@ -207,6 +222,8 @@ impl Item {
             failed_gateway_count: u32::from(status == Status::Failed),
             pending_gateway_count: None,
             correlation_id,
+            position: None,
+            awaiting: None,
             error: Some(error),
         }
     }

@@ -58,15 +58,22 @@ impl Continuation for Waiting {
         let Reply::Events(events) = only(answers)?.shard()? else { return Err(Unanswered::Mismatched.into()) };
         match events {
             Events::Page { records, more, head } => Ok(Step::Respond(page(&records, more, head))),
-            Events::Trimmed(head) => Err(gone(head, "events after this position are no longer kept")),
-            Events::UnknownPosition(head) => Err(gone(head, "this is not a position of this gateway's log")),
-            Events::Unavailable(why) => {
-                Err(Response::error(503, &format!("{why}: the events cannot be read; try again"))
-                    .with("Retry-After", "1"))
-            }
-            Events::Overloaded => Err(Unanswered::Overloaded.into()),
-            Events::NoSuchGateway => Err(no_such_gateway()),
+            other => Err(unreadable(other)),
         }
+    }
+}
+
+/// The response where there is no page.
+pub(super) fn unreadable(events: Events) -> Response {
+    match events {
+        Events::Trimmed(head) => gone(head, "events after this position are no longer kept"),
+        Events::UnknownPosition(head) => gone(head, "this is not a position of this gateway's log"),
+        Events::Unavailable(why) => {
+            Response::error(503, &format!("{why}: the events cannot be read; try again")).with("Retry-After", "1")
+        }
+        Events::Overloaded => Unanswered::Overloaded.into(),
+        Events::NoSuchGateway => no_such_gateway(),
+        Events::Page { .. } => Unanswered::Mismatched.into(),
     }
 }
 

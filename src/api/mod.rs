@@ -23,10 +23,12 @@ mod metrics;
 mod params;
 mod publish;
 mod query;
+mod resend;
 mod routes;
 mod spread;
 mod stats;
 mod tokens;
+mod wait;
 
 pub use call::{Answer, Ask, Call, Pending, Phase, Step, View};
 pub use routes::{CONNECT_PATH, Matched, Routed, handle, route_request};

@@ -5,6 +5,8 @@ use super::{
     body,
     call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
+    query::Query,
+    wait::Wait,
 };
 use crate::{
     limits,
@@ -86,9 +88,15 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     if draft.gateway()?.is_some_and(|named| named != gateway) {
         return Err(Response::error(400, "`gatewayId` differs from the gateway in the path"));
     }
+    let wait = Wait::of(Query(call.query))?;
     let event = draft.into_event(gateway, view)?;
-    let ask = Ask::Shard(view.placement.of_gateway(gateway), Command::Publish(event));
-    Ok(Step::Ask(vec![ask], Pending::new(Waiting)))
+    Ok(publish(gateway, event, wait, view))
+}
+
+/// Asks the owner of a gateway to publish an event.
+pub(super) fn publish(gateway: GatewayId, event: Event, wait: Wait, view: &View<'_>) -> Step {
+    let ask = Ask::Shard(view.placement.of_gateway(gateway), wait.command(Command::Publish(event)));
+    Step::Ask(vec![ask], Pending::new(Waiting { wait }))
 }
 
 /// The response for an unknown gateway.
@@ -122,9 +130,15 @@ pub(super) fn not_kept_text(NotKept { kept, why }: NotKept) -> String {
 
 /// A call that waits for the shard that owns the gateway.
 #[derive(Debug)]
-struct Waiting;
+struct Waiting {
+    wait: Wait,
+}
 
 impl Continuation for Waiting {
+    fn waits(&self) -> bool {
+        self.wait.is_asked()
+    }
+
     fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
         match only(answers)?.shard().map_err(unanswered)? {
             Reply::Published(Published::Outcome(outcome)) => Ok(Step::Respond(Response::json(200, &outcome))),

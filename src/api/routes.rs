@@ -5,7 +5,7 @@ use super::{
     call::{Call, Handled, Phase, Step, View},
     deploy, events, gateways, health, manifest, metrics,
     params::Params,
-    publish, stats, tokens,
+    publish, resend, stats, tokens,
 };
 use crate::{
     limits,
@@ -81,6 +81,7 @@ const ROUTES: &[Route] = &[
     route("DELETE", "/api/v1/gateways/{}/tokens/{}",         Side::Platform, Auth::Admin,   When::Ready,   limits::BODY_BYTES_MAX, Target::Call(tokens::handle_revoke)),
     route("GET",    "/api/v1/gateways/{}/events",            Side::Platform, Auth::Admin,   When::Started, 0, Target::Call(events::handle)),
     route("POST",   "/api/v1/gateways/{}/events",            Side::Platform, Auth::Admin,   When::Ready,   limits::PUBLISH_BODY_BYTES_MAX, Target::Call(publish::handle)),
+    route("POST",   "/api/v1/gateways/{}/events/{}/resend",  Side::Platform, Auth::Admin,   When::Ready,   limits::BODY_BYTES_MAX, Target::Call(resend::handle)),
     route("POST",   "/api/v1/events",                        Side::Platform, Auth::Admin,   When::Ready,   limits::BATCH_BODY_BYTES_MAX, Target::Call(batch::handle)),
     route("POST",   "/api/v1/apis/{}/deploy-revision",       Side::Platform, Auth::Admin,   When::Ready,   limits::DEPLOY_BODY_BYTES_MAX, Target::Call(deploy::handle)),
     // `GET /internal/gateway/.well-known` must stay 404: by a 200 a gateway takes the hub for another product.

@@ -27,7 +27,7 @@ impl<T> Spread<T> {
     }
 
     /// One ask for each shard that has items, and the key to their answers.
-    pub fn into_asks(self, command: fn(Vec<T>) -> Command) -> (Vec<Ask>, Asked) {
+    pub fn into_asks(self, command: impl Fn(Vec<T>) -> Command) -> (Vec<Ask>, Asked) {
         let groups = (0..).map(ShardId).zip(self.groups).filter(|(_, items)| !items.is_empty());
         let (shards, asks) = groups.map(|(shard, items)| (shard, Ask::Shard(shard, command(items)))).unzip();
         (asks, Asked(shards))

@@ -150,7 +150,12 @@ impl<I: Io> Engine<I> {
     pub(super) fn ask(&mut self, io: &mut I, now: Now, key: LinkKey, asks: Vec<Ask>, then: Continuation) {
         let pending_key = self.pending.open(key, then);
         self.send_parts(io, now, pending_key, asks);
-        self.pending.close(pending_key, now.instant + self.hub.answer_timeout);
+        self.close_request(now, pending_key);
+    }
+
+    /// From now on the request waits for its answers.
+    fn close_request(&mut self, now: Now, pending_key: PendingKey) {
+        self.pending.close(pending_key, now.instant, self.hub.answer_timeout);
     }
 
     /// Adds parts to an open pending request and sends them; a part that finds a full lane is answered as overloaded.
@@ -282,7 +287,7 @@ impl<I: Io> Engine<I> {
                 self.pending.put_back(pending_key, pending);
                 self.send_parts(io, now, pending_key, asks);
                 // The last slice: the deadline of the answers begins now.
-                self.pending.close(pending_key, now.instant + self.hub.answer_timeout);
+                self.close_request(now, pending_key);
             }
             Some(Some(Step::Respond(response))) => {
                 self.pending.forget(pending_key);

@@ -11,7 +11,7 @@ use crate::{
     shard::RequestKey,
 };
 use slab::Slab;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 /// How to continue once all answers are there.
 #[derive(Debug)]
@@ -47,12 +47,21 @@ struct PendingRequest {
     open: bool,
 }
 
+impl PendingRequest {
+    /// Whether an answer may come only after [`limits::WAIT_MAX`].
+    fn waits(&self) -> bool {
+        matches!(&self.then, Some(Continuation::Call(pending)) if pending.waits())
+    }
+}
+
 /// The pending requests of one core.
 #[derive(Default)]
 pub(super) struct PendingRequests {
     requests: Slab<PendingRequest>,
     /// In the order of their deadlines, because all wait for the same time. Entries of completed requests are skipped.
     deadlines: VecDeque<(Instant, PendingKey)>,
+    /// The same for those whose answers may come only after [`limits::WAIT_MAX`].
+    late_deadlines: VecDeque<(Instant, PendingKey)>,
     /// Requests whose answers were complete when they were closed.
     complete: VecDeque<PendingKey>,
     /// Requests with a slice to make.
@@ -88,16 +97,17 @@ impl PendingRequests {
         Some((key.index as u64) << 40 | u64::from(key.serial) << 16 | part as u64)
     }
 
-    /// Closes a request: it waits for its answers until `deadline`. If all are there already, [`Self::expire`] returns
+    /// Closes a request: from `now` on it waits for its answers for `timeout`, and longer if they may come late. If all are there already, [`Self::expire`] returns
     /// it, not this call: its response may begin the connection's next call, and pipelined calls would recurse once for
     /// each.
-    pub(super) fn close(&mut self, key: PendingKey, deadline: Instant) {
+    pub(super) fn close(&mut self, key: PendingKey, now: Instant, timeout: Duration) {
         let request = self.requests.get_mut(key.index).filter(|request| request.serial == key.serial);
         let Some(request) = request else { return };
         request.open = false;
         match request.missing {
             0 => self.complete.push_back(key),
-            _ => self.deadlines.push_back((deadline, key)),
+            _ if request.waits() => self.late_deadlines.push_back((now + timeout + limits::WAIT_MAX, key)),
+            _ => self.deadlines.push_back((now + timeout, key)),
         }
     }
 
@@ -120,22 +130,25 @@ impl PendingRequests {
                 return Some(complete);
             }
         }
-        if self.poll_timeout()? > now {
-            return None;
-        }
-        let (_, key) = self.deadlines.pop_front()?;
+        self.poll_timeout();
+        let is_due = |queue: &&mut VecDeque<(Instant, PendingKey)>| queue.front().is_some_and(|(at, _)| *at <= now);
+        let queue = [&mut self.deadlines, &mut self.late_deadlines].into_iter().find(is_due)?;
+        let (_, key) = queue.pop_front()?;
         self.remove(key)
     }
 
     /// When [`PendingRequests::expire`] is due.
     pub(super) fn poll_timeout(&mut self) -> Option<Instant> {
-        while let Some((deadline, key)) = self.deadlines.front() {
-            if self.requests.get(key.index).is_some_and(|request| request.serial == key.serial) {
-                return Some(*deadline);
+        for queue in [&mut self.deadlines, &mut self.late_deadlines] {
+            let is_over = |(_, key): &(Instant, PendingKey)| {
+                self.requests.get(key.index).is_none_or(|request| request.serial != key.serial)
+            };
+            while queue.front().is_some_and(is_over) {
+                queue.pop_front();
             }
-            self.deadlines.pop_front();
         }
-        None
+        let first = |queue: &VecDeque<(Instant, PendingKey)>| queue.front().map(|(at, _)| *at);
+        [first(&self.deadlines), first(&self.late_deadlines)].into_iter().flatten().min()
     }
 
     /// Queues a request for its next slice.
@@ -210,7 +223,7 @@ mod tests {
         let request = pending.open(LINK, Continuation::Admit(Presented::default()));
         let parts = [(); 3].map(|()| pending.add_part(request).unwrap());
         assert!(pending.answer(parts[2], Answer::Overloaded).is_none());
-        pending.close(request, at(10));
+        pending.close(request, at(0), Duration::from_micros(10));
         assert!(pending.answer(parts[0], yes()).is_none());
         assert!(pending.answer(parts[0], Answer::Overloaded).is_none(), "each part is answered once");
         let complete = pending.answer(parts[1], yes()).expect("complete");
@@ -224,7 +237,7 @@ mod tests {
         let request = pending.open(LINK, Continuation::Admit(Presented::default()));
         let part = pending.add_part(request).unwrap();
         assert!(pending.answer(part, yes()).is_none());
-        pending.close(request, at(10));
+        pending.close(request, at(0), Duration::from_micros(10));
         assert!(pending.expire(at(0)).is_some());
     }
 
@@ -233,7 +246,7 @@ mod tests {
         let mut pending = PendingRequests::default();
         let request = pending.open(LINK, Continuation::Admit(Presented::default()));
         let part = pending.add_part(request).unwrap();
-        pending.close(request, at(10));
+        pending.close(request, at(0), Duration::from_micros(10));
         assert!(pending.expire(at(9)).is_none());
         assert!(matches!(pending.expire(at(10)).unwrap().answers[..], [Answer::TimedOut]));
         let next = pending.open(LINK, Continuation::Admit(Presented::default()));

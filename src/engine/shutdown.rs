@@ -16,6 +16,7 @@ impl<I: Io> Engine<I> {
             return;
         }
         let members = self.links.iter().filter(|(_, link)| link.member.is_some());
+        self.shard.end_waits(now);
         self.drain = Some(Drain::new(now.instant, members.map(|(key, _)| key).collect(), self.hub.drain_window));
     }
 

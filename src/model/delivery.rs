@@ -42,6 +42,45 @@ pub struct PublishOutcome {
     /// One entry for each failed delivery, up to [`crate::limits::FAILURES_LISTED_MAX`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
+    /// Whether the event was processed, if the publisher has waited for that.
+    #[serde(flatten)]
+    pub awaiting: Option<Awaiting>,
+}
+
+/// What a publisher that waits for the processing of its event has waited for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Awaiting {
+    /// Whether each connection of the gateway has processed the event, or passed it over.
+    pub processed: bool,
+    /// Why it was passed over, if it was: as in the metrics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<&'static str>,
+    /// Who has not processed it, up to [`crate::limits::FAILURES_LISTED_MAX`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+}
+
+/// A connection that has not processed an event.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Missing {
+    /// The connection; `None` if the gateway has none that could.
+    pub connection_id: Option<ConnectionId>,
+    /// Why.
+    pub reason: &'static str,
+    /// Number of events that it has to process before this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+}
+
+impl Missing {
+    /// The gateway is at work on the event.
+    pub const PROCESSING: &str = "processing";
+    /// The gateway has other events to process before.
+    pub const BEHIND: &str = "behind";
+    /// The gateway has another delivery.
+    pub const UNPROVED: &str = "delivery of the gateway is `written`";
 }
 
 impl PublishOutcome {

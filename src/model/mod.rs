@@ -21,7 +21,7 @@ mod verdict;
 
 pub use change::Change;
 pub use closing::CloseReason;
-pub use delivery::{Failure, PublishOutcome};
+pub use delivery::{Awaiting, Failure, Missing, PublishOutcome};
 pub use delivery_mode::DeliveryMode;
 pub use event::{ApiDeployed, ApiUndeployed, Event, EventType, GatewayConfigUpdated};
 pub use id::{ConnectionId, CorrelationId, GatewayId, ShardId, TokenId};

@@ -7,7 +7,10 @@ use crate::model::{
     log::{Head, ReadFrom, Record, Why},
 };
 use serde::Serialize;
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// A command to the shard that owns the gateway or address in it.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub enum Command {
     /// Like [`Command::PublishMany`], for deployments. The shard adds `performedAt` as the last member of each payload,
     /// later than that of the gateway's previous deployment.
     Deploy(Vec<Event>),
+    /// Publish by this command, and answer it only once its events are processed, or after this time.
+    AndWait(Box<Command>, Duration),
     /// Read events of a gateway from its log. Answered by [`Reply::Events`].
     Events {
         /// The gateway.

@@ -159,6 +159,7 @@ impl InFlight {
             pending: connections,
             waiting: false,
             failures: Vec::new(),
+            awaiting: None,
         };
         *place = PendingEvent::Kept(event.kind.clone(), outcome);
     }

@@ -27,7 +27,7 @@ impl Shard {
         feed.connections.retain(|other| *other != key);
         feed.joining.retain(|other| *other != key);
         feed.behind -= u32::from(was_behind);
-        let (last, idle) = (feed.end().offset, feed.is_idle());
+        let (last, idle, gateway) = (feed.end().offset, feed.is_idle(), feed.life.gateway);
         if caught_up {
             self.let_go(now, key, end + 1..=last, failed);
         }
@@ -35,6 +35,8 @@ impl Shard {
             self.feeds.linger(now.instant, feed_key);
         }
         self.release(feed_key);
+        // Those who wait for its pongs wait for the others only.
+        self.check_waits(gateway);
     }
 
     /// Removes a connection that has ended, fails what its socket did not take, and returns it.

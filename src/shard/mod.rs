@@ -13,6 +13,7 @@
 //! is half changed. So after each `handle_*` the caller drains `poll_effect` and `poll_dirty`.
 
 mod absences;
+mod awaiting;
 mod beginning;
 mod bounds;
 mod catch_up;
@@ -33,6 +34,7 @@ mod feeds;
 mod gateway_progress;
 mod history;
 mod in_flight;
+mod inbound;
 mod joining;
 mod joins;
 mod leaving;
@@ -49,6 +51,7 @@ mod retries;
 mod settings;
 mod stats;
 mod waiting;
+mod waits;
 
 pub use command::{Command, Events, InboundStats, NotKept, Published, Reply};
 pub use connection_key::ConnectionKey;
@@ -83,7 +86,8 @@ use rate_limit::RateLimit;
 use recent_ids::RecentIds;
 use registry::Registry;
 use retries::Retries;
-use std::{collections::VecDeque, net::IpAddr, time::Duration};
+use std::{collections::VecDeque, net::IpAddr};
+use waits::Waits;
 
 /// A gateway that exists.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +104,7 @@ pub struct Shard {
     lives: HashMap<GatewayId, Known>,
     absences: Absences,
     saves: ProgressSaves,
+    waits: Waits,
     deployment_times: DeploymentTimes,
     registry: Registry,
     feeds: Feeds,
@@ -130,6 +135,7 @@ impl Shard {
             lives: HashMap::default(),
             absences: Absences::default(),
             saves: ProgressSaves::default(),
+            waits: Waits::default(),
             deployment_times: DeploymentTimes::default(),
             registry: Registry::default(),
             feeds: Feeds::default(),
@@ -170,6 +176,7 @@ impl Shard {
                 let count = events.len();
                 return self.publish(now, origin, events.into_iter(), count, (true, false));
             }
+            Command::AndWait(publish, wait) => return self.publish_and_wait(now, origin, *publish, wait),
             Command::Events { gateway, from, limit } => return self.read_events(origin, gateway, from, limit),
             Command::Totals(gateway) => Reply::Totals(self.totals(gateway)),
             Command::Connections { gateway, skip, take } => Reply::Connections(self.rows(gateway, skip, take)),
@@ -187,35 +194,6 @@ impl Shard {
     /// The number of seconds until the address may try again.
     pub fn handle_attempt(&mut self, now: Now, address: IpAddr) -> Result<(), u32> {
         self.rate_limit.attempt(now.instant, address)
-    }
-
-    /// Records that the peer sent something; `round_trip` is the time from a ping to its pong, if it was a pong.
-    pub fn handle_life(&mut self, now: Now, key: ConnectionKey, round_trip: Option<Duration>) {
-        let Some(connection) = self.registry.connection_mut(key) else { return };
-        debug_assert!(now.instant >= connection.connected, "the clock does not run backwards");
-        connection.last_heartbeat = now.wall;
-        connection.stale = false;
-        if let Some(round_trip) = round_trip {
-            connection.round_trip_us = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
-        }
-    }
-
-    /// Counts a `deployment.ack`; `went_well` if its status is `success`.
-    pub fn handle_ack(&mut self, went_well: bool) {
-        let count = if went_well { &mut self.inbound.acknowledged } else { &mut self.inbound.refused };
-        *count += 1;
-    }
-
-    /// Counts a text message that is not a JSON object with a `type`.
-    pub fn handle_malformed(&mut self) {
-        self.inbound.malformed += 1;
-    }
-
-    /// Marks a connection as stale: its peer was silent for the heartbeat timeout, but its kernel acknowledges bytes.
-    pub fn handle_stale(&mut self, key: ConnectionKey) {
-        if let Some(connection) = self.registry.connection_mut(key) {
-            connection.stale = true;
-        }
     }
 
     /// The events that wait for this connection, as a view. Reading it changes nothing; [`Shard::advance`] does.
@@ -297,9 +275,7 @@ impl Shard {
             self.look_for_memory(now);
         } else if let Some(key) = self.feeds.pop_expired(now.instant) {
             self.remove_feed(now, key);
-        } else if self.save_due_progress(now) {
-            // The log is asked in its turn.
-        } else {
+        } else if !self.save_due_progress(now) && !self.answer_expired_wait(now) {
             let reply = self.in_flight.expire(now.instant);
             let answered = reply.is_some();
             self.answer(reply);
@@ -317,6 +293,7 @@ impl Shard {
             self.catch_ups.poll_timeout(),
             self.feeds.poll_timeout(),
             self.saves.poll_timeout(),
+            self.waits.poll_timeout(),
         ];
         others.into_iter().chain([publish]).flatten().min()
     }
@@ -333,7 +310,16 @@ impl Shard {
 
     /// Takes the next effect.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front().or_else(|| self.recent_ids.poll_repeated().map(Effect::Repeated))
+        while let Some(effect) = self.effects.pop_front() {
+            let effect = match effect {
+                Effect::Reply(origin, reply) => self.hold_back_reply(origin, reply),
+                other => Some(other),
+            };
+            if effect.is_some() {
+                return effect;
+            }
+        }
+        self.recent_ids.poll_repeated().map(Effect::Repeated)
     }
 
     /// Takes the next connection that has new events to write. It may have left in the meantime.

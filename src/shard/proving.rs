@@ -105,16 +105,19 @@ impl Shard {
         {
             self.saves.note(now.instant, feed_key, progress);
         }
+        let gateway = feed.life.gateway;
         if !self.waiting(key).is_drained() {
             self.dirty.push_back(key);
         }
+        self.check_waits(gateway);
     }
 
     /// Passes over the events that come next for a connection and that it is not given.
     pub(super) fn pass_over(&mut self, now: Now, key: ConnectionKey) {
         let mut passed = false;
         while let Some(connection) = self.registry.connection_mut(key) {
-            let Connection { cursor, feed, .. } = connection;
+            let Connection { cursor, feed, gateway, .. } = connection;
+            let gateway = *gateway;
             let feed = self.feeds.get(*feed);
             let Some(Passed { offset, about, why }) = cursor.next_passed(feed) else { break };
             let freed = cursor.pass_over(feed);
@@ -126,6 +129,7 @@ impl Shard {
                 self.let_go(now, key, offset..=offset, None);
             }
             self.counters.skipped.add(why);
+            self.waits.skip(gateway, offset, why);
             // That of a type which is not delivered late is what the operator has asked for.
             if why != counters::REPLAY {
                 self.report_skipped(key, offset, about, why);

@@ -12,6 +12,7 @@ mod cursors;
 mod history;
 mod processed;
 mod trouble;
+mod waits;
 
 fn encode(event: &Event, position: Position, _: Timestamp, with_ping: bool) -> Bytes {
     let ping = if with_ping { format!("?{};", position.offset) } else { String::new() };

@@ -260,6 +260,7 @@ fn outcome(correlation_id: CorrelationId, connections: u32, delivered: u32, fail
         pending,
         waiting: false,
         failures: Vec::new(),
+        awaiting: None,
     }
 }
 

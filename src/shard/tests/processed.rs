@@ -4,7 +4,7 @@ use super::*;
 use crate::model::Proof;
 
 /// A shard with this window in which each gateway has the delivery `processed`.
-fn proved(window: u32) -> World {
+pub(super) fn proved(window: u32) -> World {
     let mut world = shard_with(100_000, 1_000_000);
     let delivery = &mut world.shard.settings.delivery;
     (delivery.mode, delivery.window) = (DeliveryMode::Processed, window);
@@ -29,14 +29,14 @@ fn publish_kind(world: &mut World, now: Now, gateway: GatewayId, kind: &str) {
 }
 
 /// A pong; returns what it proves.
-fn pong(world: &mut World, now: Now, key: ConnectionKey, gateway: GatewayId, offset: u64) -> Proof {
+pub(super) fn pong(world: &mut World, now: Now, key: ConnectionKey, gateway: GatewayId, offset: u64) -> Proof {
     let proof = world.shard.handle_pong(now, key, Some(position(gateway, offset)));
     world.settle(now);
     proof
 }
 
 /// The connection ends; its kernel had acknowledged everything.
-fn leave(world: &mut World, now: Now, key: ConnectionKey) {
+pub(super) fn leave(world: &mut World, now: Now, key: ConnectionKey) {
     world.shard.handle_welcomed(key);
     world.shard.handle_leave(now, key, CloseReason::GatewayGone, u64::MAX).unwrap();
     world.settle(now);

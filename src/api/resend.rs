@@ -1,0 +1,58 @@
+//! Sends an event of a gateway once more: `POST /api/v1/gateways/{gatewayId}/events/{position}/resend`.
+//!
+//! The event is published again, behind all others, with the same payload and a correlation id of its own: gateways drop an event whose
+//! correlation id they have seen.
+
+use super::{
+    answer::{Unanswered, only},
+    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    events::unreadable,
+    params::Params,
+    publish::{self, no_such_gateway},
+    query::Query,
+    wait::Wait,
+};
+use crate::{
+    model::{CorrelationId, Event, GatewayId, Position, log::ReadFrom},
+    shard::{Command, Events, Reply},
+    wire::http::Response,
+};
+
+/// Reads the event from the log of its gateway.
+pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
+    let gateway = params.gateway()?;
+    if !view.directory.knows(gateway) {
+        return Err(no_such_gateway());
+    }
+    let position = Position::parse(params.second).filter(|position| position.offset > 0).ok_or_else(|| {
+        Response::error(400, "the position in the path is not one: take it from an answer of the hub")
+    })?;
+    let wait = Wait::of(Query(call.query))?;
+    let from = ReadFrom::After(Position { offset: position.offset - 1, ..position });
+    let ask = Ask::Shard(view.placement.of_gateway(gateway), Command::Events { gateway, from, limit: 1 });
+    Ok(Step::Ask(vec![ask], Pending::new(Reading { gateway, position, wait })))
+}
+
+/// Waits for the event.
+#[derive(Debug)]
+struct Reading {
+    gateway: GatewayId,
+    position: Position,
+    wait: Wait,
+}
+
+impl Continuation for Reading {
+    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+        let Reply::Events(events) = only(answers)?.shard()? else { return Err(Unanswered::Mismatched.into()) };
+        let records = match events {
+            Events::Page { records, .. } => records,
+            other => return Err(unreadable(other)),
+        };
+        let Some(record) = records.into_iter().find(|record| record.position == self.position) else {
+            return Err(Response::error(404, "the gateway has no event at this position"));
+        };
+        let correlation = CorrelationId::from_random((view.random)());
+        let event = Event { correlation, correlation_given: false, ..(*record.event).clone() };
+        Ok(publish::publish(self.gateway, event, self.wait, view))
+    }
+}
