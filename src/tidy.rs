@@ -14,7 +14,7 @@ use std::{
 const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("model", &["limits"]),
-    ("config", &["limits"]),
+    ("config", &["limits", "model"]),
     ("wire", &["limits", "model"]),
     ("shard", &["limits", "model"]),
     ("transport", &["limits", "model", "wire"]),

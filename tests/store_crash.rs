@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use gatecast::{
-    model::{Change, GatewayId, GatewayRecord, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId},
+    model::{Change, DeliveryMode, GatewayId, GatewayRecord, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId},
     store::{Sqlite, Store, StoreThread},
 };
 use std::{
@@ -19,9 +19,16 @@ use std::{
 const CHILD: &str = "GATECAST_TEST_STORE";
 const KILLS: u64 = 20;
 
-/// Gateways with their tokens and the length of their manifests.
 #[derive(Clone, Default, PartialEq, Debug)]
-struct Model(BTreeMap<GatewayId, (BTreeSet<TokenId>, Option<usize>)>);
+struct Model(BTreeMap<GatewayId, Gateway>);
+
+#[derive(Clone, Default, PartialEq, Debug)]
+struct Gateway {
+    tokens: BTreeSet<TokenId>,
+    manifest_bytes: Option<usize>,
+    /// The gateway's display name is the word for it, so that a change in part is found.
+    delivery: Option<DeliveryMode>,
+}
 
 impl Model {
     /// Applies one line of the child's output: a verb and its ids.
@@ -30,11 +37,15 @@ impl Model {
         let gateway = GatewayId::parse(words[1]).unwrap();
         let token = || TokenId::parse(words[2]).unwrap();
         match words[0] {
-            "gateway" => drop(self.0.insert(gateway, Default::default())),
+            "gateway" => {
+                let delivery = DeliveryMode::parse(words[2]);
+                self.0.insert(gateway, Gateway { delivery, ..Gateway::default() });
+            }
+            "change" => self.0.get_mut(&gateway).unwrap().delivery = DeliveryMode::parse(words[2]),
             "delete" => drop(self.0.remove(&gateway)),
-            "token" => drop(self.0.get_mut(&gateway).unwrap().0.insert(token())),
-            "revoke" => drop(self.0.get_mut(&gateway).unwrap().0.remove(&token())),
-            "manifest" => self.0.get_mut(&gateway).unwrap().1 = Some(words[2].parse().unwrap()),
+            "token" => drop(self.0.get_mut(&gateway).unwrap().tokens.insert(token())),
+            "revoke" => drop(self.0.get_mut(&gateway).unwrap().tokens.remove(&token())),
+            "manifest" => self.0.get_mut(&gateway).unwrap().manifest_bytes = Some(words[2].parse().unwrap()),
             verb => panic!("{verb}"),
         }
     }
@@ -43,21 +54,27 @@ impl Model {
         let mut model = Model::default();
         for change in store.snapshot().unwrap() {
             match change {
-                Change::GatewayCreated { life: Life { gateway: id, .. }, .. } => {
-                    let StoreOutcome::Gateway(_, manifest) = store.execute(StoreOp::Gateway(id)).0 else {
+                Change::GatewayCreated { life: Life { gateway: id, .. }, delivery } => {
+                    let StoreOutcome::Gateway(record, manifest) = store.execute(StoreOp::Gateway(id)).0 else {
                         panic!("{id}")
                     };
-                    model.0.insert(id, (BTreeSet::new(), manifest.map(|text| text.len())));
+                    assert_eq!((record.delivery, record.display_name), (delivery, Some(word(delivery).to_owned())));
+                    let manifest_bytes = manifest.map(|text| text.len());
+                    model.0.insert(id, Gateway { tokens: BTreeSet::new(), manifest_bytes, delivery });
                 }
                 Change::TokenCreated { gateway, token, hash } => {
                     assert_eq!(hash, KeyHash::of(token.0.as_bytes()));
-                    model.0.get_mut(&gateway).expect("every token has a gateway").0.insert(token);
+                    model.0.get_mut(&gateway).expect("every token has a gateway").tokens.insert(token);
                 }
                 other => panic!("{other:?}"),
             }
         }
         model
     }
+}
+
+fn word(delivery: Option<DeliveryMode>) -> &'static str {
+    delivery.map_or("default", DeliveryMode::as_str)
 }
 
 /// xorshift64: the same numbers from the same seed.
@@ -98,19 +115,25 @@ fn child() {
 
 fn next_job(model: &Model, rng: &mut Rng) -> (String, StoreOp) {
     let any = |n: usize, rng: &mut Rng| usize::try_from(rng.below(n as u64)).unwrap();
+    let delivery = [None, Some(DeliveryMode::Written), Some(DeliveryMode::Processed)][any(3, rng)];
+    let (word, display_name) = (word(delivery), Some(word(delivery).to_owned()));
     if model.0.len() < 5 || (model.0.len() < 30 && rng.below(4) == 0) {
         let (id, now) = (GatewayId::random(), Timestamp(1));
         let name = id.to_string();
-        let record = GatewayRecord { id, name, display_name: None, organization_id: None, created_at: now };
-        return (format!("gateway {id}"), StoreOp::CreateGateway(record));
+        let record = GatewayRecord { id, name, display_name, organization_id: None, delivery, created_at: now };
+        return (format!("gateway {id} {word}"), StoreOp::CreateGateway(record));
     }
-    let (&gateway, (tokens, _)) = model.0.iter().nth(any(model.0.len(), rng)).unwrap();
-    match (rng.below(8), tokens.iter().next()) {
+    let (&gateway, Gateway { tokens, .. }) = model.0.iter().nth(any(model.0.len(), rng)).unwrap();
+    match (rng.below(10), tokens.iter().next()) {
         (0, _) => (format!("delete {gateway}"), StoreOp::DeleteGateway(gateway)),
         (1 | 2, _) => {
             let length = 1 + any(20_000, rng);
             let op = StoreOp::PutManifest { gateway, manifest: "m".repeat(length), received_at: Timestamp(1) };
             (format!("manifest {gateway} {length}"), op)
+        }
+        (8 | 9, _) => {
+            let op = StoreOp::ChangeGateway { gateway, display_name: Some(display_name), delivery: Some(delivery) };
+            (format!("change {gateway} {word}"), op)
         }
         (3 | 4, Some(&token)) => (format!("revoke {gateway} {token}"), StoreOp::RevokeToken { gateway, token }),
         _ => {

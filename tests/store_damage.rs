@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use gatecast::{
-    model::{Change, GatewayId, GatewayRecord, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId},
+    model::{Change, DeliveryMode, GatewayId, GatewayRecord, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId},
     store::{Sqlite, Store},
 };
 use std::{
@@ -21,6 +21,7 @@ fn filled_store() -> (TempDir, PathBuf) {
             name: format!("gateway-{n}"),
             display_name: Some("for people".to_owned()),
             organization_id: (n % 2 == 0).then(|| "org".to_owned()),
+            delivery: [None, Some(DeliveryMode::Written), Some(DeliveryMode::Processed)][(n % 3) as usize],
             created_at: Timestamp(n),
         };
         let gateway = record.id;
@@ -134,13 +135,21 @@ fn a_file_of_a_newer_version_or_with_altered_rows_is_refused() {
         let sentence = refusal(&path);
         assert!(sentence.contains(expected), "{sentence}");
     };
-    check("PRAGMA user_version = 4", "written by a newer Gatecast (schema 4, this one knows up to 3)");
+    check("PRAGMA user_version = 5", "written by a newer Gatecast (schema 5, this one knows up to 4)");
     check("PRAGMA user_version = 0", "its schema version is 0");
     check("PRAGMA user_version = -1", "its schema version is -1");
-    check("PRAGMA user_version = 3; DROP INDEX tokens_by_gateway", "its tables do not match its schema version");
+    check("PRAGMA user_version = 4; DROP INDEX tokens_by_gateway", "its tables do not match its schema version");
     check(
-        "CREATE INDEX tokens_by_gateway ON tokens (gateway); UPDATE tokens SET hash = zeroblob(32) WHERE seq = 1",
+        "CREATE INDEX tokens_by_gateway ON tokens (gateway); UPDATE gateways SET delivery = 'written' WHERE seq = 1",
         "a row does not match its checksum",
+    );
+    check(
+        "UPDATE gateways SET delivery = NULL WHERE seq = 1; UPDATE tokens SET hash = zeroblob(32) WHERE seq = 1",
+        "a row does not match its checksum",
+    );
+    check(
+        "PRAGMA ignore_check_constraints = ON; UPDATE gateways SET delivery = 'some' WHERE seq = 3",
+        "CHECK constraint failed in gateways",
     );
     check(
         "PRAGMA foreign_keys = OFF; DELETE FROM gateways WHERE seq = 3",

@@ -1,4 +1,4 @@
-//! Creates, lists, shows and deletes gateways.
+//! Creates, lists, shows, changes and deletes gateways.
 
 use super::{
     answer::{Unanswered, only},
@@ -10,21 +10,33 @@ use super::{
 };
 use crate::{
     limits,
-    model::{GatewayId, GatewayRecord, StoreOp, StoreOutcome},
+    model::{DeliveryMode, GatewayId, GatewayRecord, StoreOp, StoreOutcome},
     shard::{Command, Reply},
     wire::http::Response,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// The body of a call that creates a gateway.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Draft {
+struct Draft<'a> {
     name: String,
     display_name: Option<String>,
     organization_id: Option<String>,
     id: Option<String>,
+    #[serde(borrow)]
+    delivery: Option<&'a RawValue>,
+}
+
+/// The body of a call that changes a gateway. An absent member is `None`, and `null` is a value.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Edit<'a> {
+    #[serde(default, deserialize_with = "given")]
+    display_name: Option<Option<String>>,
+    #[serde(default, borrow, deserialize_with = "given")]
+    delivery: Option<&'a RawValue>,
 }
 
 /// A page of gateways (contract section 2).
@@ -60,7 +72,7 @@ struct Shown<'a> {
 
 /// `POST /api/v1/gateways`.
 pub(super) fn handle_create(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
-    let draft: Draft = body::object(call.body)?;
+    let draft: Draft<'_> = body::object(call.body)?;
     let record = draft.into_record(view).map_err(|what| Response::error(400, &what))?;
     Ok(Step::Ask(vec![Ask::Store(StoreOp::CreateGateway(record))], Pending::new(Waiting(Stage::Create))))
 }
@@ -80,13 +92,49 @@ pub(super) fn handle_one(_: &Call<'_>, view: &View<'_>, params: Params<'_>) -> H
     Ok(Step::Ask(asks, Pending::new(Waiting(Stage::One))))
 }
 
+/// `PATCH /api/v1/gateways/{gatewayId}`.
+pub(super) fn handle_change(call: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
+    let gateway = params.gateway()?;
+    let edit: Edit<'_> = body::object(call.body)?;
+    let op = edit.into_op(gateway).map_err(|what| Response::error(400, &what))?;
+    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Change))))
+}
+
 /// `DELETE /api/v1/gateways/{gatewayId}`.
 pub(super) fn handle_delete(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
     let op = StoreOp::DeleteGateway(params.gateway()?);
     Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Delete))))
 }
 
-impl Draft {
+/// Reads a member that is there, also if it is `null`. serde would otherwise take `null` for an absent member.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Parses the value of `delivery`; `null` is the hub's default.
+fn parse_delivery(value: &RawValue) -> Result<Option<DeliveryMode>, String> {
+    let word: Result<Option<String>, _> = serde_json::from_str(value.get());
+    let mode = word.ok().and_then(|word| word.map_or(Some(None), |word| DeliveryMode::parse(&word).map(Some)));
+    mode.ok_or_else(|| {
+        let words = DeliveryMode::WORDS.join("\" or \"");
+        format!("invalid `delivery`: expected \"{words}\", or null for the hub's default")
+    })
+}
+
+impl Edit<'_> {
+    fn into_op(self, gateway: GatewayId) -> Result<StoreOp, String> {
+        if self.display_name.is_none() && self.delivery.is_none() {
+            return Err("nothing to change: expected `delivery`, `displayName` or both".to_owned());
+        }
+        if let Some(Some(text)) = &self.display_name {
+            body::check_text("displayName", text, limits::NAME_BYTES_MAX)?;
+        }
+        let delivery = self.delivery.map(parse_delivery).transpose()?;
+        Ok(StoreOp::ChangeGateway { gateway, display_name: self.display_name, delivery })
+    }
+}
+
+impl Draft<'_> {
     fn into_record(self, view: &View<'_>) -> Result<GatewayRecord, String> {
         body::check_text("name", &self.name, limits::NAME_BYTES_MAX)?;
         for (name, text) in [("displayName", &self.display_name), ("organizationId", &self.organization_id)] {
@@ -104,6 +152,7 @@ impl Draft {
             name: self.name,
             display_name: self.display_name,
             organization_id: self.organization_id,
+            delivery: self.delivery.map_or(Ok(None), parse_delivery)?,
             created_at: view.now.wall,
         })
     }
@@ -117,6 +166,8 @@ struct Waiting(Stage);
 enum Stage {
     /// Waits for the store to create a gateway.
     Create,
+    /// Waits for the store to change a gateway.
+    Change,
     /// Waits for the store to delete a gateway.
     Delete,
     /// Waits for the record from the store and the number of connections from the owner.
@@ -135,6 +186,10 @@ impl Continuation for Waiting {
                     let location = format!("/api/v1/gateways/{}", record.id);
                     Ok(Step::Respond(Response::json(201, &record).with("Location", location)))
                 }
+                _ => Err(Unanswered::Mismatched.into()),
+            },
+            Stage::Change => match only(answers)?.change()? {
+                StoreOutcome::Gateway(record, _) => Ok(Step::Respond(Response::json(200, &record))),
                 _ => Err(Unanswered::Mismatched.into()),
             },
             Stage::Delete => match only(answers)?.change()? {

@@ -75,6 +75,7 @@ const ROUTES: &[Route] = &[
     route("GET",    "/api/v1/gateways",                      Side::Platform, Auth::Admin,   When::Started, 0, Target::Call(gateways::handle_list)),
     route("POST",   "/api/v1/gateways",                      Side::Platform, Auth::Admin,   When::Ready,   limits::BODY_BYTES_MAX, Target::Call(gateways::handle_create)),
     route("GET",    "/api/v1/gateways/{}",                   Side::Platform, Auth::Admin,   When::Started, 0, Target::Call(gateways::handle_one)),
+    route("PATCH",  "/api/v1/gateways/{}",                   Side::Platform, Auth::Admin,   When::Ready,   limits::BODY_BYTES_MAX, Target::Call(gateways::handle_change)),
     route("DELETE", "/api/v1/gateways/{}",                   Side::Platform, Auth::Admin,   When::Ready,   limits::BODY_BYTES_MAX, Target::Call(gateways::handle_delete)),
     route("GET",    "/api/v1/gateways/{}/tokens",            Side::Platform, Auth::Admin,   When::Started, 0, Target::Call(tokens::handle_list)),
     route("POST",   "/api/v1/gateways/{}/tokens",            Side::Platform, Auth::Admin,   When::Ready,   limits::BODY_BYTES_MAX, Target::Call(tokens::handle_create)),

@@ -120,6 +120,14 @@ impl Client {
         Ok(self.call("POST", path, Some(body))?)
     }
 
+    /// Makes a `PATCH` call with a JSON body.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn patch(&self, path: &str, body: &str) -> Result<Answer, Failure> {
+        Ok(self.call("PATCH", path, Some(body))?)
+    }
+
     /// Makes a `DELETE` call.
     ///
     /// # Errors

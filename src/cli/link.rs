@@ -19,6 +19,9 @@ use tungstenite::{
 
 /// The path of the endpoint to which gateways connect.
 pub const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
+/// Asks for the delivery `written` on this connection, whatever that of its gateway is. A user who looks at a gateway's events must
+/// not confirm them for the gateway: what this client has answered, the gateway would not get any more.
+const CONNECT_QUERY: &str = "?delivery=written";
 /// Time for each of TCP connect, TLS handshake and upgrade.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// Time without a byte from the hub after which the connection counts as lost. The hub pings every 20 s by default.
@@ -107,7 +110,7 @@ impl Link {
             }
         };
         let scheme = if secure { "wss" } else { "ws" };
-        let uri: Uri = format!("{scheme}://{rest}{CONNECT_PATH}")
+        let uri: Uri = format!("{scheme}://{rest}{CONNECT_PATH}{CONNECT_QUERY}")
             .parse()
             .map_err(|error| LinkError::Usage(format!("invalid hub URL {}: {error}", endpoint.base)))?;
         // `http::Uri` keeps the brackets of an IPv6 address, which neither the resolver nor rustls accepts.
@@ -281,7 +284,8 @@ mod tests {
         let position = Position { epoch: 1, offset: 2 };
         let error = Link::connect_after(&endpoint, "k3y", Some(position)).err().expect("it refuses");
         let request = server.join().expect("it ends");
-        assert!(request.starts_with("GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\n"), "{request}");
+        let line = "GET /api/internal/v1/ws/gateways/connect?delivery=written HTTP/1.1\r\n";
+        assert!(request.starts_with(line), "{request}");
         assert!(request.contains("api-key: k3y\r\n"), "{request}");
         assert!(request.contains("last-position: 0000000000000001-2\r\n"), "{request}");
         let LinkError::Refused { status, retry_after, why } = error else { panic!("{error}") };

@@ -43,7 +43,7 @@ enum Command {
     Demo(demo::Demo),
     /// Check whether a hub can run on this machine, and say what to change if it cannot.
     Doctor(doctor::Doctor),
-    /// Register, list and delete gateways.
+    /// Register, change, list and delete gateways.
     #[command(subcommand)]
     Gateway(gateway::Gateway),
     /// Create, list and revoke the tokens with which gateways connect.
@@ -112,6 +112,13 @@ mod tests {
         check("gatecast doctor --json", true);
         check("gatecast gateway create edge-1 --organization acme", true);
         check("gatecast gateway create", false);
+        check("gatecast gateway create edge-1 --delivery processed", true);
+        check("gatecast gateway create edge-1 --delivery default", false);
+        check(&format!("gatecast gateway set {id} --delivery default --json"), true);
+        check(&format!("gatecast gateway set {id} --display-name Edge --delivery written"), true);
+        check(&format!("gatecast gateway set {id} --delivery sent"), false);
+        check(&format!("gatecast gateway set {id} --json"), false);
+        check("gatecast gateway set edge-1 --delivery written", false);
         check("gatecast gateway delete edge-1", false);
         check(&format!("gatecast gateway delete {id}"), true);
         check(&format!("gatecast token create {id}"), true);

@@ -1,6 +1,7 @@
 //! A configuration that is being put together: each key's value is checked, combinations of keys are not yet.
 
 use super::settings::{Config, EventLogMode, EventLogSync, LogFormat, Tls};
+use crate::model::DeliveryMode;
 use std::path::PathBuf;
 
 /// The values of `tls.mode`; [`Draft::tls_mode`] is an index into them.
@@ -29,6 +30,10 @@ pub(super) struct Draft {
     pub rate_per_minute: u64,
     pub recent_bytes_max: u64,
     pub inbound_message_bytes_max: u64,
+    /// An index into [`DeliveryMode::WORDS`].
+    pub delivery_mode: usize,
+    pub delivery_window: u64,
+    pub delivery_poison_connections: u64,
     /// An index into [`EVENT_LOG_MODES`].
     pub event_log_mode: usize,
     /// An index into [`EVENT_LOG_SYNCS`].
@@ -54,6 +59,9 @@ impl Draft {
             rate_per_minute: u64::from(config.rate_per_minute),
             recent_bytes_max: config.recent_bytes_max as u64,
             inbound_message_bytes_max: config.inbound_message_bytes_max as u64,
+            delivery_mode: usize::from(config.delivery_mode == DeliveryMode::Processed),
+            delivery_window: u64::from(config.delivery_window),
+            delivery_poison_connections: u64::from(config.delivery_poison_connections),
             event_log_mode: usize::from(config.event_log_mode == EventLogMode::Memory),
             event_log_sync: usize::from(config.event_log_sync == EventLogSync::Process),
             event_log_gateway_bytes_max: config.event_log_gateway_bytes_max as u64,
@@ -73,14 +81,18 @@ impl Draft {
         // The table's ranges already keep every number within its type. Saturating is only there because `as` would
         // truncate silently if a range in the table were ever widened past the type.
         let to_usize = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let to_u32 = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
         Ok(Config {
             cores: u16::try_from(self.cores).ok().filter(|cores| *cores > 0),
             tls,
             connections_max: to_usize(self.connections_max),
             connections_per_gateway_max: to_usize(self.connections_per_gateway_max),
-            rate_per_minute: u32::try_from(self.rate_per_minute).unwrap_or(u32::MAX),
+            rate_per_minute: to_u32(self.rate_per_minute),
             recent_bytes_max: to_usize(self.recent_bytes_max),
             inbound_message_bytes_max: to_usize(self.inbound_message_bytes_max),
+            delivery_mode: DeliveryMode::parse(DeliveryMode::WORDS[self.delivery_mode]).unwrap_or_default(),
+            delivery_window: to_u32(self.delivery_window),
+            delivery_poison_connections: to_u32(self.delivery_poison_connections),
             event_log_mode: match EVENT_LOG_MODES[self.event_log_mode] {
                 "memory" => EventLogMode::Memory,
                 _ => EventLogMode::Durable,

@@ -1,6 +1,6 @@
 //! The checked configuration of a hub, with its defaults.
 
-use crate::limits;
+use crate::{limits, model::DeliveryMode};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
@@ -86,6 +86,18 @@ pub struct Config {
     pub inbound_message_bytes_max: usize,
     /// Time after which a publisher gets its answer in any case; see [`limits::PUBLISH_TIMEOUT`].
     pub publish_timeout: Duration,
+    /// The mode of gateways that have no delivery of their own.
+    pub delivery_mode: DeliveryMode,
+    /// Events that may be written and not processed; see [`limits::DELIVERY_WINDOW`].
+    pub delivery_window: u32,
+    /// Time for which a gateway may process one event; see [`limits::DELIVERY_PROCESSING_TIMEOUT`].
+    pub delivery_processing_timeout: Duration,
+    /// Types that are passed over for a gateway that was away, or their begin before a `*`; see [`limits::DELIVERY_REPLAY_SKIP`].
+    pub delivery_replay_skip: Vec<String>,
+    /// Connections that end with an event before it is skipped; see [`limits::DELIVERY_POISON_CONNECTIONS`].
+    pub delivery_poison_connections: u32,
+    /// Time between the first and the last of these ends; see [`limits::DELIVERY_POISON_AFTER`].
+    pub delivery_poison_after: Duration,
     /// Time over which a shutdown spreads its closes; see [`limits::DRAIN_WINDOW`].
     pub drain_window: Duration,
     /// Time after which a stuck core aborts the process; zero disables this. See [`limits::ABORT_AFTER`].
@@ -131,6 +143,12 @@ impl Default for Config {
             write_deadline: limits::WRITE_DEADLINE,
             inbound_message_bytes_max: limits::INBOUND_MESSAGE_BYTES_MAX,
             publish_timeout: limits::PUBLISH_TIMEOUT,
+            delivery_mode: DeliveryMode::default(),
+            delivery_window: limits::DELIVERY_WINDOW,
+            delivery_processing_timeout: limits::DELIVERY_PROCESSING_TIMEOUT,
+            delivery_replay_skip: limits::DELIVERY_REPLAY_SKIP.iter().map(|kind| (*kind).to_owned()).collect(),
+            delivery_poison_connections: limits::DELIVERY_POISON_CONNECTIONS,
+            delivery_poison_after: limits::DELIVERY_POISON_AFTER,
             drain_window: limits::DRAIN_WINDOW,
             watchdog_abort_after: limits::ABORT_AFTER,
             origins: Vec::new(),

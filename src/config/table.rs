@@ -4,6 +4,10 @@ use super::{
     draft::{EVENT_LOG_MODES, EVENT_LOG_SYNCS, LOG_FORMATS, TLS_MODES},
     kind::Kind,
 };
+use crate::{
+    limits,
+    model::{DeliveryMode, EventType},
+};
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -191,6 +195,46 @@ pub(super) static KEYS: &[Key] = &[
         &["A publisher is answered within this time; deliveries that are still undecided are counted as pending."],
     ),
     Key::new(
+        "delivery.mode",
+        Kind::Choice(DeliveryMode::WORDS, |draft| &mut draft.delivery_mode),
+        &[
+            "When an event counts as delivered to a gateway that has no mode of its own: \"written\" once a socket has taken it,",
+            "\"processed\" once the gateway has answered a ping behind it. A gateway that comes back then gets what it has not processed.",
+        ],
+    ),
+    Key::new(
+        "delivery.window",
+        Kind::Count(1, limits::DELIVERY_WINDOW_MAX as u64, |draft| &mut draft.delivery_window),
+        &["Most events that are written to a connection and not yet processed, with the mode \"processed\"."],
+    ),
+    Key::new(
+        "delivery.processing_timeout",
+        Kind::Duration(ms(1_000), HOUR, |draft| &mut draft.config.delivery_processing_timeout),
+        &["A connection is closed with 1011 if the gateway processes one event for longer, with the mode \"processed\"."],
+    ),
+    Key::new(
+        "delivery.replay_skip",
+        Kind::List(
+            is_type_or_prefix,
+            "event types such as \"api.deployed\", or prefixes of types that end in * such as \"apikey.*\"",
+            |draft| &mut draft.config.delivery_replay_skip,
+        ),
+        &[
+            "Types of events that a gateway does not get if it was away when they were published, with the mode \"processed\": it reads",
+            "their state from the platform when it connects. An empty list skips none.",
+        ],
+    ),
+    Key::new(
+        "delivery.poison_connections",
+        Kind::Count(1, 1_000, |draft| &mut draft.delivery_poison_connections),
+        &["An event is skipped after this many connections have ended while the gateway had it and had not processed it."],
+    ),
+    Key::new(
+        "delivery.poison_after",
+        Kind::Duration(ms(0), DAY, |draft| &mut draft.config.delivery_poison_after),
+        &["Shortest time between the first and the last of these ends before the event is skipped."],
+    ),
+    Key::new(
         "event_log.mode",
         Kind::Choice(EVENT_LOG_MODES, |draft| &mut draft.event_log_mode),
         &[
@@ -265,6 +309,12 @@ fn is_origin(text: &str) -> bool {
     host.is_some_and(|host| {
         !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte))
     })
+}
+
+/// Whether the text is the type of an event, or the begin of one with a `*` behind it.
+fn is_type_or_prefix(text: &str) -> bool {
+    // A lone `*` is refused with the empty begin: it would skip everything.
+    EventType::parse(text.strip_suffix('*').unwrap_or(text)).is_some()
 }
 
 fn is_filter(text: &str) -> bool {

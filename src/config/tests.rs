@@ -1,7 +1,7 @@
 //! Claims about which values each source accepts, which source wins, and the messages for invalid values.
 
 use super::{example::example, table::KEYS, *};
-use crate::limits;
+use crate::{limits, model::DeliveryMode};
 use std::{fs, path::Path, time::Duration};
 
 const FILE: &str = "gatecast.toml";
@@ -72,6 +72,13 @@ recent_bytes = "2MiB"
 inbound_message_bytes = 4096
 [heartbeat]
 busy_grace = "1m"
+[delivery]
+mode = "processed"
+window = 1024
+processing_timeout = "1s"
+replay_skip = ["api.deployed", "llm-*"]
+poison_connections = 1000
+poison_after = "0s"
 [watchdog]
 abort_after = "0s"
 [log]
@@ -91,6 +98,12 @@ filter = "warn,gatecast=debug"
     assert_eq!(config.recent_bytes_max, 2 << 20);
     assert_eq!(config.inbound_message_bytes_max, 4096);
     assert_eq!(config.heartbeat_busy_grace, Duration::from_secs(60));
+    assert_eq!(config.delivery_mode, DeliveryMode::Processed);
+    assert_eq!(config.delivery_window, limits::DELIVERY_WINDOW_MAX);
+    assert_eq!(config.delivery_processing_timeout, Duration::from_secs(1));
+    assert_eq!(config.delivery_replay_skip, ["api.deployed", "llm-*"]);
+    assert_eq!(config.delivery_poison_connections, 1_000);
+    assert_eq!(config.delivery_poison_after, Duration::ZERO);
     assert_eq!(config.watchdog_abort_after, Duration::ZERO);
     assert_eq!(config.log_format, LogFormat::Json);
     assert_eq!(config.log_filter, "warn,gatecast=debug");
@@ -222,6 +235,52 @@ fn an_invalid_variable_or_flag_is_named() {
          separated by commas in a flag or a variable, as [\"…\", \"…\"] in a file",
     );
     check(&[], &[("drain.windw", "1s")], "unknown key `drain.windw` (flag --set): did you mean `drain.window`?");
+}
+
+#[test]
+fn the_types_that_a_replay_skips_are_types_or_prefixes_and_may_be_none() {
+    let check = |value: &str, expected: Option<&[&str]>| {
+        let config = load("", &[("GATECAST_DELIVERY_REPLAY_SKIP", value)], &[]).ok();
+        assert_eq!(
+            config.map(|config| config.delivery_replay_skip),
+            expected.map(|kinds| kinds.iter().map(|kind| (*kind).to_owned()).collect()),
+            "{value:?}"
+        );
+    };
+    check("", Some(&[]));
+    check("apikey.*, api.deployed", Some(&["apikey.*", "api.deployed"]));
+    check("a*", Some(&["a*"]));
+    for refused in ["*", "a**", "*.deleted", "a*b", "a b", "api.déployed", &"a".repeat(129)] {
+        check(refused, None);
+    }
+    let longest = format!("{}*", "a".repeat(128));
+    check(&longest, Some(&[&longest]));
+    assert_eq!(load("delivery.replay_skip = []", &[], &[]).expect("it is valid").delivery_replay_skip, [""; 0]);
+}
+
+#[test]
+fn the_keys_of_delivery_are_bounded() {
+    let check = |file: &str, expected: &str| {
+        let error = load(file, &[], &[]).expect_err(file).to_string();
+        assert_eq!(error.split_once("expected ").map(|(_, expected)| expected), Some(expected), "{file}");
+    };
+    check("delivery.mode = \"sent\"", "\"written\" or \"processed\"");
+    for window in [0, limits::DELIVERY_WINDOW_MAX + 1] {
+        check(&format!("delivery.window = {window}"), "an integer from 1 to 1024");
+    }
+    for timeout in ["999ms", "61m"] {
+        let expected = "a duration from 1s to 1h such as \"250ms\", \"20s\" or \"5m\"";
+        check(&format!("delivery.processing_timeout = \"{timeout}\""), expected);
+    }
+    for connections in [0, 1_001] {
+        check(&format!("delivery.poison_connections = {connections}"), "an integer from 1 to 1000");
+    }
+    check("delivery.poison_after = \"25h\"", "a duration from 0s to 24h such as \"250ms\", \"20s\" or \"5m\"");
+    check(
+        "delivery.replay_skip = [\"*\"]",
+        "a list of event types such as \"api.deployed\", or prefixes of types that end in * such as \"apikey.*\"; separated by \
+         commas in a flag or a variable, as [\"…\", \"…\"] in a file",
+    );
 }
 
 #[test]

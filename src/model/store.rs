@@ -1,6 +1,6 @@
 //! The store's jobs and their outcomes: gateways, tokens and manifests as values.
 
-use super::{GatewayId, KeyHash, Timestamp, TokenId};
+use super::{DeliveryMode, GatewayId, KeyHash, Timestamp, TokenId};
 use serde::Serialize;
 
 /// A registered gateway.
@@ -15,6 +15,8 @@ pub struct GatewayRecord {
     pub display_name: Option<String>,
     /// The organization it belongs to.
     pub organization_id: Option<String>,
+    /// How its events are delivered; `None` for the hub's default.
+    pub delivery: Option<DeliveryMode>,
     /// Time of its creation.
     pub created_at: Timestamp,
 }
@@ -34,6 +36,15 @@ pub struct TokenRecord {
 pub enum StoreOp {
     /// Answered by [`StoreOutcome::Gateway`], or a conflict if the id exists or the name exists in the organization.
     CreateGateway(GatewayRecord),
+    /// Changes a gateway; a member that is `None` keeps its value. Answered by [`StoreOutcome::Gateway`].
+    ChangeGateway {
+        /// The gateway.
+        gateway: GatewayId,
+        /// The new name for people, or none.
+        display_name: Option<Option<String>>,
+        /// How its events are delivered from now on; `Some(None)` for the hub's default.
+        delivery: Option<Option<DeliveryMode>>,
+    },
     /// Deletes the gateway with its tokens and its manifest. Answered by [`StoreOutcome::Done`].
     DeleteGateway(GatewayId),
     /// Answered by [`StoreOutcome::Gateway`] with its manifest.
@@ -84,6 +95,9 @@ impl StoreOp {
             Self::CreateGateway(_) | Self::DeleteGateway(_) | Self::CreateToken { .. } | Self::RevokeToken { .. } => {
                 true
             }
+            // Cores keep the delivery of a gateway, but not its display name. Whether the delivery differs from before is known
+            // only to the store.
+            Self::ChangeGateway { delivery, .. } => delivery.is_some(),
             Self::Gateway(_) | Self::Gateways { .. } | Self::Tokens(_) | Self::PutManifest { .. } => false,
         }
     }

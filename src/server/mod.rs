@@ -239,7 +239,7 @@ fn session_settings(config: &Config) -> session::Settings {
             busy_grace: config.heartbeat_busy_grace,
         },
         write_deadline: config.write_deadline,
-        processing_timeout: limits::DELIVERY_PROCESSING_TIMEOUT,
+        processing_timeout: config.delivery_processing_timeout,
         inbound_message_bytes_max: config.inbound_message_bytes_max,
     }
 }
@@ -258,7 +258,13 @@ fn shard_settings(config: &Config, id: ShardId, placement: &Placement, recent_by
         rate_window: limits::RATE_WINDOW,
         // Addresses are spread over the shards by hash, so each shard needs room for its part only.
         rate_addresses_max: limits::RATE_ADDRESSES_MAX / usize::from(shards),
-        delivery: shard::Delivery::default(),
+        delivery: shard::Delivery {
+            mode: config.delivery_mode,
+            window: config.delivery_window,
+            replay_skip: config.delivery_replay_skip.as_slice().into(),
+            poison_connections: config.delivery_poison_connections,
+            poison_after: config.delivery_poison_after,
+        },
         encoding: Encoding {
             encode: WebSocket::encode,
             ping_bytes: WebSocket::ping_bytes,

@@ -4,7 +4,7 @@ use super::{
     RunError,
     testing::{TestHub, inject_fault},
 };
-use crate::engine::faults::Fault;
+use crate::{config::Config, engine::faults::Fault, model::DeliveryMode, model::ShardId};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -140,4 +140,27 @@ fn beginning_a_drain_does_not_wait_for_a_stuck_core() {
     let began = Instant::now();
     hub.hub().drain();
     assert!(began.elapsed() < SECOND);
+}
+
+#[test]
+fn the_keys_of_delivery_reach_the_shards_and_the_sessions() {
+    let config = Config {
+        delivery_mode: DeliveryMode::Processed,
+        delivery_window: 7,
+        delivery_processing_timeout: 8 * SECOND,
+        delivery_replay_skip: vec!["a.*".to_owned()],
+        delivery_poison_connections: 9,
+        delivery_poison_after: 10 * SECOND,
+        ..Config::default()
+    };
+    let delivery = super::shard_settings(&config, ShardId(0), 1, 0).delivery;
+    assert_eq!(
+        (delivery.mode, delivery.window, &*delivery.replay_skip),
+        (DeliveryMode::Processed, 7, &["a.*".to_owned()][..])
+    );
+    assert_eq!((delivery.poison_connections, delivery.poison_after), (9, 10 * SECOND));
+    assert_eq!(super::session_settings(&config).processing_timeout, 8 * SECOND);
+    let (of_config, of_shard) =
+        (super::shard_settings(&Config::default(), ShardId(0), 1, 0).delivery, crate::shard::Delivery::default());
+    assert_eq!(format!("{of_config:?}"), format!("{of_shard:?}"), "both have the same defaults");
 }

@@ -6,6 +6,7 @@ use crate::{
     store::log::{EventLog, LogPort, MemoryLog, MemorySettings},
 };
 use bytes::Bytes;
+use std::time::Duration;
 
 mod behind;
 mod cursors;

@@ -79,6 +79,7 @@ impl Store {
                 name: format!("gateway {index}"),
                 display_name: None,
                 organization_id: None,
+                delivery: None,
                 created_at: crate::model::Timestamp(0),
             };
             let tokens = roster.keys.iter().filter(|key| key.gateway == index && key.is_initial);
@@ -108,7 +109,7 @@ impl Store {
     pub(super) fn snapshot(&self) -> Vec<Change> {
         let mut changes = Vec::new();
         for (id, gateway) in &self.gateways {
-            changes.push(Change::GatewayCreated { life: life_of(*id), delivery: None });
+            changes.push(Change::GatewayCreated { life: life_of(*id), delivery: gateway.record.delivery });
             let tokens = gateway.tokens.iter();
             changes.extend(tokens.map(|(token, hash, _)| Change::TokenCreated {
                 gateway: *id,
@@ -127,12 +128,18 @@ impl Store {
                 if taken || self.gateways.contains_key(&record.id) {
                     return (StoreOutcome::Conflict("there is one already".to_owned()), None);
                 }
-                let id = record.id;
-                self.gateways.insert(id, Gateway { record: record.clone(), tokens: Vec::new(), manifest: None });
-                (
-                    StoreOutcome::Gateway(record, None),
-                    Some(Change::GatewayCreated { life: life_of(id), delivery: None }),
-                )
+                let change = Change::GatewayCreated { life: life_of(record.id), delivery: record.delivery };
+                self.gateways.insert(record.id, Gateway { record: record.clone(), tokens: Vec::new(), manifest: None });
+                (StoreOutcome::Gateway(record, None), Some(change))
+            }
+            StoreOp::ChangeGateway { gateway, display_name, delivery } => {
+                let Some(Gateway { record, .. }) = self.gateways.get_mut(&gateway) else { return missing() };
+                let before = record.delivery;
+                record.display_name = display_name.unwrap_or(record.display_name.take());
+                record.delivery = delivery.unwrap_or(before);
+                let change = Change::DeliveryChanged { life: life_of(gateway), delivery: record.delivery };
+                let change = (record.delivery != before).then_some(change);
+                (StoreOutcome::Gateway(record.clone(), None), change)
             }
             StoreOp::DeleteGateway(id) => match self.gateways.remove(&id) {
                 Some(_) => (StoreOutcome::Done, Some(Change::GatewayDeleted(id))),

@@ -4,7 +4,8 @@ use super::row;
 use crate::{
     limits,
     model::{
-        Change, GatewayId, GatewayRecord, Kept, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId, TokenRecord,
+        Change, DeliveryMode, GatewayId, GatewayRecord, Kept, KeyHash, Life, StoreOp, StoreOutcome, Timestamp, TokenId,
+        TokenRecord,
     },
 };
 use rusqlite::{Connection, OptionalExtension, Result, params};
@@ -17,6 +18,9 @@ pub(super) fn run(connection: &Connection, op: StoreOp) -> Result<Done> {
     let read = |outcome| (outcome, None);
     match op {
         StoreOp::CreateGateway(record) => create_gateway(connection, record),
+        StoreOp::ChangeGateway { gateway, display_name, delivery } => {
+            change_gateway(connection, gateway, display_name, delivery)
+        }
         StoreOp::DeleteGateway(id) => delete_gateway(connection, id),
         StoreOp::CreateToken { gateway, token, hash, created_at } => {
             create_token(connection, gateway, TokenRecord { id: token, created_at }, hash)
@@ -33,7 +37,7 @@ pub(super) fn run(connection: &Connection, op: StoreOp) -> Result<Done> {
 
 /// All gateways, then all tokens, each in order of creation.
 pub(super) fn snapshot(connection: &Connection) -> Result<Vec<Change>> {
-    let mut gateways = connection.prepare_cached("SELECT id, incarnation FROM gateways ORDER BY seq")?;
+    let mut gateways = connection.prepare_cached("SELECT id, incarnation, delivery FROM gateways ORDER BY seq")?;
     let mut tokens = connection.prepare_cached("SELECT gateway, id, hash FROM tokens ORDER BY seq")?;
     let created = gateways.query_map([], row::gateway_created)?;
     created.chain(tokens.query_map([], row::token_created)?).collect()
@@ -43,7 +47,8 @@ pub(super) fn snapshot(connection: &Connection) -> Result<Vec<Change>> {
 pub(super) fn is_applied(connection: &Connection, change: Change) -> Result<bool> {
     match change {
         // The incarnation as well: the id alone may be an older gateway's.
-        Change::GatewayCreated { life, .. } | Change::DeliveryChanged { life, .. } => life_exists(connection, life),
+        Change::GatewayCreated { life, .. } => life_exists(connection, life),
+        Change::DeliveryChanged { life, delivery } => delivery_is(connection, life, delivery),
         Change::GatewayDeleted(id) => gateway_exists(connection, id).map(|exists| !exists),
         Change::TokenCreated { token, .. } => token_exists(connection, token),
         Change::TokenRevoked { token, .. } => token_exists(connection, token).map(|exists| !exists),
@@ -62,20 +67,56 @@ fn create_gateway(connection: &Connection, record: GatewayRecord) -> Result<Done
     let Ok(incarnation) = getrandom::u64() else {
         return Ok((StoreOutcome::Unavailable("the system provides no random numbers".to_owned(), Kept::No), None));
     };
-    let insert = "INSERT INTO gateways (id, name, display_name, organization_id, created_at, sum, incarnation) \
-                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let insert = "INSERT INTO gateways (id, name, display_name, organization_id, created_at, sum, incarnation, delivery) \
+                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     connection.prepare_cached(insert)?.execute(params![
         record.id.0.as_bytes(),
         record.name,
         record.display_name,
         record.organization_id,
         record.created_at.0,
-        row::gateway_sum(&record, Some(incarnation)),
+        row::gateway_sum(&record, incarnation),
         // SQLite's integers are signed; the 64 bits are stored as they are.
         incarnation.cast_signed(),
+        record.delivery.map(DeliveryMode::as_str),
     ])?;
-    let change = Change::GatewayCreated { life: Life { gateway: record.id, incarnation }, delivery: None };
+    let life = Life { gateway: record.id, incarnation };
+    let change = Change::GatewayCreated { life, delivery: record.delivery };
     Ok((StoreOutcome::Gateway(record, None), Some(change)))
+}
+
+/// Changes a gateway. The change is announced only if the delivery differs from before: a core may close the gateway's connections
+/// because of it.
+fn change_gateway(
+    connection: &Connection,
+    id: GatewayId,
+    display_name: Option<Option<String>>,
+    delivery: Option<Option<DeliveryMode>>,
+) -> Result<Done> {
+    let sql = "SELECT id, name, display_name, organization_id, created_at, delivery, incarnation \
+               FROM gateways WHERE id = ?1";
+    let found = connection
+        .prepare_cached(sql)?
+        .query_row([id.0.as_bytes()], |row| Ok((row::gateway(row)?, row::incarnation(row, 6)?)))
+        .optional()?;
+    let Some((old, incarnation)) = found else { return Ok((no_gateway(), None)) };
+    let mut record = old.clone();
+    record.display_name = display_name.unwrap_or(record.display_name);
+    record.delivery = delivery.unwrap_or(record.delivery);
+    // A write would wait for the disk.
+    if record != old {
+        let update = "UPDATE gateways SET display_name = ?1, delivery = ?2, sum = ?3 WHERE id = ?4";
+        connection.prepare_cached(update)?.execute(params![
+            record.display_name,
+            record.delivery.map(DeliveryMode::as_str),
+            row::gateway_sum(&record, incarnation),
+            id.0.as_bytes(),
+        ])?;
+    }
+    let life = Life { gateway: id, incarnation };
+    let change = Change::DeliveryChanged { life, delivery: record.delivery };
+    let change = (record.delivery != old.delivery).then_some(change);
+    Ok((StoreOutcome::Gateway(record, None), change))
 }
 
 fn delete_gateway(connection: &Connection, id: GatewayId) -> Result<Done> {
@@ -87,18 +128,18 @@ fn delete_gateway(connection: &Connection, id: GatewayId) -> Result<Done> {
 }
 
 fn gateway(connection: &Connection, id: GatewayId) -> Result<StoreOutcome> {
-    let sql = "SELECT id, name, display_name, organization_id, created_at, manifest \
+    let sql = "SELECT id, name, display_name, organization_id, created_at, delivery, manifest \
                FROM gateways LEFT JOIN manifests ON gateway = id WHERE id = ?1";
     let found = connection
         .prepare_cached(sql)?
-        .query_row([id.0.as_bytes()], |row| Ok((row::gateway(row)?, row.get(5)?)))
+        .query_row([id.0.as_bytes()], |row| Ok((row::gateway(row)?, row.get(6)?)))
         .optional()?;
     Ok(found.map_or_else(no_gateway, |(record, manifest)| StoreOutcome::Gateway(record, manifest)))
 }
 
 fn gateways(connection: &Connection, limit: usize, offset: usize) -> Result<StoreOutcome> {
-    let page =
-        "SELECT id, name, display_name, organization_id, created_at FROM gateways ORDER BY seq LIMIT ?1 OFFSET ?2";
+    let page = "SELECT id, name, display_name, organization_id, created_at, delivery \
+                FROM gateways ORDER BY seq LIMIT ?1 OFFSET ?2";
     let rows = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let total: i64 = connection.prepare_cached("SELECT count(*) FROM gateways")?.query_row([], |row| row.get(0))?;
     let records: Result<Vec<_>> =
@@ -190,6 +231,13 @@ fn gateway_exists(connection: &Connection, id: GatewayId) -> Result<bool> {
 fn life_exists(connection: &Connection, life: Life) -> Result<bool> {
     let sql = "SELECT 1 FROM gateways WHERE id = ?1 AND incarnation = ?2";
     connection.prepare_cached(sql)?.exists(params![life.gateway.0.as_bytes(), life.incarnation.cast_signed()])
+}
+
+fn delivery_is(connection: &Connection, life: Life, delivery: Option<DeliveryMode>) -> Result<bool> {
+    // `IS` compares NULL as well.
+    let sql = "SELECT 1 FROM gateways WHERE id = ?1 AND incarnation = ?2 AND delivery IS ?3";
+    let (id, incarnation) = (life.gateway.0.as_bytes(), life.incarnation.cast_signed());
+    connection.prepare_cached(sql)?.exists(params![id, incarnation, delivery.map(DeliveryMode::as_str)])
 }
 
 fn token_exists(connection: &Connection, id: TokenId) -> Result<bool> {

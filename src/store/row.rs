@@ -1,27 +1,38 @@
 //! Reads rows, and computes their checksums. SQLite does not detect changed bytes in a row; the checksums do.
 
-use crate::model::{Change, GatewayId, GatewayRecord, KeyHash, Life, Timestamp, TokenId, TokenRecord};
-use rusqlite::{Result, Row};
+use crate::model::{Change, DeliveryMode, GatewayId, GatewayRecord, KeyHash, Life, Timestamp, TokenId, TokenRecord};
+use rusqlite::{Error, Result, Row, types::Type};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// The checksum of a row: 16 bytes of a SHA-256. It detects faulty disks, not attackers, who could compute it too.
 pub(super) type Sum = [u8; 16];
 
-/// The checksum of a row of `gateways`. Rows of schema 1 have no incarnation.
-pub(super) fn gateway_sum(record: &GatewayRecord, incarnation: Option<u64>) -> Sum {
+/// The checksum of a row of `gateways`.
+pub(super) fn gateway_sum(record: &GatewayRecord, incarnation: u64) -> Sum {
+    sum_of_fields(record, Some(incarnation), 7)
+}
+
+/// The checksum of a row of `gateways` before schema 4, which has no delivery. Rows of schema 1 have no incarnation either.
+pub(super) fn gateway_sum_before_4(record: &GatewayRecord, incarnation: Option<u64>) -> Sum {
+    sum_of_fields(record, incarnation, if incarnation.is_some() { 6 } else { 5 })
+}
+
+/// The checksum of the first `count` fields, in the order in which the schemas added them.
+fn sum_of_fields(record: &GatewayRecord, incarnation: Option<u64>, count: usize) -> Sum {
     let created_at = record.created_at.0.to_le_bytes();
     let incarnation = incarnation.map(u64::to_le_bytes);
-    let fields: [Option<&[u8]>; 6] = [
+    let fields: [Option<&[u8]>; 7] = [
         Some(record.id.0.as_bytes()),
         Some(record.name.as_bytes()),
         record.display_name.as_deref().map(str::as_bytes),
         record.organization_id.as_deref().map(str::as_bytes),
         Some(&created_at),
         incarnation.as_ref().map(<[u8; 8]>::as_slice),
+        record.delivery.map(|delivery| delivery.as_str().as_bytes()),
     ];
-    // An absent field is part of the checksum as well, so for schema 1 the sixth field is cut off.
-    sum("gateway", if incarnation.is_some() { &fields } else { &fields[..5] })
+    // An absent field is part of the checksum as well, so the fields that an older schema does not have are cut off.
+    sum("gateway", &fields[..count])
 }
 
 /// The checksum of a row of `tokens`.
@@ -59,7 +70,7 @@ fn sum(kind: &str, fields: &[Option<&[u8]>]) -> Sum {
     sum
 }
 
-/// Reads the columns `id, name, display_name, organization_id, created_at`.
+/// Reads the columns `id, name, display_name, organization_id, created_at, delivery`.
 pub(super) fn gateway(row: &Row<'_>) -> Result<GatewayRecord> {
     Ok(GatewayRecord {
         id: gateway_id(row, 0)?,
@@ -67,15 +78,24 @@ pub(super) fn gateway(row: &Row<'_>) -> Result<GatewayRecord> {
         display_name: row.get(2)?,
         organization_id: row.get(3)?,
         created_at: Timestamp(row.get(4)?),
+        delivery: delivery(row, 5)?,
     })
 }
 
-/// Reads the columns `id, incarnation`.
+/// Reads the columns `id, incarnation, delivery`.
 pub(super) fn gateway_created(row: &Row<'_>) -> Result<Change> {
     Ok(Change::GatewayCreated {
         life: Life { gateway: gateway_id(row, 0)?, incarnation: incarnation(row, 1)? },
-        delivery: None,
+        delivery: delivery(row, 2)?,
     })
+}
+
+/// The delivery in column `index`: its word, or NULL for the hub's default.
+fn delivery(row: &Row<'_>, index: usize) -> Result<Option<DeliveryMode>> {
+    let Some(word) = row.get::<_, Option<String>>(index)? else { return Ok(None) };
+    // The table has a constraint for the words, so another one is damage.
+    let unknown = || Error::InvalidColumnType(index, "delivery".to_owned(), Type::Text);
+    DeliveryMode::parse(&word).map(Some).ok_or_else(unknown)
 }
 
 /// The incarnation in column `index`, which SQLite stores as a signed integer.

@@ -22,6 +22,7 @@ const STEPS: &[Step] = &[
     Step { sql: TABLES, fill: |_| Ok(()) },
     Step { sql: INCARNATIONS, fill: add_incarnations },
     Step { sql: HISTORY, fill: add_history },
+    Step { sql: DELIVERY, fill: add_delivery },
 ];
 
 /// Schema 1. `seq` is the order of creation, because `created_at` is wrong if the clock was set back.
@@ -64,6 +65,9 @@ const HISTORY: &str = "
         sum BLOB NOT NULL
     ) STRICT;
 ";
+
+/// Schema 4. NULL stands for the hub's default.
+const DELIVERY: &str = "ALTER TABLE gateways ADD COLUMN delivery TEXT CHECK (delivery IN ('written', 'processed'))";
 
 /// Creates the tables of a version in an empty file.
 pub(super) fn create(connection: &mut Connection, version: usize) -> Result<(), Trouble> {
@@ -116,19 +120,19 @@ fn run_steps(connection: &mut Connection, from: usize, to: usize) -> Result<(), 
 
 /// Gives each gateway of a schema 1 file a random incarnation.
 fn add_incarnations(connection: &Connection) -> Result<(), Trouble> {
-    let old = "SELECT id, name, display_name, organization_id, created_at, sum FROM gateways";
+    let old = "SELECT id, name, display_name, organization_id, created_at, NULL, sum FROM gateways";
     let mut old = connection.prepare(old)?;
-    let rows = old.query_map([], |row| Ok((row::gateway(row)?, row.get::<_, row::Sum>(5)?)))?;
+    let rows = old.query_map([], |row| Ok((row::gateway(row)?, row.get::<_, row::Sum>(6)?)))?;
     let rows = rows.collect::<Result<Vec<_>>>()?;
     let mut update = connection.prepare("UPDATE gateways SET incarnation = ?1, sum = ?2 WHERE id = ?3")?;
     for (record, sum) in rows {
         // The row gets a new checksum, which would hide damage. So the old one is checked first.
-        if row::gateway_sum(&record, None) != sum {
+        if row::gateway_sum_before_4(&record, None) != sum {
             return Err(Trouble::Damaged(WRONG_SUM.to_owned()));
         }
         let incarnation = getrandom::u64()
             .map_err(|error| Trouble::Failing(format!("the system provides no random numbers: {error}")))?;
-        let sum = row::gateway_sum(&record, Some(incarnation));
+        let sum = row::gateway_sum_before_4(&record, Some(incarnation));
         update.execute(params![incarnation.cast_signed(), sum, record.id.0.as_bytes()])?;
     }
     Ok(())
@@ -138,6 +142,24 @@ fn add_incarnations(connection: &Connection) -> Result<(), Trouble> {
 fn add_history(connection: &Connection) -> Result<(), Trouble> {
     let insert = "INSERT INTO history (id, generation, sum) VALUES (1, 0, ?1)";
     connection.execute(insert, [row::history_sum(0)])?;
+    Ok(())
+}
+
+/// Gives each gateway of an older file a checksum that covers its delivery, which is the hub's default.
+fn add_delivery(connection: &Connection) -> Result<(), Trouble> {
+    let old = "SELECT id, name, display_name, organization_id, created_at, delivery, sum, incarnation FROM gateways";
+    let mut old = connection.prepare(old)?;
+    let read =
+        |row: &rusqlite::Row<'_>| Ok((row::gateway(row)?, row.get::<_, row::Sum>(6)?, row::incarnation(row, 7)?));
+    let rows = old.query_map([], read)?.collect::<Result<Vec<_>>>()?;
+    let mut update = connection.prepare("UPDATE gateways SET sum = ?1 WHERE id = ?2")?;
+    for (record, sum, incarnation) in rows {
+        // As in `add_incarnations`: the new checksum would hide damage.
+        if row::gateway_sum_before_4(&record, Some(incarnation)) != sum {
+            return Err(Trouble::Damaged(WRONG_SUM.to_owned()));
+        }
+        update.execute(params![row::gateway_sum(&record, incarnation), record.id.0.as_bytes()])?;
+    }
     Ok(())
 }
 
@@ -201,15 +223,16 @@ fn tables(connection: &Connection) -> Result<Vec<(String, String)>> {
 }
 
 fn sums_are_right(connection: &Connection) -> Result<bool> {
-    let gateways = "SELECT id, name, display_name, organization_id, created_at, sum, incarnation FROM gateways";
+    let gateways =
+        "SELECT id, name, display_name, organization_id, created_at, delivery, sum, incarnation FROM gateways";
     let tokens = "SELECT gateway, id, hash, created_at, sum FROM tokens";
     let manifests = "SELECT gateway, manifest, received_at, sum FROM manifests";
     let all = |sql: &str, is_right: fn(&rusqlite::Row<'_>) -> Result<bool>| -> Result<bool> {
         connection.prepare(sql)?.query_map([], is_right)?.try_fold(true, |so_far, right| Ok(so_far && right?))
     };
     Ok(all(gateways, |row| {
-        let sum = row::gateway_sum(&row::gateway(row)?, Some(row::incarnation(row, 6)?));
-        Ok(sum == row.get::<_, row::Sum>(5)?)
+        let sum = row::gateway_sum(&row::gateway(row)?, row::incarnation(row, 7)?);
+        Ok(sum == row.get::<_, row::Sum>(6)?)
     })? && all(tokens, |row| {
         let token = TokenId(Uuid::from_bytes(row.get(1)?));
         let sum = row::token_sum(row::gateway_id(row, 0)?, token, &KeyHash(row.get(2)?), Timestamp(row.get(3)?));

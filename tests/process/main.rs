@@ -9,6 +9,7 @@ mod correlation;
 mod event_log;
 mod events;
 mod exit_codes;
+mod gateways;
 mod locked;
 mod logs;
 mod origin;

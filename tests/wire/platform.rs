@@ -24,6 +24,7 @@ fn the_platforms_calls_need_the_admin_token() {
             ("GET", "/api/v1/gateways".to_owned()),
             ("POST", "/api/v1/gateways".to_owned()),
             ("GET", format!("/api/v1/gateways/{}", gateway.id)),
+            ("PATCH", format!("/api/v1/gateways/{}", gateway.id)),
             ("DELETE", format!("/api/v1/gateways/{}", gateway.id)),
             ("GET", format!("/api/v1/gateways/{}/tokens", gateway.id)),
             ("POST", format!("/api/v1/gateways/{}/events", gateway.id)),
@@ -59,6 +60,7 @@ fn an_idempotency_key_is_refused_and_nothing_is_done() {
             ("POST", format!("/api/v1/gateways/{}/events", gateway.id), event.to_owned()),
             ("POST", "/api/v1/events".to_owned(), line),
             ("POST", "/api/v1/gateways".to_owned(), r#"{"name":"keyed"}"#.to_owned()),
+            ("PATCH", format!("/api/v1/gateways/{}", gateway.id), r#"{"displayName":"keyed"}"#.to_owned()),
             ("DELETE", format!("/api/v1/gateways/{}", gateway.id), String::new()),
         ];
         for (method, path, body) in &calls {
@@ -216,6 +218,44 @@ fn a_gateways_name_is_unique_and_its_id_may_be_given() {
             assert_eq!(hub.call(method, &format!("/api/v1/gateways/{id}{path}"), "").status, 404, "{method} {path}");
         }
         assert_eq!(hub.try_publish(&id, r#"{"type":"t","payload":{}}"#).status, 404);
+    });
+}
+
+#[test]
+fn the_delivery_and_the_display_name_of_a_gateway_can_be_changed() {
+    on_one_and_four(|hub| {
+        let name = uuid::Uuid::new_v4().to_string();
+        let body = json!({ "name": name, "displayName": "One", "delivery": "written" }).to_string();
+        let created = hub.call("POST", "/api/v1/gateways", &body);
+        assert_eq!((created.status, &created.json()["delivery"]), (201, &json!("written")), "{created:?}");
+        let path = format!("/api/v1/gateways/{}", created.json()["id"].as_str().unwrap());
+        let check = |change: serde_json::Value, delivery: serde_json::Value, display_name: serde_json::Value| {
+            let answer = hub.call("PATCH", &path, &change.to_string());
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let mut expected = created.json();
+            (expected["delivery"], expected["displayName"]) = (delivery, display_name);
+            assert_eq!(answer.json(), expected, "{change}");
+            let shown = hub.call("GET", &path, "").json();
+            for member in ["id", "name", "displayName", "organizationId", "delivery", "createdAt"] {
+                assert_eq!(shown[member], expected[member], "{change}");
+            }
+            let total = hub.call("GET", "/api/v1/gateways?limit=1", "").json()["pagination"]["total"].as_u64().unwrap();
+            let last = format!("/api/v1/gateways?limit=1000&offset={}", total.saturating_sub(500));
+            let listed = hub.call("GET", &last, "").json();
+            let row = listed["list"].as_array().unwrap().iter().find(|row| row["id"] == expected["id"]).unwrap();
+            assert_eq!(row["delivery"], expected["delivery"], "{row}");
+        };
+        check(json!({ "displayName": "Two" }), json!("written"), json!("Two"));
+        check(json!({ "delivery": "processed" }), json!("processed"), json!("Two"));
+        check(json!({ "delivery": null }), json!(null), json!("Two"));
+        check(json!({ "displayName": null, "delivery": "written" }), json!("written"), json!(null));
+        for bad in [json!({}), json!({ "name": "n" }), json!({ "delivery": "sent" }), json!({ "displayName": "" })] {
+            assert_eq!(hub.call("PATCH", &path, &bad.to_string()).status, 400, "{bad}");
+        }
+        let put = hub.call("PUT", &path, r#"{"delivery":"written"}"#);
+        assert_eq!((put.status, put.field("Allow")), (405, Some("GET, HEAD, PATCH, DELETE")), "{put:?}");
+        assert_eq!(hub.call("DELETE", &path, "").status, 204);
+        assert_eq!(hub.call("PATCH", &path, r#"{"delivery":null}"#).status, 404);
     });
 }
 

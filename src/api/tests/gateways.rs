@@ -1,11 +1,11 @@
-//! Tests of creating, listing, showing and deleting gateways.
+//! Tests of creating, listing, showing, changing and deleting gateways.
 
 use super::*;
-use crate::model::GatewayRecord;
+use crate::model::{DeliveryMode, GatewayRecord};
 
 fn record(id: GatewayId, name: &str) -> GatewayRecord {
     let created_at = Timestamp(1_700_000_000_007);
-    GatewayRecord { id, name: name.to_owned(), display_name: None, organization_id: None, created_at }
+    GatewayRecord { id, name: name.to_owned(), display_name: None, organization_id: None, delivery: None, created_at }
 }
 
 fn create(body: &str) -> Request {
@@ -25,18 +25,82 @@ fn succeed(ask: Ask) -> Answer {
 fn creating_a_gateway_returns_it_with_its_location() {
     let world = World::new();
     let id = GatewayId::random();
-    let body = format!(r#"{{"name":"edge","displayName":"Edge","organizationId":"acme","id":"{id}","x":1}}"#);
+    let body = format!(
+        r#"{{"name":"edge","displayName":"Edge","organizationId":"acme","id":"{id}","delivery":"processed","x":1}}"#
+    );
     let response = world.run(&create(&body), succeed);
     check(&response, 201);
     assert_eq!(field(&response, "Location"), Some(format!("/api/v1/gateways/{id}").as_str()));
     let expected = serde_json::json!({
         "id": id, "name": "edge", "displayName": "Edge", "organizationId": "acme",
-        "createdAt": "2023-11-14T22:13:20.000Z",
+        "delivery": "processed", "createdAt": "2023-11-14T22:13:20.000Z",
     });
     assert_eq!(json(&response), expected);
     let bare = json(&world.run(&create(r#"{"name":"edge"}"#), succeed));
     assert!(GatewayId::parse(bare["id"].as_str().unwrap()).is_some());
     assert!(bare["displayName"].is_null() && bare["organizationId"].is_null());
+    for (value, expected) in [("\"written\"", "\"written\""), ("null", "null"), (r#""\u0077ritten""#, "\"written\"")] {
+        let made = json(&world.run(&create(&format!(r#"{{"name":"edge","delivery":{value}}}"#)), succeed));
+        assert_eq!(made["delivery"].to_string(), expected, "{value}");
+    }
+    assert!(bare.as_object().unwrap().contains_key("delivery") && bare["delivery"].is_null());
+}
+
+fn patch(gateway: impl std::fmt::Display, body: &str) -> Request {
+    Request::new("PATCH", format!("/api/v1/gateways/{gateway}")).body(body)
+}
+
+#[test]
+fn a_change_of_a_gateway_keeps_absent_members_and_resets_those_that_are_null() {
+    let world = World::new();
+    let check_change = |body: &str, name: Option<Option<&str>>, mode: Option<Option<DeliveryMode>>| {
+        let response = world.run(&patch(world.gateway, body), |ask| match ask {
+            Ask::Store(StoreOp::ChangeGateway { gateway, display_name, delivery }) => {
+                assert_eq!(gateway, world.gateway);
+                assert_eq!((display_name.as_ref().map(Option::as_deref), delivery), (name, mode), "{body}");
+                let record = GatewayRecord { delivery: delivery.flatten(), ..record(gateway, "edge") };
+                Answer::Store(StoreOutcome::Gateway(record, None))
+            }
+            other => panic!("{other:?}"),
+        });
+        check(&response, 200);
+        let shown = json(&response);
+        assert_eq!(shown["id"], world.gateway.to_string());
+        assert_eq!(shown["delivery"].as_str(), mode.flatten().map(DeliveryMode::as_str));
+    };
+    check_change(r#"{"delivery":"processed"}"#, None, Some(Some(DeliveryMode::Processed)));
+    check_change(r#"{"delivery":"written","x":[1]}"#, None, Some(Some(DeliveryMode::Written)));
+    check_change(r#"{"delivery":null}"#, None, Some(None));
+    check_change(r#"{"displayName":"Edge"}"#, Some(Some("Edge")), None);
+    check_change(r#"{"displayName":null}"#, Some(None), None);
+    check_change(r#"{ "displayName" : null, "delivery" : null }"#, Some(None), Some(None));
+}
+
+#[test]
+fn an_invalid_change_of_a_gateway_is_400_that_says_what_was_expected() {
+    let world = World::new();
+    let check_bad = |body: &str, says: &str| {
+        let response = world.respond(&patch(world.gateway, body));
+        check(&response, 400);
+        assert!(description(&response).contains(says), "{body}: {}", description(&response));
+    };
+    let nothing = "nothing to change: expected `delivery`, `displayName` or both";
+    check_bad("{}", nothing);
+    check_bad(r#"{"name":"edge","organizationId":"acme"}"#, nothing);
+    check_bad("", "object");
+    check_bad("[]", "object");
+    for value in ["\"Processed\"", "\"\"", "\"default\"", "1", "true", "[\"written\"]", "{}", "\"written \""] {
+        let expected = r#"invalid `delivery`: expected "written" or "processed", or null for the hub's default"#;
+        check_bad(&format!(r#"{{"delivery":{value}}}"#), expected);
+        let created = world.respond(&create(&format!(r#"{{"name":"n","delivery":{value}}}"#)));
+        check(&created, 400);
+        assert!(description(&created).contains(expected), "{value}: {}", description(&created));
+    }
+    check_bad(r#"{"delivery":"written","delivery":"written"}"#, "duplicate");
+    check_bad(r#"{"displayName":" "}"#, "`displayName`");
+    check_bad(r#"{"displayName":"a\nb"}"#, "`displayName`");
+    check_bad(&format!(r#"{{"displayName":"{}"}}"#, "n".repeat(129)), "`displayName`");
+    check_bad(r#"{"displayName":7}"#, "column");
 }
 
 #[test]
@@ -74,7 +138,10 @@ fn outcomes_of_the_store_become_statuses() {
     check_outcome(&delete, StoreOutcome::Done, 204);
     check_outcome(&delete, StoreOutcome::NotFound("there is no such gateway"), 404);
     check_outcome(&delete, StoreOutcome::Unavailable("read-only".to_owned(), Kept::No), 503);
-    for method in ["GET", "DELETE"] {
+    let change = patch(world.gateway, r#"{"delivery":null}"#);
+    check_outcome(&change, StoreOutcome::NotFound("there is no such gateway"), 404);
+    check_outcome(&change, StoreOutcome::Unavailable("failing".to_owned(), Kept::Unknown), 503);
+    for method in ["GET", "PATCH", "DELETE"] {
         check(&world.respond(&Request::new(method, "/api/v1/gateways/not-a-uuid")), 404);
     }
 }
@@ -89,7 +156,9 @@ fn deleting_a_gateway_is_204_without_a_body() {
 #[test]
 fn a_page_shows_each_gateway_with_its_live_connections() {
     let world = World::new();
-    let records: Vec<_> = (0..50).map(|n| record(GatewayId::random(), &format!("g{n}"))).collect();
+    let delivery = |n: usize| [None, Some(DeliveryMode::Written), Some(DeliveryMode::Processed)][n % 3];
+    let made = |n: usize| GatewayRecord { delivery: delivery(n), ..record(GatewayId::random(), &format!("g{n}")) };
+    let records: Vec<_> = (0..50).map(made).collect();
     let connections_of = |id: GatewayId| u32::try_from(id.0.as_u128() % 10).unwrap();
     let response = world.run(&Request::new("GET", "/api/v1/gateways?limit=50&offset=7"), |ask| match ask {
         Ask::Store(StoreOp::Gateways { limit: 50, offset: 7 }) => {
@@ -109,6 +178,7 @@ fn a_page_shows_each_gateway_with_its_live_connections() {
         assert_eq!(row["id"], record.id.to_string());
         assert_eq!(row["connections"], connections_of(record.id));
         assert_eq!(row["createdAt"], "2023-11-14T22:13:20.007Z");
+        assert_eq!(row["delivery"].as_str(), record.delivery.map(DeliveryMode::as_str));
     }
 }
 

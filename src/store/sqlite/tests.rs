@@ -5,6 +5,7 @@ use crate::model::{GatewayId, GatewayRecord, KeyHash, Life, Timestamp, TokenId, 
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
+mod delivery;
 mod generations;
 mod incarnations;
 mod trouble;
@@ -74,6 +75,7 @@ fn record(name: &str, organization: Option<&str>) -> GatewayRecord {
         name: name.to_owned(),
         display_name: Some(format!("The {name}")),
         organization_id: organization.map(str::to_owned),
+        delivery: None,
         created_at: Timestamp(1_700_000_000_007),
     }
 }

@@ -245,6 +245,7 @@ fn jobs_run_in_order() {
         name: name.to_owned(),
         display_name: None,
         organization_id: None,
+        delivery: None,
         created_at: crate::model::Timestamp(0),
     };
     let steps = names.map(|name| Step::Answer(StoreOutcome::Gateway(record(name), None), None));

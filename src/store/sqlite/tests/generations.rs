@@ -83,7 +83,7 @@ fn a_file_of_schema_2_gets_a_generation_and_keeps_the_rest() {
     let (life, token) = (Life { gateway: gateway.id, incarnation: u64::MAX - 1 }, TokenId::random());
     let insert = "INSERT INTO gateways (id, name, display_name, organization_id, created_at, sum, incarnation)
                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let sum = row::gateway_sum(&gateway, Some(life.incarnation));
+    let sum = row::gateway_sum_before_4(&gateway, Some(life.incarnation));
     let (id, incarnation) = (gateway.id.0.as_bytes(), life.incarnation.cast_signed());
     let GatewayRecord { name, display_name, organization_id, created_at, .. } = &gateway;
     file.execute(insert, params![id, name, display_name, organization_id, created_at.0, sum, incarnation]).unwrap();
@@ -115,5 +115,5 @@ fn a_file_of_a_newer_schema_is_refused() {
     let (path, Bench { dir: _dir, store }) = (bench.path(), bench);
     drop(store);
     let refusal = Sqlite::open(&path).err().unwrap().to_string();
-    assert!(refusal.contains("it was written by a newer Gatecast (schema 4, this one knows up to 3)"), "{refusal}");
+    assert!(refusal.contains("it was written by a newer Gatecast (schema 5, this one knows up to 4)"), "{refusal}");
 }

@@ -25,7 +25,7 @@ fn file_of_schema_1(path: &Path, records: &[GatewayRecord]) -> Connection {
     let insert = "INSERT INTO gateways (id, name, display_name, organization_id, created_at, sum) \
                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     for record in records {
-        let (id, sum) = (record.id.0.as_bytes(), row::gateway_sum(record, None));
+        let (id, sum) = (record.id.0.as_bytes(), row::gateway_sum_before_4(record, None));
         let row = params![id, record.name, record.display_name, record.organization_id, record.created_at.0, sum];
         connection.execute(insert, row).unwrap();
     }
