@@ -153,14 +153,16 @@ fn the_keys_of_delivery_reach_the_shards_and_the_sessions() {
         delivery_poison_after: 10 * SECOND,
         ..Config::default()
     };
-    let delivery = super::shard_settings(&config, ShardId(0), 1, 0).delivery;
+    let delivery = super::shard_settings(&config, ShardId(0), &crate::shard::Placement::new(1, 1), 0).delivery;
     assert_eq!(
         (delivery.mode, delivery.window, &*delivery.replay_skip),
         (DeliveryMode::Processed, 7, &["a.*".to_owned()][..])
     );
     assert_eq!((delivery.poison_connections, delivery.poison_after), (9, 10 * SECOND));
     assert_eq!(super::session_settings(&config).processing_timeout, 8 * SECOND);
-    let (of_config, of_shard) =
-        (super::shard_settings(&Config::default(), ShardId(0), 1, 0).delivery, crate::shard::Delivery::default());
+    let (of_config, of_shard) = (
+        super::shard_settings(&Config::default(), ShardId(0), &crate::shard::Placement::new(1, 1), 0).delivery,
+        crate::shard::Delivery::default(),
+    );
     assert_eq!(format!("{of_config:?}"), format!("{of_shard:?}"), "both have the same defaults");
 }

@@ -9,7 +9,6 @@ from record import split
 
 CONNECT = "/api/internal/v1/ws/gateways/connect"
 TLS = insecure()
-PONG = b"\x8a\x80\0\0\0\0"
 PAYLOAD = re.compile(rb'"payload":(\{"name":(\d+),"pad":"x*"\})')
 
 
@@ -145,7 +144,8 @@ class Gateway:
     def handle_frame(self, opcode, payload):
         if opcode == 9:
             self.pings, self.last_ping = self.pings + 1, time.monotonic()
-            self.out += PONG
+            # As the RFC wants it: the payload of the ping, masked.
+            self.out += bytes([0x8A, 0x80 | len(payload), 0, 0, 0, 0]) + payload
         elif opcode == 8:
             self.closed = payload[2:].decode(errors="replace") or "closed"
             self.drop()

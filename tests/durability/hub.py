@@ -84,9 +84,9 @@ class Hub:
         rows = [json.loads(line) for line in content.splitlines()] if content else [None]
         return answer.status, rows if path == "/api/v1/events" else rows[0]
 
-    def register(self, name):
+    def register(self, name, **fields):
         """Creates a gateway whose key is its name; returns its id."""
-        status, gateway = self.call("POST", "/api/v1/gateways", {"name": name})
+        status, gateway = self.call("POST", "/api/v1/gateways", {"name": name, **fields})
         assert status == 201, (status, gateway)
         digest = hashlib.sha256(name.encode()).hexdigest()
         status, answer = self.call("POST", f"/api/v1/gateways/{gateway['id']}/tokens", {"sha256": digest})

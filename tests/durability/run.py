@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Shows on a running hub that no event is lost which was answered 2xx, and that no position names two events.
 
-  run.py BINARY [--long] [--only kills|power|damage|trouble] [--seed N]
+  run.py BINARY [--long] [--only kills|power|damage|trouble|processed] [--seed N]
 
 kills:   kill -9 at random moments, under 8 publishers and gateways that resume and are cut in every stage. Every event that was
          answered 2xx reaches every gateway, in order and once.
@@ -11,20 +11,22 @@ damage:  the log lost, exchanged, cut or changed while no hub ran, and a gateway
          or answered with `resumed: false`.
 trouble: a disk that is full, read-only, fails or hangs, a file that is locked, removed, exchanged or damaged under the hub: what
          publishers and gateways are answered, and that it heals without a restart.
+processed: kill -9 of the hub and of gateways that handle events slowly and know no positions, with delivery `processed`. Every event
+         that was answered 2xx is handled, in order; repeated is at most the window, and after a kill of the hub the last second.
 
 Needs Python 3 and cc, and for the full disk the right to mount one. Prints what it did; the exit status is 1 if anything of this
-does not hold. The short form takes a minute, --long about ten.
+does not hold. The short form takes a minute and a half, --long about eleven.
 """
 import argparse, os, random, resource, sys, time
 
-import damage, kills, power, trouble
+import damage, kills, power, processed, trouble
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("binary")
     options.add_argument("--long", action="store_true")
-    options.add_argument("--only", choices=["kills", "power", "damage", "trouble"])
+    options.add_argument("--only", choices=["kills", "power", "damage", "trouble", "processed"])
     options.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     chosen = options.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -45,6 +47,8 @@ def main():
             wrong += damage.run(binary, sync, 100 if chosen.long else 4, seed=seed)
     if chosen.only in (None, "trouble"):
         wrong += trouble.run(binary)
+    if chosen.only in (None, "processed"):
+        wrong += processed.run(binary, 20 if chosen.long else 6, 10, 2.0, seed=seed)
     for what in wrong[:50]:
         print(f"WRONG: {what}")
     print(f"{len(wrong)} violations in {time.monotonic() - began:.0f} s")

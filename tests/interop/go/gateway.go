@@ -1,3 +1,4 @@
+// A gateway that behaves as API gateways in the field do, and what can happen to it.
 package main
 
 import (
@@ -19,19 +20,26 @@ const (
 	retryDelay = 100 * time.Millisecond
 )
 
+// errGaveUp ends the read loop, since a pong to a ping that was read already would prove an event that was not handled.
+var errGaveUp = errors.New("the handler gave up")
+
 // Gateway behaves as API gateways in the field do. One goroutine reads messages and handles each event before it reads the
 // next, so it answers no ping while it handles an event. A second goroutine closes the connection when no ping was handled for
 // PingLimit. A lost connection is opened again at once. A failed attempt is repeated after retryDelay, unless its status is
-// final.
+// final. An event with the correlation id of one that it has handled is dropped.
 type Gateway struct {
 	URL       string
 	Key       string
 	Dialer    *websocket.Dialer
 	PingLimit time.Duration
-	// What happened, in order: Connected, Refused, Event, Ping or Lost. The read loop waits when it is full.
+	// What happened, in order: Connected, Refused, Event, Dropped, Ping or Lost. The read loop waits when it is full.
 	Happened chan interface{}
+	// Handle handles an event in the read loop. It returns false where it gave up, which it may once hungUp is closed: the gateway
+	// has ended the connection by itself. Without it, handling takes as long as SetHandling said.
+	Handle func(event Message, hungUp <-chan struct{}) bool
 
-	handling int64 // nanoseconds that handling one event takes; atomic
+	duration int64           // nanoseconds that handling one event takes; atomic
+	handled  map[string]bool // correlation ids; only the read loop uses it
 	writing  sync.Mutex
 	conn     *websocket.Conn
 	stopping bool
@@ -51,6 +59,9 @@ type Refused struct {
 
 // Event: an event was read and handled.
 type Event struct{ Message }
+
+// Dropped: an event was read that the gateway had handled before.
+type Dropped struct{ Message }
 
 // Ping: a ping was read and answered.
 type Ping struct{}
@@ -75,7 +86,7 @@ type Message struct {
 
 // SetHandling sets how long handling one event takes from now on.
 func (g *Gateway) SetHandling(duration time.Duration) {
-	atomic.StoreInt64(&g.handling, int64(duration))
+	atomic.StoreInt64(&g.duration, int64(duration))
 }
 
 // Run connects again and again until Stop is called or a refusal is final.
@@ -163,12 +174,17 @@ func (g *Gateway) serve(conn *websocket.Conn) Lost {
 		}
 		return err
 	})
-	done, hungUp := make(chan struct{}), make(chan bool, 1)
-	go func() { hungUp <- g.watchPings(conn, pinged, done) }()
-	err := g.read(conn)
+	done, hungUp := make(chan struct{}), make(chan struct{})
+	go g.watchPings(conn, pinged, done, hungUp)
+	err := g.read(conn, hungUp)
 	close(done)
 	conn.Close()
-	lost := Lost{Code: websocket.CloseAbnormalClosure, HungUp: <-hungUp, Err: err}
+	lost := Lost{Code: websocket.CloseAbnormalClosure, Err: err}
+	select {
+	case <-hungUp:
+		lost.HungUp = true
+	default:
+	}
 	var closed *websocket.CloseError
 	if errors.As(err, &closed) {
 		lost.Code, lost.Reason = closed.Code, closed.Text
@@ -176,8 +192,8 @@ func (g *Gateway) serve(conn *websocket.Conn) Lost {
 	return lost
 }
 
-// watchPings closes the connection and returns true when no ping was handled for PingLimit.
-func (g *Gateway) watchPings(conn *websocket.Conn, pinged, done <-chan struct{}) bool {
+// watchPings closes hungUp and then the connection when no ping was handled for PingLimit.
+func (g *Gateway) watchPings(conn *websocket.Conn, pinged, done <-chan struct{}, hungUp chan<- struct{}) {
 	for {
 		limit := time.NewTimer(g.PingLimit)
 		select {
@@ -185,15 +201,16 @@ func (g *Gateway) watchPings(conn *websocket.Conn, pinged, done <-chan struct{})
 			limit.Stop()
 		case <-done:
 			limit.Stop()
-			return false
+			return
 		case <-limit.C:
+			close(hungUp)
 			conn.Close()
-			return true
+			return
 		}
 	}
 }
 
-func (g *Gateway) read(conn *websocket.Conn) error {
+func (g *Gateway) read(conn *websocket.Conn, hungUp <-chan struct{}) error {
 	for {
 		kind, text, err := conn.ReadMessage()
 		if err != nil {
@@ -206,15 +223,27 @@ func (g *Gateway) read(conn *websocket.Conn) error {
 		if err := json.Unmarshal(text, &event); err != nil {
 			return err
 		}
-		if err := g.handle(conn, event); err != nil {
+		if err := g.handle(conn, event, hungUp); err != nil {
 			return err
 		}
 	}
 }
 
-// handle takes as long as SetHandling said, and acknowledges a deployment.
-func (g *Gateway) handle(conn *websocket.Conn, event Message) error {
-	time.Sleep(time.Duration(atomic.LoadInt64(&g.handling)))
+// handle handles an event that is new, and acknowledges a deployment.
+func (g *Gateway) handle(conn *websocket.Conn, event Message, hungUp <-chan struct{}) error {
+	if g.handled[event.CorrelationID] {
+		g.Happened <- Dropped{event}
+		return nil
+	}
+	if g.Handle == nil {
+		time.Sleep(time.Duration(atomic.LoadInt64(&g.duration)))
+	} else if !g.Handle(event, hungUp) {
+		return errGaveUp
+	}
+	if g.handled == nil {
+		g.handled = map[string]bool{}
+	}
+	g.handled[event.CorrelationID] = true
 	g.Happened <- Event{event}
 	if event.Type != "api.deployed" {
 		return nil
