@@ -1,11 +1,14 @@
 //! The log in memory: it answers inside the call, without a lock, and is lost with the process.
 
-use super::{EventLog, LogPort, LogStats, Trimmed, Waker};
+use super::{
+    EventLog, LogPort, LogStats, Trimmed, Waker,
+    progress::{self, Kept},
+};
 use crate::model::{
     Event, GatewayId, Life, Position,
     log::{
-        AppendKey, Busy, Draft, End, FollowKey, Head, LogReply, LogRequest, NotAppended, Promise, ReadFrom, ReadKey,
-        Record, Room, Why,
+        AppendKey, Busy, Draft, End, FollowKey, Head, LogReply, LogRequest, NotAppended, ProgressStep, Promise,
+        ReadFrom, ReadKey, Record, Room, Why,
     },
 };
 use ahash::HashMap;
@@ -91,6 +94,8 @@ struct MemoryPort {
 struct Gateway {
     life: Life,
     head: Head,
+    /// How far the gateway has processed, if that is kept.
+    progress: Option<Kept>,
     records: VecDeque<Record>,
     /// Memory of `records`.
     retained_bytes: usize,
@@ -102,7 +107,15 @@ struct Gateway {
 impl Gateway {
     fn new(life: Life, log_epoch: u64) -> Self {
         let head = Head { epoch: life.epoch_in(log_epoch), base: 0, first: 1, last: 0, bytes: 0 };
-        Self { life, head, records: VecDeque::new(), retained_bytes: 0, follows: Vec::new(), fresh: Vec::new() }
+        Self {
+            life,
+            head,
+            progress: None,
+            records: VecDeque::new(),
+            retained_bytes: 0,
+            follows: Vec::new(),
+            fresh: Vec::new(),
+        }
     }
 
     fn append(&mut self, draft: Draft) -> Record {
@@ -126,7 +139,7 @@ impl Gateway {
 
     /// Whether everything behind this position is here.
     fn check(&self, after: Position) -> Result<(), End> {
-        if after.epoch != self.head.epoch || after.offset > self.head.last || after.offset < self.head.base {
+        if after.epoch != self.head.epoch || after.offset > self.head.last {
             return Err(End::OtherEpoch { head: self.head });
         }
         if after.offset + 1 < self.head.first { Err(End::Gone { head: self.head }) } else { Ok(()) }
@@ -266,12 +279,22 @@ impl MemoryPort {
             return out.push(LogReply::NotFollowing { key, why });
         }
         gateway.follows.push(key);
-        out.push(LogReply::Following { key, head, progress: None });
+        let progress = gateway.progress.map(|kept| kept.told(head));
+        out.push(LogReply::Following { key, head, progress });
         let records: Vec<_> = gateway.behind(start.offset).cloned().collect();
         if !records.is_empty() {
             out.push(LogReply::Live { key, records });
         }
         self.follows.insert(key, life.gateway);
+    }
+
+    /// A gateway of which nothing is known is not made by a step that changes nothing.
+    fn step_progress(&mut self, life: Life, step: ProgressStep) {
+        let begins = matches!(step, ProgressStep::Begin | ProgressStep::Restart);
+        if begins || self.gateways.get(&life.gateway).is_some_and(|known| known.life == life) {
+            let gateway = self.gateway(life);
+            gateway.progress = progress::step(gateway.progress, step, gateway.head);
+        }
     }
 
     fn unfollow(&mut self, key: FollowKey) {
@@ -296,7 +319,7 @@ impl LogPort for MemoryPort {
                 let chunk = self.read(key, life, from, upto, room);
                 out.push(chunk);
             }
-            LogRequest::Progress { .. } => {}
+            LogRequest::Progress { life, step } => self.step_progress(life, step),
             // A read is answered inside its call.
             LogRequest::Cancel(_) => {}
             LogRequest::Forget { key, life } => {

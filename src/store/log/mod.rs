@@ -13,12 +13,15 @@
 //! - *Live.* After `Following`, `Live` brings every event behind the begin, once, in order, until `Interrupted` or `Unfollow`, and
 //!   none before it is kept.
 //! - *Past.* A `Chunk` has the events behind `after`, in order, none left out, within its room; one always fits.
+//! - *Progress.* `Following` tells how far the gateway has processed: what the steps before it give, in its epoch and never above its head.
+//!   It may be older after a crash. `Forget` removes it, and it outlives a new epoch.
 //! - *Bounded.* A port that is not drained holds up no other port, and its queues have a bound.
 //! - *Trimming* takes from the front only. [`Head::first`](crate::model::log::Head::first) never falls; a head outlives its events, and only `Forget` removes it.
 
 #[cfg(test)]
 pub(crate) mod laws;
 mod memory;
+mod progress;
 mod sqlite;
 
 pub use memory::{MemoryLog, MemorySettings};
