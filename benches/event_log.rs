@@ -1,16 +1,17 @@
 //! Events a second, and CPU for each, of the log of events: 300 bytes, so many in flight, one follow, one port.
 //!
 //! `cargo bench --bench event_log [seconds]`. A row is one log; `writer`, `reader` and `shard` are microseconds of CPU for each
-//! event on the threads of the log and on the one that asks. In `TMPDIR`, so its disk is what is measured.
+//! event on the threads of the log and on the one that asks. In `TMPDIR`, so its disk is what is measured. The last rows are the cost of
+//! progress: gateways that each report it once a second, at moments of their own or all at once.
 
 #![allow(clippy::expect_used, reason = "a bench reports errors by panicking")]
 
 use gatecast::{
     model::{
-        CorrelationId, Event, EventType, GatewayId, Life, Timestamp,
-        log::{AppendKey, Draft, FollowKey, LogReply, LogRequest},
+        CorrelationId, Event, EventType, GatewayId, Life, Position, Timestamp,
+        log::{AppendKey, Draft, FollowKey, LogReply, LogRequest, Progress, ProgressStep},
     },
-    store::log::{EventLog, LogSync, MemoryLog, MemorySettings, SqliteLog, SqliteLogSettings},
+    store::log::{EventLog, LogPort, LogSync, MemoryLog, MemorySettings, SqliteLog, SqliteLogSettings},
 };
 use std::{
     collections::BTreeMap,
@@ -38,6 +39,78 @@ fn main() {
             run(name, Box::new(log), &lives, in_flight, Duration::from_secs(seconds));
         }
     }
+    println!("progress  gateways  at once   commits/s   writer ms/s");
+    for (sync, at_once) in [LogSync::Process, LogSync::Power].into_iter().flat_map(|it| [(it, 1), (it, 1_000)]) {
+        run_progress(sync, at_once, seconds);
+    }
+}
+
+/// Begins the progress of gateways, and appends as many events as it has to report. Returns the last positions.
+fn prepare_progress(port: &mut dyn LogPort, lives: &[Life], seconds: u64) -> Vec<Position> {
+    let (mut out, kind) = (Vec::new(), EventType::parse("t").expect("a type"));
+    let draft = |life: &Life| {
+        let (gateway, payload, correlation) = (life.gateway, bytes::Bytes::new(), CorrelationId::random());
+        let event =
+            Event { gateway, kind: kind.clone(), payload, correlation, correlation_given: false, user_id: None };
+        Draft { life: *life, event: Arc::new(event), accepted: Timestamp(0) }
+    };
+    for life in lives {
+        port.submit(LogRequest::Progress { life: *life, step: ProgressStep::Begin }, &mut out).expect("never busy");
+    }
+    let mut lasts: Vec<Position> = Vec::new();
+    for round in 0..seconds + 1 {
+        let drafts = lives.iter().map(draft).collect();
+        port.submit(LogRequest::Append { key: AppendKey(round), drafts, bulk: false }, &mut out).expect("room");
+        lasts.clear();
+        while lasts.len() < lives.len() {
+            port.drain(1 << 20, &mut out);
+            for reply in out.drain(..) {
+                if let LogReply::Appended { results, .. } = reply {
+                    lasts.extend(results.into_iter().map(|result| result.expect("it is kept")));
+                }
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    lasts
+}
+
+/// A thousand gateways report their progress once a second, so many of them at once.
+fn run_progress(sync: LogSync, at_once: usize, seconds: u64) {
+    let lives: Vec<_> = (0..1_000).map(|_| Life { gateway: GatewayId::random(), incarnation: 1 }).collect();
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut settings = SqliteLogSettings::new(dir.path(), lives.clone());
+    settings.sync = sync;
+    let mut log = SqliteLog::open(settings).expect("a log");
+    let mut port = log.ports(vec![Box::new(|| {})]).remove(0);
+    let lasts = prepare_progress(&mut *port, &lives, seconds);
+    let mut out = Vec::new();
+    // The number of commits is in the mark, behind its magic and the boot.
+    let commits = || {
+        let mark = fs::read(dir.path().join("log.mark")).expect("a mark");
+        u64::from_le_bytes(mark[24..32].try_into().expect("eight bytes"))
+    };
+    let (began, before, committed) = (Instant::now(), cpu(), commits());
+    let pause = Duration::from_secs(1) / (lives.len() / at_once) as u32;
+    let mut next = began;
+    for second in 1..=seconds {
+        for (lives, lasts) in lives.chunks(at_once).zip(lasts.chunks(at_once)) {
+            for (life, last) in lives.iter().zip(lasts) {
+                let position = Position { offset: second, ..*last };
+                let step = ProgressStep::Reach(Progress { position, attempts: 0, attempts_ms: 0 });
+                port.submit(LogRequest::Progress { life: *life, step }, &mut out).expect("never busy");
+            }
+            next += pause;
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+    }
+    let (elapsed, after) = (began.elapsed().as_secs_f64(), cpu());
+    let writer = (after["event-log"] - before["event-log"]) * 1e3 / elapsed;
+    let made = commits() - committed;
+    let name = if sync == LogSync::Process { "process" } else { "power" };
+    println!("{name:<8} {:>9} {at_once:>8} {:>11.0} {writer:>13.2}", lives.len(), made as f64 / elapsed);
+    log.stop();
+    Box::new(log).join();
 }
 
 fn run(name: &str, mut log: Box<dyn EventLog>, lives: &[Life], in_flight: usize, time: Duration) {

@@ -16,7 +16,7 @@ use crate::{
     model::GatewayId,
     store::{
         StoreError, Trouble,
-        log::{LogStatus, OfflineLog},
+        log::{GatewayStatus, LogStatus, OfflineLog},
     },
 };
 use clap::{Args, Subcommand};
@@ -75,7 +75,8 @@ pub enum EventLog {
     /// A hub that was put back to an earlier state gives positions a second time, to other events, and a gateway that is ahead of it would
     /// be told that it has missed nothing. The hub finds that out by itself if only its store or only the log's file was put back from a backup. It
     /// cannot if the whole data directory or the machine was. After this command no event of before can be read, and every
-    /// gateway that asks to resume is told `"resumed":false` once, and has to sync.
+    /// gateway that asks to resume is told `"resumed":false` once, and has to sync. A gateway with delivery `processed` is still given
+    /// what it has not processed.
     NewEpoch {
         #[command(flatten)]
         confirm: Confirm,
@@ -120,19 +121,31 @@ impl EventLog {
                 let (log, _) = place.open("new-epoch")?;
                 let path = log.path();
                 let status = log.status().map_err(|error| failure(&error))?;
-                let events: u64 = status.gateways.iter().map(crate::store::log::GatewayStatus::events).sum();
-                output::line(&format!(
-                    "A new epoch for {}: its {} cannot be read any more, and every gateway that asks to \
-                     resume has to sync.",
-                    path.display(),
-                    output::count(events, "event")
-                ))?;
+                output::line(&announce_epoch(&path, &status))?;
                 confirm.ask()?;
                 log.new_epoch().map_err(|error| failure(&error))?;
                 output::line("The log has a new epoch. The hub can be started.")
             }
         }
     }
+}
+
+/// What a new epoch does to a log.
+fn announce_epoch(path: &Path, status: &LogStatus) -> String {
+    let kept: u64 = status.gateways.iter().map(GatewayStatus::events_in_new_epoch).sum();
+    let removed = status.gateways.iter().map(GatewayStatus::events).sum::<u64>() - kept;
+    let path = path.display();
+    let removed = output::count(removed, "event");
+    let kept = match kept {
+        0 => String::new(),
+        kept => format!(
+            " {} of gateways that have not processed them are kept under new positions.",
+            output::count(kept, "event")
+        ),
+    };
+    format!(
+        "A new epoch for {path}: {removed} cannot be read any more, and every gateway that asks to resume has to sync.{kept}"
+    )
 }
 
 fn trim(
@@ -148,7 +161,8 @@ fn trim(
     }
     if let Some(why) = status.lost {
         return Err(Failure::Failed(format!(
-            "nothing to trim: {why}, so the next start of the hub begins a new epoch, and removes all events"
+            "nothing to trim: {why}, so the next start of the hub begins a new epoch, and removes the events of all gateways but those \
+             that have not processed theirs"
         )));
     }
     let chosen = status.gateways.iter().filter(|it| gateway.is_none_or(|id| it.life.gateway == id));

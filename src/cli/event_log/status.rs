@@ -60,6 +60,7 @@ impl Shown {
                 "bytes": it.bytes(),
                 "firstPosition": first(it).map(|position| position.to_string()),
                 "lastPosition": last(it).to_string(),
+                "processedPosition": processed(it).map(|position| position.to_string()),
                 "oldestSeconds": seconds(it.oldest),
             })
         };
@@ -93,7 +94,7 @@ impl Shown {
         };
         let next_start = status.lost.map_or_else(
             || "goes on with this epoch".to_owned(),
-            |why| format!("begins a new epoch without these events: {why}"),
+            |why| format!("begins a new epoch, and keeps events only of gateways that have not processed them: {why}"),
         );
         let facts = [
             ("log", self.path.display().to_string()),
@@ -124,7 +125,7 @@ impl Shown {
             return Ok(());
         }
         output::line("")?;
-        output::table(["GATEWAY", "EVENTS", "BYTES", "OLDEST", "FIRST", "LAST"], &rows)?;
+        output::table(["GATEWAY", "EVENTS", "BYTES", "OLDEST", "FIRST", "LAST", "PROCESSED"], &rows)?;
         match status.gateways.len() - rows.len() {
             more if more > 0 && self.gateway.is_none() => {
                 output::line(&format!("and {more} more gateways; --limit shows them"))
@@ -134,7 +135,7 @@ impl Shown {
     }
 }
 
-fn row(it: &GatewayStatus) -> [String; 6] {
+fn row(it: &GatewayStatus) -> [String; 7] {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     [
         it.life.gateway.to_string(),
@@ -143,6 +144,7 @@ fn row(it: &GatewayStatus) -> [String; 6] {
         or_none(it.oldest.map(short)),
         or_none(first(it).map(|position| position.to_string())),
         last(it).to_string(),
+        or_none(processed(it).map(|position| position.to_string())),
     ]
 }
 
@@ -154,6 +156,11 @@ fn first(it: &GatewayStatus) -> Option<Position> {
 /// The position at which the gateway's log ends.
 fn last(it: &GatewayStatus) -> Position {
     Position { epoch: it.head.epoch, offset: it.head.last }
+}
+
+/// The position up to which the gateway has processed its events, if that is kept.
+fn processed(it: &GatewayStatus) -> Option<Position> {
+    it.processed.map(|offset| Position { epoch: it.head.epoch, offset })
 }
 
 fn name(sync: LogSync) -> &'static str {

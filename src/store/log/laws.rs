@@ -1,6 +1,7 @@
 //! The laws of every log, as one suite: random requests on two ports, each answer checked against what was asked before.
 
 mod judge;
+mod progress;
 
 use super::{EventLog, LogPort};
 use crate::model::{
@@ -79,6 +80,10 @@ impl Numbers {
 struct Known {
     life: Life,
     payloads: Vec<Vec<u8>>,
+    /// Events that were handed in.
+    submitted: u64,
+    /// Its progress, after the steps that were handed in.
+    progress: Option<Processed>,
     /// The highest `first` that any answer has shown.
     first: u64,
     /// The epoch of its positions, once one was told. It stays the same for as long as the gateway lives.
@@ -86,15 +91,24 @@ struct Known {
 }
 
 impl Known {
+    fn new(life: Life) -> Self {
+        Self { life, payloads: Vec::new(), submitted: 0, progress: None, first: 1, epoch: None }
+    }
+
     fn bytes_until(&self, offset: u64) -> u64 {
         self.payloads[..offset as usize].iter().map(|payload| payload.len() as u64).sum()
     }
 }
 
+/// Offset, attempts and their milliseconds.
+type Processed = (u64, u32, u64);
+
 struct Following {
     gateway: usize,
     life: Life,
     behind: Option<Position>,
+    /// What is kept of its progress at this place in the order of requests.
+    progress: Option<Processed>,
     /// The offset that the next `Live` begins with; `None` until the follow is answered.
     next: Option<u64>,
 }
@@ -135,7 +149,7 @@ impl Shard {
     fn new(port: Box<dyn LogPort>, seed: u64, names: HashMap<Position, Vec<u8>>) -> Self {
         let gateway = |index: usize| {
             let life = Life { gateway: GatewayId::random(), incarnation: seed * 100 + index as u64 };
-            Known { life, payloads: Vec::new(), first: 1, epoch: None }
+            Known::new(life)
         };
         Self {
             port,
@@ -157,14 +171,12 @@ impl Shard {
 
     fn act(&mut self) {
         let gateway = self.numbers.below(GATEWAYS);
-        let life = self.gateways[gateway].life;
-        match self.numbers.below(20) {
+        match self.numbers.below(25) {
             0..=8 => self.append(),
             9..=11 => {
                 let behind = (self.numbers.below(3) > 0).then(|| self.some_position(gateway));
                 let key = self.key();
-                self.follows.insert(key, Following { gateway, life, behind, next: None });
-                self.submit(LogRequest::Follow { key: FollowKey(key), life, behind });
+                self.follow(key, gateway, behind);
             }
             12 => {
                 let count = self.follows.len();
@@ -188,8 +200,15 @@ impl Shard {
                 self.read(gateway, from, upto, room);
             }
             17 if self.numbers.below(4) == 0 => self.forget(gateway),
+            18..=22 => self.step_progress(gateway),
             _ => self.drain(),
         }
+    }
+
+    fn follow(&mut self, key: u64, gateway: usize, behind: Option<Position>) {
+        let Known { life, progress, .. } = self.gateways[gateway];
+        self.follows.insert(key, Following { gateway, life, behind, progress, next: None });
+        self.submit(LogRequest::Follow { key: FollowKey(key), life, behind });
     }
 
     fn append(&mut self) {
@@ -200,6 +219,7 @@ impl Shard {
             let life = self.gateways[gateway].life;
             let number = self.key();
             let payload = format!("\"{number}{}\"", "x".repeat(self.numbers.below(120))).into_bytes();
+            self.gateways[gateway].submitted += 1;
             known.push((gateway, life, payload.clone()));
             let event = Event {
                 gateway: life.gateway,
@@ -234,7 +254,7 @@ impl Shard {
         self.submit(LogRequest::Forget { key: ForgetKey(key), life });
         self.wait_until(|shard| shard.forgets.is_empty());
         // Under its own name, nothing of it is left.
-        self.gateways[gateway] = Known { life, payloads: Vec::new(), first: 1, epoch: None };
+        self.gateways[gateway] = Known::new(life);
         self.read(gateway, ReadFrom::After(Position { epoch: 0, offset: 0 }), None, Room { records: 1, bytes: 0 });
         self.wait_until(|shard| shard.reads.is_empty());
         self.gateways[gateway].life.incarnation += 10_000;
@@ -300,9 +320,8 @@ impl Shard {
     fn reconnect(&mut self, port: Box<dyn LogPort>) {
         (self.port, self.follows) = (port, BTreeMap::new());
         for gateway in 0..GATEWAYS {
-            let (key, life) = (self.key(), self.gateways[gateway].life);
-            self.follows.insert(key, Following { gateway, life, behind: None, next: None });
-            self.submit(LogRequest::Follow { key: FollowKey(key), life, behind: None });
+            let key = self.key();
+            self.follow(key, gateway, None);
         }
         self.wait_until(|shard| shard.follows.values().all(|follow| follow.next.is_some()));
     }

@@ -11,10 +11,11 @@ impl Shard {
     pub(super) fn check(&mut self, reply: LogReply) {
         match reply {
             LogReply::Appended { key, from, results, last } => self.check_appended(key.0, from, results, last),
-            LogReply::Following { key, head, .. } => {
+            LogReply::Following { key, head, progress } => {
                 let follow = self.follows.remove(&key.0).expect("a follow is answered once");
                 assert!(follow.next.is_none(), "a follow is answered once");
                 self.check_head(follow.gateway, follow.life, head, self.least(follow.gateway));
+                self.check_progress(&follow, head, progress);
                 let behind = follow.behind.map_or(head.last, |behind| behind.offset);
                 assert!(behind <= head.last && behind + 1 >= head.first, "{behind} is no place to begin: {head:?}");
                 self.follows.insert(key.0, Following { next: Some(behind + 1), ..follow });

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     limits::EVENT_LOG_LOCK_WAIT,
-    store::{Generation, Trouble, disk},
+    store::{Generation, Trouble, disk, log::progress::Kept},
 };
 use rusqlite::{Connection, config::DbConfig, ffi};
 use std::{path::PathBuf, time::Duration};
@@ -129,14 +129,27 @@ impl LogFile {
         Ok((file, mark, lost))
     }
 
-    /// Gives the log a new name. The events so far have no position in it: each gateway's log goes on with an empty past.
+    /// Gives the log a new name. The events so far have no position in it: each gateway's log goes on with an empty past. But a gateway
+    /// that has not processed all of them keeps them, under new names, and is given them from its progress on.
     fn begin_epoch(&mut self, commits: u64, sync: LogSync) -> Result<(), Trouble> {
         // Synced in any mode, before a position of the new epoch is told.
         schema::set_sync(&self.connection, LogSync::Power)?;
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let progress = rows::progress(&self.connection)?;
         for mut row in rows::heads(&self.connection)?.into_iter().filter(|row| !row.dead) {
             let (last, bytes) = rows::last_of(&self.connection, &row)?;
-            (row.base, row.first, row.trimmed_bytes) = (last, last + 1, bytes);
+            // A damaged row counts as the begin: everything that is retained is delivered again.
+            let kept = progress.get(&row.number).map(|kept| kept.unwrap_or(Kept::at(row.first - 1)));
+            if let Some(kept) = kept
+                && kept.offset > last
+            {
+                // Of events that were lost.
+                rows::put_progress(&self.connection, row.number, kept.capped(last))?;
+            }
+            row.base = last;
+            if kept.is_none_or(|kept| kept.offset >= last) {
+                (row.first, row.trimmed_bytes) = (last + 1, bytes);
+            }
             rows::update_head(&self.connection, &row)?;
         }
         let meta = Meta { epoch: random()?, commits: commits.max(self.meta.commits) + 1, ..self.next_meta() };
@@ -193,6 +206,10 @@ impl LogFile {
         if fault == Some(CommitFault::Lost) {
             self.roll_back();
             return Err(Failed::unknown("artificial: lost"));
+        }
+        if fault == Some(CommitFault::Full) {
+            self.roll_back();
+            return Err(Trouble::Full.into());
         }
         let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([]));
         if let Err(error) = committed {

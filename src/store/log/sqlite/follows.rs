@@ -18,20 +18,21 @@ use std::sync::atomic::Ordering;
 impl Writer {
     /// Answers a follow.
     pub fn follow(&mut self, port: usize, key: FollowKey, life: Life, behind: Option<Position>) -> LogReply {
-        if let Some(older) = self.heads.older_life(life)
-            && let Err(why) = self.forget(&[older])
-        {
+        // What went wrong with another gateway does not concern this one.
+        let _ = self.begin_progress();
+        if let Err(why) = self.forget_older(life) {
             return LogReply::NotFollowing { key, why: End::Failed(why) };
         }
         let index = self.heads.index_or_create(life);
-        let head = self.heads.gateways[index].head;
+        let gateway = &self.heads.gateways[index];
+        let (head, progress) = (gateway.head, gateway.progress.map(|kept| kept.told(gateway.head)));
         let start = behind.unwrap_or(Position { epoch: head.epoch, offset: head.last });
         if let Err(why) = past::check(head, start) {
             return LogReply::NotFollowing { key, why };
         }
         let past = (start.offset < head.last).then_some(start.offset + 1);
         self.heads.add_follow(index, Follow { port, key, past });
-        LogReply::Following { key, head, progress: None }
+        LogReply::Following { key, head, progress }
     }
 
     /// Gives follows that began in the past their next events. Returns whether more can be given at once.

@@ -21,13 +21,14 @@ use rusqlite::Connection;
 use std::{sync::atomic::Ordering, time::Instant};
 
 /// Bytes that a commit writes besides its events: the pages that it changes in part.
-const WAL_BYTES_PER_COMMIT: u64 = 16 * 1024;
+pub(super) const WAL_BYTES_PER_COMMIT: u64 = 16 * 1024;
 
 impl Writer {
     /// Commits a group, and answers it.
     pub fn commit_group(&mut self) {
         let began = Instant::now();
         let written = self.ready().and_then(|()| self.space.check(&self.settings, self.shared.now()));
+        let written = written.and_then(|()| self.begin_progress());
         let written = written.map_err(Failed::from).and_then(|()| self.write_group());
         match written {
             Ok(()) => {
@@ -35,6 +36,7 @@ impl Writer {
                 let bytes: usize = self.parts.iter().map(|part| part.slice.bytes).sum();
                 self.shared.stats.count_commit(events, began.elapsed());
                 self.note_wal(bytes as u64 + WAL_BYTES_PER_COMMIT);
+                self.heads.note_progress_written();
                 self.handle_success();
                 self.end_parts(None);
                 self.tell_live();
@@ -63,7 +65,8 @@ impl Writer {
         file.begin()?;
         let (seq, logged) = (file.seq, file.log_time(now));
         let inserted = Inserting::new(&file.connection, &mut self.heads, seq, logged)
-            .and_then(|insert| insert.slices(&mut self.backlog, &mut self.parts));
+            .and_then(|insert| insert.slices(&mut self.backlog, &mut self.parts))
+            .and_then(|seq| self.heads.write_progress(&file.connection).map(|()| seq));
         match inserted {
             Ok(seq) => {
                 file.commit(now, &mut self.mark, (self.shared.tuning.commit_fault)())?;

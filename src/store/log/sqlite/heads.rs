@@ -11,7 +11,7 @@ use crate::{
         GatewayId, Life, Position,
         log::{FollowKey, Head, Record},
     },
-    store::Trouble,
+    store::{Trouble, log::progress::Kept},
 };
 use ahash::HashMap;
 use rusqlite::Connection;
@@ -37,6 +37,10 @@ pub(super) struct Gateway {
     pub trimmed_bytes: u64,
     /// Whether the file has a row for its head. It gets one with its first event.
     pub stored: bool,
+    /// How far it has processed, if that is kept.
+    pub progress: Option<Kept>,
+    /// Whether the file has another row for that. The gateway is among [`Heads::unwritten`] then.
+    pub unwritten: bool,
     pub follows: Vec<Follow>,
     /// The events of the group that is being committed, if somebody follows it live.
     pub fresh: Vec<Record>,
@@ -91,6 +95,15 @@ pub(super) struct Garbage {
     pub dead: bool,
 }
 
+/// What was found when the heads were read.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// Follows whose gateway has another epoch now. They are ended.
+    pub ended: Vec<Follow>,
+    /// Rows that are damaged, and made good.
+    pub damaged: u64,
+}
+
 /// All gateways.
 #[derive(Debug, Default)]
 pub(super) struct Heads {
@@ -108,16 +121,20 @@ pub(super) struct Heads {
     /// Follows that still get their past.
     pub in_the_past: usize,
     pub garbage: Vec<Garbage>,
+    /// Gateways whose progress has changed since it was written.
+    pub unwritten: Vec<usize>,
+    /// Gateways whose progress begins once their older incarnation is forgotten: at most one of an id.
+    pub to_begin: Vec<Life>,
     /// The group in progress has removed a gateway: if it is rolled back, the heads are read from the file again.
     pub stale_after_roll_back: bool,
 }
 
 impl Heads {
-    /// Reads all heads. Follows are kept from before: those whose gateway has another epoch now are returned, and ended.
-    pub fn load(&mut self, connection: &Connection, log_epoch: u64) -> Result<Vec<Follow>, Trouble> {
+    /// Reads all heads. Follows and what is not written of the progress are kept from before.
+    pub fn load(&mut self, connection: &Connection, log_epoch: u64) -> Result<Loaded, Trouble> {
         let mut fresh = Heads { epoch: log_epoch, next_number: 1, ..Heads::default() };
         for row in rows::heads(connection)? {
-            fresh.next_number = fresh.next_number.max(row.number + 1);
+            fresh.skip_number(row.number);
             if row.dead {
                 fresh.garbage.push(Garbage { number: row.number, below: u64::MAX >> 1, dead: true });
                 continue;
@@ -130,9 +147,11 @@ impl Heads {
             fresh.insert(row.number, row.life, head, row.trimmed_bytes, true);
         }
         rows::check_end(connection, |number| Some(fresh.gateways[fresh.index_of_number(number)?].head.last))?;
+        let damaged = fresh.load_progress(connection)?;
+        fresh.adopt_progress(self);
         let ended = fresh.adopt_follows(self);
         *self = fresh;
-        Ok(ended)
+        Ok(Loaded { ended, damaged })
     }
 
     /// Takes over the follows of heads that were loaded before.
@@ -163,8 +182,18 @@ impl Heads {
     }
 
     fn insert(&mut self, number: i64, life: Life, head: Head, trimmed_bytes: u64, stored: bool) -> usize {
-        let gateway =
-            Gateway { number, life, head, trimmed_bytes, stored, follows: Vec::new(), fresh: Vec::new(), before: None };
+        let gateway = Gateway {
+            number,
+            life,
+            head,
+            trimmed_bytes,
+            stored,
+            progress: None,
+            unwritten: false,
+            follows: Vec::new(),
+            fresh: Vec::new(),
+            before: None,
+        };
         self.retained_bytes += gateway.retained_bytes();
         self.retained_events += gateway.retained_events();
         let index = self.gateways.insert(gateway);
@@ -205,6 +234,11 @@ impl Heads {
             Some(index) => index,
             None => self.create(life),
         }
+    }
+
+    /// No gateway is given this number.
+    pub fn skip_number(&mut self, number: i64) {
+        self.next_number = self.next_number.max(number.saturating_add(1));
     }
 
     fn create(&mut self, life: Life) -> usize {
@@ -250,6 +284,9 @@ impl Heads {
     /// Removes a gateway and its follows.
     pub fn remove(&mut self, index: usize) -> Gateway {
         let gateway = self.gateways.remove(index);
+        if gateway.unwritten {
+            self.unwritten.retain(|other| *other != index);
+        }
         self.by_id.remove(&gateway.life.gateway);
         self.by_number.remove(&gateway.number);
         for follow in &gateway.follows {

@@ -17,6 +17,7 @@ mod heads;
 mod mark;
 mod past;
 mod port;
+mod progress;
 mod queue;
 mod reader;
 mod recovery;
@@ -77,8 +78,9 @@ impl SqliteLog {
 fn open_writer(settings: &SqliteLogSettings, shared: &Arc<Shared>) -> Result<Writer, Trouble> {
     let (file, mark, lost) = LogFile::open(settings, None, STORE_OPEN_LOCK_WAIT)?;
     let mut heads = Heads::default();
-    heads.load(&file.connection, file.meta.epoch)?;
+    let loaded = heads.load(&file.connection, file.meta.epoch)?;
     let stats = &shared.stats;
+    (0..loaded.damaged).for_each(|_| stats.count_damaged_row());
     if let Some(why) = lost {
         tracing::warn!(why, "the event log has a new epoch: events may have been lost");
         stats.count_new_epoch();

@@ -20,9 +20,10 @@ pub(super) fn head(row: &HeadRow, (last, bytes): (u64, u64), log_epoch: u64) -> 
     Head { epoch: row.life.epoch_in(log_epoch), base: row.base, first: row.first, last, bytes }
 }
 
-/// Whether everything behind this position is there.
+/// Whether everything behind this position is there. It may lie before the base of its epoch: events that a gateway had not processed
+/// when the epoch began are read under their new names.
 pub(super) fn check(head: Head, after: Position) -> Result<(), End> {
-    if after.epoch != head.epoch || after.offset > head.last || after.offset < head.base {
+    if after.epoch != head.epoch || after.offset > head.last {
         return Err(End::OtherEpoch { head });
     }
     if after.offset + 1 < head.first { Err(End::Gone { head }) } else { Ok(()) }

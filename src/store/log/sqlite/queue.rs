@@ -20,7 +20,7 @@ use std::{
 /// Which thread a request is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lane {
-    /// Appends, follows and forgets, in order.
+    /// Appends, follows, forgets and progress, in order.
     Write,
     /// Reads.
     Read,

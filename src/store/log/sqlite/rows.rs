@@ -4,10 +4,10 @@ use super::sum::Sum;
 use crate::{
     limits::PAYLOAD_BYTES_MAX,
     model::{CorrelationId, Event, EventType, GatewayId, Life, Position, Timestamp, log::Record},
-    store::Trouble,
+    store::{Trouble, log::progress::Kept},
 };
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use uuid::Uuid;
 
 /// The one row of `meta`.
@@ -49,6 +49,11 @@ fn meta_sum(meta: Meta) -> i64 {
 fn head_sum(head: &HeadRow) -> i64 {
     let sum = Sum::new(2).signed(head.number).bytes(head.life.gateway.0.as_bytes()).number(head.life.incarnation);
     sum.number(head.base).number(head.first).number(head.trimmed_bytes).number(u64::from(head.dead)).end()
+}
+
+fn progress_sum(number: i64, kept: Kept) -> i64 {
+    let sum = Sum::new(4).signed(number).number(kept.offset);
+    sum.number(u64::from(kept.attempts)).number(kept.attempts_ms).end()
 }
 
 fn event_sum(place: Place, record: &Record, secret: bool) -> i64 {
@@ -124,7 +129,44 @@ pub(super) fn update_head(connection: &Connection, head: &HeadRow) -> Result<(),
 
 pub(super) fn delete_head(connection: &Connection, number: i64) -> Result<(), Trouble> {
     connection.prepare_cached("DELETE FROM head WHERE number = ?1")?.execute([number])?;
+    delete_progress(connection, number)
+}
+
+/// Writes how far a gateway has processed.
+pub(super) fn put_progress(connection: &Connection, number: i64, kept: Kept) -> Result<(), Trouble> {
+    let sql =
+        "INSERT OR REPLACE INTO progress (number, offset, attempts, attempts_ms, sum) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let Kept { offset, attempts, attempts_ms } = kept;
+    let sum = progress_sum(number, kept);
+    connection.prepare_cached(sql)?.execute(params![
+        number,
+        offset.cast_signed(),
+        attempts,
+        attempts_ms.cast_signed(),
+        sum
+    ])?;
     Ok(())
+}
+
+pub(super) fn delete_progress(connection: &Connection, number: i64) -> Result<(), Trouble> {
+    connection.prepare_cached("DELETE FROM progress WHERE number = ?1")?.execute([number])?;
+    Ok(())
+}
+
+/// How far gateways have processed, by their numbers; `None` where a row does not match its checksum. Empty for a log of version 2,
+/// which a tool reads before a hub has converted it.
+pub(super) fn progress(connection: &Connection) -> Result<BTreeMap<i64, Option<Kept>>, Trouble> {
+    if !connection.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'progress'")?.exists([])? {
+        return Ok(BTreeMap::new());
+    }
+    let mut statement = connection.prepare_cached("SELECT number, offset, attempts, attempts_ms, sum FROM progress")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, kept(row).ok().flatten())))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn kept(row: &Row<'_>) -> rusqlite::Result<Option<Kept>> {
+    let kept = Kept { offset: number(row, 1)?, attempts: row.get(2)?, attempts_ms: number(row, 3)? };
+    Ok((row.get::<_, i64>(4)? == progress_sum(row.get(0)?, kept)).then_some(kept))
 }
 
 const HEAD_COLUMNS: &str = "number, gateway, incarnation, base, first, trimmed_bytes, dead, sum";

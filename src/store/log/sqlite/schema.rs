@@ -9,7 +9,10 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
 const APPLICATION_ID: i64 = 0x4743_4c47;
 
 /// `PRAGMA user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
+
+/// The version without the table `progress`. It is converted when a hub opens it.
+const VERSION_WITHOUT_PROGRESS: i64 = 2;
 
 /// - `meta` has one row. `generation` is the store's at the last commit.
 /// - `head` has one row for each gateway. There is no write to it at an append: the last event of a gateway is the one
@@ -17,6 +20,7 @@ const VERSION: i64 = 2;
 ///   `first`. Events below `first`, and all of a `dead` gateway, are being removed.
 /// - `event` has the events in the order of their commits; `logged` is in log time (milliseconds for which the hub
 ///   ran).
+/// - `progress` has a row for each gateway of which is kept how far it has processed: see [`PROGRESS`].
 const TABLES: &str = "
     CREATE TABLE meta (
         id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -56,6 +60,17 @@ const TABLES: &str = "
     CREATE INDEX secret ON event (seq) WHERE secret;
 ";
 
+/// How far gateways have processed their events. The offset may be below the gateway's `first - 1`: a trim does not change it.
+const PROGRESS: &str = "
+    CREATE TABLE progress (
+        number INTEGER PRIMARY KEY,
+        offset INTEGER NOT NULL,
+        attempts INTEGER NOT NULL,
+        attempts_ms INTEGER NOT NULL,
+        sum INTEGER NOT NULL
+    ) STRICT;
+";
+
 /// Creates a log with this epoch under another name until it is complete, so that a crash never leaves half of one.
 pub(super) fn create(path: &Path, epoch: u64) -> Result<(), Trouble> {
     let failing = |error: std::io::Error| Trouble::from_io(&error);
@@ -70,6 +85,7 @@ pub(super) fn create(path: &Path, epoch: u64) -> Result<(), Trouble> {
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.execute_batch("BEGIN IMMEDIATE")?;
     connection.execute_batch(TABLES)?;
+    connection.execute_batch(PROGRESS)?;
     super::rows::insert_meta(&connection, super::rows::Meta { epoch, commits: 1, log_time: 0, generation: 0 })?;
     connection.pragma_update(None, "user_version", VERSION)?;
     connection.execute_batch("COMMIT")?;
@@ -91,7 +107,7 @@ pub(super) fn connect(path: &Path, sync: LogSync, lock_wait: Duration) -> Result
     if connection.is_readonly("main")? {
         return Err(Trouble::ReadOnly);
     }
-    check_version(&connection)?;
+    let version = check_version(&connection)?;
     let journal: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if journal != "wal" {
         return Err(Trouble::Failing("its file system has no shared memory, which a write-ahead log needs".to_owned()));
@@ -102,7 +118,25 @@ pub(super) fn connect(path: &Path, sync: LogSync, lock_wait: Duration) -> Result
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     // Erased events are overwritten with zeros.
     connection.pragma_update(None, "secure_delete", true)?;
+    if version == VERSION_WITHOUT_PROGRESS {
+        convert(&connection)?;
+    }
     Ok(connection)
+}
+
+/// Gives a log of the version before its new table, or changes nothing.
+fn convert(connection: &Connection) -> Result<(), Trouble> {
+    let converted = connection.execute_batch("BEGIN IMMEDIATE").and_then(|()| {
+        connection.execute_batch(PROGRESS)?;
+        connection.pragma_update(None, "user_version", VERSION)?;
+        connection.execute_batch("COMMIT")
+    });
+    if converted.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    converted?;
+    tracing::info!(version = VERSION, "the event log was converted; an older Gatecast does not open it any more");
+    Ok(())
 }
 
 /// Opens an existing log for reading, and for checkpoints.
@@ -142,14 +176,15 @@ fn prepare(connection: &Connection) -> Result<(), Trouble> {
     Ok(connection.pragma_update(None, "cache_size", -16_384)?)
 }
 
-fn check_version(connection: &Connection) -> Result<(), Trouble> {
+/// Returns the version, which is this one's or the one before.
+fn check_version(connection: &Connection) -> Result<i64, Trouble> {
     // Checked before anything is written: switching to a write-ahead log would already change another program's file.
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("application_id")? != APPLICATION_ID {
         return Err(Trouble::Damaged("it is not an event log of Gatecast".to_owned()));
     }
     match pragma("user_version")? {
-        VERSION => Ok(()),
+        known @ (VERSION | VERSION_WITHOUT_PROGRESS) => Ok(known),
         newer if newer > VERSION => Err(Trouble::Damaged(format!(
             "it was written by a newer Gatecast (schema {newer}, this one knows up to {VERSION}); start that version"
         ))),

@@ -104,6 +104,8 @@ pub(super) enum CommitFault {
     Lost,
     /// The commit is made, and reported as failed in its sync.
     Unsynced,
+    /// The disk is full: the commit is not made, and the file stays open.
+    Full,
 }
 
 /// What tests replace: clocks, the machine's identity, and faults of the disk.
@@ -117,7 +119,7 @@ pub(super) struct Tuning {
     pub live_bytes_max: usize,
     /// The id of this boot of the machine; `None` asks the kernel.
     pub boot: Option<[u8; 16]>,
-    /// Asked before each commit of events.
+    /// Asked before each commit of events or of progress.
     pub commit_fault: Arc<dyn Fn() -> Option<CommitFault> + Send + Sync>,
     /// Free bytes of the disk; `None` asks the system.
     pub free_bytes: Arc<dyn Fn() -> Option<u64> + Send + Sync>,

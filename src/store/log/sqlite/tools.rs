@@ -32,6 +32,8 @@ pub struct GatewayStatus {
     pub head: Head,
     /// Bytes of payloads that are kept.
     pub payload_bytes: u64,
+    /// The offset up to which the gateway has processed its events; `None` if that is not kept.
+    pub processed: Option<u64>,
     /// Time for which hubs have run since its oldest event; `None` if it has no event.
     pub oldest: Option<Duration>,
 }
@@ -40,6 +42,11 @@ impl GatewayStatus {
     /// Number of events that are kept.
     pub fn events(&self) -> u64 {
         self.head.last + 1 - self.head.first
+    }
+
+    /// Number of kept events that are read under new names after a new epoch: all, if the gateway has not processed them all.
+    pub fn events_in_new_epoch(&self) -> u64 {
+        if self.processed.is_some_and(|offset| offset < self.head.last) { self.events() } else { 0 }
     }
 
     /// Bytes as the bounds of the log count them.
@@ -72,7 +79,7 @@ pub struct LogStatus {
     pub lost: Option<&'static str>,
     /// Bytes of the file, and of its write-ahead log.
     pub bytes: (u64, u64),
-    /// Each gateway that has events or had some.
+    /// Each gateway that has events or had some, or whose progress is kept.
     pub gateways: Vec<GatewayStatus>,
 }
 
@@ -153,7 +160,8 @@ impl OfflineLog {
         self.change(|file, mark, settings| trim::trim(file, mark, settings, gateway, keep))
     }
 
-    /// Gives the log a new epoch, as after a snapshot of the machine was put back: no position of before is one any more.
+    /// Gives the log a new epoch, as after a snapshot of the machine was put back: no position of before is one any more. A gateway that
+    /// has not processed all of its events keeps them, under new positions.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -171,13 +179,16 @@ impl OfflineLog {
         let (inode, boot) = (schema::inode(&self.settings.file())?, mark::boot().map_err(from_io)?);
         let lost = mark.map_or(Some("its mark is missing"), |mark| mark.lost(commits, inode, boot));
         let last_run = mark.map(|mark| LastRun { sync: mark.sync, clean: mark.clean });
-        let mut gateways = Vec::new();
+        let (mut gateways, progress) = (Vec::new(), rows::progress(&transaction)?);
         for row in rows::heads(&transaction)?.into_iter().filter(|row| !row.dead) {
             let head = past::head(&row, rows::last_of(&transaction, &row)?, epoch);
             let logged = rows::logged_at(&transaction, row.number, head.first)?;
             let oldest = logged.map(|logged| Duration::from_millis(log_time.saturating_sub(logged)));
             let payload_bytes = head.bytes.saturating_sub(row.trimmed_bytes);
-            gateways.push(GatewayStatus { life: row.life, head, payload_bytes, oldest });
+            // A damaged row is what a hub makes of it.
+            let kept = progress.get(&row.number).map(|kept| kept.map_or(row.first - 1, |kept| kept.offset));
+            let processed = kept.map(|offset| offset.min(head.last));
+            gateways.push(GatewayStatus { life: row.life, head, payload_bytes, processed, oldest });
         }
         let (bytes, uptime) = (sizes(&self.settings), Duration::from_millis(log_time));
         Ok(LogStatus { epoch, commits, uptime, last_run, lost, bytes, gateways })

@@ -49,15 +49,16 @@ impl Writer {
             tracing::warn!("the event log was copied into a new file after a failed sync");
         }
         let (file, mark, lost) = LogFile::open(&self.settings, Some(self.mark.mark), Duration::ZERO)?;
-        let ended = self.heads.load(&file.connection, file.meta.epoch)?;
+        let loaded = self.heads.load(&file.connection, file.meta.epoch)?;
         drop(reader);
         if let Some(why) = lost {
             tracing::warn!(why, "the event log has a new epoch: events may have been lost");
             self.shared.stats.count_new_epoch();
         }
+        (0..loaded.damaged).for_each(|_| self.shared.stats.count_damaged_row());
         self.shared.stats.set_epoch(file.meta.epoch);
         (self.file, self.mark) = (Some(file), mark);
-        for follow in ended {
+        for follow in loaded.ended {
             self.answers[follow.port].push(Answer::told(LogReply::Interrupted(follow.key)));
         }
         Ok(())
@@ -117,8 +118,7 @@ impl Writer {
                 return;
             }
         }
-        // What went wrong is noted.
-        let _ = self.write(|_| Ok(()));
+        self.write_progress();
         if self.trouble.is_none() {
             self.space.make_ballast(&self.settings);
         }

@@ -106,6 +106,8 @@ impl Writer {
         }
         let past = self.step_past();
         self.send_answers();
+        // Behind the answers, which do not wait for it.
+        self.write_progress_if_due();
         let busy = self.maintain();
         self.update_stats();
         match (self.backlog.is_empty(), stopped) {
@@ -131,7 +133,7 @@ impl Writer {
             }
             LogRequest::Unfollow(key) => self.heads.end_follow(port, key),
             LogRequest::Forget { key, life } => self.forgets.push((port, key, life)),
-            LogRequest::Progress { .. } => {}
+            LogRequest::Progress { life, step } => self.step_progress(life, step),
             // They are never queued here.
             LogRequest::Append { .. } | LogRequest::Read { .. } | LogRequest::Cancel(_) => {}
         }
@@ -165,6 +167,7 @@ impl Writer {
             self.write(|connection| rows.iter().try_for_each(|row| rows::update_head(connection, row)))?;
         }
         for life in lives {
+            self.heads.to_begin.retain(|other| other != life);
             let Some(index) = self.heads.index_of_life(*life) else { continue };
             let removed = self.heads.remove(index);
             if removed.stored {
@@ -172,6 +175,11 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Removes the log of an older incarnation of a gateway, if there is one.
+    pub fn forget_older(&mut self, life: Life) -> Result<(), Why> {
+        self.heads.older_life(life).map_or(Ok(()), |older| self.forget(&[older]))
     }
 
     /// Removes the gateways that were deleted while no hub ran, or just before the last one ended.
@@ -266,6 +274,7 @@ impl Writer {
             }
             port.answer(&mut answers);
         }
+        self.write_progress_at_end();
         if self.reader.take().is_some_and(|reader| reader.join().is_err()) {
             tracing::error!("the reading thread of the event log has panicked");
         }

@@ -8,8 +8,8 @@ use crate::{
     model::{
         CorrelationId, Event, EventType, GatewayId, Life, Position, Timestamp,
         log::{
-            AppendKey, Draft, End, FollowKey, ForgetKey, Head, Health, LogReply, LogRequest, NotAppended, ReadFrom,
-            ReadKey, Record, Room, Why,
+            AppendKey, Draft, End, FollowKey, ForgetKey, Head, Health, LogReply, LogRequest, NotAppended, Progress,
+            ProgressStep, ReadFrom, ReadKey, Record, Room, Why,
         },
     },
     store::{
@@ -227,6 +227,39 @@ impl Open {
         let (key, head) = self.follow(life, None);
         self.submit(LogRequest::Unfollow(key));
         head.unwrap()
+    }
+
+    pub fn step(&mut self, life: Life, step: ProgressStep) {
+        self.submit(LogRequest::Progress { life, step });
+    }
+
+    /// The gateway has processed this event.
+    pub fn reach(&mut self, life: Life, position: Position) {
+        self.step(life, ProgressStep::Reach(Progress { position, attempts: 0, attempts_ms: 0 }));
+    }
+
+    /// What a follow is told of the gateway's progress.
+    pub fn progress(&mut self, life: Life) -> Option<Progress> {
+        let key = FollowKey(self.key());
+        self.submit(LogRequest::Follow { key, life, behind: None });
+        let progress = self.wait(|reply| match reply {
+            LogReply::Following { key: of, progress, .. } if *of == key => Some(*progress),
+            _ => None,
+        });
+        self.submit(LogRequest::Unfollow(key));
+        progress
+    }
+
+    /// The offset that the gateway has processed.
+    pub fn processed(&mut self, life: Life) -> Option<u64> {
+        self.progress(life).map(|progress| progress.position.offset)
+    }
+
+    /// Waits until the writer has had a turn after what was submitted before.
+    pub fn settle(&mut self, life: Life) {
+        for _ in 0..2 {
+            self.head(life);
+        }
     }
 
     /// Waits for so many live events.

@@ -248,7 +248,8 @@ fn a_file_that_is_not_a_log_is_refused() {
         assert!(error.contains("log.db cannot be used") && error.contains(expected), "{error}");
         assert_eq!(fs::read(&path).unwrap(), before, "it is not changed");
     };
-    check(|path| run(path, "PRAGMA user_version = 3"), "newer Gatecast (schema 3, this one knows up to 2)");
+    check(|path| run(path, "PRAGMA user_version = 4"), "newer Gatecast (schema 4, this one knows up to 3)");
+    check(|path| run(path, "PRAGMA user_version = 1"), "its schema version is 1, expected 3");
     check(|path| run(path, "PRAGMA application_id = 5"), "not an event log");
     check(|path| fs::write(path, vec![7; 8_192]).unwrap(), "not a database");
     check(|path| fs::write(path, "").unwrap(), "not an event log");

@@ -6,6 +6,8 @@ mod forgets;
 mod full_disk;
 mod marks;
 mod order;
+mod progress;
+mod progress_troubles;
 mod retention;
 mod tools;
 mod troubles;

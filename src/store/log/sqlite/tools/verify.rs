@@ -16,8 +16,10 @@ const LISTED_MAX: usize = 100;
 /// One thing that is wrong with a log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damage {
-    /// The gateway whose event is damaged, and where; `None` if the file itself is.
+    /// The gateway whose event is damaged, and where; `None` if something else is.
     pub event: Option<(GatewayId, Position)>,
+    /// Whether the next start of a hub makes it good.
+    pub heals: bool,
     /// What is wrong.
     pub what: String,
     /// Events of this gateway behind the damaged one. A trim that keeps these removes it.
@@ -46,7 +48,11 @@ impl Verified {
     }
 
     fn add_of_file(&mut self, what: String) {
-        self.add(Damage { event: None, what, behind: 0 });
+        self.add(Damage { event: None, heals: false, what, behind: 0 });
+    }
+
+    fn add_of_progress(&mut self, what: String) {
+        self.add(Damage { event: None, heals: true, what, behind: 0 });
     }
 }
 
@@ -76,7 +82,9 @@ fn check_all(connection: &Connection, verified: &mut Verified) -> Result<(), Tro
     }
     drop(lines);
     let epoch = rows::meta(&transaction)?.epoch;
-    for row in rows::heads(&transaction)? {
+    let heads = rows::heads(&transaction)?;
+    check_progress(&transaction, &heads, verified)?;
+    for row in heads {
         if !row.dead {
             check_gateway(&transaction, &row, epoch, verified)?;
         }
@@ -89,12 +97,33 @@ fn check_all(connection: &Connection, verified: &mut Verified) -> Result<(), Tro
     Ok(())
 }
 
+/// Checks how far gateways have processed.
+fn check_progress(connection: &Connection, heads: &[HeadRow], verified: &mut Verified) -> Result<(), Trouble> {
+    for (number, kept) in rows::progress(connection)? {
+        let Some(head) = heads.iter().find(|head| head.number == number) else {
+            verified.add_of_progress(format!("progress number {number} belongs to no gateway"));
+            continue;
+        };
+        let (last, _) = rows::last_of(connection, head)?;
+        let gateway = head.life.gateway;
+        match kept {
+            None => verified.add_of_progress(format!("the progress of gateway {gateway} does not match its checksum")),
+            Some(kept) if kept.offset > last => {
+                verified.add_of_progress(format!("the progress of gateway {gateway} is above its last event"));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// Checks the events of one gateway: each is there, in the order in which they were committed, and as it was written.
 fn check_gateway(connection: &Connection, head: &HeadRow, epoch: u64, verified: &mut Verified) -> Result<(), Trouble> {
     let (last, _) = rows::last_of(connection, head)?;
     let (gateway, epoch) = (head.life.gateway, head.life.epoch_in(epoch));
     let damage = |offset: u64, what: String| Damage {
         event: Some((gateway, Position { epoch, offset })),
+        heals: false,
         what,
         behind: last - offset,
     };
