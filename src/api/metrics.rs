@@ -9,7 +9,7 @@ use super::{
 use crate::{
     shard::{
         command::Totals,
-        counters::{Histogram, Tally},
+        counters::{Histogram, POISON, Tally},
     },
     wire::http::Response,
 };
@@ -39,7 +39,7 @@ impl Continuation for Waiting {
 /// A metric with one sample for each shard: name, type, help text, and the value.
 type PerShard = (&'static str, &'static str, &'static str, fn(&Totals) -> u64);
 
-const PER_SHARD: [PerShard; 15] = [
+const PER_SHARD: [PerShard; 16] = [
     ("gatecast_connections", "gauge", "Live connections of gateways.", |t| t.connections as u64),
     ("gatecast_gateways_connected", "gauge", "Gateways with a live connection.", |t| t.gateways as u64),
     (
@@ -69,6 +69,12 @@ const PER_SHARD: [PerShard; 15] = [
     ("gatecast_events_missed_total", "counter", "Events that were behind gateways when they came back.", |t| {
         t.counters.missed
     }),
+    (
+        "gatecast_events_poisoned_total",
+        "counter",
+        "Events that were skipped because their gateway never got past them (delivery `processed`).",
+        |t| t.counters.skipped.of_key(POISON),
+    ),
     ("gatecast_pongs_unexpected_total", "counter", "Pongs with a payload that no ping asked for.", |t| {
         t.counters.pongs_unexpected
     }),

@@ -130,6 +130,11 @@ impl<K: Copy + PartialEq> Tally<K> {
         }
     }
 
+    /// The counter of this key.
+    pub fn of_key(&self, key: K) -> u64 {
+        self.iter().find(|(known, _)| *known == key).map_or(0, |(_, count)| count)
+    }
+
     /// Each key with its count.
     pub fn iter(&self) -> impl Iterator<Item = (K, u64)> {
         self.0.iter().copied()

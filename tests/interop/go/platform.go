@@ -122,12 +122,13 @@ func (p *Platform) connections(gateway string) []Connection {
 	return stats.GatewayConnections.Connections
 }
 
-// metric returns the sum of a metric over its labels, or the value of a metric that is named with its labels.
+// metric returns the sum of a metric over its samples, of those that have a label where one is named: `name{label="value"}`.
 func (p *Platform) metric(name string) (sum int) {
 	found := false
+	base, label, _ := strings.Cut(strings.TrimSuffix(name, "}"), "{")
 	for _, line := range strings.Split(string(p.call("GET", "/metrics", nil)), "\n") {
 		fields := strings.Fields(line)
-		if len(fields) == 2 && (fields[0] == name || strings.SplitN(fields[0], "{", 2)[0] == name) {
+		if len(fields) == 2 && strings.SplitN(fields[0], "{", 2)[0] == base && strings.Contains(fields[0], label) {
 			value, err := strconv.Atoi(fields[1])
 			must(err)
 			sum, found = sum+value, true
