@@ -48,6 +48,7 @@ use reader::Reader;
 use std::{
     sync::{Arc, atomic::Ordering},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 use writer::Writer;
 
@@ -101,6 +102,7 @@ fn open_writer(settings: &SqliteLogSettings, shared: &Arc<Shared>) -> Result<Wri
         parts: Vec::new(),
         answers: Vec::new(),
         trouble: None,
+        progress_at: Duration::ZERO,
         tried_at: shared.now(),
         space: Default::default(),
         retention: Default::default(),

@@ -1,4 +1,5 @@
-//! How far gateways have processed: changed in memory at once, and written with the next commit, for all that have changed.
+//! How far gateways have processed: changed in memory at once, and written with the next commit, for all that have changed. If no
+//! event is appended, that is a commit of its own, at most ten times a second.
 //!
 //! Nothing waits for it. A change that could not be written is kept and written later, also after the file was opened again.
 
@@ -17,6 +18,7 @@ use crate::{
     },
 };
 use rusqlite::Connection;
+use std::time::Duration;
 
 /// Bytes that a row adds to the write-ahead log, most of them of rows beside it: a guess, which a checkpoint corrects.
 const WAL_BYTES_PER_ROW: u64 = 128;
@@ -171,9 +173,18 @@ impl Writer {
     /// Writes what has changed, where no group of events has done it. On a full disk as well: it needs little room.
     pub fn write_progress_if_due(&mut self) {
         let may_write = matches!(self.trouble, None | Some(Trouble::Full));
-        if may_write && self.is_progress_unwritten() && self.ready().is_ok() {
+        let is_due = self.shared.now().saturating_sub(self.progress_at) >= self.shared.tuning.progress_interval;
+        if may_write && is_due && self.is_progress_unwritten() && self.ready().is_ok() {
             self.write_progress();
+            self.progress_at = self.shared.now();
         }
+    }
+
+    /// The longest time that the thread sleeps if nobody wakes it.
+    pub fn sleep_max(&self) -> Duration {
+        let tuning = &self.shared.tuning;
+        let waits = self.is_progress_unwritten() && !tuning.progress_interval.is_zero();
+        if waits { tuning.tick.min(tuning.progress_interval) } else { tuning.tick }
     }
 
     fn is_progress_unwritten(&self) -> bool {

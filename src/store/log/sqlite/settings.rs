@@ -17,6 +17,10 @@ use std::{
 /// What an event counts as in the bounds besides its payload: its other columns and its place in the index.
 pub(super) const EVENT_OVERHEAD_BYTES: u64 = 128;
 
+/// The shortest time between two commits of progress without events. Gateways report it at moments of their own; with a commit for
+/// each report, a thousand of them would keep the disk busy with syncs, and events would wait for these.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
 /// When a commit is synced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogSync {
@@ -115,6 +119,8 @@ pub(super) struct Tuning {
     pub uptime: Arc<dyn Fn() -> Duration + Send + Sync>,
     /// The longest time that the writer sleeps.
     pub tick: Duration,
+    /// The shortest time between two commits of progress without events.
+    pub progress_interval: Duration,
     /// Bytes of live events that a port may leave.
     pub live_bytes_max: usize,
     /// The id of this boot of the machine; `None` asks the kernel.
@@ -131,6 +137,7 @@ impl Default for Tuning {
         Self {
             uptime: Arc::new(move || started.elapsed()),
             tick: Duration::from_secs(1),
+            progress_interval: PROGRESS_INTERVAL,
             live_bytes_max: crate::limits::EVENT_LOG_LIVE_BYTES_MAX,
             boot: None,
             commit_fault: Arc::new(|| None),

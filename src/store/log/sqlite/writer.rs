@@ -62,6 +62,8 @@ pub(super) struct Writer {
     /// Answers of the group in progress, for each port.
     pub answers: Vec<Vec<Answer>>,
     pub trouble: Option<Trouble>,
+    /// When progress was written last without events.
+    pub progress_at: Duration,
     /// When a write was tried last.
     pub tried_at: Duration,
     pub space: Space,
@@ -85,7 +87,7 @@ impl Writer {
         loop {
             match catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 Ok(Next::Again) => {}
-                Ok(Next::Sleep) => thread::park_timeout(self.shared.tuning.tick),
+                Ok(Next::Sleep) => thread::park_timeout(self.sleep_max()),
                 Ok(Next::End) => break,
                 Err(_) => self.handle_panic(),
             }

@@ -51,6 +51,7 @@ impl Fixture {
         let tuning = Tuning {
             uptime: Arc::new(move || Duration::from_millis(now.load(Ordering::SeqCst))),
             tick: Duration::from_millis(1),
+            progress_interval: Duration::ZERO,
             commit_fault: Arc::new(move || strike.lock().unwrap().take()),
             free_bytes: Arc::new(move || Some(left.load(Ordering::SeqCst)).filter(|free| *free != u64::MAX)),
             ..Tuning::default()

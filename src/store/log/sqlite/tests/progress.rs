@@ -9,7 +9,7 @@ use crate::model::{
     log::{End, Progress, ProgressStep},
 };
 use rusqlite::Connection;
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// A log with 100 events of a gateway that has processed those up to `processed`.
 fn processed_up_to(sync: LogSync, processed: u64) -> (Fixture, Life, Open, Position) {
@@ -108,6 +108,37 @@ fn the_progress_of_many_gateways_is_written_in_few_commits() {
     log.settle(lives[0]);
     let made = commits() - before;
     assert!((1..MANY / 3).contains(&made), "{made}");
+    log.close();
+}
+
+#[test]
+fn progress_without_events_is_written_once_an_interval() {
+    let (mut fixture, life, log, last) = processed_up_to(LogSync::Power, 10);
+    log.close();
+    fixture.settings.tuning.progress_interval = Duration::from_millis(100);
+    let mut log = fixture.open();
+    let commits = || mark::read(&fixture.path("log.mark")).unwrap().unwrap().commits;
+    log.reach(life, Position { offset: 11, ..last });
+    log.settle(life);
+    let before = commits();
+    for offset in 12..30 {
+        log.reach(life, Position { offset, ..last });
+        log.settle(life);
+    }
+    assert_eq!((commits(), log.processed(life)), (before, Some(29)), "told at once, and written later");
+    fixture.advance(Duration::from_millis(100));
+    log.wait_until(|_| commits() > before);
+    log.settle(life);
+    assert_eq!(commits(), before + 1);
+    log.reach(life, Position { offset: 30, ..last });
+    log.fill(life, 1, 10);
+    let mut copy = fixture.copy().open();
+    assert_eq!(copy.processed(life), Some(30), "events take it along");
+    copy.close();
+    log.reach(life, Position { offset: 31, ..last });
+    log.close();
+    let mut log = fixture.open();
+    assert_eq!(log.processed(life), Some(31), "a clean end does not wait");
     log.close();
 }
 
