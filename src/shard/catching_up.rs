@@ -96,6 +96,7 @@ impl Shard {
             self.dirty.push_back(key);
         }
         self.release(feed_key);
+        self.pass_over(now, key);
     }
 
     /// Asks the log for the next chunks, as many as there is memory for.

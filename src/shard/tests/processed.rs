@@ -336,3 +336,21 @@ fn a_gateway_that_comes_back_behind_its_last_event_is_noticed() {
     assert_eq!(missed(&mut world), Some((1, true)));
     assert_eq!(world.shard.counters.missed, 3);
 }
+
+#[test]
+fn late_types_are_passed_over_where_catching_up_ends_in_memory() {
+    let mut world = proved(8);
+    let gateway = created(&mut world);
+    // As many as one read brings, so that the next event is the first in memory.
+    publish(&mut world, at(0), gateway, &["a"; 16]);
+    world.join(at(1), Join { written_only: true, ..join(gateway) });
+    publish_kind(&mut world, at(1), gateway, "apikey.created");
+    publish_kind(&mut world, at(1), gateway, "x");
+    let key = world.join(at(2), join(gateway)).0;
+    for last in [8, 16] {
+        assert!(write_all(&mut world, at(2), key).ends_with(&format!("a#{last};?{last};")));
+        pong(&mut world, at(2), key, gateway, last);
+    }
+    assert_eq!(write_all(&mut world, at(2), key), "x#18;?18;");
+    assert_eq!(skipped(&world, counters::REPLAY), 1);
+}
