@@ -11,6 +11,7 @@ use std::time::Duration;
 
 mod answers;
 mod inbound;
+mod processed;
 
 const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
 const CONNECT: &str = "GET /api/internal/v1/ws/gateways/connect HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\n\
@@ -35,6 +36,8 @@ struct World {
 struct Events {
     bytes: Vec<u8>,
     at: usize,
+    /// The offset that pings name; `None` with the delivery `written`.
+    offset: Option<u64>,
 }
 
 impl Events {
@@ -63,6 +66,14 @@ impl Source for Events {
 
     fn is_drained(&self) -> bool {
         self.at == self.bytes.len()
+    }
+
+    fn begins_event(&self) -> bool {
+        self.at == 0 && !self.is_drained()
+    }
+
+    fn ping_position(&self) -> Option<Position> {
+        self.offset.map(|offset| Position { epoch: 1, offset })
     }
 }
 
@@ -95,7 +106,12 @@ impl World {
     }
 
     fn streaming() -> Self {
-        let mut world = Self::new();
+        Self::new().upgraded()
+    }
+
+    /// A gateway has connected.
+    fn upgraded(mut self) -> Self {
+        let world = &mut self;
         world.receive(CONNECT.as_bytes());
         assert!(world.take_effects().starts_with("Admit(Presented { key: Some("));
         world.admit();
@@ -104,7 +120,7 @@ impl World {
         let ack = world.frames();
         assert_eq!((ack.len(), ack[0].0), (1, 0x81));
         assert!(ack[0].1.starts_with(br#"{"type":"connection.ack","gatewayId":"#));
-        world
+        self
     }
 
     fn admit(&mut self) {
@@ -113,7 +129,7 @@ impl World {
             connection: ConnectionId::random(),
             position: Some(Position { epoch: 1, offset: 0 }),
             resumed: None,
-            proves: false,
+            proves: self.events.offset.is_some(),
         };
         self.session.handle_admitted(self.now, admitted, &mut self.scratch);
         self.settle();
