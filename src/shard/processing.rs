@@ -186,3 +186,80 @@ impl Processing {
         (self.processed, self.replay_until, self.poison) = (base, 0, None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about() -> About {
+        About { kind: EventType::parse("t").unwrap(), correlation: CorrelationId::random() }
+    }
+
+    fn at(seconds: u64) -> (Instant, Timestamp) {
+        (Instant(seconds * 1_000_000), Timestamp(seconds as i64 * 1_000))
+    }
+
+    /// With these offsets handed over, and written at these seconds.
+    fn given(events: &[(u64, u64)]) -> Processing {
+        let mut processing = Processing::new(9, events[0].0 - 1, 0, None);
+        for (offset, second) in events {
+            processing.give(*offset, about());
+            assert_eq!(processing.handle_written(at(*second), 1_000 * second), 1);
+        }
+        processing
+    }
+
+    fn took(processing: &mut Processing, second: u64, offset: u64) -> Vec<u64> {
+        let mut took = Vec::new();
+        assert!(processing.handle_pong(at(second), offset, 99, |time| took.push(time.as_secs())));
+        took
+    }
+
+    #[test]
+    fn an_event_takes_from_its_write_or_the_pong_before_to_its_own() {
+        let mut processing = given(&[(4, 1), (5, 1), (6, 8)]);
+        assert_eq!(processing.first().map(|(first, since)| (first.offset, since)), Some((4, at(1).1)));
+        assert_eq!(took(&mut processing, 3, 4), [2]);
+        assert_eq!(processing.first().map(|(first, since)| (first.offset, since)), Some((5, at(3).1)));
+        assert_eq!(took(&mut processing, 7, 5), [4]);
+        assert_eq!(took(&mut processing, 9, 6), [1], "it was written after the pong before");
+        assert_eq!(processing.processed(), 99, "and so is everything that was taken or passed over");
+    }
+
+    #[test]
+    fn one_pong_for_several_events_counts_their_time_once() {
+        let mut processing = given(&[(4, 1), (5, 1), (6, 1)]);
+        assert_eq!(took(&mut processing, 7, 6), [6, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_passed_over_counts_as_processed_once_all_before_it_is() {
+        let mut processing = Processing::new(9, 3, 0, None);
+        processing.pass(4);
+        assert_eq!(processing.processed(), 4);
+        processing.give(5, about());
+        processing.handle_written(at(1), 1);
+        processing.pass(6);
+        assert_eq!((processing.processed(), processing.ping_offset()), (4, 5), "a ping names an event that was given");
+        assert!(processing.handle_pong(at(2), 5, 6, |_| {}));
+        assert_eq!((processing.processed(), processing.ping_offset()), (6, 6));
+    }
+
+    #[test]
+    fn a_peer_has_an_event_once_it_has_acknowledged_its_last_byte() {
+        let processing = given(&[(4, 2), (5, 3)]);
+        assert!(processing.reached(1_999).is_none());
+        assert_eq!(processing.reached(2_000).map(|first| first.offset), Some(4));
+    }
+
+    #[test]
+    fn publishers_of_events_beyond_the_window_do_not_wait() {
+        let mut processing = Processing::new(1, 0, 0, None);
+        [2, 3, 4, 7].into_iter().for_each(|offset| processing.leave_uncounted(offset));
+        let counts = |processing: &Processing| (1..9).filter(|offset| processing.counts(*offset)).collect::<Vec<_>>();
+        assert_eq!(counts(&processing), [1, 5, 6, 8]);
+        assert_eq!(processing.uncounted.len(), 2, "a range has one entry");
+        processing.forget_uncounted(4);
+        assert_eq!(processing.uncounted, [(7, 7)]);
+    }
+}
