@@ -4,7 +4,7 @@
 use crate::{limits::LOG_LINES_PER_SECOND, model::Instant};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The kind of a line at WARN or ERROR. Each kind has its own limit.
+/// The kind of a line at WARN or ERROR, or of one for each event. Each kind has its own limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum LineKind {
     RateLimited,
@@ -15,6 +15,9 @@ pub(super) enum LineKind {
     OriginRefused,
     MadeRoom,
     DeliveryFailed,
+    EventWaits,
+    EventSkipped,
+    EventsMissed,
     IdRepeated,
     Malformed,
     Panicked,

@@ -81,23 +81,8 @@ impl Notices {
                         correlation = %peer_text(&failure.correlation.to_string(), *tokens), reason = failure.reason, left_out, "delivery failed");
                 }
             }
-            Notice::Waiting { waiting: Undelivered { gateway, kind, correlation }, tokens } => {
-                tracing::info!(%gateway, kind = %peer_text(kind.as_str(), *tokens),
-                    correlation = %peer_text(&correlation.to_string(), *tokens), "event waits for its gateway to connect");
-            }
-            Notice::Missed(Missed { gateway, connection, events, is_lost: true }) => {
-                tracing::warn!(%gateway, %connection, events, "gateway has come back and missed events");
-            }
-            Notice::Missed(Missed { gateway, connection, events, is_lost: false }) => {
-                tracing::info!(%gateway, %connection, events, "gateway has come back and gets the events that it missed");
-            }
-            Notice::Skipped { skipped: Skipped { gateway, position, about, why }, tokens } => {
-                let kind = about.as_ref().map_or("", |about| about.kind.as_str());
-                let correlation = about.as_ref().map(|about| about.correlation.to_string()).unwrap_or_default();
-                tracing::error!(%gateway, %position, kind = %peer_text(kind, *tokens),
-                    correlation = %peer_text(&correlation, *tokens), reason = why, "event skipped");
-            }
             Notice::FailuresLeftOut(count) => self.lines.leave_out(LineKind::DeliveryFailed, *count),
+            Notice::Waiting { .. } | Notice::Missed(_) | Notice::Skipped { .. } => self.write_late(now, notice),
             rare => self.write_rare(now, rare),
         }
     }
@@ -111,6 +96,35 @@ impl Notices {
         }
         self.lines.leave_out(kind, 1);
         None
+    }
+
+    /// Lines about events that their gateways get late, or not at all.
+    fn write_late(&self, now: Instant, notice: &Notice<'_>) {
+        let kind = match notice {
+            Notice::Waiting { .. } => LineKind::EventWaits,
+            Notice::Skipped { .. } => LineKind::EventSkipped,
+            _ => LineKind::EventsMissed,
+        };
+        let Some(left_out) = self.lines.allow(now, kind) else { return };
+        match notice {
+            Notice::Waiting { waiting: Undelivered { gateway, kind, correlation }, tokens } => {
+                tracing::info!(%gateway, kind = %peer_text(kind.as_str(), *tokens),
+                    correlation = %peer_text(&correlation.to_string(), *tokens), left_out, "event waits for its gateway to connect");
+            }
+            Notice::Missed(Missed { gateway, connection, events, is_lost: true }) => {
+                tracing::warn!(%gateway, %connection, events, left_out, "gateway has come back and missed events");
+            }
+            Notice::Missed(Missed { gateway, connection, events, is_lost: false }) => {
+                tracing::info!(%gateway, %connection, events, left_out, "gateway has come back and gets the events that it missed");
+            }
+            Notice::Skipped { skipped: Skipped { gateway, position, about, why }, tokens } => {
+                let kind = about.as_ref().map_or("", |about| about.kind.as_str());
+                let correlation = about.as_ref().map(|about| about.correlation.to_string()).unwrap_or_default();
+                tracing::error!(%gateway, %position, kind = %peer_text(kind, *tokens),
+                    correlation = %peer_text(&correlation, *tokens), reason = why, left_out, "event skipped");
+            }
+            _ => {}
+        }
     }
 
     fn write_rare<'a>(&self, now: Instant, notice: &'a Notice<'_>) {

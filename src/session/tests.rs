@@ -10,6 +10,7 @@ use crate::{
 use std::time::Duration;
 
 mod answers;
+mod heartbeat;
 mod inbound;
 mod processed;
 
@@ -234,28 +235,6 @@ fn large_event() -> Vec<u8> {
         user_id: None,
     };
     WebSocket::encode(&event, Position { epoch: 1, offset: 1 }, Timestamp(0), false).to_vec()
-}
-
-#[test]
-fn a_silent_gateway_gets_a_close_frame_and_is_closed_at_thirty_seconds() {
-    let mut world = World::streaming();
-    assert_eq!(world.run(Duration::from_secs(60)), Some(Duration::from_secs(30)));
-    let frames = world.frames();
-    assert!(frames[..frames.len() - 1].iter().all(|frame| *frame == (0x89, vec![])), "{frames:x?}");
-    assert_eq!(frames.last(), Some(&(0x88, [&1001_u16.to_be_bytes()[..], b"heartbeat timeout"].concat())));
-    assert!(world.take_effects().ends_with("Over(Closed(HeartbeatTimeout))"));
-}
-
-#[test]
-fn a_gateway_that_answers_pings_stays_and_each_round_trip_is_measured() {
-    let mut world = World::streaming();
-    for _ in 0..20 {
-        assert_eq!(world.run(Duration::from_secs(20)), None);
-        let pings = world.frames();
-        assert_eq!(pings, [(0x89, vec![])], "one ping in each interval");
-        world.receive(&masked(0x8a, b""));
-        assert!(world.take_effects().contains("Life(Some("));
-    }
 }
 
 #[test]
