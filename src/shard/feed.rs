@@ -43,8 +43,8 @@ pub(super) struct Feed {
     awaiting: VecDeque<(u64, EventRef)>,
     /// How the events of its gateway are delivered. A change of it ends the feed.
     pub(super) mode: DeliveryMode,
-    /// How far the gateway has processed its events, once the log has said it. `None` for the delivery `written`.
-    pub(super) progress: Option<GatewayProgress>,
+    /// How far the gateway has processed its events, once the log has said it. `None` for the delivery `written`; boxed, so that those stay small.
+    pub(super) progress: Option<Box<GatewayProgress>>,
     /// With the delivery `written`: the last offset that a connection of the gateway had taken when it ended.
     pub(super) left_at: Option<u64>,
     /// Where it stood when the log told it no more the last time.

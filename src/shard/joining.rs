@@ -61,7 +61,7 @@ impl Shard {
         if feed.is_proved() && feed.progress.is_none() {
             // The log keeps it from the moment at which the gateway got this delivery.
             let at_end = Progress { position: feed.end(), attempts: 0, attempts_ms: 0 };
-            feed.progress = Some(GatewayProgress::new(progress.unwrap_or(at_end)));
+            feed.progress = Some(Box::new(GatewayProgress::new(progress.unwrap_or(at_end))));
         }
         let (joining, behind) = (feed.joining.clone(), feed.connections.clone());
         for member in joining {
