@@ -116,6 +116,7 @@ impl Shard {
         let (gateway, id) = (connection.gateway, connection.id);
         connection.cursor.stage = Stage::Joining;
         self.counters.skipped.add_many(counters::TRIMMED, lost);
+        self.waits.skip_to(gateway, head.first - 1, counters::TRIMMED);
         self.effects.push_back(Effect::Missed(Missed { gateway, connection: id, events: lost, is_lost: true }));
         let first = Position { epoch: head.epoch, offset: head.first - 1 };
         self.begin_behind(now, key, first, resumed.map(|_| false));
@@ -164,10 +165,10 @@ impl Shard {
         let comes_back = feed.connections.is_empty() && !connection.written_only;
         feed.joining.retain(|other| *other != key);
         feed.connections.push(key);
-        let has = if feed.is_proved() { Some(begin) } else { feed.left_at };
+        let has = if feed.is_proved() { Some(begin) } else { feed.left_at() };
         let missed = has.filter(|_| comes_back).map_or(0, |has| feed.end().offset.saturating_sub(has));
         if missed > 0 {
-            connection.missed = missed;
+            feed.missed = u32::try_from(missed).unwrap_or(u32::MAX);
             self.counters.missed += missed;
             // What lies behind its begin comes now.
             let is_lost = begin == feed.end().offset;

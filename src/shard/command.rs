@@ -243,7 +243,7 @@ pub struct ConnectionRow {
     pub processed: Option<Position>,
     /// Number of events behind that one.
     pub unprocessed: Option<u64>,
-    /// Number of events that its gateway had missed when it connected.
+    /// Number of events that its gateway had missed when it came back the last time.
     pub missed: u64,
     /// Its deliveries and failures.
     pub delivery_stats: DeliveryStats,

@@ -88,7 +88,9 @@ impl Shard {
 
     /// An event is kept. If its gateway has connections, it is delivered once the log tells it.
     fn handle_kept(&mut self, now: Now, of: EventRef, position: Position) {
-        let Some(gateway) = self.in_flight.gateway(of) else { return };
+        let Some(event) = self.in_flight.appending(of) else { return };
+        let gateway = event.gateway;
+        let is_proved = self.mode_of(gateway) == DeliveryMode::Processed;
         let key = self.feeds.of(gateway);
         let feed = key.and_then(|key| self.feeds.get_mut(key));
         let has_lost_its_place = |feed: &&&mut Feed| !feed.begun || feed.end().epoch != position.epoch;
@@ -98,6 +100,10 @@ impl Shard {
         let feed =
             feed.filter(|feed| feed.begun && feed.end().epoch == position.epoch && feed.end().offset < position.offset);
         let connections = feed.as_ref().map_or(0, |feed| feed.connections.len());
+        if feed.is_none() && is_proved {
+            // Its gateway gets it later, and may then drop another one with this id.
+            self.ids_repeated += u64::from(self.recent_ids.note(&event));
+        }
         self.in_flight.keep(of, position, u32::try_from(connections).unwrap_or(u32::MAX));
         match feed.filter(|_| connections > 0) {
             Some(feed) => feed.await_record(position.offset, of),
@@ -147,9 +153,9 @@ impl Shard {
                 "in order, none left out"
             );
             let of = feed.take_awaiting(position.offset);
-            if connections > 0 {
-                // Only for connected gateways: one that is away does not receive the id, so publishing it again is no
-                // repetition.
+            if connections > 0 || feed.is_proved() {
+                // Only for gateways that get it: with the delivery `written` one that is away does not receive the id, so publishing
+                // it again is no repetition.
                 self.ids_repeated += u64::from(self.recent_ids.note(&event));
             }
             // Encoded once and shared: a server does not mask its frames (RFC 6455 section 5.1), so the bytes are the same

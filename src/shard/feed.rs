@@ -45,8 +45,10 @@ pub(super) struct Feed {
     pub(super) mode: DeliveryMode,
     /// How far the gateway has processed its events, once the log has said it. `None` for the delivery `written`; boxed, so that those stay small.
     pub(super) progress: Option<Box<GatewayProgress>>,
-    /// With the delivery `written`: the last offset that a connection of the gateway had taken when it ended.
-    pub(super) left_at: Option<u64>,
+    /// With the delivery `written`: the last offset that a connection of the gateway had taken when it ended, or [`UNKNOWN`].
+    left_at: u64,
+    /// Number of events that the gateway had missed when it came back the last time.
+    pub(super) missed: u32,
     /// Where it stood when the log told it no more the last time.
     pub(super) interrupted_at: Option<u64>,
     /// Number of connections that it has, those that are closing included.
@@ -94,6 +96,9 @@ impl Recent {
 /// Memory of a record beside its bytes: its entry, the header of its bytes, and the publisher's entry.
 const RECORD_OVERHEAD: usize = 192;
 
+/// The value of `left_at` for a gateway of which no connection has ended.
+const UNKNOWN: u64 = u64::MAX;
+
 /// Records for which an empty feed keeps its memory.
 const CAPACITY_KEPT: usize = 8;
 
@@ -114,7 +119,8 @@ impl Feed {
             awaiting: VecDeque::new(),
             mode,
             progress: None,
-            left_at: None,
+            left_at: UNKNOWN,
+            missed: 0,
             interrupted_at: None,
             members: 0,
             idle_until: None,
@@ -233,6 +239,16 @@ impl Feed {
     /// Whether pongs of its gateway's connections prove what was processed.
     pub(super) fn is_proved(&self) -> bool {
         self.mode == DeliveryMode::Processed
+    }
+
+    /// The last offset that a connection of the gateway had taken when it ended, with the delivery `written`.
+    pub(super) fn left_at(&self) -> Option<u64> {
+        (self.left_at != UNKNOWN).then_some(self.left_at)
+    }
+
+    /// A connection of the gateway has ended that had taken everything up to this offset.
+    pub(super) fn leave_at(&mut self, offset: u64) {
+        self.left_at = self.left_at().map_or(offset, |before| before.max(offset));
     }
 
     /// Whether no connection needs it.

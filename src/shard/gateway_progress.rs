@@ -25,18 +25,24 @@ pub(super) struct GatewayProgress {
 }
 
 impl GatewayProgress {
-    pub(super) fn new(progress: Progress) -> Self {
+    /// As the log has kept it. `attempted` is when the last attempt ended, if that was in this process.
+    pub(super) fn new(progress: Progress, attempted: Option<Instant>) -> Self {
         Self {
             processed: progress.position.offset,
             attempts: progress.attempts,
             attempts_time: Duration::from_millis(progress.attempts_ms),
-            attempted: None,
+            attempted: attempted.filter(|_| progress.attempts > 0),
             is_unsaved: false,
         }
     }
 
     pub(super) fn processed(&self) -> u64 {
         self.processed
+    }
+
+    /// When the last connection ended with the next event in the gateway's hands.
+    pub(super) fn attempted(&self) -> Option<Instant> {
+        self.attempted
     }
 
     /// A connection has processed everything up to an offset. Returns whether the gateway comes further by it.
@@ -115,7 +121,7 @@ mod tests {
     use super::*;
 
     fn progress(offset: u64) -> GatewayProgress {
-        GatewayProgress::new(Progress { position: Position { epoch: 1, offset }, attempts: 0, attempts_ms: 0 })
+        GatewayProgress::new(Progress { position: Position { epoch: 1, offset }, attempts: 0, attempts_ms: 0 }, None)
     }
 
     #[test]

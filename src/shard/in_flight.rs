@@ -12,8 +12,8 @@ use super::command::{NotKept, Published, Reply};
 use crate::{
     limits,
     model::{
-        ConnectionId, CorrelationId, Event, EventType, Failure, GatewayId, Instant, Kept, Position, PublishOutcome,
-        ShardId, log::Why,
+        ConnectionId, CorrelationId, Event, EventType, Failure, Instant, Kept, Position, PublishOutcome, ShardId,
+        log::Why,
     },
 };
 use slab::Slab;
@@ -126,10 +126,10 @@ impl InFlight {
         self.publishes.get(publish as usize).map_or(0, |publish| publish.events.len())
     }
 
-    /// The gateway of an event that is being appended.
-    pub fn gateway(&self, of: EventRef) -> Option<GatewayId> {
+    /// An event that is being appended.
+    pub fn appending(&self, of: EventRef) -> Option<Arc<Event>> {
         match self.publishes.get(of.publish as usize)?.events.get(of.event as usize)? {
-            PendingEvent::Appending(event) => Some(event.gateway),
+            PendingEvent::Appending(event) => Some(Arc::clone(event)),
             _ => None,
         }
     }

@@ -57,11 +57,15 @@ impl Shard {
         let key = FeedKey::from(key);
         let Some(feed) = self.feeds.get_mut(key).filter(|feed| !feed.begun) else { return };
         feed.begin(Position { epoch: head.epoch, offset: head.last }, head.bytes);
-        feed.left_at = feed.left_at.or_else(|| self.absences.take(feed.life, head.epoch));
+        let absence = self.absences.take(feed.life);
+        if let Some(left_at) = absence.and_then(|absence| absence.left_at).filter(|at| at.epoch == head.epoch) {
+            feed.leave_at(left_at.offset);
+        }
         if feed.is_proved() && feed.progress.is_none() {
             // The log keeps it from the moment at which the gateway got this delivery.
             let at_end = Progress { position: feed.end(), attempts: 0, attempts_ms: 0 };
-            feed.progress = Some(Box::new(GatewayProgress::new(progress.unwrap_or(at_end))));
+            let attempted = absence.and_then(|absence| absence.attempted);
+            feed.progress = Some(Box::new(GatewayProgress::new(progress.unwrap_or(at_end), attempted)));
         }
         let (joining, behind) = (feed.joining.clone(), feed.connections.clone());
         for member in joining {

@@ -1,6 +1,6 @@
 //! How a connection stops getting events and leaves, and what goes with a gateway: its feed, and its state.
 
-use super::{Connection, ConnectionKey, Shard, cursor::Stage, feed::Feed, feed_key::FeedKey};
+use super::{Connection, ConnectionKey, Shard, absences::Absence, cursor::Stage, feed::Feed, feed_key::FeedKey};
 use crate::model::{
     CloseReason, GatewayId, Now, Position,
     log::{ForgetKey, LogRequest},
@@ -61,7 +61,7 @@ impl Shard {
         if is_proved {
             self.count_attempt(now, key, reason, acknowledged_bytes);
         } else if let Some(feed) = self.feeds.get_mut(feed_key).filter(|feed| !written_only && !feed.is_proved()) {
-            feed.left_at = feed.left_at.max(Some(confirmed));
+            feed.leave_at(confirmed);
         }
         let left = self.remove(key);
         if left.is_some() {
@@ -130,11 +130,11 @@ impl Shard {
 
     /// Remembers where a gateway has left whose feed is removed.
     fn note_absence(&mut self, key: FeedKey) {
-        if let Some(feed) = self.feeds.get(key)
-            && let Some(offset) = feed.left_at
-            && self.lives.contains_key(&feed.life.gateway)
-        {
-            self.absences.note(feed.life, Position { offset, ..feed.end() });
+        let Some(feed) = self.feeds.get(key) else { return };
+        if self.lives.contains_key(&feed.life.gateway) {
+            let left_at = feed.left_at().map(|offset| Position { offset, ..feed.end() });
+            let attempted = feed.progress.as_ref().and_then(|progress| progress.attempted());
+            self.absences.note(feed.life, Absence { left_at, attempted });
         }
     }
 

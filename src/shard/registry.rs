@@ -34,8 +34,6 @@ pub struct Connection {
     pub(super) is_proved: bool,
     /// It asked that they do not.
     pub(super) written_only: bool,
-    /// Events that its gateway had missed when it connected: those behind what the gateway had got before.
-    pub(super) missed: u64,
     /// [`super::Effect::Admit`] was made for it.
     pub(super) admitted: bool,
     /// The caller has carried that out.
@@ -104,7 +102,6 @@ impl Registry {
             resume: join.resume,
             is_proved: false,
             written_only: join.written_only,
-            missed: 0,
             admitted: false,
             welcomed: false,
             feed,

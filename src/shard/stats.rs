@@ -59,7 +59,7 @@ impl Shard {
             processing: self.processing(connection),
             processed: self.position(connection, |processing| Some(processing.processed())),
             unprocessed: self.unprocessed(connection),
-            missed: connection.missed,
+            missed: self.feeds.get(connection.feed).map_or(0, |feed| feed.missed.into()),
             delivery_stats: connection.stats,
         }
     }

@@ -96,6 +96,12 @@ impl Waits {
         targets.into_iter().flatten().for_each(|target| target.skipped = Some(why));
     }
 
+    /// A gateway was not given the events up to an offset.
+    pub(super) fn skip_to(&mut self, gateway: GatewayId, offset: u64, why: &'static str) {
+        let offsets = self.targets.get_mut(&gateway).into_iter().flat_map(|offsets| offsets.range_mut(..=offset));
+        offsets.flat_map(|(_, targets)| targets).for_each(|target| target.skipped = Some(why));
+    }
+
     /// A gateway has processed everything up to an offset.
     pub(super) fn reach(&mut self, gateway: GatewayId, offset: u64) {
         let Some(offsets) = self.targets.get_mut(&gateway) else { return };

@@ -354,3 +354,33 @@ fn late_types_are_passed_over_where_catching_up_ends_in_memory() {
     assert_eq!(write_all(&mut world, at(2), key), "x#18;?18;");
     assert_eq!(skipped(&world, counters::REPLAY), 1);
 }
+
+#[test]
+fn attempts_are_counted_over_the_time_in_which_the_gateway_was_away() {
+    let mut world = proved(1);
+    let gateway = created(&mut world);
+    publish(&mut world, at(0), gateway, &["bad", "good"]);
+    // Each time its feed is removed before it comes back.
+    for second in [100, 200, 300] {
+        let key = world.join(at(second), join(gateway)).0;
+        assert_eq!(write_all(&mut world, at(second), key), "bad#1;?1;", "at {second}");
+        leave(&mut world, at(second), key);
+        world.shard.handle_timeout(at(second + 90), 99);
+        world.settle(at(second + 90));
+        assert!(world.shard.feeds.of(gateway).is_none());
+    }
+    let key = world.try_join(at(400), join(gateway)).unwrap();
+    assert_eq!(write_all(&mut world, at(400), key), "good#2;?2;");
+}
+
+#[test]
+fn an_id_is_repeated_also_if_the_gateway_was_away_for_one_of_the_two() {
+    let mut world = proved(1);
+    let gateway = created(&mut world);
+    let twice = Event { correlation_given: true, ..event(gateway, "a") };
+    world.command(at(0), from(1), Command::Publish(twice.clone()));
+    world.join(at(1), join(gateway));
+    assert_eq!(world.shard.ids_repeated, 0);
+    world.command(at(2), from(1), Command::Publish(twice));
+    assert_eq!(world.shard.ids_repeated, 1);
+}
