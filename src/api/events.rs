@@ -66,8 +66,8 @@ impl Continuation for Waiting {
 /// The response where there is no page.
 pub(super) fn unreadable(events: Events) -> Response {
     match events {
-        Events::Trimmed(head) => gone(head, "events after this position are no longer kept"),
-        Events::UnknownPosition(head) => gone(head, "this is not a position of this gateway's log"),
+        Events::Trimmed(head) => no_page(head, "events after this position are no longer kept"),
+        Events::UnknownPosition(head) => no_page(head, "this is not a position of this gateway's log"),
         Events::Unavailable(why) => {
             Response::error(503, &format!("{why}: the events cannot be read; try again")).with("Retry-After", "1")
         }
@@ -93,12 +93,17 @@ struct Gone<'a> {
     last: Position,
 }
 
-fn gone(head: Head, what: &str) -> Response {
+/// The response for a position where nothing is, with the ends of the log.
+pub(super) fn gone(head: Head, description: &str) -> Response {
     let (first, last) = ends(head);
+    Response::json(410, &Gone { code: 410, message: reason_phrase(410), description, first, last })
+}
+
+fn no_page(head: Head, what: &str) -> Response {
     let description = format!(
         "{what}; call it without `after` to begin with the oldest event that is kept, or with `after` = `last` for new events only"
     );
-    Response::json(410, &Gone { code: 410, message: reason_phrase(410), description: &description, first, last })
+    gone(head, &description)
 }
 
 fn page(records: &[Record], more: bool, head: Head) -> Response {

@@ -6,7 +6,7 @@
 use super::{
     answer::{Unanswered, only},
     call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
-    events::unreadable,
+    events::{gone, unreadable},
     params::Params,
     publish::{self, no_such_gateway},
     query::Query,
@@ -46,13 +46,21 @@ impl Continuation for Reading {
         let Reply::Events(events) = only(answers)?.shard()? else { return Err(Unanswered::Mismatched.into()) };
         let records = match events {
             Events::Page { records, .. } => records,
+            // The page would have begun at the end of the log, or behind it.
+            Events::UnknownPosition(head) if head.epoch == self.position.epoch => return Err(no_such_event()),
+            Events::UnknownPosition(head) => return Err(gone(head, "this position is not one of the gateway's log")),
+            Events::Trimmed(head) => return Err(gone(head, "the event at this position is no longer kept")),
             other => return Err(unreadable(other)),
         };
         let Some(record) = records.into_iter().find(|record| record.position == self.position) else {
-            return Err(Response::error(404, "the gateway has no event at this position"));
+            return Err(no_such_event());
         };
         let correlation = CorrelationId::from_random((view.random)());
         let event = Event { correlation, correlation_given: false, ..(*record.event).clone() };
         Ok(publish::publish(self.gateway, event, self.wait, view))
     }
+}
+
+fn no_such_event() -> Response {
+    Response::error(404, "the gateway has no event at this position")
 }

@@ -9,6 +9,7 @@ mod gateways;
 mod manifest;
 mod metrics;
 mod publish;
+mod resend;
 mod routing;
 mod stats;
 mod tokens;
@@ -264,6 +265,14 @@ fn outcome(correlation_id: CorrelationId, connections: u32, delivered: u32, fail
     }
 }
 
+/// The command that a shard is to run and then wait for, if this ask waits 30 s.
+fn waited_30s(ask: Ask) -> Command {
+    match ask {
+        Ask::Shard(_, Command::AndWait(publish, wait)) if wait.as_secs() == 30 => *publish,
+        other => panic!("{other:?} does not wait for 30 s"),
+    }
+}
+
 /// Answers every publish as delivered to two connections.
 fn deliver(ask: Ask) -> Answer {
     let outcome = |event: &crate::model::Event| outcome(event.correlation, 2, 2, 0);
@@ -313,6 +322,7 @@ fn every_call(world: &World) -> Vec<Request> {
         Request::new("DELETE", at(&format!("/tokens/{}", TokenId::random()))),
         Request::new("GET", at("/events")),
         Request::new("POST", at("/events")).body(r#"{"type":"api.deployed","payload":{}}"#),
+        Request::new("POST", at("/events/0000000000000001-2/resend")),
         Request::new("POST", "/api/v1/events")
             .body(format!(r#"{{"gatewayId":"{gateway}","type":"api.deployed","payload":{{}}}}"#)),
         Request::new("POST", format!("/api/v1/apis/{gateway}/deploy-revision?revisionId=1"))

@@ -94,7 +94,7 @@ fn the_maximum_size_of_a_body_is_known_from_the_head() {
     let expected = [
         [0, 0, 0, 0, limits::MANIFEST_BYTES_MAX].as_slice(),
         &[0, small, 0, small, 0, small, small],
-        &[0, limits::PUBLISH_BODY_BYTES_MAX, limits::BATCH_BODY_BYTES_MAX, limits::DEPLOY_BODY_BYTES_MAX],
+        &[0, limits::PUBLISH_BODY_BYTES_MAX, small, limits::BATCH_BODY_BYTES_MAX, limits::DEPLOY_BODY_BYTES_MAX],
     ];
     assert_eq!(bounds, expected.concat());
 }
