@@ -110,7 +110,7 @@ struct Writing {
     /// For each ask, the outcomes that were not written yet.
     outcomes: Vec<Result<vec::IntoIter<Published>, Unanswered>>,
     body: Vec<u8>,
-    /// Number of failures that may still be listed in the answer.
+    /// Number of failures and of missing connections that may still be listed in the answer.
     failures_left: usize,
 }
 
@@ -230,9 +230,13 @@ impl Writing {
                 write_row(&mut self.body, &Row::Failed { status: 503, error: &error, kept: Some(not.kept) });
             }
             Ok(Published::Outcome(mut outcome)) => {
-                // Each outcome lists up to 100 failures, but 10,000 lines of them would be an answer of 100 MB.
+                // Each outcome lists up to 100 failures, and as many connections that were missing, but 10,000 lines of them would be an answer of 100 MB.
                 outcome.failures.truncate(self.failures_left);
                 self.failures_left -= outcome.failures.len();
+                if let Some(awaiting) = &mut outcome.awaiting {
+                    awaiting.missing.truncate(self.failures_left);
+                    self.failures_left -= awaiting.missing.len();
+                }
                 write_row(&mut self.body, &Row::Published { status: 200, outcome });
             }
             Err(why) => {

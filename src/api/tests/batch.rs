@@ -151,3 +151,47 @@ fn only_the_line_that_is_not_utf_8_fails() {
         rows(&world.run(&batch(body), deliver)).iter().map(|row| row["status"].as_u64().unwrap()).collect();
     assert_eq!(statuses, [200, 400, 200]);
 }
+
+#[test]
+fn each_slice_of_a_batch_that_waits_waits() {
+    let world = World::new();
+    let lines = vec![line(world.gateway, "1"); limits::BATCH_SLICE_LINES + 1].join("\n");
+    let mut slices = 0;
+    let request = Request::new("POST", "/api/v1/events?wait=30s").body(lines);
+    let response = world.run(&request, |ask| {
+        let Command::PublishMany(events) = waited_30s(ask) else { panic!("it publishes many events") };
+        slices += 1;
+        let processed = crate::model::Awaiting { processed: true, skipped: None, missing: Vec::new() };
+        let outcome = |event: &crate::model::Event| PublishOutcome {
+            awaiting: Some(processed.clone()),
+            ..outcome(event.correlation, 1, 1, 0)
+        };
+        Answer::Shard(Reply::PublishedMany(events.iter().map(outcome).map(Published::Outcome).collect()))
+    });
+    assert_eq!(slices, 2);
+    assert!(rows(&response).iter().all(|row| row["processed"] == true));
+    check(&world.respond(&Request::new("POST", "/api/v1/events?wait=61s").body(line(world.gateway, "1"))), 400);
+}
+
+#[test]
+fn a_batch_lists_a_bounded_number_of_missing_connections() {
+    let world = World::new();
+    let count = limits::BATCH_FAILURES_LISTED_MAX / limits::FAILURES_LISTED_MAX + 5;
+    let request =
+        Request::new("POST", "/api/v1/events?wait=30s").body(vec![line(world.gateway, "1"); count].join("\n"));
+    let response = world.run(&request, |ask| {
+        let Command::PublishMany(events) = waited_30s(ask) else { panic!("it publishes many events") };
+        let behind = crate::model::Missing { connection_id: None, reason: crate::model::Missing::BEHIND, before: None };
+        let missing = vec![behind; limits::FAILURES_LISTED_MAX];
+        let awaiting = crate::model::Awaiting { processed: false, skipped: None, missing };
+        let outcome = |event: &crate::model::Event| PublishOutcome {
+            awaiting: Some(awaiting.clone()),
+            ..outcome(event.correlation, 100, 100, 0)
+        };
+        Answer::Shard(Reply::PublishedMany(events.iter().map(outcome).map(Published::Outcome).collect()))
+    });
+    let listed = |row: &Value| row["missing"].as_array().map_or(0, Vec::len);
+    let rows = rows(&response);
+    assert_eq!(rows.iter().map(listed).sum::<usize>(), limits::BATCH_FAILURES_LISTED_MAX);
+    assert!(rows.iter().all(|row| row["processed"] == false), "each line says so all the same");
+}
