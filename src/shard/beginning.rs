@@ -160,9 +160,13 @@ impl Shard {
 
     /// From now on the connection counts among those that get its gateway's events. It begins behind an offset.
     fn start(&mut self, key: ConnectionKey, begin: u64) {
+        let Some(feed) = self.registry.connection(key).map(|connection| connection.feed) else { return };
+        let members = self.feeds.get(feed).map_or(&[][..], |feed| &feed.connections);
+        // A connection that only looks on is not the gateway.
+        let is_away = members.iter().filter_map(|key| self.registry.connection(*key)).all(|other| other.written_only);
         let Some(connection) = self.registry.connection_mut(key) else { return };
-        let Some(feed) = self.feeds.get_mut(connection.feed) else { return };
-        let comes_back = feed.connections.is_empty() && !connection.written_only;
+        let Some(feed) = self.feeds.get_mut(feed) else { return };
+        let comes_back = is_away && !connection.written_only;
         feed.joining.retain(|other| *other != key);
         feed.connections.push(key);
         let has = if feed.is_proved() { Some(begin) } else { feed.left_at() };

@@ -332,6 +332,9 @@ fn a_gateway_that_comes_back_behind_its_last_event_is_noticed() {
     world.shard.handle_timeout(at(100), 99);
     world.settle(at(100));
     assert!(world.shard.feeds.of(gateway).is_none());
+    // Someone who looks on is not the gateway.
+    world.join(at(101), Join { written_only: true, ..join(gateway) });
+    assert_eq!(missed(&mut world), None);
     world.try_join(at(101), join(gateway)).unwrap();
     assert_eq!(missed(&mut world), Some((1, true)));
     assert_eq!(world.shard.counters.missed, 3);
