@@ -20,8 +20,9 @@ impl Shard {
             }
             _ => Vec::new(),
         };
-        // With too many that wait the answer comes at once, and says so.
-        let wait = if self.waits.len() < limits::WAITS_MAX { wait } else { Duration::ZERO };
+        // With too many that wait the answer comes at once, and says so. A hub that ends may get a publish from another core.
+        let may_wait = self.waits.len() < limits::WAITS_MAX && !self.waits.has_ended();
+        let wait = if may_wait { wait } else { Duration::ZERO };
         self.waits.ask(origin, now.instant + wait, gateways);
         self.handle_command(now, origin, publish);
     }

@@ -47,12 +47,19 @@ pub(super) struct Waits {
     deadlines: BTreeSet<(Instant, usize, u64)>,
     complete: VecDeque<Held>,
     serial: u64,
+    /// The hub ends.
+    has_ended: bool,
 }
 
 impl Waits {
     /// Number of publishes that wait.
     pub(super) fn len(&self) -> usize {
         self.asked.len() + self.held.len()
+    }
+
+    /// Whether the hub ends, so that nobody may wait.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     /// A publish that is begun now waits until `deadline`.
@@ -157,6 +164,7 @@ impl Waits {
 
     /// Everybody waits no longer: the hub ends.
     pub(super) fn end(&mut self, now: Instant) {
+        self.has_ended = true;
         for (deadline, _) in self.asked.values_mut() {
             *deadline = now;
         }

@@ -112,3 +112,16 @@ fn with_too_many_that_wait_a_publisher_is_answered_at_once() {
     assert_eq!(replies(&mut world).len(), 1);
     assert_eq!(world.shard.waits.len(), crate::limits::WAITS_MAX);
 }
+
+#[test]
+fn a_publish_that_reaches_a_hub_that_ends_is_answered_at_once() {
+    let mut world = proved(1);
+    let gateway = created(&mut world);
+    let key = world.join(at(0), join(gateway)).0;
+    world.shard.end_waits(at(1));
+    world.command(at(2), from(1), and_wait(Command::Publish(event(gateway, "a")), 30));
+    write_all(&mut world, at(2), key);
+    assert_eq!(awaited(&mut world), None, "it is decided");
+    world.shard.handle_timeout(at(2), 9);
+    assert_eq!(awaited(&mut world).unwrap().missing[0].reason, Missing::PROCESSING);
+}
