@@ -32,6 +32,7 @@ mod wait;
 
 pub use call::{Answer, Ask, Call, Pending, Phase, Step, View};
 pub use routes::{CONNECT_PATH, Matched, Routed, handle, route_request};
+pub use wait::wait_time;
 
 #[cfg(test)]
 mod tests;

@@ -24,9 +24,8 @@ impl Wait {
                 Some(_) => Err(refuse("until", "needs `wait`, such as `wait=30s`")),
             };
         };
-        let time = parse(&text).filter(|time| (Duration::from_millis(1)..=limits::WAIT_MAX).contains(time));
         let what = format!("must be a time from 1ms to {}s, such as `30s` or `500ms`", limits::WAIT_MAX.as_secs());
-        time.map(Self).ok_or_else(|| refuse("wait", &what))
+        wait_time(&text).map(Self).ok_or_else(|| refuse("wait", &what))
     }
 
     /// Whether it waits.
@@ -38,6 +37,11 @@ impl Wait {
     pub fn command(self, publish: Command) -> Command {
         if self.is_asked() { Command::AndWait(Box::new(publish), self.0) } else { publish }
     }
+}
+
+/// Parses the value of `wait`, such as `30s` or `500ms`: 1 ms up to [`limits::WAIT_MAX`].
+pub fn wait_time(text: &str) -> Option<Duration> {
+    parse(text).filter(|time| (Duration::from_millis(1)..=limits::WAIT_MAX).contains(time))
 }
 
 fn parse(text: &str) -> Option<Duration> {

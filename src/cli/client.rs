@@ -10,7 +10,7 @@ use ureq::{
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
-/// Time for a call and its answer. The hub's own deadlines are far shorter.
+/// Time for a call and its answer, beyond the time that the hub is asked to wait. The hub's own deadlines are far shorter.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an answer. A page of statistics is far smaller.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -20,6 +20,8 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub struct Answer {
     /// The body, unchanged.
     pub text: String,
+    /// When the hub gave it, by the hub's clock and in whole seconds; `None` if it does not say.
+    pub at: Option<jiff::Timestamp>,
 }
 
 impl Answer {
@@ -109,7 +111,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::get`].
     pub fn try_get(&self, path: &str) -> Result<Answer, CallError> {
-        self.call("GET", path, None)
+        self.call("GET", path, None, Duration::ZERO)
     }
 
     /// Makes a `POST` call with a JSON body.
@@ -117,7 +119,15 @@ impl Client {
     /// # Errors
     /// As for [`Client::get`].
     pub fn post(&self, path: &str, body: &str) -> Result<Answer, Failure> {
-        Ok(self.call("POST", path, Some(body))?)
+        Ok(self.call("POST", path, Some(body), Duration::ZERO)?)
+    }
+
+    /// Makes a `POST` call that the hub may answer only after this time.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub fn post_and_wait(&self, path: &str, body: &str, wait: Duration) -> Result<Answer, Failure> {
+        Ok(self.call("POST", path, Some(body), wait)?)
     }
 
     /// Makes a `PATCH` call with a JSON body.
@@ -125,7 +135,7 @@ impl Client {
     /// # Errors
     /// As for [`Client::get`].
     pub fn patch(&self, path: &str, body: &str) -> Result<Answer, Failure> {
-        Ok(self.call("PATCH", path, Some(body))?)
+        Ok(self.call("PATCH", path, Some(body), Duration::ZERO)?)
     }
 
     /// Makes a `DELETE` call.
@@ -133,18 +143,19 @@ impl Client {
     /// # Errors
     /// As for [`Client::get`].
     pub fn delete(&self, path: &str) -> Result<Answer, Failure> {
-        Ok(self.call("DELETE", path, None)?)
+        Ok(self.call("DELETE", path, None, Duration::ZERO)?)
     }
 
-    fn call(&self, method: &str, path: &str, body: Option<&str>) -> Result<Answer, CallError> {
+    fn call(&self, method: &str, path: &str, body: Option<&str>, wait: Duration) -> Result<Answer, CallError> {
         let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         let request = request.header("authorization", &self.authorization);
         let invalid_request =
             |_| Failure::Usage("invalid admin token or hub address: expected visible ASCII characters".to_owned());
         let response = match body {
             Some(body) => {
-                let request = request.header("content-type", "application/json").body(body);
-                self.agent.run(request.map_err(invalid_request)?)
+                let request = request.header("content-type", "application/json").body(body).map_err(invalid_request)?;
+                let configured = self.agent.configure_request(request).timeout_global(Some(TIMEOUT + wait));
+                self.agent.run(configured.build())
             }
             None => self.agent.run(request.body(()).map_err(invalid_request)?),
         };
@@ -170,12 +181,14 @@ impl Client {
 
 fn answer(mut response: Response<ureq::Body>) -> Result<Answer, CallError> {
     let status = response.status();
+    let date = response.headers().get("date").and_then(|date| date.to_str().ok());
+    let at = date.and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
     let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string();
     let text = text.map_err(|error| Failure::Failed(format!("cannot read the hub's answer: {error}")))?;
     if status.is_success() {
-        return Ok(Answer { text });
+        return Ok(Answer { text, at });
     }
-    let body = Answer { text }.json();
+    let body = Answer { text, at }.json();
     let why = ["description", "message"].iter().find_map(|member| body[member].as_str().filter(|it| !it.is_empty()));
     let hint = if status.as_u16() == 401 {
         " (check the admin token: --admin-token, GATECAST_ADMIN_TOKEN or the data directory)"

@@ -55,7 +55,8 @@ pub struct Events {
     admin: AdminArgs,
 }
 
-fn position(text: &str) -> Result<Position, String> {
+/// Parses a position.
+pub(super) fn position(text: &str) -> Result<Position, String> {
     Position::parse(text).ok_or_else(|| "expected a position, as `gatecast events` shows it".to_owned())
 }
 

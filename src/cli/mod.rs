@@ -12,8 +12,10 @@ mod gateway;
 pub mod link;
 pub mod listen;
 pub mod log;
+mod outcome;
 mod output;
 mod publish;
+mod resend;
 mod resume;
 pub mod serve;
 mod signals;
@@ -51,9 +53,11 @@ enum Command {
     Token(token::Token),
     /// Publish one event to a gateway.
     Publish(publish::Publish),
+    /// Send an event of a gateway's log once more.
+    Resend(resend::Resend),
     /// Show the log of a gateway: the events that the hub keeps.
     Events(events::Events),
-    /// Show the gateway connections and their delivery counters.
+    /// Show the gateway connections, what they are at work on and their delivery counters.
     Stats(stats::Stats),
     /// Connect as a gateway and print the events that arrive.
     Listen(listen::Listen),
@@ -71,6 +75,7 @@ pub fn run() -> ExitCode {
         Command::Gateway(command) => command.run(),
         Command::Token(command) => command.run(),
         Command::Publish(command) => command.run(),
+        Command::Resend(command) => command.run(),
         Command::Events(command) => command.run(),
         Command::Stats(command) => command.run(),
         Command::Listen(command) => command.run(),
@@ -128,6 +133,16 @@ mod tests {
         check("gatecast listen --token -begins-with-a-hyphen", true);
         check(&format!("gatecast publish {id} --type api.deployed --payload {{}}"), true);
         check(&format!("gatecast publish {id} --payload {{}}"), false);
+        check(&format!("gatecast publish {id} --type t --payload 1 --wait 30s --json"), true);
+        for bad in ["61s", "0s", "30", "1m", "-1s"] {
+            check(&format!("gatecast publish {id} --type t --payload 1 --wait={bad}"), false);
+        }
+        check(&format!("gatecast publish {id} --type t --payload 1 --wait"), false);
+        check(&format!("gatecast resend {id} 0000000000000001-2 --wait 500ms --json"), true);
+        check(&format!("gatecast resend {id} 0000000000000001-2"), true);
+        check(&format!("gatecast resend {id}"), false);
+        check(&format!("gatecast resend {id} 2"), false);
+        check("gatecast resend edge-1 0000000000000001-2", false);
         check(&format!("gatecast events {id} --limit 5 --type api.* --correlation {id} --follow --json"), true);
         check(&format!("gatecast events {id} --after 0000000000000001-2"), true);
         check(&format!("gatecast events {id} --after 2"), false);

@@ -1,6 +1,6 @@
 //! `gatecast publish`: publishes one event to a gateway.
 
-use super::{Failure, endpoint::AdminArgs, gateway::gateway_id, output};
+use super::{Failure, endpoint::AdminArgs, gateway::gateway_id, outcome::WaitArgs};
 use crate::model::{CorrelationId, GatewayId};
 use clap::Args;
 use serde::Serialize;
@@ -25,6 +25,8 @@ pub struct Publish {
     /// The user who caused the event; passed on to the gateway
     #[arg(long, value_name = "ID")]
     user_id: Option<String>,
+    #[command(flatten)]
+    wait: WaitArgs,
     /// Print the hub's answer as JSON
     #[arg(long)]
     json: bool,
@@ -51,28 +53,13 @@ fn correlation_id(text: &str) -> Result<CorrelationId, String> {
 }
 
 impl Publish {
-    /// Publishes the event. The command fails if a connection did not get it, although the call itself succeeded.
+    /// Publishes the event. The command fails if a connection did not get it, or with --wait has not processed it, although the
+    /// call itself succeeded.
     pub fn run(self) -> Result<(), Failure> {
         let body = self.body(&read_payload(&self.payload)?)?;
         let path = format!("/api/v1/gateways/{}/events", self.gateway);
-        let answer = self.admin.client()?.post(&path, &body)?;
-        let outcome = answer.json();
-        let [connections, delivered, failed] =
-            ["connections", "delivered", "failed"].map(|member| outcome[member].as_u64().unwrap_or(0));
-        if self.json {
-            output::line(answer.text.trim_end())?;
-        } else {
-            let correlation_id = output::cell(&outcome["correlationId"]);
-            output::line(&format!(
-                "delivered to {delivered} of {connections} connections, correlation id {correlation_id}"
-            ))?;
-        }
-        if failed == 0 {
-            return Ok(());
-        }
-        // The first reason is enough for one line; `--json` shows all of them.
-        let reason = output::cell(&outcome["failures"][0]["reason"]);
-        Err(Failure::Failed(format!("deliveries failed: {failed}, the first because: {reason}")))
+        let answer = self.wait.post(&self.admin.client()?, &path, &body)?;
+        self.wait.report(&answer, self.json)
     }
 
     fn body(&self, payload: &str) -> Result<String, Failure> {
@@ -111,6 +98,7 @@ mod tests {
             payload: String::new(),
             correlation_id: None,
             user_id: user_id.map(str::to_owned),
+            wait: WaitArgs::default(),
             json: false,
             admin: AdminArgs::default(),
         }
