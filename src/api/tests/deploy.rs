@@ -114,3 +114,31 @@ fn api_and_revision_are_required() {
         assert!(description(&response).contains(says));
     }
 }
+
+#[test]
+fn a_deployment_to_a_gateway_that_is_away_waits_for_it() {
+    let world = World::new();
+    let path = format!("/api/v1/apis/{API}/deploy-revision?revisionId=1&wait=30s&until=processed");
+    let body = format!("[{},{}]", target(world.gateway), target(world.gateway));
+    let response = world.run(&Request::new("POST", path).body(body), |ask| {
+        let Command::Deploy(events) = waited_30s(ask) else { panic!("it deploys") };
+        let awaiting = |processed| crate::model::Awaiting { processed, skipped: None, missing: Vec::new() };
+        let outcomes = [
+            PublishOutcome { awaiting: Some(awaiting(true)), ..outcome(events[0].correlation, 1, 1, 0) },
+            PublishOutcome {
+                waiting: true,
+                awaiting: Some(awaiting(false)),
+                ..outcome(events[1].correlation, 0, 0, 0)
+            },
+        ];
+        Answer::Shard(Reply::PublishedMany(outcomes.map(Published::Outcome).into()))
+    });
+    check(&response, 200);
+    let items = json(&response);
+    let brief = |item: &Value| serde_json::json!([item["status"], item["failedGatewayCount"], item["processed"]]);
+    let expected = [serde_json::json!(["success", 0, true]), serde_json::json!(["waiting", 0, false])];
+    assert_eq!(items.as_array().unwrap().iter().map(brief).collect::<Vec<_>>(), expected);
+    let body = format!("[{}]", target(world.gateway));
+    let path = format!("/api/v1/apis/{API}/deploy-revision?revisionId=1&wait=soon");
+    check(&world.respond(&Request::new("POST", path).body(body)), 400);
+}

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    model::{Failure, log::Why},
+    model::{Awaiting, Failure, Missing, log::Why},
     shard::NotKept,
 };
 
@@ -185,5 +185,61 @@ fn a_publish_that_is_not_kept_or_not_answered_says_whether_it_may_be_kept() {
         check(&response, 503);
         assert!(response.fields.contains(&("Retry-After", "1".to_owned())), "{:?}", response.fields);
         assert_eq!(json(&response)["kept"], kept);
+    }
+}
+
+#[test]
+fn an_event_that_waits_for_its_gateway_is_no_failure() {
+    let world = World::new();
+    let response = world.run(&publish(&world, r#"{"type":"a","payload":1}"#), |ask| {
+        let Ask::Shard(_, Command::Publish(event)) = ask else { panic!("{ask:?}") };
+        let outcome = outcome(event.correlation, 0, 0, 0);
+        Answer::Shard(Reply::Published(Published::Outcome(PublishOutcome { waiting: true, ..outcome })))
+    });
+    check(&response, 200);
+    let body = json(&response);
+    assert_eq!((&body["connections"], &body["failed"], &body["waiting"]), (&0.into(), &0.into(), &true.into()));
+    assert!(body.get("processed").is_none(), "nobody has waited for that: {body}");
+}
+
+#[test]
+fn a_publish_that_waits_says_whether_the_event_was_processed_or_who_is_missing() {
+    let world = World::new();
+    let connection = crate::model::ConnectionId::random();
+    let check_answer = |awaiting: Awaiting, expected: Value| {
+        let request =
+            Request::new("POST", format!("/api/v1/gateways/{}/events?wait=30s&until=processed", world.gateway));
+        let response = world.run(&request.body(r#"{"type":"a","payload":1}"#), |ask| {
+            let Command::Publish(event) = waited_30s(ask) else { panic!("it publishes one event") };
+            let outcome = PublishOutcome { awaiting: Some(awaiting.clone()), ..outcome(event.correlation, 1, 1, 0) };
+            Answer::Shard(Reply::Published(Published::Outcome(outcome)))
+        });
+        check(&response, 200);
+        let body = json(&response);
+        let members = ["processed", "skipped", "missing"].map(|member| body[member].clone());
+        assert_eq!(Value::from(members.to_vec()), expected, "{body}");
+    };
+    let processed = Awaiting { processed: true, skipped: None, missing: Vec::new() };
+    check_answer(processed.clone(), serde_json::json!([true, null, null]));
+    check_answer(Awaiting { skipped: Some("replay"), ..processed }, serde_json::json!([true, "replay", null]));
+    let missing = vec![
+        Missing { connection_id: Some(connection), reason: Missing::BEHIND, before: Some(3) },
+        Missing { connection_id: None, reason: Failure::NOT_CONNECTED, before: None },
+    ];
+    let expected = serde_json::json!([false, null, [
+        { "connectionId": connection, "reason": "behind", "before": 3 },
+        { "connectionId": null, "reason": "gateway not connected" },
+    ]]);
+    check_answer(Awaiting { processed: false, skipped: None, missing }, expected);
+}
+
+#[test]
+fn a_wait_that_the_hub_does_not_offer_is_400_and_publishes_nothing() {
+    let world = World::new();
+    for query in ["wait=61s", "wait=0ms", "wait=30", "wait=1s&wait=2s", "wait=1s&until=settled", "until=processed"] {
+        let request = Request::new("POST", format!("/api/v1/gateways/{}/events?{query}", world.gateway));
+        let response = world.respond(&request.body(r#"{"type":"a","payload":1}"#));
+        check(&response, 400);
+        assert!(description(&response).starts_with("query parameter `"), "{query}: {}", description(&response));
     }
 }
