@@ -13,6 +13,7 @@ mod gateways;
 mod locked;
 mod logs;
 mod origin;
+mod processed;
 mod program;
 mod resume;
 mod secrets;

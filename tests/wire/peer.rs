@@ -121,15 +121,27 @@ impl Peer {
     /// The next frame or message, or [`Seen::Nothing`] at the deadline.
     pub fn next(&mut self, deadline: Instant) -> Seen {
         loop {
-            while let Some((fin, opcode, payload)) = take_frame(&mut self.wire) {
-                if let Some(seen) = self.see(fin, opcode, payload) {
-                    return seen;
-                }
-            }
-            if !self.wire.fill(deadline) {
-                return self.wire.end().map_or(Seen::Nothing, Seen::End);
+            if let Some(seen) = self.next_frame(deadline) {
+                return seen;
             }
         }
+    }
+
+    /// Reads until one frame has come; returns `None` if it was not the last one of its message.
+    pub fn next_frame(&mut self, deadline: Instant) -> Option<Seen> {
+        loop {
+            if let Some((fin, opcode, payload)) = take_frame(&mut self.wire) {
+                return self.see(fin, opcode, payload);
+            }
+            if !self.wire.fill(deadline) {
+                return Some(self.wire.end().map_or(Seen::Nothing, Seen::End));
+            }
+        }
+    }
+
+    /// Whether the first fragment of a message has come, and its last one has not.
+    pub fn is_within_message(&self) -> bool {
+        self.message.is_some()
     }
 
     /// The next text message, skipping pings and pongs.
