@@ -55,6 +55,10 @@ impl Continuation for Reading {
         let Some(record) = records.into_iter().find(|record| record.position == self.position) else {
             return Err(no_such_event());
         };
+        if record.event.is_erased() {
+            let what = "the event carried a secret, and its payload was erased; publish it again";
+            return Err(Response::error(410, what));
+        }
         let correlation = CorrelationId::from_random((view.random)());
         let event = Event { correlation, correlation_given: false, ..(*record.event).clone() };
         Ok(publish::publish(self.gateway, event, self.wait, view))

@@ -47,7 +47,7 @@ pub struct Event {
     pub gateway: GatewayId,
     /// Its type.
     pub kind: EventType,
-    /// The payload's JSON text, byte for byte as published.
+    /// The payload's JSON text, byte for byte as published; empty once it was erased.
     pub payload: Bytes,
     /// The publisher's correlation id, or a random one.
     pub correlation: CorrelationId,
@@ -58,6 +58,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// Whether its payload was erased, because it carried a secret. No publisher can give an empty payload: that is not JSON.
+    pub fn is_erased(&self) -> bool {
+        self.payload.is_empty()
+    }
+
     /// Adds `performedAt` as the last member of the payload, which must be an object whose last member is a string.
     pub fn add_performed_at(&mut self, at: Timestamp) {
         debug_assert!(

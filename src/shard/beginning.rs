@@ -115,9 +115,11 @@ impl Shard {
         let lost = (head.first - 1).saturating_sub(connection.cursor.taken);
         let (gateway, id) = (connection.gateway, connection.id);
         connection.cursor.stage = Stage::Joining;
-        self.counters.skipped.add_many(counters::TRIMMED, lost);
-        self.waits.skip_to(gateway, head.first - 1, counters::TRIMMED);
-        self.effects.push_back(Effect::Missed(Missed { gateway, connection: id, events: lost, is_lost: true }));
+        if lost > 0 {
+            self.counters.skipped.add_many(counters::TRIMMED, lost);
+            self.waits.skip_to(gateway, head.first - 1, counters::TRIMMED);
+            self.effects.push_back(Effect::Missed(Missed { gateway, connection: id, events: lost, is_lost: true }));
+        }
         let first = Position { epoch: head.epoch, offset: head.first - 1 };
         self.begin_behind(now, key, first, resumed.map(|_| false));
         self.follow_processed(now, key);

@@ -198,7 +198,14 @@ impl Shard {
         catch_up.read = Reading::No;
         catch_up.read_at = now.instant;
         let (undecided, resumed) = (catch_up.is_undecided, catch_up.resumed);
+        // Whoever is to get everything does not get it. Others are not given what was erased.
+        let is_erased = records.iter().any(|record| record.event.is_erased());
+        let has_gap = is_erased && (processing.is_none() || resumed == Some(true));
         match end {
+            End::More { head } | End::Reached { head } if has_gap && undecided => {
+                self.begin_trimmed(now, key, head, resumed);
+            }
+            End::More { .. } | End::Reached { .. } if has_gap => self.close(now, key, CloseReason::SlowConsumer),
             End::More { .. } | End::Reached { .. } => {
                 let empty = catch_up.len() == 0;
                 // A chunk has one event at least, however little memory was kept for it. Of many that come together with large
@@ -269,6 +276,7 @@ fn chunked(record: &Record, encoding: &Encoding, delivery: &Delivery, processing
     let (event, position) = (&record.event, record.position);
     let about = processing.map(|_| About { kind: event.kind.clone(), correlation: event.correlation });
     let passed = processing.and_then(|it| it.passes_over(position.offset, delivery.skips_in_replay(&event.kind)));
+    let passed = passed.or(event.is_erased().then_some(counters::ERASED));
     if passed.is_some() {
         return Chunked { frame: Bytes::new(), text_bytes: 0, bytes: record.bytes, about, passed };
     }

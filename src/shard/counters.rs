@@ -38,7 +38,7 @@ impl Default for Counters {
             closed: Tally::of(&CloseReason::LABELS),
             failed: Tally::of(&[TLS, TIMED_OUT, STALLED, NO_ROOM, ORIGIN]),
             resumes: Tally::of(&[RESUMED, TRIMMED, UNKNOWN_POSITION, LOG_UNAVAILABLE]),
-            skipped: Tally::of(&[REPLAY, POISON, TRIMMED, DAMAGED]),
+            skipped: Tally::of(&[REPLAY, POISON, TRIMMED, ERASED, DAMAGED]),
             missed: 0,
             replayed: 0,
             pongs_unexpected: 0,
@@ -72,6 +72,8 @@ pub const LOG_UNAVAILABLE: &str = "log unavailable";
 pub const REPLAY: &str = "replay";
 /// The gateway never got past the event.
 pub const POISON: &str = "poison";
+/// The event carried a secret, which was erased before it could be delivered.
+pub const ERASED: &str = "erased";
 /// The event cannot be read.
 pub const DAMAGED: &str = "damaged";
 

@@ -12,6 +12,7 @@ mod behind;
 mod cursors;
 mod history;
 mod processed;
+mod skipping;
 mod trouble;
 mod waits;
 

@@ -13,17 +13,17 @@ pub(super) fn proved(window: u32) -> World {
     world
 }
 
-fn position(gateway: GatewayId, offset: u64) -> Position {
+pub(super) fn position(gateway: GatewayId, offset: u64) -> Position {
     Position { epoch: life(gateway, 1).epoch_in(7), offset }
 }
 
-fn publish(world: &mut World, now: Now, gateway: GatewayId, payloads: &[&str]) {
+pub(super) fn publish(world: &mut World, now: Now, gateway: GatewayId, payloads: &[&str]) {
     for payload in payloads {
         world.command(now, from(1), Command::Publish(event(gateway, payload)));
     }
 }
 
-fn publish_kind(world: &mut World, now: Now, gateway: GatewayId, kind: &str) {
+pub(super) fn publish_kind(world: &mut World, now: Now, gateway: GatewayId, kind: &str) {
     let event = Event { kind: EventType::parse(kind).unwrap(), ..event(gateway, kind) };
     world.command(now, from(1), Command::Publish(event));
 }
@@ -42,7 +42,7 @@ pub(super) fn leave(world: &mut World, now: Now, key: ConnectionKey) {
     world.settle(now);
 }
 
-fn skipped(world: &World, why: &str) -> u64 {
+pub(super) fn skipped(world: &World, why: &str) -> u64 {
     world.shard.counters.skipped.iter().find(|(reason, _)| *reason == why).unwrap().1
 }
 
@@ -170,71 +170,6 @@ fn a_position_that_a_gateway_names_comes_before_what_it_has_processed() {
 }
 
 #[test]
-fn types_that_a_gateway_reads_again_are_not_delivered_late() {
-    let mut world = proved(1);
-    let gateway = created(&mut world);
-    for kind in ["apikey.created", "subscription.updated", "x", "apikey.revoked"] {
-        publish_kind(&mut world, at(1), gateway, kind);
-    }
-    let key = world.join(at(2), join(gateway)).0;
-    publish_kind(&mut world, at(3), gateway, "apikey.updated");
-    assert_eq!(write_all(&mut world, at(3), key), "x#3;?3;");
-    pong(&mut world, at(4), key, gateway, 3);
-    assert_eq!(write_all(&mut world, at(4), key), "apikey.updated#5;?5;", "live it goes as always");
-    assert_eq!(skipped(&world, counters::REPLAY), 3);
-    leave(&mut world, at(5), key);
-    let (_, begin) = world.join(at(6), join(gateway));
-    assert_eq!(begin.position, Some(position(gateway, 4)), "what was passed over counts as processed");
-}
-
-#[test]
-fn an_event_that_no_connection_survives_is_skipped() {
-    let mut world = proved(2);
-    let gateway = created(&mut world);
-    publish(&mut world, at(0), gateway, &["bad", "good"]);
-    for second in [1, 2, 12] {
-        let key = world.join(at(second), join(gateway)).0;
-        assert_eq!(write_all(&mut world, at(second), key), "bad#1;?1;good#2;?2;", "at {second}");
-        leave(&mut world, at(second), key);
-    }
-    while world.shard.poll_effect().is_some() {}
-    let key = world.try_join(at(13), join(gateway)).unwrap();
-    assert_eq!(write_all(&mut world, at(13), key), "good#2;?2;");
-    assert_eq!(skipped(&world, counters::POISON), 1);
-    let skipped = std::iter::from_fn(|| world.shard.poll_effect()).find_map(|effect| match effect {
-        Effect::Skipped(skipped) => Some((skipped.position, skipped.why)),
-        _ => None,
-    });
-    assert_eq!(skipped, Some((position(gateway, 1), counters::POISON)));
-}
-
-#[test]
-fn an_event_is_not_blamed_where_the_hub_ends_the_connection_or_the_peer_has_not_got_it() {
-    for (reason, acknowledged, is_blamed) in [
-        (CloseReason::GatewayGone, 1_000, true),
-        (CloseReason::ProcessingTimeout, 1_000, true),
-        (CloseReason::GatewayGone, 999, false),
-        (CloseReason::Shutdown, 1_000, false),
-        (CloseReason::KeyRevoked, 1_000, false),
-    ] {
-        let mut world = proved(1);
-        let gateway = created(&mut world);
-        publish(&mut world, at(0), gateway, &["a"]);
-        for second in [1, 2, 3, 20] {
-            let key = world.join(at(second), join(gateway)).0;
-            let mut out = Vec::new();
-            let copied = world.shard.waiting(key).copy(100, false, &mut out);
-            world.shard.advance(at(second), key, copied);
-            world.shard.handle_written(at(second), key, 1_000);
-            world.shard.handle_leave(at(second), key, reason, acknowledged).unwrap();
-            world.settle(at(second));
-        }
-        world.try_join(at(21), join(gateway)).unwrap();
-        assert_eq!(skipped(&world, counters::POISON) == 1, is_blamed, "{reason} {acknowledged}");
-    }
-}
-
-#[test]
 fn a_publisher_does_not_wait_for_a_connection_with_a_full_window() {
     let mut world = proved(1);
     let gateway = created(&mut world);
@@ -338,42 +273,6 @@ fn a_gateway_that_comes_back_behind_its_last_event_is_noticed() {
     world.try_join(at(101), join(gateway)).unwrap();
     assert_eq!(missed(&mut world), Some((1, true)));
     assert_eq!(world.shard.counters.missed, 3);
-}
-
-#[test]
-fn late_types_are_passed_over_where_catching_up_ends_in_memory() {
-    let mut world = proved(8);
-    let gateway = created(&mut world);
-    // As many as one read brings, so that the next event is the first in memory.
-    publish(&mut world, at(0), gateway, &["a"; 16]);
-    world.join(at(1), Join { written_only: true, ..join(gateway) });
-    publish_kind(&mut world, at(1), gateway, "apikey.created");
-    publish_kind(&mut world, at(1), gateway, "x");
-    let key = world.join(at(2), join(gateway)).0;
-    for last in [8, 16] {
-        assert!(write_all(&mut world, at(2), key).ends_with(&format!("a#{last};?{last};")));
-        pong(&mut world, at(2), key, gateway, last);
-    }
-    assert_eq!(write_all(&mut world, at(2), key), "x#18;?18;");
-    assert_eq!(skipped(&world, counters::REPLAY), 1);
-}
-
-#[test]
-fn attempts_are_counted_over_the_time_in_which_the_gateway_was_away() {
-    let mut world = proved(1);
-    let gateway = created(&mut world);
-    publish(&mut world, at(0), gateway, &["bad", "good"]);
-    // Each time its feed is removed before it comes back.
-    for second in [100, 200, 300] {
-        let key = world.join(at(second), join(gateway)).0;
-        assert_eq!(write_all(&mut world, at(second), key), "bad#1;?1;", "at {second}");
-        leave(&mut world, at(second), key);
-        world.shard.handle_timeout(at(second + 90), 99);
-        world.settle(at(second + 90));
-        assert!(world.shard.feeds.of(gateway).is_none());
-    }
-    let key = world.try_join(at(400), join(gateway)).unwrap();
-    assert_eq!(write_all(&mut world, at(400), key), "good#2;?2;");
 }
 
 #[test]

@@ -30,6 +30,9 @@ impl Writer {
         if let Err(why) = past::check(head, start) {
             return LogReply::NotFollowing { key, why };
         }
+        if start.offset < self.heads.gateways[index].erased {
+            return LogReply::NotFollowing { key, why: End::Gone { head } };
+        }
         let past = (start.offset < head.last).then_some(start.offset + 1);
         self.heads.add_follow(index, Follow { port, key, past });
         LogReply::Following { key, head, progress }
@@ -64,7 +67,7 @@ impl Writer {
         let room = Room { records: EVENT_LOG_SLICE_EVENTS_MAX, bytes: EVENT_LOG_SLICE_BYTES_MAX };
         let read = past::read(&file.connection, gateway.number, gateway.life, after, gateway.head.last, room);
         match read {
-            Ok((records, more)) if next >= gateway.head.first => {
+            Ok((records, more)) if next >= gateway.head.first && next > gateway.erased => {
                 let told = records.last().map_or(after.offset, |record| record.position.offset);
                 self.heads.set_past(index, port, key, more.then_some(told + 1));
                 self.tell(port, key, records);

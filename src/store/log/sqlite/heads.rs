@@ -39,6 +39,8 @@ pub(super) struct Gateway {
     pub stored: bool,
     /// How far it has processed, if that is kept.
     pub progress: Option<Kept>,
+    /// The greatest offset of a payload that this process has erased. A follow from before it is not told what lies in between.
+    pub erased: u64,
     /// Whether the file has another row for that. The gateway is among [`Heads::unwritten`] then.
     pub unwritten: bool,
     pub follows: Vec<Follow>,
@@ -189,6 +191,7 @@ impl Heads {
             trimmed_bytes,
             stored,
             progress: None,
+            erased: 0,
             unwritten: false,
             follows: Vec::new(),
             fresh: Vec::new(),

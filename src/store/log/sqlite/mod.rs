@@ -10,6 +10,7 @@
 //! Nothing here reads the wall clock, and no append reads from the file.
 
 mod backlog;
+mod erasing;
 mod file;
 mod follows;
 mod group;

@@ -116,6 +116,7 @@ impl Heads {
                 (None, _) => None,
             };
             self.set_progress(index, kept);
+            self.gateways[index].erased = gateway.erased;
         }
     }
 

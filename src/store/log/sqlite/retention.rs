@@ -2,9 +2,10 @@
 //!
 //! Events go from the front of their gateway's log only, with the row of the head in the same commit. An event that
 //! carried a secret goes earlier than others, and with it all before it: a reader that begins before it would not get
-//! everything, so it is told that its begin is gone, and what stands before it could not be read by anybody.
+//! everything, so it is told that its begin is gone, and what stands before it could not be read by anybody. Where that is still to
+//! be delivered, only the payload of the secret goes ([`super::erasing`]).
 
-use super::{file::Failed, heads::Garbage, rows, schema, settings::EVENT_OVERHEAD_BYTES, writer::Writer};
+use super::{erasing, file::Failed, heads::Garbage, rows, schema, settings::EVENT_OVERHEAD_BYTES, writer::Writer};
 use crate::{
     limits::{EVENT_LOG_CHECKPOINT_BYTES, EVENT_LOG_GROUP_BYTES_MAX, EVENT_LOG_SLICE_EVENTS_MAX},
     store::{Trouble, log::Trimmed},
@@ -29,6 +30,11 @@ enum Trim {
     Garbage(Garbage),
     /// Everything in the order of commits that was logged before this log time.
     Old(u64),
+    /// The payloads of one number's secrets that were logged before this log time.
+    Erase {
+        number: i64,
+        before: u64,
+    },
     /// The front of one gateway, up to an offset or until so many bytes went.
     Front {
         index: usize,
@@ -116,7 +122,12 @@ impl Writer {
             if let Some(before) = age(self.settings.secret_age)
                 && let Some((number, upto)) = oldest(&file.connection, SECRET, before)?
             {
-                let front = |index| Trim::Front { index, upto, bytes: u64::MAX, why: Trimmed::Secret };
+                let is_awaited =
+                    |index: usize| self.heads.gateways[index].progress.is_some_and(|progress| progress.offset < upto);
+                let front = |index| match is_awaited(index) {
+                    true => Trim::Erase { number, before },
+                    false => Trim::Front { index, upto, bytes: u64::MAX, why: Trimmed::Secret },
+                };
                 let garbage = || Trim::Garbage(Garbage { number, below: upto + 1, dead: false });
                 return Ok(Some(self.heads.index_of_number(number).map_or_else(garbage, front)));
             }
@@ -168,6 +179,18 @@ impl Writer {
                     connection.prepare_cached("DELETE FROM event WHERE seq <= ?1")?.execute([last.cast_signed()])?;
                     Ok(())
                 })?;
+            }
+            Trim::Erase { number, before } => {
+                let mut erased = (0, 0);
+                file.write(now, &mut self.mark, |connection| {
+                    erased = erasing::erase(connection, number, before)?;
+                    Ok(())
+                })?;
+                self.shared.stats.count_trimmed(Trimmed::Secret, erased.0);
+                if let Some(index) = self.heads.index_of_number(number) {
+                    let gateway = &mut self.heads.gateways[index];
+                    gateway.erased = gateway.erased.max(erased.1);
+                }
             }
             Trim::Front { index, upto, bytes, why } => {
                 let gateway = &self.heads.gateways[index];

@@ -298,6 +298,27 @@ impl<'a> InsertEvent<'a> {
     }
 }
 
+/// Erases the payload of an event that carries a secret. One that is damaged stays damaged, without its payload.
+pub(super) fn erase_payload(connection: &Connection, seq: i64) -> Result<(), Trouble> {
+    let sql =
+        "SELECT seq, number, offset, accepted, logged, bytes, kind, correlation, given, secret, user, payload, sum
+               FROM event WHERE seq = ?1";
+    // Neither the epoch nor the gateway is part of the row.
+    let gateway = GatewayId(Uuid::nil());
+    let found = connection.prepare_cached(sql)?.query_and_then([seq], |row| event(row, 0, gateway))?.next();
+    let sum = match found {
+        Some(Ok((place, mut record))) => {
+            record.event = Arc::new(Event { payload: bytes::Bytes::new(), ..(*record.event).clone() });
+            event_sum(place, &record, false)
+        }
+        Some(Err(Trouble::Damaged(_))) | None => 0,
+        Some(Err(trouble)) => return Err(trouble),
+    };
+    let sql = "UPDATE event SET payload = x'', secret = 0, sum = ?2 WHERE seq = ?1";
+    connection.prepare_cached(sql)?.execute(params![seq, sum])?;
+    Ok(())
+}
+
 /// Reads an event, and checks it. The columns are `seq, number, offset, accepted, logged, bytes, kind, correlation, given, secret,
 /// user, payload, sum`. The caller knows the epoch and the gateway.
 ///

@@ -1,5 +1,6 @@
 //! Tests of the log in SQLite.
 
+mod erasing;
 mod fixture;
 mod flips;
 mod forgets;

@@ -140,7 +140,9 @@ fn check_gateway(connection: &Connection, head: &HeadRow, epoch: u64, verified: 
         next = offset + 1;
         match rows::event(row, epoch, gateway) {
             Ok((place, record)) => {
-                let bytes = bytes_before.map(|before| before + record.event.payload.len() as u64);
+                // Of an erased payload only its place in the bytes is left.
+                let known = bytes_before.filter(|_| !record.event.is_erased());
+                let bytes = known.map(|before| before + record.event.payload.len() as u64);
                 if place.seq <= seq_before {
                     verified.add(damage(offset, "it was committed before the event in front of it".to_owned()));
                 } else if bytes.is_some_and(|bytes| bytes != record.bytes) {
