@@ -63,8 +63,8 @@ pub const DEPLOY_BODY_BYTES_MAX: usize = 512 * 1024;
 pub const VHOST_BYTES_MAX: usize = 253;
 /// Time for which a publisher can wait until its events are processed. Over it: 400.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
-/// Publishes of one shard that wait for that. Over it: answered at once.
-pub const WAITS_MAX: usize = 4_096;
+/// Events of one shard that publishers wait for. Over it: answered at once.
+pub const WAIT_EVENTS_MAX: usize = 65_536;
 /// Failures listed in the answer to one publish. Over it: not listed; the count is always exact.
 pub const FAILURES_LISTED_MAX: usize = 100;
 /// Failures listed in the answer to one batch, over all its lines. Over it: not listed; the counts are always exact.

@@ -126,9 +126,10 @@ impl<I: Io> Engine<I> {
                 // The kernel reports a full socket as writable only once about half of its unsent bytes are gone. A
                 // slow but reading peer may take longer than the deadline for that, so ask whether it acknowledged
                 // anything.
-                let acknowledged = io.peer(&link.socket).acknowledged_bytes;
-                let moved = std::mem::replace(&mut link.acknowledged_bytes, acknowledged) < acknowledged;
-                link.session.handle_stall(now, moved);
+                let peer = io.peer(&link.socket);
+                let moved =
+                    std::mem::replace(&mut link.acknowledged_bytes, peer.acknowledged_bytes) < peer.acknowledged_bytes;
+                link.session.handle_stall(now, moved, peer.alive);
             }
             // The socket stays open after our FIN: closing it with unread bytes would send a reset, which can destroy our
             // last bytes on their way (RFC 9112 section 9.6).

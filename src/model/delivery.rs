@@ -51,9 +51,9 @@ pub struct PublishOutcome {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Awaiting {
-    /// Whether each connection of the gateway has processed the event, or passed it over.
+    /// Whether each connection of the gateway has processed the event, or the gateway reads by itself what it was not given.
     pub processed: bool,
-    /// Why it was passed over, if it was: as in the metrics.
+    /// Why it was passed over, if it was: as in the metrics. Only `replay` counts as processed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<&'static str>,
     /// Who has not processed it, up to [`crate::limits::FAILURES_LISTED_MAX`].
@@ -79,6 +79,14 @@ impl Missing {
     pub const PROCESSING: &str = "processing";
     /// The gateway has other events to process before.
     pub const BEHIND: &str = "behind";
+    /// The gateway was deleted.
+    pub const DELETED: &str = "gateway deleted";
+    /// The delivery of the gateway was changed.
+    pub const CHANGED: &str = "delivery changed";
+    /// The log has another epoch: the event may be lost.
+    pub const REPLACED: &str = "log replaced";
+    /// Too many events are waited for already.
+    pub const TOO_MANY: &str = "too many calls wait";
     /// The gateway has another delivery.
     pub const UNPROVED: &str = "delivery of the gateway is `written`";
 }
@@ -88,7 +96,7 @@ impl PublishOutcome {
     pub fn is_decided(&self) -> bool {
         // A gateway without connections counts as one failed delivery: a publisher that looks at `failed` alone must
         // not take the event for delivered.
-        let expected = if self.waiting { 0 } else { self.connections.max(1) };
+        let expected = if self.waiting { self.connections } else { self.connections.max(1) };
         self.pending == 0 && self.delivered + self.failed == expected
     }
 }

@@ -223,9 +223,11 @@ impl Session {
     }
 
     /// Answers [`Effect::Stalled`]: whether the peer's kernel has acknowledged anything since the socket last took
-    /// bytes.
-    pub fn handle_stall(&mut self, now: Now, acknowledged: bool) {
-        if acknowledged { self.transmit.restart_stall(now.attended) } else { self.end_stalled(now) }
+    /// bytes, and whether it is alive.
+    pub fn handle_stall(&mut self, now: Now, acknowledged: bool, alive: bool) {
+        // A gateway that is at work on an event reads nothing. It has the processing timeout for that.
+        let is_at_work = alive && self.is_processing();
+        if acknowledged || is_at_work { self.transmit.restart_stall(now.attended) } else { self.end_stalled(now) }
     }
 
     /// Answers [`Effect::Probe`]: whether the silent peer's kernel still acknowledges our bytes.

@@ -153,7 +153,7 @@ impl World {
                         continue;
                     }
                     Effect::Stalled => {
-                        self.session.handle_stall(self.now, self.acknowledges);
+                        self.session.handle_stall(self.now, self.acknowledges, true);
                         continue;
                     }
                     _ => {}

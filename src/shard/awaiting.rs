@@ -1,12 +1,12 @@
 //! `?wait=…&until=processed` (contract section 2): the answer to a publish comes once its events are processed, or says who is missing.
 
 use super::{
-    Command, Effect, Origin, Published, Reply, Shard,
-    waits::{Awaited, Held},
+    Command, Effect, Origin, Published, Reply, Shard, counters,
+    waits::{Asked, Awaited, Held},
 };
 use crate::{
     limits,
-    model::{Awaiting, DeliveryMode, Failure, GatewayId, Missing, Now, PublishOutcome},
+    model::{Awaiting, DeliveryMode, Failure, GatewayId, Missing, Now, Position, PublishOutcome},
 };
 use std::time::Duration;
 
@@ -21,27 +21,29 @@ impl Shard {
             _ => Vec::new(),
         };
         // With too many that wait the answer comes at once, and says so. A hub that ends may get a publish from another core.
-        let may_wait = self.waits.len() < limits::WAITS_MAX && !self.waits.has_ended();
-        let wait = if may_wait { wait } else { Duration::ZERO };
-        self.waits.ask(origin, now.instant + wait, gateways);
+        let may_wait = self.waits.len() + gateways.len() <= limits::WAIT_EVENTS_MAX;
+        let wait = if self.waits.has_ended() { Duration::ZERO } else { wait };
+        self.waits.ask(origin, Asked { deadline: may_wait.then_some(now.instant + wait), gateways });
         self.handle_command(now, origin, publish);
     }
 
     /// Passes on the reply to a publish, or holds it back if the publisher waits for more.
     pub(super) fn hold_back_reply(&mut self, origin: Origin, reply: Reply) -> Option<Effect> {
-        let Some((deadline, gateways)) = self.waits.take_asked(origin) else {
+        let Some(Asked { deadline, gateways }) = self.waits.take_asked(origin) else {
             return Some(Effect::Reply(origin, reply));
         };
         let mut reply = reply;
         let places = outcomes(&reply).zip(&gateways).enumerate();
-        let places = places.filter_map(|(index, (outcome, gateway))| Some((index, *gateway, outcome?.position.offset)));
-        let is_proved = |(_, gateway, _): &(usize, GatewayId, u64)| self.mode_of(*gateway) == DeliveryMode::Processed;
-        let (events, unproved): (Vec<_>, Vec<_>) = places.partition(is_proved);
-        for (index, gateway, offset) in unproved {
-            let awaiting = self.missing(gateway, offset);
-            outcome_mut(&mut reply, index).into_iter().for_each(|outcome| outcome.awaiting = Some(awaiting.clone()));
+        let places = places.filter_map(|(index, (outcome, gateway))| Some((index, *gateway, outcome?.position)));
+        let is_proved = |(_, gateway, _): &(usize, GatewayId, _)| self.mode_of(*gateway) == DeliveryMode::Processed;
+        let (mut events, unproved): (Vec<_>, Vec<_>) = places.partition(is_proved);
+        for (index, ..) in unproved {
+            set_awaiting(&mut reply, index, nobody(Missing::UNPROVED));
         }
-        self.waits.hold((origin, reply), deadline, events);
+        if deadline.is_none() {
+            events.drain(..).for_each(|(index, ..)| set_awaiting(&mut reply, index, nobody(Missing::TOO_MANY)));
+        }
+        self.waits.hold((origin, reply), deadline.unwrap_or_default(), &events);
         gateways.iter().for_each(|gateway| self.check_waits(*gateway));
         self.answer_complete();
         None
@@ -57,14 +59,20 @@ impl Shard {
         }
     }
 
+    /// Nobody waits any longer for the events of a gateway, for this reason.
+    pub(super) fn lose_waits(&mut self, gateway: GatewayId, why: &'static str) {
+        self.waits.lose(gateway, why);
+        self.answer_complete();
+    }
+
     /// Up to where each connection of a gateway has processed its events; where it has none, up to where one had. `None` if its
     /// connections prove nothing, or it has had none for long.
-    fn reached(&self, gateway: GatewayId) -> Option<u64> {
+    fn reached(&self, gateway: GatewayId) -> Option<Position> {
         let feed = self.feeds.get(self.feeds.of(gateway)?)?;
         let progress = feed.progress.as_ref()?.processed();
         let connections = feed.connections.iter().filter_map(|key| self.registry.connection(*key));
         let processed = connections.filter_map(|it| Some(it.cursor.processing.as_ref()?.processed()));
-        Some(processed.fold(progress, u64::min))
+        Some(Position { offset: processed.min().unwrap_or(progress), ..feed.end() })
     }
 
     fn answer_complete(&mut self) {
@@ -88,12 +96,15 @@ impl Shard {
     fn answer_held(&mut self, Held { origin, mut reply, awaited, .. }: Held) {
         for (index, awaited) in awaited {
             let awaiting = match awaited {
-                Awaited::Reached(skipped) => Awaiting { processed: true, skipped, missing: Vec::new() },
+                // What the gateway reads again by itself it has as good as processed; all else is missing to it.
+                Awaited::Reached(skipped) => {
+                    let processed = skipped.is_none_or(|why| why == counters::REPLAY);
+                    Awaiting { processed, skipped, missing: Vec::new() }
+                }
                 Awaited::Missing(gateway, offset) => self.missing(gateway, offset),
+                Awaited::Lost(why) => nobody(why),
             };
-            if let Some(outcome) = outcome_mut(&mut reply, index) {
-                outcome.awaiting = Some(awaiting);
-            }
+            set_awaiting(&mut reply, index, awaiting);
         }
         self.effects.push_back(Effect::Reply(origin, reply));
     }
@@ -110,14 +121,28 @@ impl Shard {
             let before = Some(offset - processing.processed() - 1);
             Some(Missing { connection_id: Some(connection.id), reason, before })
         });
-        let mut missing: Vec<_> = missing.take(limits::FAILURES_LISTED_MAX).collect();
+        let missing: Vec<_> = missing.take(limits::FAILURES_LISTED_MAX).collect();
         if missing.is_empty() {
-            let is_proved = self.mode_of(gateway) == DeliveryMode::Processed;
-            let reason = if is_proved { Failure::NOT_CONNECTED } else { Missing::UNPROVED };
-            missing.push(Missing { connection_id: None, reason, before: None });
+            return nobody(Failure::NOT_CONNECTED);
         }
         Awaiting { processed: false, skipped: None, missing }
     }
+}
+
+/// No connection could process the event, for this reason.
+fn nobody(reason: &'static str) -> Awaiting {
+    let missing = vec![Missing { connection_id: None, reason, before: None }];
+    Awaiting { processed: false, skipped: None, missing }
+}
+
+/// Notes what a publisher has waited for. What was pending when its publish was decided is not any more.
+fn set_awaiting(reply: &mut Reply, index: usize, awaiting: Awaiting) {
+    let Some(outcome) = outcome_mut(reply, index) else { return };
+    if awaiting.processed {
+        outcome.waiting = false;
+        outcome.delivered += std::mem::take(&mut outcome.pending);
+    }
+    outcome.awaiting = Some(awaiting);
 }
 
 /// The outcomes in a reply, in the order of its events; `None` for an event without a position.

@@ -2,8 +2,8 @@
 //! event that the gateway has processed.
 
 use super::{
-    ConnectionKey, Effect, Missed, Shard, catch_up::CatchUp, counters, cursor::Stage, feed_key::FeedKey, joins::Begin,
-    processing::Processing,
+    ConnectionKey, Effect, FirstInFlight, Missed, Shard, catch_up::CatchUp, counters, cursor::Stage, feed_key::FeedKey,
+    joins::Begin, processing::Processing,
 };
 use crate::model::{Now, Position, log::Head};
 
@@ -65,7 +65,7 @@ impl Shard {
 
     /// Pongs of the connection prove something, if they do, from this offset on.
     fn set_processing(&mut self, key: ConnectionKey, begin: u64, skips: bool) {
-        let Some(connection) = self.registry.connection_mut(key).filter(|it| it.is_proved) else { return };
+        let Some(connection) = self.registry.connection(key).filter(|it| it.is_proved) else { return };
         let Some(feed) = self.feeds.get(connection.feed) else { return };
         let (end, next) = (feed.end().offset, begin + 1);
         // A gateway that names its position has everything before it, and gets everything behind it.
@@ -75,9 +75,13 @@ impl Shard {
             .progress
             .as_ref()
             .filter(|progress| skips && is_next(progress.processed()) && progress.is_poisoned(&self.settings.delivery));
-        let poison = poison.map(|_| next);
+        // As long as another connection is at work on it, it is not given up.
+        let is_in_hands = |key: &ConnectionKey| self.first_in_flight(*key) == FirstInFlight::Offset(Some(next));
+        let poison = poison.filter(|_| !feed.connections.iter().any(is_in_hands)).map(|_| next);
         let processing = Processing::new(self.settings.delivery.window, begin, replay_until, poison);
-        connection.cursor.processing = Some(Box::new(processing));
+        if let Some(connection) = self.registry.connection_mut(key) {
+            connection.cursor.processing = Some(Box::new(processing));
+        }
     }
 
     /// The log has another epoch: the positions that connections ask for are not known any more.
@@ -111,17 +115,22 @@ impl Shard {
         if !connection.is_proved {
             return self.begin_at_end(now, key, resumed.map(|_| false));
         }
-        // The gateway gets what is there. What is not there is lost to it, and is said.
-        let lost = (head.first - 1).saturating_sub(connection.cursor.taken);
-        let (gateway, id) = (connection.gateway, connection.id);
+        // The gateway gets what is there. What is not there is lost to it, and is said. One that has asked for an older position than
+        // its gateway has processed is not given those events again.
+        let (gateway, id, taken) = (connection.gateway, connection.id, connection.cursor.taken);
         connection.cursor.stage = Stage::Joining;
-        if lost > 0 {
-            self.counters.skipped.add_many(counters::TRIMMED, lost);
-            self.waits.skip_to(gateway, head.first - 1, counters::TRIMMED);
-            self.effects.push_back(Effect::Missed(Missed { gateway, connection: id, events: lost, is_lost: true }));
+        let feed = self.feeds.get(connection.feed);
+        let processed = feed.and_then(|feed| feed.progress.as_ref()).map_or(0, |progress| progress.processed());
+        let (has, last_lost) = (processed.max(taken), head.first - 1);
+        let begin = processed.max(last_lost);
+        if last_lost > has {
+            self.counters.skipped.add_many(counters::TRIMMED, last_lost - has);
+            self.waits.skip_range(gateway, has + 1..=last_lost, counters::TRIMMED);
+            let missed = Missed { gateway, connection: id, events: last_lost - has, is_lost: true };
+            self.effects.push_back(Effect::Missed(missed));
+            self.skip_progress(now, key, last_lost);
         }
-        let first = Position { epoch: head.epoch, offset: head.first - 1 };
-        self.begin_behind(now, key, first, resumed.map(|_| false));
+        self.begin_behind(now, key, Position { epoch: head.epoch, offset: begin }, resumed.map(|_| false));
         self.follow_processed(now, key);
     }
 

@@ -40,7 +40,8 @@ impl Shard {
                 continue;
             }
             let event = Arc::new(event);
-            let of = self.in_flight.add(publish, Arc::clone(&event));
+            let waits = self.mode_of(event.gateway) == DeliveryMode::Processed;
+            let of = self.in_flight.add(publish, Arc::clone(&event), waits);
             self.log.append(Draft { life, event, accepted: now.wall }, of, bulk);
         }
         debug_assert_eq!(self.in_flight.events(publish), count, "every event of a publish has its place in the answer");
@@ -88,9 +89,8 @@ impl Shard {
 
     /// An event is kept. If its gateway has connections, it is delivered once the log tells it.
     fn handle_kept(&mut self, now: Now, of: EventRef, position: Position) {
-        let Some(event) = self.in_flight.appending(of) else { return };
+        let Some((event, is_proved)) = self.in_flight.appending(of) else { return };
         let gateway = event.gateway;
-        let is_proved = self.mode_of(gateway) == DeliveryMode::Processed;
         let key = self.feeds.of(gateway);
         let feed = key.and_then(|key| self.feeds.get_mut(key));
         let has_lost_its_place = |feed: &&&mut Feed| !feed.begun || feed.end().epoch != position.epoch;
@@ -117,33 +117,41 @@ impl Shard {
         if connections == 0 {
             return self.deliver_to_none(now, of, gateway);
         }
-        let reply = self.in_flight.deliver(of, u32::try_from(connections).unwrap_or(u32::MAX), 0);
+        let reply = self.in_flight.deliver(of, u32::try_from(connections).unwrap_or(u32::MAX), 0, false);
         self.answer(reply);
     }
 
     /// Counts an event whose gateway has no connection as failed, or as one that waits for it.
     pub(super) fn deliver_to_none(&mut self, now: Now, of: EventRef, gateway: GatewayId) {
-        if self.mode_of(gateway) == DeliveryMode::Processed {
-            if let Some((kind, correlation)) = self.in_flight.kept(of) {
-                let kind = kind.clone();
-                self.failures.push_waiting(Undelivered { gateway, kind, correlation });
-            }
-            let reply = self.in_flight.wait(of);
+        // If its delivery has changed since the event was handed in, the gateway does not get it any more.
+        if self.in_flight.waits(of) && self.mode_of(gateway) == DeliveryMode::Processed {
+            self.report_waiting(of, gateway);
+            let reply = self.in_flight.deliver(of, 0, 0, true);
             return self.answer(reply);
         }
         self.fail(now, of, gateway, None, Failure::NOT_CONNECTED);
-        let reply = self.in_flight.deliver(of, 0, 0);
+        let reply = self.in_flight.deliver(of, 0, 0, false);
         self.answer(reply);
+    }
+
+    /// Queues an event for the log that waits for its gateway.
+    fn report_waiting(&mut self, of: EventRef, gateway: GatewayId) {
+        if let Some((kind, correlation)) = self.in_flight.kept(of) {
+            let kind = kind.clone();
+            self.failures.push_waiting(Undelivered { gateway, kind, correlation });
+        }
     }
 
     /// Handles records that the log tells of a feed: they are kept, in order and without a gap.
     pub(super) fn handle_live(&mut self, now: Now, key: FeedKey, records: Vec<Record>) {
         let Some(feed) = self.feeds.get_mut(key) else { return };
         let before = feed.end().offset;
-        let (mut connections, mut live) = (0, 0);
+        let (mut connections, mut live, mut is_away) = (0, 0, feed.is_proved());
         for member in &feed.connections {
             connections += 1;
-            live += u32::from(self.registry.connection(*member).is_some_and(|it| it.cursor.is_live()));
+            let Some(connection) = self.registry.connection(*member) else { continue };
+            live += u32::from(connection.cursor.is_live());
+            is_away &= !connection.is_proved;
         }
         for Record { position, accepted, bytes, event } in records {
             let Some(feed) = self.feeds.get_mut(key) else { return };
@@ -171,7 +179,10 @@ impl Shard {
             match of {
                 Some(of) if connections == 0 => self.deliver_to_none(now, of, event.gateway),
                 Some(of) => {
-                    let reply = self.in_flight.deliver(of, connections, counted);
+                    if is_away {
+                        self.report_waiting(of, event.gateway);
+                    }
+                    let reply = self.in_flight.deliver(of, connections, counted, is_away);
                     self.answer(reply);
                 }
                 None => {}

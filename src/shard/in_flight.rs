@@ -65,8 +65,8 @@ struct PendingPublish {
 
 #[derive(Debug)]
 enum PendingEvent {
-    /// The log has not answered.
-    Appending(Arc<Event>),
+    /// The log has not answered. With whether its gateway gets it later, if it is away now.
+    Appending(Arc<Event>, bool),
     /// It has a position. Only its type is left of the event: a slow connection can hold this for long, and with it the
     /// other events of a batch.
     Kept(EventType, PublishOutcome),
@@ -103,11 +103,11 @@ impl InFlight {
         key
     }
 
-    /// Adds an event that is being appended to an open publish.
-    pub fn add(&mut self, publish: u32, event: Arc<Event>) -> EventRef {
+    /// Adds an event that is being appended to an open publish; `waits` if its gateway gets it later in case that it is away.
+    pub fn add(&mut self, publish: u32, event: Arc<Event>, waits: bool) -> EventRef {
         let entry = &mut self.publishes[publish as usize];
         entry.undecided += 1;
-        entry.events.push(PendingEvent::Appending(event));
+        entry.events.push(PendingEvent::Appending(event, waits));
         EventRef { publish, event: u32::try_from(entry.events.len() - 1).expect("a batch is bounded") }
     }
 
@@ -126,10 +126,10 @@ impl InFlight {
         self.publishes.get(publish as usize).map_or(0, |publish| publish.events.len())
     }
 
-    /// An event that is being appended.
-    pub fn appending(&self, of: EventRef) -> Option<Arc<Event>> {
+    /// An event that is being appended, and whether its gateway gets it later in case that it is away.
+    pub fn appending(&self, of: EventRef) -> Option<(Arc<Event>, bool)> {
         match self.publishes.get(of.publish as usize)?.events.get(of.event as usize)? {
-            PendingEvent::Appending(event) => Some(Arc::clone(event)),
+            PendingEvent::Appending(event, waits) => Some((Arc::clone(event), *waits)),
             _ => None,
         }
     }
@@ -146,7 +146,7 @@ impl InFlight {
     pub fn keep(&mut self, of: EventRef, position: Position, connections: u32) {
         let Some(publish) = self.publishes.get_mut(of.publish as usize) else { return };
         let place = &mut publish.events[of.event as usize];
-        let PendingEvent::Appending(event) = place else {
+        let PendingEvent::Appending(event, waits) = place else {
             debug_assert!(false, "an event is appended once");
             return;
         };
@@ -157,7 +157,7 @@ impl InFlight {
             delivered: 0,
             failed: 0,
             pending: connections,
-            waiting: false,
+            waiting: *waits,
             failures: Vec::new(),
             awaiting: None,
         };
@@ -181,8 +181,9 @@ impl InFlight {
     }
 
     /// A kept event has reached the connections of its gateway. The publisher waits for `counted` of them; the others
-    /// are behind. Without any, the delivery has failed. Returns the reply if this decides the publish.
-    pub fn deliver(&mut self, of: EventRef, connections: u32, counted: u32) -> Option<(Origin, Reply)> {
+    /// are behind. Without any, the delivery has failed, or the event waits. `is_away` if none of them is the gateway's, but only those
+    /// that look on. Returns the reply if this decides the publish.
+    pub fn deliver(&mut self, of: EventRef, connections: u32, counted: u32, is_away: bool) -> Option<(Origin, Reply)> {
         debug_assert!(counted <= connections);
         let publish = self.publishes.get_mut(of.publish as usize)?;
         let PendingEvent::Kept(_, outcome) = &mut publish.events[of.event as usize] else {
@@ -190,21 +191,18 @@ impl InFlight {
             return None;
         };
         (outcome.connections, outcome.pending) = (connections, connections);
-        if connections == 0 {
+        outcome.waiting &= is_away;
+        if connections == 0 && !outcome.waiting {
             fail(outcome, None, Failure::NOT_CONNECTED);
         }
         publish.undecided = publish.undecided + counted - 1;
         self.settle(of.publish)
     }
 
-    /// A kept event waits for its gateway to connect. Returns the reply if this decides the publish.
-    pub fn wait(&mut self, of: EventRef) -> Option<(Origin, Reply)> {
-        let publish = self.publishes.get_mut(of.publish as usize)?;
-        if let PendingEvent::Kept(_, outcome) = &mut publish.events[of.event as usize] {
-            (outcome.connections, outcome.pending, outcome.waiting) = (0, 0, true);
-        }
-        publish.undecided -= 1;
-        self.settle(of.publish)
+    /// Whether a kept event waits for its gateway, if that is away.
+    pub fn waits(&self, of: EventRef) -> bool {
+        let event = self.publishes.get(of.publish as usize).and_then(|publish| publish.events.get(of.event as usize));
+        matches!(event, Some(PendingEvent::Kept(_, outcome)) if outcome.waiting)
     }
 
     /// Decides one delivery. Returns the reply if it was the last one and the publish was not answered yet.
@@ -242,7 +240,7 @@ impl InFlight {
             return None;
         }
         let publish = self.publishes.remove(publish as usize);
-        let appending = publish.events.iter().any(|event| matches!(event, PendingEvent::Appending(_)));
+        let appending = publish.events.iter().any(|event| matches!(event, PendingEvent::Appending(..)));
         debug_assert!(!appending, "a publish is over when the log has answered for each of its events");
         (!publish.answered).then(|| (publish.origin, publish.into_reply()))
     }
@@ -312,7 +310,7 @@ impl PendingEvent {
     fn published_so_far(&self) -> Published {
         match self {
             // It may still be kept, and is delivered then.
-            Self::Appending(_) => Published::NotKept(NotKept { kept: Kept::Unknown, why: Why::Stuck }),
+            Self::Appending(..) => Published::NotKept(NotKept { kept: Kept::Unknown, why: Why::Stuck }),
             Self::Kept(_, outcome) => Published::Outcome(outcome.clone()),
             Self::NotKept(why) => Published::NotKept(*why),
             Self::NoSuchGateway => Published::NoSuchGateway,

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     limits,
     model::{
-        CloseReason, Instant, Now, Position, Refused,
+        CloseReason, Instant, Missing, Now, Position, Refused,
         log::{End, FollowKey, Head, LogRequest, Progress},
     },
 };
@@ -122,6 +122,7 @@ impl Shard {
                         progress.rebase(head.base);
                     }
                 }
+                self.lose_waits(life.gateway, Missing::REPLACED);
                 self.refuse_positions(now, feed_key);
                 self.log.push(LogRequest::Follow { key: follow, life, behind: Some(base) });
             }

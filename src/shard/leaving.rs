@@ -2,7 +2,7 @@
 
 use super::{Connection, ConnectionKey, Shard, absences::Absence, cursor::Stage, feed::Feed, feed_key::FeedKey};
 use crate::model::{
-    CloseReason, GatewayId, Now, Position,
+    CloseReason, GatewayId, Missing, Now, Position,
     log::{ForgetKey, LogRequest},
 };
 
@@ -17,7 +17,8 @@ impl Shard {
         let feed_key = connection.feed;
         // What it was not given comes with the next connection.
         let failed = (!connection.is_proved).then_some(reason.label());
-        let caught_up = connection.cursor.is_live();
+        let (caught_up, confirmed) = (connection.cursor.is_live(), connection.cursor.confirmed);
+        let (written_only, has_begun) = (connection.written_only, !connection.cursor.is_joining());
         let was_behind = connection.cursor.catch_up().is_some_and(|catch_up| !catch_up.is_undecided);
         let (end, freed) = connection.cursor.stop(self.feeds.get(feed_key), boundary);
         self.catch_ups.free(freed);
@@ -27,6 +28,10 @@ impl Shard {
         feed.connections.retain(|other| *other != key);
         feed.joining.retain(|other| *other != key);
         feed.behind -= u32::from(was_behind);
+        if has_begun && !written_only && !feed.is_proved() {
+            // Its gateway may be back before it has left.
+            feed.leave_at(confirmed);
+        }
         let (last, idle, gateway) = (feed.end().offset, feed.is_idle(), feed.life.gateway);
         if caught_up {
             self.let_go(now, key, end + 1..=last, failed);
@@ -105,6 +110,7 @@ impl Shard {
         if let Some(key) = self.feeds.of(gateway) {
             self.remove_feed(now, key);
         }
+        self.lose_waits(gateway, Missing::DELETED);
         self.end_events(gateway);
         // Behind the last append: the log is first in, first out.
         let key = ForgetKey(self.log.forget_key());

@@ -41,6 +41,10 @@ pub(super) struct Written {
 #[derive(Debug)]
 pub(super) struct Processing {
     window: u32,
+    /// The offset behind which the connection has begun.
+    begin: u64,
+    /// The last offset that was handed over whole, or passed over.
+    reached: u64,
     /// Each event up to this offset was processed, or passed over, since the connection began behind an event that was.
     processed: u64,
     in_flight: VecDeque<Given>,
@@ -59,6 +63,8 @@ impl Processing {
     pub(super) fn new(window: u32, begin: u64, replay_until: u64, poison: Option<u64>) -> Self {
         Self {
             window,
+            begin,
+            reached: begin,
             processed: begin,
             in_flight: VecDeque::new(),
             answered: None,
@@ -71,6 +77,11 @@ impl Processing {
     /// Up to where every event was processed or passed over.
     pub(super) fn processed(&self) -> u64 {
         self.processed
+    }
+
+    /// The offset behind which the connection has begun.
+    pub(super) fn begin(&self) -> u64 {
+        self.begin
     }
 
     /// Events that may be begun now.
@@ -109,11 +120,13 @@ impl Processing {
     /// The event behind those that were taken was handed over whole.
     pub(super) fn give(&mut self, offset: u64, about: About) {
         debug_assert!(self.in_flight.back().is_none_or(|last| last.offset < offset), "in order");
+        self.reached = offset;
         self.in_flight.push_back(Given { offset, about, written: None });
     }
 
     /// The event at this offset, which is the next one, is passed over.
     pub(super) fn pass(&mut self, offset: u64) {
+        self.reached = offset;
         if self.in_flight.is_empty() {
             self.processed = offset;
         }
@@ -129,13 +142,12 @@ impl Processing {
         events
     }
 
-    /// A pong names this offset; `taken` is the last one that was handed over or passed over. Returns whether a ping that the kernel
+    /// A pong names this offset. Returns whether a ping that the kernel
     /// has taken behind an unprocessed event names it. Then `took` is called with the time that the gateway took for each event.
     pub(super) fn handle_pong(
         &mut self,
         (now, wall): (Instant, Timestamp),
         offset: u64,
-        taken: u64,
         mut took: impl FnMut(Duration),
     ) -> bool {
         let Ok(index) = self.in_flight.binary_search_by_key(&offset, |given| given.offset) else { return false };
@@ -150,7 +162,7 @@ impl Processing {
             begun = now;
         }
         self.answered = Some((now, wall));
-        self.processed = self.in_flight.front().map_or(taken, |next| next.offset - 1);
+        self.processed = self.in_flight.front().map_or(self.reached, |next| next.offset - 1);
         true
     }
 
@@ -183,7 +195,8 @@ impl Processing {
     /// The log has another epoch, with a base behind which the connection goes on. It has nothing in flight.
     pub(super) fn rebase(&mut self, base: u64) {
         debug_assert!(self.in_flight.is_empty(), "no ping names a position of the old epoch");
-        (self.processed, self.replay_until, self.poison) = (base, 0, None);
+        (self.begin, self.reached, self.processed) = (base, base, base);
+        (self.replay_until, self.poison) = (0, None);
     }
 }
 
@@ -211,7 +224,7 @@ mod tests {
 
     fn took(processing: &mut Processing, second: u64, offset: u64) -> Vec<u64> {
         let mut took = Vec::new();
-        assert!(processing.handle_pong(at(second), offset, 99, |time| took.push(time.as_secs())));
+        assert!(processing.handle_pong(at(second), offset, |time| took.push(time.as_secs())));
         took
     }
 
@@ -223,7 +236,7 @@ mod tests {
         assert_eq!(processing.first().map(|(first, since)| (first.offset, since)), Some((5, at(3).1)));
         assert_eq!(took(&mut processing, 7, 5), [4]);
         assert_eq!(took(&mut processing, 9, 6), [1], "it was written after the pong before");
-        assert_eq!(processing.processed(), 99, "and so is everything that was taken or passed over");
+        assert_eq!(processing.processed(), 6);
     }
 
     #[test]
@@ -241,7 +254,7 @@ mod tests {
         processing.handle_written(at(1), 1);
         processing.pass(6);
         assert_eq!((processing.processed(), processing.ping_offset()), (4, 5), "a ping names an event that was given");
-        assert!(processing.handle_pong(at(2), 5, 6, |_| {}));
+        assert!(processing.handle_pong(at(2), 5, |_| {}));
         assert_eq!((processing.processed(), processing.ping_offset()), (6, 6));
     }
 

@@ -5,7 +5,7 @@ use super::{
     Connection, ConnectionKey, Effect, Shard, Skipped, counters, cursor::Passed, feed_key::FeedKey, processing::About,
 };
 use crate::model::{
-    CloseReason, DeliveryMode, GatewayId, Life, Now, Position, Proof,
+    CloseReason, DeliveryMode, GatewayId, Life, Missing, Now, Position, Proof,
     log::{LogRequest, ProgressStep},
 };
 
@@ -50,6 +50,8 @@ impl Shard {
         if let Some(key) = self.feeds.of(life.gateway) {
             self.remove_feed(now, key);
         }
+        self.absences.forget(life.gateway);
+        self.lose_waits(life.gateway, Missing::CHANGED);
         let step = if mode == DeliveryMode::Processed { ProgressStep::Restart } else { ProgressStep::End };
         self.log.push(LogRequest::Progress { life, step });
     }
@@ -66,7 +68,6 @@ impl Shard {
     fn judge_pong(&mut self, now: Now, key: ConnectionKey, position: Position) -> Proof {
         let Some(connection) = self.registry.connection_mut(key) else { return Proof::Known };
         let epoch = self.feeds.get(connection.feed).map(|feed| feed.end().epoch);
-        let taken = connection.cursor.taken;
         let Some(processing) = connection.cursor.processing.as_mut().filter(|_| epoch == Some(position.epoch)) else {
             return Proof::Invented;
         };
@@ -75,7 +76,7 @@ impl Shard {
         }
         let times = &mut self.counters.processing;
         let clock = (now.instant, now.wall);
-        match processing.handle_pong(clock, position.offset, taken, |took| times.observe(took)) {
+        match processing.handle_pong(clock, position.offset, |took| times.observe(took)) {
             true => Proof::Processed,
             false => Proof::Invented,
         }
@@ -98,9 +99,11 @@ impl Shard {
     pub(super) fn follow_processed(&mut self, now: Now, key: ConnectionKey) {
         let Some(connection) = self.registry.connection(key) else { return };
         let Some(processing) = &connection.cursor.processing else { return };
-        let (processed, feed_key) = (processing.processed(), connection.feed);
+        let (processed, begin, feed_key) = (processing.processed(), processing.begin(), connection.feed);
         let Some(feed) = self.feeds.get_mut(feed_key) else { return };
+        // Between the gateway's progress and a position that this connection has named, there may be events that nobody has processed.
         if let Some(progress) = &mut feed.progress
+            && begin <= progress.processed()
             && progress.reach(processed)
         {
             self.saves.note(now.instant, feed_key, progress);
@@ -110,6 +113,16 @@ impl Shard {
             self.dirty.push_back(key);
         }
         self.check_waits(gateway);
+    }
+
+    /// What the log has trimmed is not waited for any more: the gateway's progress goes on behind it.
+    pub(super) fn skip_progress(&mut self, now: Now, key: ConnectionKey, last_lost: u64) {
+        let Some(feed_key) = self.registry.connection(key).map(|connection| connection.feed) else { return };
+        if let Some(progress) = self.feeds.get_mut(feed_key).and_then(|feed| feed.progress.as_mut())
+            && progress.reach(last_lost)
+        {
+            self.saves.note(now.instant, feed_key, progress);
+        }
     }
 
     /// Passes over the events that come next for a connection and that it is not given.
@@ -163,6 +176,7 @@ impl Shard {
                 | CloseReason::DeliveryChanged
                 | CloseReason::LogReplaced
                 | CloseReason::InternalError
+                | CloseReason::SlowConsumer
         );
         if let Some(feed) = self.feeds.get_mut(feed_key)
             && let Some(progress) = &mut feed.progress

@@ -120,3 +120,24 @@ fn a_gateway_at_work_may_be_silent_while_its_kernel_acknowledges() {
         assert!((waited / 1_000).abs_diff(ends) <= 1, "{waited} ms: {reason}");
     }
 }
+
+#[test]
+fn a_gateway_at_work_whose_socket_is_full_is_not_slow() {
+    for (works, reason) in [(true, "ProcessingTimeout"), (false, "SlowConsumer")] {
+        let mut world = proving(7);
+        world.run(Duration::from_secs(1));
+        world.session.set_first(world.now, works.then_some(7));
+        (world.events.bytes, world.room) = (large_event(), 0);
+        world.settle();
+        while !world.take_effects().contains("Closing") {
+            world.receive(&masked(0x81, b"{}"));
+            assert!(!world.session.is_over(), "{reason}");
+            world.run(Duration::from_secs(1));
+            if world.effects.iter().any(|effect| effect.contains(reason)) {
+                break;
+            }
+        }
+        let since = world.now.attended.since(Instant(3_600_000_000)).as_secs();
+        assert_eq!(since >= 60, works, "{reason} after {since} s");
+    }
+}

@@ -286,3 +286,79 @@ fn an_id_is_repeated_also_if_the_gateway_was_away_for_one_of_the_two() {
     world.command(at(2), from(1), Command::Publish(twice));
     assert_eq!(world.shard.ids_repeated, 1);
 }
+
+#[test]
+fn an_event_whose_ping_was_cut_off_by_a_close_is_not_processed() {
+    let mut world = proved(9);
+    let gateway = created(&mut world);
+    let key = world.join(at(0), join(gateway)).0;
+    publish(&mut world, at(1), gateway, &["a", "b"]);
+    // Of the second event a part is handed over when the connection begins to close; the rest follows, without its ping.
+    assert_eq!(write(&mut world, at(1), key, "a#1;?1;b".len()), "a#1;?1;b");
+    world.shard.handle_closing(at(2), key, CloseReason::KeyRevoked);
+    assert_eq!(write_all(&mut world, at(2), key), "#2;");
+    assert_eq!(pong(&mut world, at(2), key, gateway, 1), Proof::Processed);
+    leave(&mut world, at(3), key);
+    let key = world.join(at(4), join(gateway)).0;
+    assert_eq!(write_all(&mut world, at(4), key), "b#2;?2;");
+}
+
+#[test]
+fn a_connection_that_begins_further_on_does_not_move_the_gateway_over_what_nobody_has_processed() {
+    let mut world = proved(1);
+    let gateway = created(&mut world);
+    publish(&mut world, at(0), gateway, &["a", "b", "c"]);
+    let named = Join { resume: Some(position(gateway, 2)), ..join(gateway) };
+    let (other, _) = world.join(at(1), named);
+    assert_eq!(write_all(&mut world, at(1), other), "c#3;?3;");
+    assert_eq!(pong(&mut world, at(1), other, gateway, 3), Proof::Processed);
+    leave(&mut world, at(2), other);
+    let (key, begin) = world.join(at(3), join(gateway));
+    assert_eq!(begin.position, Some(position(gateway, 0)));
+    assert_eq!(write_all(&mut world, at(3), key), "a#1;?1;");
+}
+
+#[test]
+fn an_event_that_was_handed_in_before_the_switch_has_failed_if_nobody_was_there() {
+    let mut world = shard();
+    let gateway = created(&mut world);
+    // The switch comes before the log has answered.
+    world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "a")));
+    let delivery = Some(DeliveryMode::Processed);
+    world.shard.handle_change(at(1), Change::DeliveryChanged { life: life(gateway, 1), delivery });
+    world.settle(at(1));
+    let outcome = published(&mut world);
+    assert_eq!((outcome.failed, outcome.waiting), (1, false), "it lies before where the gateway begins");
+    publish(&mut world, at(2), gateway, &["b"]);
+    assert!(published(&mut world).waiting);
+    let key = world.join(at(3), join(gateway)).0;
+    assert_eq!(write_all(&mut world, at(3), key), "b#2;?2;");
+}
+
+#[test]
+fn an_event_waits_although_somebody_looks_on() {
+    let mut world = proved(1);
+    let gateway = created(&mut world);
+    let listener = world.join(at(0), Join { written_only: true, ..join(gateway) }).0;
+    publish(&mut world, at(1), gateway, &["a"]);
+    write_all(&mut world, at(1), listener);
+    let outcome = published(&mut world);
+    assert_eq!((outcome.connections, outcome.delivered, outcome.waiting), (1, 1, true));
+    assert!(outcome.is_decided());
+}
+
+#[test]
+fn a_gateway_that_is_back_before_its_last_connection_has_left_has_missed_nothing() {
+    let mut world = shard();
+    let gateway = created(&mut world);
+    for second in [1, 3] {
+        let key = world.join(at(second), join(gateway)).0;
+        publish(&mut world, at(second), gateway, &["a"]);
+        write_all(&mut world, at(second), key);
+        world.shard.handle_closing(at(second), key, CloseReason::KeyRevoked);
+        let next = world.join(at(second + 1), join(gateway)).0;
+        leave(&mut world, at(second + 1), key);
+        leave(&mut world, at(second + 1), next);
+    }
+    assert_eq!(world.shard.counters.missed, 0);
+}

@@ -144,3 +144,20 @@ fn an_erased_secret_is_passed_over_and_ends_what_is_to_be_without_a_gap() {
         assert_eq!(write_all(&mut world, at(1), key), expected);
     }
 }
+
+#[test]
+fn an_event_is_not_skipped_while_another_connection_is_at_work_on_it() {
+    let mut world = proved(1);
+    let gateway = created(&mut world);
+    publish(&mut world, at(0), gateway, &["slow", "next"]);
+    let worker = world.join(at(1), join(gateway)).0;
+    assert_eq!(write_all(&mut world, at(1), worker), "slow#1;?1;");
+    for second in [2, 3, 20] {
+        let key = world.join(at(second), join(gateway)).0;
+        assert_eq!(write_all(&mut world, at(second), key), "slow#1;?1;", "at {second}");
+        leave(&mut world, at(second), key);
+    }
+    let key = world.join(at(21), join(gateway)).0;
+    assert_eq!(write_all(&mut world, at(21), key), "slow#1;?1;");
+    assert_eq!(skipped(&world, counters::POISON), 0);
+}

@@ -102,15 +102,58 @@ fn nobody_waits_for_a_gateway_whose_pongs_prove_nothing() {
 fn with_too_many_that_wait_a_publisher_is_answered_at_once() {
     let mut world = proved(1);
     let gateway = created(&mut world);
-    let key = world.join(at(0), join(gateway)).0;
-    for n in 0..=crate::limits::WAITS_MAX as u64 {
-        world.command(at(1), from(n), and_wait(Command::Publish(event(gateway, "a")), 30));
-    }
-    write_all(&mut world, at(1), key);
+    world.join(at(0), join(gateway));
+    let most = crate::limits::WAIT_EVENTS_MAX;
+    let events = (0..most).map(|_| event(gateway, "a")).collect();
+    world.command(at(1), from(1), and_wait(Command::PublishMany(events), 30));
+    world.shard.handle_timeout(at(3), 9);
     assert!(replies(&mut world).is_empty());
-    world.shard.handle_timeout(at(1), 99_999);
-    assert_eq!(replies(&mut world).len(), 1);
-    assert_eq!(world.shard.waits.len(), crate::limits::WAITS_MAX);
+    assert_eq!(world.shard.waits.len(), most);
+    world.command(at(3), from(2), and_wait(Command::Publish(event(gateway, "b")), 30));
+    world.shard.handle_timeout(at(3), 9);
+    let Some(Awaiting { processed: false, missing, .. }) = awaited(&mut world) else { panic!("not answered") };
+    assert_eq!(missing, [Missing { connection_id: None, reason: Missing::TOO_MANY, before: None }]);
+}
+
+#[test]
+fn nobody_waits_for_a_gateway_that_is_deleted_or_gets_another_delivery() {
+    for (change, reason) in [(true, Missing::CHANGED), (false, Missing::DELETED)] {
+        let mut world = proved(1);
+        let gateway = created(&mut world);
+        world.join(at(0), join(gateway));
+        world.command(at(1), from(1), and_wait(Command::Publish(event(gateway, "a")), 30));
+        world.shard.handle_timeout(at(3), 9);
+        assert_eq!(awaited(&mut world), None);
+        let delivery = Some(DeliveryMode::Written);
+        world.change(
+            at(4),
+            match change {
+                true => Change::DeliveryChanged { life: life(gateway, 1), delivery },
+                false => Change::GatewayDeleted(gateway),
+            },
+        );
+        let missing = awaited(&mut world).unwrap().missing;
+        assert_eq!(missing, [Missing { connection_id: None, reason, before: None }]);
+    }
+}
+
+#[test]
+fn an_event_that_was_trimmed_is_not_processed() {
+    let mut world = proved(1);
+    world.log = {
+        let log = MemorySettings { epoch: 7, gateway_bytes_max: 1_500, port_bytes_max: 9_000 };
+        MemoryLog::new(log).ports(vec![Box::new(|| {})]).pop().unwrap()
+    };
+    let gateway = created(&mut world);
+    world.command(at(1), from(1), and_wait(Command::Publish(event(gateway, "a")), 30));
+    assert_eq!(awaited(&mut world), None);
+    for _ in 0..9 {
+        world.command(at(2), from(2), Command::Publish(event(gateway, "b")));
+    }
+    replies(&mut world);
+    world.try_join(at(3), join(gateway)).unwrap();
+    let expected = Awaiting { processed: false, skipped: Some(counters::TRIMMED), missing: Vec::new() };
+    assert_eq!(awaited(&mut world), Some(expected));
 }
 
 #[test]
