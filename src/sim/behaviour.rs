@@ -4,6 +4,7 @@
 //! that resets at once never becomes slow).
 
 use super::{
+    handling::Handling,
     requests::Request,
     rng::Rng,
     scenario::Scenario,
@@ -95,6 +96,11 @@ pub(super) struct Profile {
     pub(super) early: bool,
     /// The offset behind which a gateway asks to go on.
     pub(super) resumes: Option<u64>,
+    /// Connects with `?delivery=written`.
+    pub(super) written_only: bool,
+    pub(super) handling: Handling,
+    /// The peer whose connection it replaces: it connects once that is lost, and not at `arrives`.
+    pub(super) follows: Option<usize>,
     /// Longest piece of its bytes that arrives at once.
     pub(super) piece_max: usize,
     /// Longest time in microseconds until it reacts to received bytes.
@@ -124,6 +130,9 @@ impl Profile {
             acks: false,
             early: false,
             resumes: None,
+            written_only: false,
+            handling: Handling::INSTANT,
+            follows: None,
             piece_max: UNLIMITED,
             latency_max: 100,
             ending: Ending::Stay,
@@ -141,7 +150,8 @@ impl Profile {
 
     /// Whether it gives the hub no reason to close it or to wait for it.
     pub(super) fn is_good(&self) -> bool {
-        self.reading == Reading::Eager && self.pongs && self.misbehaviour.is_tolerated() && self.conditions.is_perfect()
+        let answers = self.pongs && self.handling.is_quick();
+        self.reading == Reading::Eager && answers && self.misbehaviour.is_tolerated() && self.conditions.is_perfect()
     }
 }
 

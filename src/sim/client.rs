@@ -14,7 +14,8 @@ pub(super) enum Seen {
     Upgraded,
     /// A whole text message.
     Text(Vec<u8>),
-    Ping,
+    /// A ping with its payload.
+    Ping(Vec<u8>),
     Pong,
     Close(u16, String),
     /// A violation of the protocol by the hub.
@@ -29,19 +30,20 @@ pub(super) enum Reaction {
     /// An HTTP answer; whether it has `Connection: close`.
     Response(bool),
     Upgraded,
-    Text,
-    Ping,
+    /// A message; the offset of the event in it, if it is one.
+    Text(Option<u64>),
+    Ping(Vec<u8>),
     Close(u16),
 }
 
 impl Seen {
-    /// The reaction that it causes, if any.
-    pub(super) fn reaction(&self) -> Option<Reaction> {
+    /// The reaction that it causes, if any. `event` is the offset of the event in it.
+    pub(super) fn reaction(&self, event: Option<u64>) -> Option<Reaction> {
         match self {
             Self::Response(_, _, last) => Some(Reaction::Response(*last)),
             Self::Upgraded => Some(Reaction::Upgraded),
-            Self::Text(_) => Some(Reaction::Text),
-            Self::Ping => Some(Reaction::Ping),
+            Self::Text(_) => Some(Reaction::Text(event)),
+            Self::Ping(payload) => Some(Reaction::Ping(payload.clone())),
             Self::Close(code, _) => Some(Reaction::Close(*code)),
             Self::Pong | Self::Broken(_) => None,
         }
@@ -193,7 +195,7 @@ impl Client {
             }
             (0x89, message) => {
                 self.message = message;
-                Some(Seen::Ping)
+                Some(Seen::Ping(payload))
             }
             (0x8a, message) => {
                 self.message = message;
@@ -255,11 +257,12 @@ pub(super) fn frame(first: u8, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
 }
 
 /// A gateway's upgrade request.
-pub(super) fn upgrade(key: Option<&str>, last_position: Option<crate::model::Position>) -> String {
+pub(super) fn upgrade(key: Option<&str>, last_position: Option<crate::model::Position>, written_only: bool) -> String {
     let key = key.map(|key| format!("api-key: {key}\r\n")).unwrap_or_default();
     let resume = last_position.map(|position| format!("last-position: {position}\r\n")).unwrap_or_default();
+    let query = if written_only { "?delivery=written" } else { "" };
     format!(
-        "GET {} HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        "GET {}{query} HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{key}{resume}\r\n",
         crate::api::CONNECT_PATH
     )

@@ -21,7 +21,7 @@ const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 impl Oracle {
     /// Records how late something is that was due at `due` and happens at `now`, and fails the rule beyond the slack.
-    fn late(&mut self, rule: &'static str, conn: usize, due: Instant, now: Instant) {
+    pub(super) fn late(&mut self, rule: &'static str, conn: usize, due: Instant, now: Instant) {
         let late = now.since(due);
         let most = self.lateness.entry(rule).or_default();
         *most = (*most).max(late);
@@ -45,8 +45,10 @@ impl Oracle {
         // Without a position the ack waits for the log for a second, with one for four.
         let resumes = self.scenario.profiles[conn].resumes.is_some();
         let most = if resumes { limits::RESUME_PATIENCE } else { limits::FOLLOW_PATIENCE };
-        let log =
-            if resumes && self.scenario.log.is_faulty() { most } else { (self.scenario.log.lateness() * 2).min(most) };
+        // One that begins behind what its gateway has processed reads the log, too.
+        let reads = self.watched[conn].key.is_some_and(|_| self.has_processed());
+        let waits = (resumes && self.scenario.log.is_faulty()) || (reads && self.scenario.is_read_late());
+        let log = if waits { most } else { (self.scenario.log.lateness() * if reads { 4 } else { 2 }).min(most) };
         let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3 + log;
         self.late("a gateway with a valid key gets its ack at once", conn, received + lanes, now);
     }
@@ -60,10 +62,14 @@ impl Oracle {
         let single = matches!(call.kind, super::ledger::CallKind::Publish(_));
         if let Some(arrived) = call.arrived.filter(|_| firm && single && !call.early && self.drained.is_none()) {
             let lanes = Duration::from_micros(self.scenario.mesh_delay_max);
-            // What the log cannot tell at once is delivered late.
-            if self.scenario.log.is_faulty() || watched.ack.is_some_and(|ack| ack.resumed) {
+            // What the log cannot tell at once is delivered late, and what waits for the window.
+            let proving = &watched.proving;
+            // Beside others with a window, it may get some from the log.
+            let waits = proving.mode.is_none() || (self.has_processed() && self.shares_windows(conn));
+            if self.scenario.log.is_faulty() || watched.ack.is_some_and(|ack| ack.resumed) || waits {
                 return;
             }
+            let window_opened = proving.proved_at.unwrap_or_default();
             let lanes = lanes + self.scenario.log.lateness();
             // Requests of one connection are served one by one, so the time begins with the answer to the one before.
             let call = self.ledger.events[event].call;
@@ -71,7 +77,7 @@ impl Oracle {
             let Some((publisher, _)) = publisher else { return };
             let before = self.watched[*publisher].answered_at.unwrap_or_default();
             let accepted = self.watched[*publisher].accepted.unwrap_or_default();
-            let start = arrived.max(before).max(accepted);
+            let start = arrived.max(before).max(accepted).max(window_opened);
             self.late("an event reaches a reading connection at once", conn, start + lanes, now);
         }
     }
@@ -120,6 +126,7 @@ impl Oracle {
         }
         if self.watched[conn].ack.is_some() {
             self.check_ping_gap(now, conn);
+            self.end_proving(now, conn);
             self.check_drain(now, conn);
             self.check_silence(now, conn);
             self.check_good(conn);
@@ -142,7 +149,8 @@ impl Oracle {
             || (watched.leaving.is_some() && !matches!(self.scenario.profiles[conn].ending, Ending::Vanish))
             || !watched.good && self.scenario.profiles[conn].misbehaviour != Misbehaviour::None;
         let more = if closing { limits::CLOSE_DEADLINE } else { Duration::ZERO };
-        let due = life + heartbeat.timeout + heartbeat.busy_grace + more;
+        // One that is at work on an event has its own time for that.
+        let due = (life + heartbeat.timeout + heartbeat.busy_grace).max(self.may_work_until(conn)) + more;
         self.late("a silent peer is closed at the heartbeat timeout", conn, due, now);
         let watched = &self.watched[conn];
         // Code 1001 without a drain means the heartbeat. Not checked under TLS: part of a record is
@@ -150,12 +158,15 @@ impl Oracle {
         // may come in between.
         let blocked = watched.was_blocked_since(Instant(now.0.saturating_sub(1_000_000)));
         let silent = !blocked && watched.close_sent.is_some_and(|(code, _)| code == 1001) && watched.leaving.is_none();
+        let silent = silent && watched.close_reason.as_deref() != Some("delivery changed");
         let silence = now.since(last);
         if silent && !self.scenario.tls && silence < heartbeat.timeout {
             self.fail("a silent peer is closed at the heartbeat timeout", Some(conn), format!("after {silence:?}"));
         }
         let is_alive = self.scenario.profiles[conn].conditions.is_perfect() || self.scenario.strict;
-        if silent && is_alive && !self.scenario.tls && silence < heartbeat.timeout + heartbeat.busy_grace {
+        let patience = heartbeat.timeout + heartbeat.busy_grace;
+        let works = self.watched[conn].proving.is_processed() && now < self.may_work_until(conn);
+        if silent && is_alive && !self.scenario.tls && (silence < patience || works) {
             self.fail("a peer whose kernel acknowledges gets the busy grace", Some(conn), format!("after {silence:?}"));
         }
     }
@@ -175,6 +186,10 @@ impl Oracle {
         let revoked = watched.key.is_some_and(|key| self.roster.removal_of(key).begun.is_some());
         // With little memory a burst goes through the log, and a small log trims it before it is read.
         let trimmed = self.scenario.is_scarce() && matches!(watched.close_sent, Some((1013, _)));
+        let changed = watched.close_reason.as_deref() == Some("delivery changed");
+        if changed {
+            return self.check_change(conn);
+        }
         if watched.good && watched.leaving.is_none() && !revoked && self.drained.is_none() && !trimmed {
             let close_sent = watched.close_sent;
             self.fail("a well-behaved peer is not closed", Some(conn), format!("{close_sent:?}"));
@@ -189,6 +204,12 @@ impl Oracle {
         if !watched.good || watched.was_blocked || self.roster.removal_of(key).begun.is_some() {
             return;
         }
+        let proving = &watched.proving;
+        if proving.mode.is_none() || (proving.is_processed() && (!proving.in_flight.is_empty() || self.is_behind(conn)))
+        {
+            return;
+        }
+        let answered = proving.proved_at.unwrap_or_default();
         let gateway = self.roster.keys[key].gateway;
         let until = watched.leaving.unwrap_or(now);
         // A follow that was interrupted, and a read that has failed, take another way through the log.
@@ -199,7 +220,7 @@ impl Oracle {
         let seen = watched.seen;
         let missing = self.ledger.events.iter().filter(|event| event.gateway == gateway).find_map(|event| {
             let Outcome::Answered(counts) = &event.outcome else { return None };
-            let old = counts.at + patience < until && counts.at > ack.at;
+            let old = counts.at.max(answered) + patience < until && counts.at > ack.at;
             event.offset.filter(|offset| old && *offset > seen && *offset > ack.offset)
         });
         if let Some(offset) = missing {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{ConnectionId, GatewayId, Instant, Position},
+    model::{ConnectionId, DeliveryMode, GatewayId, Instant, Position},
 };
 use std::{borrow::Cow, time::Duration};
 
@@ -38,6 +38,7 @@ impl Oracle {
         self.check_admission(now, conn);
         self.check_rate(now, conn);
         self.check_slots(conn);
+        self.begin_proving(now, conn);
     }
 
     /// The offset and `resumed` in the end of an ack, behind its timestamp.
@@ -59,7 +60,10 @@ impl Oracle {
         let asked = self.scenario.profiles[conn].resumes;
         let text = format!("asked for {asked:?}, begins at {offset}, resumed {resumed:?}");
         let holds = match (asked, resumed) {
-            (None, None) => offset < NOWHERE || self.scenario.log.lateness() > Duration::from_millis(900),
+            (None, None) => {
+                let reads = self.has_processed() && self.scenario.is_read_late();
+                offset < NOWHERE || reads || self.scenario.log.lateness() > Duration::from_millis(900)
+            }
             (Some(asked), Some(true)) => asked == offset,
             (Some(asked), Some(false)) => offset < asked || self.scenario.trims(),
             _ => false,
@@ -121,7 +125,7 @@ impl Oracle {
             self.watched[conn].seen = offset - 1;
         }
         let seen = self.watched[conn].seen;
-        if offset != seen + 1 {
+        if offset != seen + 1 && (offset <= seen || !self.may_leave_out(conn, seen + 1, offset)) {
             let text = format!("offset {offset} after {seen}: {}", excerpt(text));
             return self.fail("events arrive in order, each once", Some(conn), text);
         }
@@ -132,6 +136,7 @@ impl Oracle {
         self.seen_events += 1;
         self.check_promptness(now, conn, event);
         self.ledger.events[event].written.push((conn, now));
+        self.check_window(now, conn, offset);
     }
 
     /// The event in a message, and its offset; `None` if the message is not exactly an event that was published.
@@ -162,6 +167,7 @@ impl Oracle {
 
     pub(super) fn check_close(&mut self, conn: usize, code: u16, reason: &str, now: Instant) {
         self.watched[conn].close_sent = Some((code, now));
+        self.watched[conn].close_reason = Some(reason.to_owned());
         self.check_end_of(now, conn);
         let expected: &[u16] = match self.scenario.profiles[conn].misbehaviour {
             Misbehaviour::Unmasked => &[1002],
@@ -170,7 +176,10 @@ impl Oracle {
             Misbehaviour::PingFlood => &[1008],
             _ => &[],
         };
-        let usual = matches!(code, 1001 | 1008 | 1013);
+        let overdue = code == 1011
+            && reason == "processing timeout"
+            && self.watched[conn].proving.mode != Some(DeliveryMode::Written);
+        let usual = matches!(code, 1001 | 1008 | 1013) || overdue;
         // RFC 6455 section 5.5.1: the answer to a close frame echoes its code.
         let echo = self.watched[conn].leaving.is_some() && self.scenario.profiles[conn].ending == Ending::Close(code);
         let echo = echo || (self.watched[conn].leaving.is_some() && code == 1000);

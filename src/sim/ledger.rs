@@ -1,8 +1,11 @@
 //! The oracle's record of every HTTP request and every event in it, with what the wire and the answers have shown
 //! since.
 
-use crate::model::{ConnectionId, GatewayId, Instant};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use crate::model::{ConnectionId, DeliveryMode, GatewayId, Instant};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// One event of a publish, batch or deployment.
@@ -47,6 +50,8 @@ pub(super) struct Counts {
     pub(super) pending: u64,
     /// The connections that are listed as failed.
     pub(super) failures: Vec<ConnectionId>,
+    /// The gateway has no connection, and gets the event when it comes back.
+    pub(super) waiting: bool,
 }
 
 impl Event {
@@ -97,6 +102,8 @@ pub(super) enum CallKind {
     Revoke(usize),
     Delete(usize),
     Manifest(usize),
+    /// Changes the delivery of a gateway.
+    Change(usize, Option<DeliveryMode>),
 }
 
 /// One HTTP request.
@@ -104,6 +111,8 @@ pub(super) struct Call {
     pub(super) conn: usize,
     pub(super) kind: CallKind,
     pub(super) begun: Instant,
+    /// How long a publisher waits for the processing of its events; `None` if it does not.
+    pub(super) wait: Option<Duration>,
     /// The offset of its last byte in the peer's stream, as sent.
     pub(super) end: u64,
     /// It was sent before the TLS handshake was over, so `end` is only an upper bound.
@@ -145,12 +154,20 @@ impl Ledger {
             conn,
             kind,
             begun: now,
+            wait: None,
             end: u64::MAX,
             early: false,
             arrived: None,
             received: None,
             answered: None,
         });
+    }
+
+    /// The publisher of the request that was begun last waits for the processing of its events.
+    pub(super) fn waits(&mut self, wait: Duration) {
+        if let Some(call) = self.calls.last_mut() {
+            call.wait = Some(wait);
+        }
     }
 
     /// Sets the end of the request that was begun last.
@@ -193,6 +210,11 @@ impl Ledger {
     /// How many requests of a connection are unanswered.
     pub(super) fn waiting(&self, conn: usize) -> usize {
         self.open.get(&conn).map_or(0, VecDeque::len)
+    }
+
+    /// The event at an offset of a gateway.
+    pub(super) fn at(&self, gateway: usize, offset: u64) -> Option<&Event> {
+        self.places.get(&(gateway, offset)).map(|event| &self.events[*event])
     }
 
     /// The event with this payload.

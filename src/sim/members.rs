@@ -4,7 +4,7 @@ use super::{
     ledger::Counts,
     oracle::{NOWHERE, Oracle, SLACK},
 };
-use crate::model::Instant;
+use crate::model::{DeliveryMode, Instant};
 
 impl Oracle {
     /// Whether a gateway has asked to go on behind a position: it may be behind.
@@ -46,9 +46,12 @@ impl Oracle {
                 continue;
             }
             perhaps += 1;
-            // One that resumes may be anywhere, and a publisher does not wait for it while it catches up.
-            if ack.resumed {
-                undecided += 1;
+            // One that resumes may be anywhere, and a publisher does not wait for it while it catches up. Nor for one whose window is
+            // full.
+            let proves = watched.proving.mode != Some(DeliveryMode::Written);
+            undecided += u64::from(proves && !ack.resumed);
+            if ack.resumed || (proves && ack.at >= begun) {
+                undecided += u64::from(ack.resumed);
                 continue;
             }
             let written = entry.written.iter().any(|(at, _)| *at == conn);

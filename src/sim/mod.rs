@@ -11,11 +11,14 @@
 //! happened.
 
 mod answers;
+mod awaited;
 mod behaviour;
 mod client;
 mod deadlines;
 mod fairness;
+mod fleet;
 mod frames;
+mod handling;
 mod hardships;
 mod io;
 mod lanes;
@@ -28,12 +31,16 @@ mod notices;
 mod opening;
 mod oracle;
 mod peer;
+mod processed;
+mod proving;
+mod read_loop;
 mod requests;
 mod rng;
 mod roster;
 mod scenario;
 mod socket;
 mod store;
+mod successors;
 mod testing;
 mod tests;
 mod tls;

@@ -333,8 +333,9 @@ impl Net {
             state.reactions.push_back((accepted, Reaction::Handshake));
         }
         for item in seen {
-            self.conns[conn].reactions.extend(item.reaction().map(|reaction| (accepted, reaction)));
             self.oracle.took(now, conn, &item, &mut self.trace);
+            let event = self.oracle.watched[conn].proving.last_event.take();
+            self.conns[conn].reactions.extend(item.reaction(event).map(|reaction| (accepted, reaction)));
         }
     }
 

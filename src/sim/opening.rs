@@ -21,8 +21,8 @@ pub(super) fn opening(profile: &Profile, scenario: &Scenario, rng: &mut Rng) -> 
         .zip(profile.resumes)
         .map(|(gateway, offset)| Position { epoch: life_of(gateway).epoch_in(scenario.seed), offset });
     let mut bytes = match profile.misbehaviour {
-        Misbehaviour::WrongKey => client::upgrade(Some("unknown"), None).into_bytes(),
-        _ => client::upgrade(key, position).into_bytes(),
+        Misbehaviour::WrongKey => client::upgrade(Some("unknown"), None, false).into_bytes(),
+        _ => client::upgrade(key, position, profile.written_only).into_bytes(),
     };
     if profile.misbehaviour == Misbehaviour::HalfHead {
         bytes.truncate(60);

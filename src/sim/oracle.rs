@@ -6,6 +6,7 @@ use super::{
     behaviour::{Misbehaviour, Profile, Reading},
     client::Seen,
     ledger::{Ledger, Outcome},
+    proving::{Handled, Proving},
     roster::Roster,
     scenario::Scenario,
     trace::Trace,
@@ -62,6 +63,7 @@ pub(super) struct Watched {
     pub(super) made_room: bool,
     last_blocked: Option<Instant>,
     pub(super) close_sent: Option<(u16, Instant)>,
+    pub(super) close_reason: Option<String>,
     /// When the hub ended its side: by close frame, FIN, or close of the socket.
     pub(super) ended: Option<Instant>,
     pub(super) closed: Option<Instant>,
@@ -74,6 +76,7 @@ pub(super) struct Watched {
     pub(super) reason: Option<CloseReason>,
     pub(super) connected: Option<ConnectionId>,
     pub(super) unfinished_bytes: usize,
+    pub(super) proving: Proving,
 }
 
 impl Watched {
@@ -89,6 +92,7 @@ pub(super) struct Oracle {
     /// The address of each peer.
     pub(super) addresses: Vec<IpAddr>,
     pub(super) ledger: Ledger,
+    pub(super) handled: Handled,
     pub(super) roster: Roster,
     pub(super) seen_events: u64,
     pub(super) failed_deliveries: u64,
@@ -122,6 +126,7 @@ impl Oracle {
             watched: scenario.profiles.iter().map(watched).collect(),
             addresses,
             ledger: Ledger::default(),
+            handled: Handled::default(),
             roster,
             seen_events: 0,
             failed_deliveries: 0,
@@ -184,6 +189,7 @@ impl Oracle {
             watched.request_received = Some(now);
         }
         self.ledger.received(now, conn, total);
+        self.receive_pongs(now, conn, total);
     }
 
     /// The peer begins to leave.
@@ -235,7 +241,10 @@ impl Oracle {
                 self.fail("the first frame is the ack", Some(conn), format!("{item:?}"));
             }
             Seen::Text(text) => self.check_event(now, conn, text),
-            Seen::Ping => self.check_ping(now, conn),
+            Seen::Ping(payload) => {
+                self.check_ping(now, conn);
+                self.check_ping_payload(conn, payload);
+            }
             Seen::Pong => {}
             Seen::Close(code, reason) => self.check_close(conn, *code, reason, now),
         }
@@ -324,6 +333,7 @@ impl Oracle {
             }
         }
         self.check_failures();
+        self.check_handled();
         if let Err(text) = self.ledger.check_places() {
             self.fail("positions have no gaps", None, text);
         }

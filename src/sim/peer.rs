@@ -3,6 +3,7 @@
 use super::{
     behaviour::{Ending, Misbehaviour, Profile, Reading},
     client::{self, Reaction},
+    handling::{Answers, Handler},
     net::{Conn, Net},
     requests::{self, Request},
     rng::Rng,
@@ -12,7 +13,7 @@ use std::{collections::VecDeque, time::Duration};
 
 /// One peer.
 pub(super) struct Peer {
-    index: usize,
+    pub(super) index: usize,
     pub(super) profile: Profile,
     /// A gateway's first bytes: its upgrade request, and frames if it sends any early.
     opening: Vec<u8>,
@@ -25,22 +26,23 @@ pub(super) struct Peer {
     outgoing: Vec<u8>,
     sent: usize,
     /// All encrypted bytes so far, sent or not.
-    total: u64,
+    pub(super) total: u64,
     /// How many bytes of the hub it has read.
-    read: u64,
+    pub(super) read: u64,
     leaves: Instant,
-    stage: Stage,
+    pub(super) stage: Stage,
     /// It sends a FIN after its outgoing bytes.
     fin: bool,
     misbehaved: bool,
     /// It wrote something before its TLS handshake was over.
     early: bool,
     /// How many pings it may still send.
-    pings: u32,
+    pub(super) pings: u32,
+    pub(super) handler: Handler,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
-enum Stage {
+pub(super) enum Stage {
     /// It has sent nothing.
     New,
     CallKind,
@@ -69,6 +71,21 @@ impl Peer {
             misbehaved: false,
             early: false,
             pings: 50,
+            handler: Handler::default(),
+        }
+    }
+
+    /// Whether it has lost its connection, or has begun to end it.
+    pub(super) fn has_lost(&self, net: &Net) -> bool {
+        let socket = &net.conns[self.index].socket;
+        self.stage >= Stage::Leaving || socket.hub_closed || socket.reset.is_some()
+    }
+
+    /// It connects in place of one that has lost its connection.
+    pub(super) fn come_back(&mut self, now: Instant, arrives: Duration, stays: Duration) {
+        (self.profile.follows, self.profile.arrives) = (None, arrives);
+        if self.leaves < now + stays {
+            self.leaves = now + stays;
         }
     }
 
@@ -92,12 +109,8 @@ impl Peer {
         }
         self.open(net);
         let moved = self.read(net);
+        self.handle(net);
         let conn = &mut net.conns[self.index];
-        while conn.reactions.front().is_some_and(|(offset, _)| *offset <= self.read)
-            && let Some((_, reaction)) = conn.reactions.pop_front()
-        {
-            self.react(reaction, conn, &mut net.rng);
-        }
         if self.early && !conn.client.is_handshaking() {
             // rustls holds bytes back until the handshake is over and sends them with its last flight, which ends here.
             self.early = false;
@@ -120,6 +133,10 @@ impl Peer {
         }
         self.send_requests(net);
         let mut socket_changed = false;
+        if self.stage == Stage::Upgraded && self.handler.hangs_up(now, &self.profile.handling) {
+            net.oracle.cover("a gateway hangs up by itself");
+            (self.leaves, self.profile.ending) = (now, net.rng.pick(&HANG_UPS));
+        }
         if now >= self.leaves && self.stage < Stage::Leaving {
             socket_changed |= self.leave(net);
         }
@@ -183,6 +200,8 @@ impl Peer {
         let reading =
             if self.stage < Stage::Upgraded && !self.profile.platform { Reading::Eager } else { self.profile.reading };
         let take = match reading {
+            // Its read loop is at work on an event.
+            _ if self.handler.is_busy() && self.profile.handling.answers != Answers::AtOnce => 0,
             Reading::Eager => unread,
             Reading::Slow(bytes) => unread.min(bytes),
             Reading::Never => 0,
@@ -193,17 +212,17 @@ impl Peer {
         take > 0
     }
 
-    fn react(&mut self, reaction: Reaction, conn: &mut Conn, rng: &mut Rng) {
+    pub(super) fn react(&mut self, reaction: Reaction, conn: &mut Conn, rng: &mut Rng) {
         match reaction {
             Reaction::Handshake => {
                 let flight = conn.client.flight();
                 self.push(flight);
             }
             Reaction::Upgraded if self.stage < Stage::Leaving => self.stage = Stage::Upgraded,
-            Reaction::Ping if self.profile.pongs && self.stage <= Stage::Leaving => {
+            Reaction::Ping(payload) if self.profile.pongs && payload.is_empty() && self.stage <= Stage::Leaving => {
                 self.write_frame(0x8a, b"", conn, rng);
             }
-            Reaction::Text if self.profile.acks && self.stage == Stage::Upgraded => {
+            Reaction::Text(_) if self.profile.acks && self.stage == Stage::Upgraded => {
                 let ack = br#"{"type":"deployment.ack","payload":{"status":"success","action":"deploy"}}"#;
                 self.write_frame(0x81, ack, conn, rng);
             }
@@ -230,7 +249,7 @@ impl Peer {
         self.push(sealed);
     }
 
-    fn write_frame(&mut self, first: u8, payload: &[u8], conn: &mut Conn, rng: &mut Rng) {
+    pub(super) fn write_frame(&mut self, first: u8, payload: &[u8], conn: &mut Conn, rng: &mut Rng) {
         let frame = client::frame(first, payload, rng);
         self.write(&frame, conn);
     }
@@ -270,6 +289,12 @@ impl Peer {
         net.oracle.leaves(now, self.index);
         net.trace.add(now, Some(self.index), || format!("leaves by {:?}", self.profile.ending));
         self.stage = Stage::Leaving;
+        // A lost connection does not stop the handler; the end of the process does.
+        if let Some(offset) = self.handler.interrupt()
+            && net.rng.chance(500)
+        {
+            net.oracle.handled(now, self.index, offset);
+        }
         let conn = &mut net.conns[self.index];
         match self.profile.ending {
             Ending::Close(code) if upgraded => self.write_frame(0x88, &code.to_be_bytes(), conn, &mut net.rng),
@@ -339,8 +364,11 @@ impl Peer {
         let reading = socket.arrived > 0 && !matches!(self.profile.reading, Reading::Never | Reading::Eager);
         if sending {
             Some(now + Duration::from_micros(net.rng.below(self.profile.latency_max.min(1_000) + 1)))
-        } else if reading {
+        } else if reading && !self.handler.is_busy() {
             Some(now + Duration::from_millis(net.rng.within(10..=400)))
+        } else if !self.profile.platform {
+            let next_turn = self.handler.next_turn(&self.profile.handling).filter(|_| self.stage == Stage::Upgraded);
+            next_turn.map(|at| at.max(Instant(now.0 + 1)))
         } else {
             // The next planned request. An answer that arrives earlier schedules a turn by itself.
             let free = self.stage == Stage::CallKind && (self.waiting == 0 || self.profile.pipelines) && !self.refused;
@@ -348,3 +376,6 @@ impl Peer {
         }
     }
 }
+
+/// How a gateway disconnects whose own monitor has lost patience.
+const HANG_UPS: [Ending; 3] = [Ending::Close(1000), Ending::Fin, Ending::Reset];

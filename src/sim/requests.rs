@@ -5,7 +5,8 @@ use super::{
     rng::Rng,
     roster::Roster,
 };
-use crate::model::{Instant, KeyHash};
+use crate::model::{DeliveryMode, Instant, KeyHash};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// The admin token of every simulated hub.
@@ -31,6 +32,22 @@ pub(super) enum Request {
     Get(&'static str),
     /// GET of one gateway.
     GetGateway(usize),
+    /// One of the publishes above, which waits this number of milliseconds for the processing of its events.
+    PublishAndWait {
+        gateway: usize,
+        size: usize,
+        millis: u64,
+    },
+    BatchAndWait {
+        count: usize,
+        size: usize,
+        millis: u64,
+    },
+    DeployAndWait {
+        millis: u64,
+    },
+    /// Changes the delivery of a gateway.
+    Change(usize, Option<DeliveryMode>),
     CreateGateway(usize),
     CreateToken(usize),
     Revoke(usize),
@@ -52,12 +69,14 @@ pub(super) fn write(
     rng: &mut Rng,
 ) -> Vec<u8> {
     let admin = format!("Authorization: Bearer {ADMIN}\r\n");
-    match request {
+    let (request, wait) = without_wait(request);
+    let query = wait.map_or(String::new(), |millis| format!("wait={millis}ms&until=processed"));
+    let bytes = match request {
         Request::Publish { gateway, size } => {
             let event = draft(gateway, size, roster, ledger, rng);
             let body = body_of(&ledger.events[event], false);
             ledger.begin(conn, now, CallKind::Publish(event));
-            post(&format!("/api/v1/gateways/{}/events", roster.gateways[gateway].id), &admin, &body)
+            post(&format!("/api/v1/gateways/{}/events?{query}", roster.gateways[gateway].id), &admin, &body)
         }
         Request::Batch { count, size, gateway } => {
             let mut lines = Vec::new();
@@ -75,9 +94,9 @@ pub(super) fn write(
                 lines.push(BatchLine::Event(event));
             }
             ledger.begin(conn, now, CallKind::Batch(lines));
-            post("/api/v1/events", &admin, &body)
+            post(&format!("/api/v1/events?{query}"), &admin, &body)
         }
-        Request::Deploy => deploy(conn, now, roster, ledger, rng),
+        Request::Deploy => deploy(&query, conn, now, roster, ledger, rng),
         Request::Get(path) => {
             let kind = match path {
                 "/api/internal/v1/stats" => CallKind::Stats,
@@ -102,6 +121,20 @@ pub(super) fn write(
             post(&path, &format!("api-key: {}\r\n", entry.secret), body.as_bytes())
         }
         change => write_change(change, conn, now, roster, ledger),
+    };
+    if let Some(millis) = wait {
+        ledger.waits(Duration::from_millis(millis));
+    }
+    bytes
+}
+
+/// A request as it is without the wait, and the milliseconds of the wait.
+fn without_wait(request: Request) -> (Request, Option<u64>) {
+    match request {
+        Request::PublishAndWait { gateway, size, millis } => (Request::Publish { gateway, size }, Some(millis)),
+        Request::BatchAndWait { count, size, millis } => (Request::Batch { count, size, gateway: None }, Some(millis)),
+        Request::DeployAndWait { millis } => (Request::Deploy, Some(millis)),
+        other => (other, None),
     }
 }
 
@@ -110,7 +143,9 @@ fn write_change(request: Request, conn: usize, now: Instant, roster: &mut Roster
     match request {
         Request::CreateGateway(gateway) => {
             ledger.begin(conn, now, CallKind::CreateGateway(gateway));
-            let body = format!(r#"{{"name":"later {gateway}","id":"{}"}}"#, roster.gateways[gateway].id);
+            let entry = &roster.gateways[gateway];
+            let delivery = entry.delivery.map(|mode| format!(r#","delivery":"{}""#, mode.as_str())).unwrap_or_default();
+            let body = format!(r#"{{"name":"later {gateway}","id":"{}"{delivery}}}"#, entry.id);
             post("/api/v1/gateways", &admin, body.as_bytes())
         }
         Request::CreateToken(key) => {
@@ -133,6 +168,15 @@ fn write_change(request: Request, conn: usize, now: Instant, roster: &mut Roster
             entry.deletion.begun.get_or_insert(now);
             format!("DELETE /api/v1/gateways/{} HTTP/1.1\r\nHost: hub\r\n{admin}\r\n", entry.id).into_bytes()
         }
+        Request::Change(gateway, delivery) => {
+            ledger.begin(conn, now, CallKind::Change(gateway, delivery));
+            let entry = &mut roster.gateways[gateway];
+            entry.begin_change();
+            let word = delivery.map_or("null".to_owned(), |mode| format!("\"{}\"", mode.as_str()));
+            let body = format!(r#"{{"delivery":{word}}}"#);
+            let head = format!("PATCH /api/v1/gateways/{} HTTP/1.1\r\nHost: hub\r\n{admin}", entry.id);
+            format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+        }
         other => panic!("{other:?} is not a change"),
     }
 }
@@ -145,7 +189,7 @@ fn post(path: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn deploy(conn: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: &mut Rng) -> Vec<u8> {
+fn deploy(query: &str, conn: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: &mut Rng) -> Vec<u8> {
     let api = rng.uuid();
     let mut events = Vec::new();
     let mut targets = Vec::new();
@@ -161,7 +205,7 @@ fn deploy(conn: usize, now: Instant, roster: &Roster, ledger: &mut Ledger, rng: 
     ledger.begin(conn, now, CallKind::Deploy(events));
     let body = format!("[{}]", targets.join(","));
     let admin = format!("Authorization: Bearer {ADMIN}\r\n");
-    post(&format!("/api/v1/apis/{api}/deploy-revision?revisionId=r1"), &admin, body.as_bytes())
+    post(&format!("/api/v1/apis/{api}/deploy-revision?revisionId=r1&{query}"), &admin, body.as_bytes())
 }
 
 /// Adds an event with a unique payload, by which the oracle recognizes it on the wire.
@@ -179,7 +223,7 @@ fn draft(gateway: usize, size: usize, roster: &Roster, ledger: &mut Ledger, rng:
     }
     payload.push(b'"');
     let user = rng.chance(200).then(|| "\u{fc}ser".to_owned());
-    let kind = rng.pick(&["api.deployed", "api.undeployed", "x"]);
+    let kind = rng.pick(&["api.deployed", "api.undeployed", "x", "apikey.created", "subscription.updated"]);
     ledger.add(Event::new(gateway, roster.gateways[gateway].id, kind, payload, Some(rng.uuid()), user))
 }
 

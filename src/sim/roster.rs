@@ -1,7 +1,7 @@
 //! The gateways and keys of a world, and when each was created and removed: requested, committed and answered.
 
 use super::rng::Rng;
-use crate::model::{Change, GatewayId, Instant, KeyHash, Life, TokenId};
+use crate::model::{Change, DeliveryMode, GatewayId, Instant, KeyHash, Life, TokenId};
 
 /// When a change was requested, committed by the store, and answered.
 #[derive(Clone, Copy, Default, Debug)]
@@ -19,6 +19,43 @@ pub(super) struct Gateway {
     pub(super) is_initial: bool,
     pub(super) creation: Stages,
     pub(super) deletion: Stages,
+    /// Its delivery when it is created; `None` is the hub's default.
+    pub(super) delivery: Option<DeliveryMode>,
+    /// The delivery that it certainly has, and since when; `None` while a change is under way, or was perhaps carried out.
+    pub(super) mode: Option<(DeliveryMode, Instant)>,
+    /// Changes of its delivery that were requested and not answered.
+    pub(super) changes: u32,
+    /// When the last change was answered while another one was under way.
+    overlapped: Option<Instant>,
+}
+
+impl Gateway {
+    fn new(id: GatewayId, is_initial: bool) -> Self {
+        Self {
+            id,
+            is_initial,
+            creation: Stages::default(),
+            deletion: Stages::default(),
+            delivery: None,
+            mode: Some((DeliveryMode::Written, Instant(0))),
+            changes: 0,
+            overlapped: None,
+        }
+    }
+
+    /// A change of the delivery is requested.
+    pub(super) fn begin_change(&mut self) {
+        self.mode = None;
+        self.changes += 1;
+    }
+
+    /// The hub has answered that it has changed the delivery. Which of two changes at the same time was the last is not known.
+    pub(super) fn end_change(&mut self, now: Instant, mode: DeliveryMode, begun: Instant) {
+        self.changes -= 1;
+        let alone = self.changes == 0 && self.overlapped.is_none_or(|at| at < begun);
+        self.overlapped = (self.changes > 0).then_some(now).or(self.overlapped);
+        self.mode = alone.then_some((mode, now));
+    }
 }
 
 /// One key.
@@ -49,7 +86,7 @@ impl Roster {
         for index in 0..count + usize::from(later) {
             let is_initial = index < count;
             let id = GatewayId(rng.uuid());
-            roster.gateways.push(Gateway { id, is_initial, creation: Stages::default(), deletion: Stages::default() });
+            roster.gateways.push(Gateway::new(id, is_initial));
             for _ in 0..rng.within(1..=2) {
                 roster.add_key(index, is_initial, rng);
             }
@@ -62,12 +99,7 @@ impl Roster {
         let mut roster = Self::default();
         for index in 0..count {
             let id = GatewayId(rng.uuid());
-            roster.gateways.push(Gateway {
-                id,
-                is_initial: true,
-                creation: Stages::default(),
-                deletion: Stages::default(),
-            });
+            roster.gateways.push(Gateway::new(id, true));
             roster.add_key(index, true, rng);
         }
         roster

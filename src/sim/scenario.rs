@@ -60,6 +60,7 @@ pub(super) struct Scenario {
     /// A core that stops running, and when.
     pub(super) death: Option<(usize, Duration)>,
     pub(super) session: session::Settings,
+    pub(super) delivery: shard::Delivery,
     pub(super) roster: Roster,
     /// Bounds of one event on the wire and of one answer.
     pub(super) event_bytes_max: usize,
@@ -117,6 +118,7 @@ impl Scenario {
             pause: None,
             death: None,
             session: session_settings(heartbeat),
+            delivery: shard::Delivery::default(),
             roster: Roster::default(),
             event_bytes_max: 200_000,
             answer_bytes_max: 100_000,
@@ -136,6 +138,7 @@ impl Scenario {
         scenario.accidents(rng_ref);
         let gateways = rng_ref.within(1..=4) as usize;
         scenario.roster = Roster::new(gateways, rng_ref.chance(200), rng_ref);
+        scenario.plan_deliveries(rng_ref);
         let keys = scenario.roster.keys.len();
         let peers = rng_ref.within(2..=14) as usize;
         scenario.profiles = (0..peers).map(|_| weights.gateway(rng_ref, &scenario, keys)).collect();
@@ -143,6 +146,7 @@ impl Scenario {
         scenario.profiles.extend((0..platforms).map(|_| weights.platform(rng_ref, &scenario)).collect::<Vec<_>>());
         scenario.plan_publishes(large, platforms, rng_ref);
         scenario.plan_changes(rng_ref);
+        scenario.plan_fleet(rng_ref);
         (scenario, rng)
     }
 
@@ -295,6 +299,11 @@ impl Scenario {
         self.recent_bytes_max < limits::RECENT_BYTES_MAX || (self.trims() && self.log.interrupts > 0)
     }
 
+    /// Whether a connection that begins in the past may wait long for its first event.
+    pub(super) fn is_read_late(&self) -> bool {
+        self.log.is_faulty() || self.log.read_fails > 0 || self.is_scarce()
+    }
+
     pub(super) fn shard_settings(&self, id: crate::model::ShardId) -> shard::Settings {
         shard::Settings {
             id,
@@ -306,7 +315,7 @@ impl Scenario {
             rate_per_window: self.rate_per_window,
             rate_window: limits::RATE_WINDOW,
             rate_addresses_max: 100,
-            delivery: shard::Delivery::default(),
+            delivery: self.delivery.clone(),
             encoding: shard::Encoding {
                 encode: WebSocket::encode,
                 ping_bytes: WebSocket::ping_bytes,

@@ -79,7 +79,7 @@ impl Store {
                 name: format!("gateway {index}"),
                 display_name: None,
                 organization_id: None,
-                delivery: None,
+                delivery: gateway.delivery,
                 created_at: crate::model::Timestamp(0),
             };
             let tokens = roster.keys.iter().filter(|key| key.gateway == index && key.is_initial);

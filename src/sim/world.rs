@@ -30,8 +30,10 @@ pub(super) struct World {
     pub(super) net: Rc<RefCell<Net>>,
     pub(super) hub: Arc<HubState>,
     engines: Vec<Option<Engine<SimIo>>>,
-    peers: Vec<Peer>,
+    pub(super) peers: Vec<Peer>,
     end: Instant,
+    /// All peers have been told to leave, and none connects any more.
+    all_leave: bool,
     /// The platform that requests the statistics after all other peers have left.
     auditor: usize,
 }
@@ -93,7 +95,7 @@ impl World {
         let engines = (0..net.scenario.shards).map(engine).collect();
         let auditor = peers.len() - 1;
         plan(&mut net, end);
-        Self { net: Rc::new(RefCell::new(net)), hub, engines, peers, end, auditor }
+        Self { net: Rc::new(RefCell::new(net)), hub, engines, peers, end, all_leave: false, auditor }
     }
 
     /// Runs until every core has ended, a rule is broken, or it takes too long.
@@ -209,20 +211,27 @@ impl World {
     }
 
     fn turn_peer(&mut self, index: usize) {
-        let net = &mut *self.net.borrow_mut();
+        let mut net = self.net.borrow_mut();
         let peer = &mut self.peers[index];
         if peer.is_new() {
-            if net.now < Instant(START) + peer.profile.arrives {
+            let is_late = peer.profile.follows.is_some() || (self.all_leave && index != self.auditor);
+            if is_late || net.now < Instant(START) + peer.profile.arrives {
                 return;
             }
             net.connect(index);
         }
-        peer.turn(net);
+        peer.turn(&mut net);
+        let has_lost = peer.has_lost(&net);
+        drop(net);
+        if has_lost {
+            self.replace(index);
+        }
     }
 
     fn tell_all_to_leave(&mut self) {
         let net = &mut *self.net.borrow_mut();
         let now = net.now;
+        self.all_leave = true;
         for (index, peer) in self.peers.iter_mut().enumerate().filter(|(index, _)| *index != self.auditor) {
             peer.leave_now(now);
             net.schedule_turn(index, now);
@@ -341,8 +350,10 @@ fn hub_settings(scenario: &Scenario) -> HubSettings {
 fn plan(net: &mut Net, end: Instant) {
     let start = Instant(START);
     for index in 0..net.scenario.profiles.len() {
-        let profile = net.scenario.profiles[index].clone();
-        net.schedule_turn(index, start + profile.arrives);
+        if net.scenario.profiles[index].follows.is_none() {
+            let arrives = net.scenario.profiles[index].arrives;
+            net.schedule_turn(index, start + arrives);
+        }
     }
     for (at, millis) in net.scenario.jumps.clone() {
         net.schedule(start + at, Step::Jump(millis));
