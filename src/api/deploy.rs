@@ -57,7 +57,7 @@ struct Item {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
-    /// Delivered to every connection.
+    /// Delivered to every connection, or processed if the caller has waited for that.
     Success,
     /// Delivered to some connections, failed for others.
     Partial,
@@ -193,6 +193,7 @@ impl Item {
     fn of(gateway_id: GatewayId, outcome: PublishOutcome) -> Self {
         // A failure is final and a pending delivery is not, so the failures decide first.
         let status = match (outcome.delivered, outcome.failed, outcome.pending) {
+            _ if outcome.awaiting.as_ref().is_some_and(|awaiting| awaiting.processed) => Status::Success,
             _ if outcome.waiting => Status::Waiting,
             (_, 0, 0) => Status::Success,
             (_, 0, _) => Status::Pending,

@@ -135,13 +135,10 @@ fn nobody(reason: &'static str) -> Awaiting {
     Awaiting { processed: false, skipped: None, missing }
 }
 
-/// Notes what a publisher has waited for. What was pending when its publish was decided is not any more.
+/// Notes what a publisher has waited for. The numbers of deliveries stay those of the moment at which its publish was decided.
 fn set_awaiting(reply: &mut Reply, index: usize, awaiting: Awaiting) {
     let Some(outcome) = outcome_mut(reply, index) else { return };
-    if awaiting.processed {
-        outcome.waiting = false;
-        outcome.delivered += std::mem::take(&mut outcome.pending);
-    }
+    outcome.waiting &= !awaiting.processed;
     outcome.awaiting = Some(awaiting);
 }
 

@@ -67,9 +67,9 @@ struct PendingPublish {
 enum PendingEvent {
     /// The log has not answered. With whether its gateway gets it later, if it is away now.
     Appending(Arc<Event>, bool),
-    /// It has a position. Only its type is left of the event: a slow connection can hold this for long, and with it the
+    /// It has a position; with whether its gateway gets it later, if it is away now. Only its type is left of the event: a slow connection can hold this for long, and with it the
     /// other events of a batch.
-    Kept(EventType, PublishOutcome),
+    Kept(EventType, PublishOutcome, bool),
     /// The log did not keep it, or cannot tell.
     NotKept(NotKept),
     NoSuchGateway,
@@ -137,7 +137,7 @@ impl InFlight {
     /// The type and the correlation id of an event that is kept.
     pub fn kept(&self, of: EventRef) -> Option<(&EventType, CorrelationId)> {
         match self.publishes.get(of.publish as usize)?.events.get(of.event as usize)? {
-            PendingEvent::Kept(kind, outcome) => Some((kind, outcome.correlation_id)),
+            PendingEvent::Kept(kind, outcome, _) => Some((kind, outcome.correlation_id)),
             _ => None,
         }
     }
@@ -157,11 +157,11 @@ impl InFlight {
             delivered: 0,
             failed: 0,
             pending: connections,
-            waiting: *waits,
+            waiting: false,
             failures: Vec::new(),
             awaiting: None,
         };
-        *place = PendingEvent::Kept(event.kind.clone(), outcome);
+        *place = PendingEvent::Kept(event.kind.clone(), outcome, *waits);
     }
 
     /// The log has not kept an event, or cannot tell. Returns the reply if this decides the publish.
@@ -186,12 +186,12 @@ impl InFlight {
     pub fn deliver(&mut self, of: EventRef, connections: u32, counted: u32, is_away: bool) -> Option<(Origin, Reply)> {
         debug_assert!(counted <= connections);
         let publish = self.publishes.get_mut(of.publish as usize)?;
-        let PendingEvent::Kept(_, outcome) = &mut publish.events[of.event as usize] else {
+        let PendingEvent::Kept(_, outcome, waits) = &mut publish.events[of.event as usize] else {
             debug_assert!(false, "an event is kept before it is delivered");
             return None;
         };
         (outcome.connections, outcome.pending) = (connections, connections);
-        outcome.waiting &= is_away;
+        outcome.waiting = *waits && is_away;
         if connections == 0 && !outcome.waiting {
             fail(outcome, None, Failure::NOT_CONNECTED);
         }
@@ -202,13 +202,13 @@ impl InFlight {
     /// Whether a kept event waits for its gateway, if that is away.
     pub fn waits(&self, of: EventRef) -> bool {
         let event = self.publishes.get(of.publish as usize).and_then(|publish| publish.events.get(of.event as usize));
-        matches!(event, Some(PendingEvent::Kept(_, outcome)) if outcome.waiting)
+        matches!(event, Some(PendingEvent::Kept(_, _, true)))
     }
 
     /// Decides one delivery. Returns the reply if it was the last one and the publish was not answered yet.
     pub fn decide(&mut self, of: EventRef, outcome: Outcome) -> Option<(Origin, Reply)> {
         let publish = self.publishes.get_mut(of.publish as usize)?;
-        let PendingEvent::Kept(_, result) = &mut publish.events[of.event as usize] else {
+        let PendingEvent::Kept(_, result, _) = &mut publish.events[of.event as usize] else {
             debug_assert!(false, "an event is kept before it is delivered");
             return None;
         };
@@ -302,7 +302,7 @@ fn reply(many: bool, mut results: impl Iterator<Item = Published>) -> Reply {
 impl PendingEvent {
     fn into_published(self) -> Published {
         match self {
-            Self::Kept(_, outcome) => Published::Outcome(outcome),
+            Self::Kept(_, outcome, _) => Published::Outcome(outcome),
             other => other.published_so_far(),
         }
     }
@@ -311,7 +311,7 @@ impl PendingEvent {
         match self {
             // It may still be kept, and is delivered then.
             Self::Appending(..) => Published::NotKept(NotKept { kept: Kept::Unknown, why: Why::Stuck }),
-            Self::Kept(_, outcome) => Published::Outcome(outcome.clone()),
+            Self::Kept(_, outcome, _) => Published::Outcome(outcome.clone()),
             Self::NotKept(why) => Published::NotKept(*why),
             Self::NoSuchGateway => Published::NoSuchGateway,
         }

@@ -52,6 +52,8 @@ pub(super) struct Counts {
     pub(super) failures: Vec<ConnectionId>,
     /// The gateway has no connection, and gets the event when it comes back.
     pub(super) waiting: bool,
+    /// Its publisher has waited until the event was processed.
+    pub(super) processed: bool,
 }
 
 impl Event {

@@ -40,10 +40,6 @@ impl Oracle {
             return;
         }
         self.cover("delivery processed");
-        if ack.resumed {
-            let claimed = self.handled.claimed.entry(gateway).or_default();
-            *claimed = (*claimed).max(ack.offset);
-        }
         if ack.offset < NOWHERE {
             self.begin_behind(now, conn, ack.offset);
         }
@@ -76,8 +72,7 @@ impl Oracle {
     /// Whether an event that was published after `since` was neither handled nor passed over by a rule.
     pub(super) fn is_lost(&self, gateway: usize, offset: u64, since: Instant) -> bool {
         let Some(event) = self.ledger.at(gateway, offset) else { return false };
-        let is_handled = self.handled.events.contains(&(gateway, offset))
-            || self.handled.claimed.get(&gateway).is_some_and(|claimed| offset <= *claimed);
+        let is_handled = self.handled.events.contains(&(gateway, offset));
         let later = self.ledger.calls[event.call].begun > since;
         if is_handled || !later || self.is_trimmed(gateway, offset) {
             return false;
@@ -237,7 +232,11 @@ impl Oracle {
             let answered: Vec<_> = proving.in_flight.iter().map(|(of, _)| *of).filter(|of| *of <= offset).collect();
             proving.in_flight.drain(..answered.len());
             proving.proved_at = Some(now);
-            if is_open && is_sound && is_free && proving.is_processed() {
+            // One that has named a position further on proves nothing about what lies between.
+            let begin = self.watched[conn].ack.filter(|ack| ack.resumed).map_or(0, |ack| ack.offset);
+            let is_gapless = begin <= self.handled.proved.get(&gateway).copied().unwrap_or(0);
+            let proving = &mut self.watched[conn].proving;
+            if is_open && is_sound && is_free && is_gapless && proving.is_processed() {
                 let most = self.handled.proved.entry(gateway).or_default();
                 *most = (*most).max(offset);
             }

@@ -47,8 +47,6 @@ pub(super) struct Handled {
     pub(super) events: BTreeSet<(usize, u64)>,
     /// The highest offset that a pong has proved to the hub.
     pub(super) proved: BTreeMap<usize, u64>,
-    /// The highest position behind which a gateway has asked to go on: it says that it has everything before.
-    pub(super) claimed: BTreeMap<usize, u64>,
     /// When connections have ended with an event in flight.
     pub(super) attempts: BTreeMap<(usize, u64), Vec<Instant>>,
 }
