@@ -63,13 +63,15 @@ impl WaitArgs {
 }
 
 fn describe(outcome: &Value) -> String {
-    if outcome["processed"] == true {
-        return match outcome["skipped"].as_str() {
-            None => "processed by the gateway".to_owned(),
-            Some("replay") => "not sent to the gateway, which was away: delivery.replay_skip has its type".to_owned(),
-            Some("poison") => "not sent to the gateway any more, which never got past it (poison)".to_owned(),
-            Some(why) => format!("not sent to the gateway ({})", output::clean(why)),
-        };
+    match outcome["skipped"].as_str() {
+        None if outcome["processed"] == true => return "processed by the gateway".to_owned(),
+        None => {}
+        Some("replay") => {
+            return "not sent to the gateway, which was away: delivery.replay_skip has its type".to_owned();
+        }
+        Some("poison") => return "not sent to the gateway any more, which never got past it (poison)".to_owned(),
+        Some("trimmed") => return "not sent to the gateway, which was away until the log had trimmed it".to_owned(),
+        Some(why) => return format!("not sent to the gateway ({})", output::clean(why)),
     }
     if outcome["waiting"] == true {
         return "waits for the gateway to connect".to_owned();
@@ -86,6 +88,9 @@ fn not_delivered(outcome: &Value) -> Option<String> {
 }
 
 fn not_processed(outcome: &Value, wait: &str) -> String {
+    if let Some(why) = outcome["skipped"].as_str() {
+        return format!("not processed: skipped ({})", output::clean(why));
+    }
     let missing = outcome["missing"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut named: Vec<_> = missing.iter().take(MISSING_NAMED_MAX).map(describe_missing).collect();
     if let Some(more) = missing.len().checked_sub(named.len()).filter(|more| *more > 0) {
@@ -126,7 +131,7 @@ mod tests {
         );
         check(json!({ "connections": 1, "delivered": 1, "processed": true }), "processed by the gateway");
         check(json!({ "waiting": true, "processed": true }), "processed by the gateway");
-        let passed_over = |why| json!({ "processed": true, "skipped": why });
+        let passed_over = |why| json!({ "processed": why == "replay", "skipped": why });
         check(passed_over("replay"), "not sent to the gateway, which was away: delivery.replay_skip has its type");
         check(passed_over("poison"), "not sent to the gateway any more, which never got past it (poison)");
         check(passed_over("other"), "not sent to the gateway (other)");
@@ -155,7 +160,9 @@ mod tests {
             outcome
         };
         check(Some("1s"), with("processed", json!(true)), None);
-        check(Some("1s"), with("skipped", json!("poison")), None);
+        check(Some("1s"), with("skipped", json!("replay")), None);
+        let poisoned = json!({ "connections": 1, "processed": false, "skipped": "poison" });
+        check(Some("1s"), poisoned, Some("not processed: skipped (poison)"));
         check(
             Some("500ms"),
             with(
