@@ -123,8 +123,10 @@ impl Shard {
 
     /// Counts an event whose gateway has no connection as failed, or as one that waits for it.
     pub(super) fn deliver_to_none(&mut self, now: Now, of: EventRef, gateway: GatewayId) {
-        // If its delivery has changed since the event was handed in, the gateway does not get it any more.
-        if self.in_flight.waits(of) && self.mode_of(gateway) == DeliveryMode::Processed {
+        // If its delivery has changed since the event was handed in, the gateway does not get it any more, and one that
+        // was deleted since then does not come back.
+        let comes_back = self.in_flight.waits(of) && self.lives.contains_key(&gateway);
+        if comes_back && self.mode_of(gateway) == DeliveryMode::Processed {
             self.report_waiting(of, gateway);
             let reply = self.in_flight.deliver(of, 0, 0, true);
             return self.answer(reply);
