@@ -248,7 +248,7 @@ impl Oracle {
                         processed: item["processed"] == true,
                     };
                     self.check_numbers(*event, &counts, took)?;
-                    self.check_wait(*event, item, took)?;
+                    self.check_wait(now, *event, item, took)?;
                     self.ledger.record_answer(*event, counts);
                 }
                 Some(text) if text.contains("no such gateway") => self.check_unknown(*event, begun)?,
@@ -287,7 +287,7 @@ impl Oracle {
         }
         self.check_numbers(event, &counts, took)?;
         self.check_members(event, offset, &counts)?;
-        self.check_wait(event, value, took)?;
+        self.check_wait(now, event, value, took)?;
         self.ledger.record_answer(event, counts);
         Ok(())
     }
@@ -312,9 +312,7 @@ impl Oracle {
             self.cover("pending at the publish timeout");
             // The engine reads the clock once per visit, so its time may be a few milliseconds old.
             // A publisher does not wait for a connection that takes its events from the log.
-            let behind = self.scenario.is_scarce()
-                || self.may_be_processed(event)
-                || self.watched.iter().any(|it| it.ack.is_some_and(|ack| ack.resumed));
+            let behind = self.scenario.is_scarce() || self.may_be_processed(event) || self.has_resumers();
             if took + Duration::from_millis(5) < self.scenario.publish_timeout && !behind {
                 return Err(format!("pending after {took:?}, before the publish timeout"));
             }

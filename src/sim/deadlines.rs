@@ -185,7 +185,8 @@ impl Oracle {
         let watched = &self.watched[conn];
         let revoked = watched.key.is_some_and(|key| self.roster.removal_of(key).begun.is_some());
         // With little memory a burst goes through the log, and a small log trims it before it is read.
-        let trimmed = self.scenario.is_scarce() && matches!(watched.close_sent, Some((1013, _)));
+        let is_scarce = self.scenario.is_scarce() || (self.scenario.trims() && watched.proving.is_processed());
+        let trimmed = is_scarce && matches!(watched.close_sent, Some((1013, _)));
         let changed = watched.close_reason.as_deref() == Some("delivery changed");
         if changed {
             return self.check_change(conn);
@@ -362,6 +363,7 @@ impl Oracle {
     /// The hub has closed the socket.
     pub(super) fn closed(&mut self, now: Instant, conn: usize, socket: &Socket) {
         self.ended(now, conn, socket);
+        self.count_attempts(now, conn);
         self.watched[conn].closed = Some(now);
         let watched = &self.watched[conn];
         let waiting = self.ledger.open.get(&conn).into_iter().flatten();

@@ -93,7 +93,8 @@ impl Scenario {
         }
         for key in (0..keys).filter(|key| proved(self, *key)).collect::<Vec<_>>() {
             if rng.chance(700) {
-                self.plan_last(key, rng);
+                let may_be_written = changed.contains(&self.roster.keys[key].gateway);
+                self.plan_last(key, may_be_written, rng);
             }
         }
         self.plan_waits(rng);
@@ -136,13 +137,14 @@ impl Scenario {
     }
 
     /// A connection that does everything right and stays: in the end it has all events.
-    fn plan_last(&mut self, key: usize, rng: &mut Rng) {
+    fn plan_last(&mut self, key: usize, may_be_written: bool, rng: &mut Rng) {
         let after = if rng.chance(300) { rng.within(61..=65) } else { rng.below(10) };
         let handling = Handling {
             usual_max: rng.pick(&[0, 5_000, 20_000]),
             answers: rng.pick(&[Answers::InTurn, Answers::InTurn, Answers::Latest, Answers::AtOnce]),
             ..Handling::INSTANT
         };
+        let handling = if may_be_written { Handling::INSTANT } else { handling };
         let mut last = Profile { arrives: self.active + Duration::from_secs(after), handling, ..Profile::gateway(key) };
         for _ in 0..3 {
             self.profiles.push(last.clone());

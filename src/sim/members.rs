@@ -20,9 +20,13 @@ impl Oracle {
         let (gateway, id) = (entry.gateway, entry.id);
         let call = &self.ledger.calls[entry.call];
         let begun = call.begun;
+        // A change of the delivery closes all connections.
+        if self.roster.gateways[gateway].mode.is_none_or(|(_, since)| since >= begun) {
+            return Ok(());
+        }
         // The hub decides the counts a little before the kernel takes the answer. Where the publisher's socket was
-        // blocked, it may have been any time since the request.
-        let waited = self.watched[call.conn].was_blocked.then_some(begun);
+        // blocked, or where the publisher has waited for the processing, it may have been any time since the request.
+        let waited = (self.watched[call.conn].was_blocked || call.wait.is_some()).then_some(begun);
         let lately = waited.unwrap_or(Instant(
             counts.at.0.saturating_sub(2 * SLACK.as_micros() as u64 + 2 * self.scenario.mesh_delay_max),
         ));
@@ -57,7 +61,9 @@ impl Oracle {
             let written = entry.written.iter().any(|(at, _)| *at == conn);
             let free = watched.blocked_since.is_none() && !watched.was_blocked_since(lately);
             undecided += u64::from(!free);
-            let firm = watched.ended.is_none() && watched.leaving.is_none() && free && self.drained.is_none();
+            // One that was admitted without the log counts once that has told where it begins.
+            let late = watched.proving.begun.is_some_and(|begun| begun > ack.at);
+            let firm = !late && watched.ended.is_none() && watched.leaving.is_none() && free && self.drained.is_none();
             let firm =
                 firm && watched.good && watched.key.is_some_and(|key| self.roster.removal_of(key).begun.is_none());
             if !firm {

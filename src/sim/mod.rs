@@ -11,6 +11,7 @@
 //! happened.
 
 mod answers;
+mod at_the_end;
 mod awaited;
 mod behaviour;
 mod client;

@@ -16,6 +16,8 @@ pub(super) struct Proving {
     pub(super) floor: u64,
     /// Events that are whole on the wire, each with its time, and that no pong has answered.
     pub(super) in_flight: VecDeque<(u64, Instant)>,
+    /// Events that a pong has answered while the socket was blocked: the hub may not have taken their pings for written.
+    pub(super) doubtful: Vec<u64>,
     /// The last event that a ping has named.
     pub(super) pinged: u64,
     /// When a pong last proved something.
@@ -47,6 +49,8 @@ pub(super) struct Handled {
     pub(super) events: BTreeSet<(usize, u64)>,
     /// The highest offset that a pong has proved to the hub.
     pub(super) proved: BTreeMap<usize, u64>,
-    /// When connections have ended with an event in flight.
-    pub(super) attempts: BTreeMap<(usize, u64), Vec<Instant>>,
+    /// For each event the connections that have ended with it in flight, and when.
+    pub(super) attempts: BTreeMap<(usize, u64), BTreeMap<usize, Instant>>,
+    /// Connections that had not handled an event when its publisher was told that all have: right if they were closing already.
+    pub(super) doubts: Vec<(usize, Instant, String)>,
 }

@@ -23,6 +23,8 @@ pub(super) struct Gateway {
     pub(super) delivery: Option<DeliveryMode>,
     /// The delivery that it certainly has, and since when; `None` while a change is under way, or was perhaps carried out.
     pub(super) mode: Option<(DeliveryMode, Instant)>,
+    /// A change of its delivery was requested at some time.
+    pub(super) was_changed: bool,
     /// Changes of its delivery that were requested and not answered.
     pub(super) changes: u32,
     /// When the last change was answered while another one was under way.
@@ -38,6 +40,7 @@ impl Gateway {
             deletion: Stages::default(),
             delivery: None,
             mode: Some((DeliveryMode::Written, Instant(0))),
+            was_changed: false,
             changes: 0,
             overlapped: None,
         }
@@ -45,7 +48,7 @@ impl Gateway {
 
     /// A change of the delivery is requested.
     pub(super) fn begin_change(&mut self) {
-        self.mode = None;
+        (self.mode, self.was_changed) = (None, true);
         self.changes += 1;
     }
 
