@@ -58,11 +58,12 @@ fn show(stats: &Value, now: Timestamp) -> Result<(), Failure> {
 }
 
 /// What an operator looks for comes first, and the longest texts of unknown length last.
-const HEAD: [&str; 13] = [
+const HEAD: [&str; 14] = [
     "GATEWAY",
     "CONNECTION",
     "STATUS",
     "DELIVERY",
+    "PROCESSED",
     "UNPROCESSED",
     "MISSED",
     "SENT",
@@ -81,6 +82,7 @@ fn row(connection: &Value, now: Timestamp) -> [String; HEAD.len()] {
         &connection["connectionId"],
         &connection["status"],
         &connection["delivery"],
+        &connection["processed"],
         &connection["unprocessed"],
         &connection["missed"],
         &delivery["totalEventsSent"],
@@ -131,11 +133,14 @@ mod tests {
         let check = |processing: Value, expected: &str| {
             let connection = json!({
                 "gatewayId": "g", "connectionId": "c", "status": "connected", "connectedAt": "t", "remoteAddress": "a",
-                "delivery": "processed", "processing": processing, "unprocessed": 3, "missed": 5, "queuedBytes": 7,
+                "delivery": "processed", "processing": processing, "processed": "e-4", "unprocessed": 3, "missed": 5, "queuedBytes": 7,
                 "roundTripMs": null, "deliveryStats": { "totalEventsSent": 9, "failedDeliveries": 1 },
             });
             let row = row(&connection, at("2026-11-26T10:00:12Z"));
-            assert_eq!(row, ["g", "c", "connected", "processed", "3", "5", "9", "1", "7", "-", "t", "a", expected]);
+            assert_eq!(
+                row,
+                ["g", "c", "connected", "processed", "e-4", "3", "5", "9", "1", "7", "-", "t", "a", expected]
+            );
         };
         check(json!(null), "-");
         check(json!({ "type": "api.deployed", "since": "2026-11-26T10:00:00.007Z" }), "api.deployed 12s");
@@ -145,7 +150,7 @@ mod tests {
     #[test]
     fn a_hub_without_these_members_is_shown_all_the_same() {
         let row = row(&json!({ "gatewayId": "g" }), at("2026-11-26T10:00:12Z"));
-        assert_eq!((row[0].as_str(), &row[1..]), ("g", &["-"; 12].map(str::to_owned)[..]));
+        assert_eq!((row[0].as_str(), &row[1..]), ("g", &["-"; 13].map(str::to_owned)[..]));
     }
 
     #[test]
