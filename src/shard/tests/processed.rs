@@ -170,6 +170,35 @@ fn a_position_that_a_gateway_names_comes_before_what_it_has_processed() {
 }
 
 #[test]
+fn a_trimmed_position_that_a_gateway_names_repeats_nothing_that_it_has_processed() {
+    let mut world = proved(20);
+    let log = MemorySettings { epoch: 7, gateway_bytes_max: 1_500, port_bytes_max: 9_000 };
+    world.log = MemoryLog::new(log).ports(vec![Box::new(|| {})]).pop().unwrap();
+    let gateway = created(&mut world);
+    let key = world.join(at(0), join(gateway)).0;
+    publish(&mut world, at(1), gateway, &["a"; 20]);
+    write_all(&mut world, at(1), key);
+    pong(&mut world, at(2), key, gateway, 20);
+    leave(&mut world, at(3), key);
+    let asked = position(gateway, 1);
+    let (key, begin) = world.join(at(4), Join { resume: Some(asked), ..join(gateway) });
+    assert_eq!(begin, Begin { position: Some(position(gateway, 20)), resumed: Some(false) }, "it is trimmed");
+    assert_eq!(write_all(&mut world, at(4), key), "");
+    assert_eq!(skipped(&world, counters::TRIMMED), 0, "it has lost nothing");
+}
+
+#[test]
+fn an_event_of_a_gateway_that_is_deleted_meanwhile_does_not_wait_for_it() {
+    let mut world = proved(1);
+    let gateway = created(&mut world);
+    world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "a")));
+    world.shard.handle_change(at(1), Change::GatewayDeleted(gateway));
+    world.settle(at(1));
+    let answer = published(&mut world);
+    assert!(!answer.waiting, "it does not come back: {answer:?}");
+}
+
+#[test]
 fn a_publisher_does_not_wait_for_a_connection_with_a_full_window() {
     let mut world = proved(1);
     let gateway = created(&mut world);

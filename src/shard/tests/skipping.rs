@@ -24,6 +24,19 @@ fn types_that_a_gateway_reads_again_are_not_delivered_late() {
 }
 
 #[test]
+fn a_gateway_is_through_with_what_is_passed_over_without_a_pong() {
+    let mut world = proved(1);
+    let gateway = created(&mut world);
+    publish_kind(&mut world, at(1), gateway, "apikey.created");
+    let key = world.join(at(2), join(gateway)).0;
+    assert_eq!(skipped(&world, counters::REPLAY), 1);
+    leave(&mut world, at(3), key);
+    let (_, begin) = world.join(at(4), join(gateway));
+    assert_eq!(begin.position, Some(position(gateway, 1)));
+    assert_eq!(skipped(&world, counters::REPLAY), 1, "once");
+}
+
+#[test]
 fn an_event_that_no_connection_survives_is_skipped() {
     let mut world = proved(2);
     let gateway = created(&mut world);
@@ -86,6 +99,22 @@ fn late_types_are_passed_over_where_catching_up_ends_in_memory() {
     }
     assert_eq!(write_all(&mut world, at(2), key), "x#18;?18;");
     assert_eq!(skipped(&world, counters::REPLAY), 1);
+}
+
+#[test]
+fn late_types_at_both_sides_of_the_end_of_catching_up_hold_up_nothing() {
+    let mut world = proved(8);
+    let gateway = created(&mut world);
+    // As many as one read brings: nothing of it goes to the socket, and what comes next is in memory.
+    (0..16).for_each(|_| publish_kind(&mut world, at(0), gateway, "apikey.created"));
+    world.join(at(1), Join { written_only: true, ..join(gateway) });
+    publish_kind(&mut world, at(1), gateway, "apikey.updated");
+    publish_kind(&mut world, at(1), gateway, "x");
+    let key = world.join(at(2), join(gateway)).0;
+    let mut out = Vec::new();
+    world.shard.waiting(key).copy(100, false, &mut out);
+    assert_eq!(out, b"x#18;?18;", "it waits already: no write goes before it");
+    assert_eq!(skipped(&world, counters::REPLAY), 17);
 }
 
 #[test]
