@@ -21,8 +21,7 @@ pub const CONNECT_PATH: &str = "/api/internal/v1/ws/gateways/connect";
 pub(super) struct Route {
     method: &'static str,
     path: &'static str,
-    /// The path up to its first parameter, and its number of slashes. Most rows are excluded by these alone, without
-    /// comparing segments.
+    /// The path up to its first parameter, and its number of slashes. Most rows are excluded by these alone.
     prefix: &'static str,
     slashes: usize,
     side: Side,
@@ -183,7 +182,7 @@ pub fn handle(matched: &Matched, call: &Call<'_>, view: &View<'_>) -> Step {
 
 /// The handler and the parameters of an admitted call.
 fn resume<'a>(matched: &Matched, call: &Call<'a>, view: &View<'_>) -> Result<(Handler, Params<'a>), Response> {
-    let params = params_of(matched.route.path, call.path).unwrap_or_default();
+    let params = params_of(matched.route, call.path).unwrap_or_default();
     // A body may take seconds to arrive, and the key may have been revoked meanwhile. The check costs a hash, so it is
     // repeated only if the directory or the phase has changed.
     if (matched.version, matched.phase) != (view.directory.version(), view.phase) {
@@ -214,40 +213,44 @@ fn admit(route: &Route, params: Params<'_>, call: &Call<'_>, view: &View<'_>) ->
 fn find<'a>(method: &str, path: &'a str, side: Side) -> Result<(&'static Route, Params<'a>), Response> {
     // HEAD is allowed wherever GET is (RFC 9110 section 9.3.2); the session leaves the body out.
     let wanted = if method == "HEAD" { "GET" } else { method };
-    let mut allowed = Vec::new();
     let slashes = path.bytes().filter(|byte| *byte == b'/').count();
-    let candidates = ROUTES.iter().filter(|route| route.slashes == slashes && path.starts_with(route.prefix));
     // A route of the other side is 404 like an unknown path: the gateways' address does not show that it exists.
-    for route in candidates.filter(|route| side.serves(route.side)) {
-        let Some(params) = params_of(route.path, path) else { continue };
-        if route.method == wanted || route.method == "*" {
-            return Ok((route, params));
-        }
-        allowed.push(if route.method == "GET" { "GET, HEAD" } else { route.method });
+    let candidates = || ROUTES.iter().filter(|route| route.slashes == slashes && side.serves(route.side));
+    let mut routes = candidates().filter(|route| route.method == wanted || route.method == "*");
+    if let Some(found) = routes.find_map(|route| Some((route, params_of(route, path)?))) {
+        return Ok(found);
     }
+    let others = candidates().filter(|route| params_of(route, path).is_some());
+    let allowed: Vec<_> = others.map(|route| if route.method == "GET" { "GET, HEAD" } else { route.method }).collect();
     if allowed.is_empty() {
         return Err(Response::error(404, "no such endpoint"));
     }
     Err(Response::error(405, "this endpoint does not allow this method").with("Allow", allowed.join(", ")))
 }
 
-/// The parameters of `path` if it matches `pattern`.
-fn params_of<'a>(pattern: &str, path: &'a str) -> Option<Params<'a>> {
-    // Segment by segment, without decoding or normalizing: a proxy in front that decides by the path must not see
-    // another path than the hub. So `//`, `..` and `%2f` match no route.
+/// The parameters of `path` if it matches the route's.
+fn params_of<'a>(route: &Route, path: &'a str) -> Option<Params<'a>> {
+    // Without decoding or normalizing: a proxy in front that decides by the path must not see another path than the hub. So `//`,
+    // `..` and `%2f` match no route.
+    let (mut rest, mut expected) = (path.strip_prefix(route.prefix)?, route.path.strip_prefix(route.prefix)?);
     let mut params = Params::default();
     let mut free = [&mut params.first, &mut params.second].into_iter();
-    let mut segments = path.split('/');
-    for expected in pattern.split('/') {
-        let segment = segments.next()?;
-        if expected == "{}" && !segment.is_empty() {
-            *free.next()? = segment;
-        } else if expected != segment {
+    while let Some(behind) = expected.strip_prefix("{}") {
+        let (segment, others) = split_before(rest, b'/');
+        if segment.is_empty() {
             return None;
         }
+        *free.next()? = segment;
+        let (literal, next) = split_before(behind, b'{');
+        (rest, expected) = (others.strip_prefix(literal)?, next);
     }
     drop(free);
-    segments.next().is_none().then_some(params)
+    (rest == expected).then_some(params)
+}
+
+/// The text in front of the first of these ASCII characters, and the rest with it.
+fn split_before(text: &str, byte: u8) -> (&str, &str) {
+    text.split_at(text.bytes().position(|it| it == byte).unwrap_or(text.len()))
 }
 
 fn check_phase(when: When, phase: Phase) -> Result<(), Response> {

@@ -32,6 +32,14 @@ fn only_the_exact_path_is_routed() {
         "/api/v1/gateways//tokens",
         "/api/v1/gateways/{}/tokens/x/y",
         "/api/v1/gateways/../gateways",
+        "/api/v1/gateways/x/eventss",
+        "/api/v1/gateways/x/events/",
+        "/api/v1/gateways/x/event",
+        "/api/v1/gateways/x/events/1/resends",
+        "/api/v1/gateways/x/events//resend",
+        "/api/v1/gateways//events/1/resend",
+        "/api/v1/apis/x/deploy-revision/",
+        "/api/v1/apis//deploy-revision",
         "/internal/gateway/.well-known",
     ] {
         check_missing(path.to_owned());
