@@ -10,6 +10,7 @@ use super::{
     request_line::{self, TARGET_TOO_LONG},
 };
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, LINE_BYTES_MAX};
+use std::mem::MaybeUninit;
 
 /// Bytes of a line besides the target or value that [`LINE_BYTES_MAX`] bounds.
 const LINE_FRAME_BYTES: usize = 64;
@@ -140,9 +141,9 @@ fn head(method: Method, version: Version, fields: Fields, target: &[u8], start: 
 
 /// The fields of a complete head whose request line is at `start`. `httparse` checks names and values.
 fn spans(bytes: &[u8], start: usize) -> Result<Vec<(Span, Span)>, Refusal> {
-    let mut slots = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
-    let mut request = httparse::Request::new(&mut slots);
-    match request.parse(&bytes[start..]) {
+    let mut slots = [const { MaybeUninit::uninit() }; HEAD_FIELDS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(&bytes[start..], &mut slots) {
         Ok(httparse::Status::Complete(length)) if start + length == bytes.len() => {}
         Err(httparse::Error::TooManyHeaders) => return Err(TOO_MANY_FIELDS),
         Err(httparse::Error::NewLine) => return Err(LINE_END),

@@ -87,11 +87,15 @@ fn check_target(target: &[u8]) -> Result<(), Refusal> {
             Some(_) => {}
         }
     }
-    if path.windows(2).any(|pair| pair == b"//") {
-        return Err(refuse("The path contains an empty segment."));
-    }
     // Splitting costs time, and few paths have a segment that begins like a dot segment.
-    let suspicious = path.windows(2).any(|pair| matches!(pair, [b'/', b'.' | b'%']));
+    let mut suspicious = false;
+    for slash in memchr::memchr_iter(b'/', path) {
+        match path.get(slash + 1) {
+            Some(b'/') => return Err(refuse("The path contains an empty segment.")),
+            Some(b'.' | b'%') => suspicious = true,
+            _ => {}
+        }
+    }
     if suspicious && path.split(|byte| *byte == b'/').any(is_dots) {
         return Err(refuse("The path contains a dot segment."));
     }
