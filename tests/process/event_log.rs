@@ -1,34 +1,28 @@
 //! The commands `gatecast log …` on the data directory of a hub, and what they mean for its gateways afterwards.
 
-use super::program::{Program, read_until};
-use std::{
-    fs,
-    os::unix::fs::FileExt,
-    path::Path,
-    process::{Command, Stdio},
+use super::{
+    command,
+    program::{Program, read_until},
 };
+use std::{fs, os::unix::fs::FileExt, path::Path, process::Command};
 
 const CORE: &[&str] = &["--cores", "1"];
 
-/// Runs a command; its exit code, standard output and standard error.
-fn run(data: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+/// The command `gatecast log` with these arguments, on this data directory.
+fn log(data: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gatecast"));
-    let done =
-        command.arg("log").args(arguments).arg("--data").arg(data).stdin(Stdio::null()).output().expect("it runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (done.status.code(), text(done.stdout), text(done.stderr))
+    command.arg("log").args(arguments).arg("--data").arg(data);
+    command
 }
 
 /// Runs a command that succeeds; its standard output.
 pub fn succeed(data: &Path, arguments: &[&str]) -> String {
-    let (code, out, err) = run(data, arguments);
-    assert_eq!((code, err.as_str()), (Some(0), ""), "{arguments:?}: {out}");
-    out
+    command::succeed(&mut log(data, arguments))
 }
 
 /// Runs a command that is refused with this exit code; checks what the message names.
 fn refused(data: &Path, arguments: &[&str], expected: i32, named: &[&str]) {
-    let (code, out, err) = run(data, arguments);
+    let (code, out, err) = command::run(&mut log(data, arguments));
     assert!(
         code == Some(expected) && named.iter().all(|named| err.contains(named)),
         "{arguments:?}: {code:?} {out} {err}"
@@ -136,7 +130,7 @@ fn damage_is_named_with_the_command_that_removes_it() {
     let bytes = fs::read(&path).unwrap();
     let at = bytes.windows(18).position(|window| window == b"damage-medamage-me").expect("the payload");
     fs::File::options().write(true).open(&path).unwrap().write_all_at(b"D", at as u64).unwrap();
-    let (code, out, err) = run(data.path(), &["verify"]);
+    let (code, out, err) = command::run(&mut log(data.path(), &["verify"]));
     let epoch = positions[0].split('-').next().unwrap();
     assert!(out.contains(&format!("gateway {gateway}, event {epoch}-1: it does not match its checksum")), "{out}");
     let advice = format!("gatecast log trim --gateway {gateway} --keep 3");

@@ -5,6 +5,7 @@
 mod background;
 mod backup;
 mod certificate;
+mod command;
 mod correlation;
 mod event_log;
 mod events;

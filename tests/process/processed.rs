@@ -2,34 +2,23 @@
 
 use super::{
     background::Background,
+    command,
     program::{Program, read_until},
 };
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
-/// The command with these arguments, against this hub.
-fn command(program: &Program, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gatecast"));
-    command.args(arguments).args(["--server", &format!("http://{}", program.address)]);
-    command.env("GATECAST_ADMIN_TOKEN", program.admin_token());
-    command
-}
-
-/// Runs a command; its exit code, standard output and standard error.
+/// Runs a command against this hub; its exit code, standard output and standard error.
 fn run(program: &Program, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let done = command(program, arguments).output().expect("it runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (done.status.code(), text(done.stdout), text(done.stderr))
+    command::run(&mut command::against(program, arguments))
 }
 
 /// Runs a command that succeeds; what it prints.
 fn succeed(program: &Program, arguments: &[&str]) -> String {
-    let (code, out, err) = run(program, arguments);
-    assert_eq!((code, err.as_str()), (Some(0), ""), "{arguments:?}: {out}");
-    out
+    command::succeed(&mut command::against(program, arguments))
 }
 
 /// Reads the next frame, which is short enough for a length of 16 bits: its opcode and payload.
@@ -115,7 +104,7 @@ fn a_gateway_that_was_away_processes_what_it_missed_and_the_commands_say_so() {
     assert_eq!(err, "gatecast: not processed within 100ms: gateway not connected\n");
 
     // A listener beside the gateway takes nothing from it.
-    let mut listen = command(&program, &["listen", "--token", "k2", "--count", "1"]);
+    let mut listen = command::against(&program, &["listen", "--token", "k2", "--count", "1"]);
     let mut listener = Background::start(listen.stderr(Stdio::piped()));
     assert!(listener.line().contains("connection.ack"));
     let mut gateway = connect(&program);
