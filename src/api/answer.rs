@@ -102,8 +102,13 @@ impl Answer {
             Self::Store(StoreOutcome::Unavailable(_, Kept::Unknown)) => (CHANGE_UNKNOWN, Kept::Unknown),
             Self::Store(_) | Self::Shard(_) => return self.read(),
         };
-        Err(Response::error_with_kept(503, description, kept).with("Retry-After", RETRY_SOON))
+        Err(not_done(description, kept))
     }
+}
+
+/// The 503 to a call that changes something: it says whether that was kept.
+pub(super) fn not_done(description: &str, kept: Kept) -> Response {
+    Response::error_with_kept(503, description, kept).with("Retry-After", RETRY_SOON)
 }
 
 /// The answer of a call that had one [`super::Ask`].

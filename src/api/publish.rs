@@ -1,7 +1,7 @@
 //! Publishes one event: `POST /api/v1/gateways/{gatewayId}/events`.
 
 use super::{
-    answer::{Unanswered, only},
+    answer::{Unanswered, not_done, only},
     body,
     call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
@@ -110,14 +110,14 @@ pub(super) const NO_SUCH_GATEWAY: &str = "there is no such gateway";
 /// The response for an event whose shard did not answer.
 fn unanswered(why: Unanswered) -> Response {
     match why.kept() {
-        Some(kept) => Response::error_with_kept(why.status(), why.description(), kept).with("Retry-After", "1"),
+        Some(kept) => not_done(why.description(), kept),
         None => why.into(),
     }
 }
 
 /// The response for an event that the log did not keep, or of which it cannot tell.
 fn not_kept(not: NotKept) -> Response {
-    Response::error_with_kept(503, &not_kept_text(not), not.kept).with("Retry-After", "1")
+    not_done(&not_kept_text(not), not.kept)
 }
 
 /// What is wrong, and what became of the event.

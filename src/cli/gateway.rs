@@ -71,7 +71,7 @@ pub enum Gateway {
 pub struct Changes {
     /// When an event counts as delivered: once a socket has taken it, or once the gateway has processed it; default: as the
     /// hub's delivery.mode says
-    #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(["written", "processed", DEFAULT]))]
+    #[arg(long, value_name = "MODE", value_parser = PossibleValuesParser::new(DeliveryMode::WORDS.iter().copied().chain([DEFAULT])))]
     delivery: Option<String>,
     /// A name to show to people; "" for none
     #[arg(long, value_name = "TEXT")]

@@ -234,12 +234,23 @@ impl LogFile {
         mark: &mut MarkFile,
         write: impl FnOnce(&Connection) -> Result<(), Trouble>,
     ) -> Result<(), Failed> {
+        self.write_with(now, mark, write, || None)
+    }
+
+    /// The same, with what goes wrong at the commit.
+    pub fn write_with(
+        &mut self,
+        now: Duration,
+        mark: &mut MarkFile,
+        write: impl FnOnce(&Connection) -> Result<(), Trouble>,
+        fault: impl FnOnce() -> Option<CommitFault>,
+    ) -> Result<(), Failed> {
         self.begin()?;
         if let Err(trouble) = write(&self.connection) {
             self.roll_back();
             return Err(trouble.into());
         }
-        self.commit(now, mark, None)
+        self.commit(now, mark, fault())
     }
 
     /// Moves the write-ahead log into the file and begins it anew. A no-op while a reader is in the way.

@@ -220,7 +220,7 @@ impl<'a> Inserting<'a> {
             // Before this group: its events in the group are removed with the others.
             removed.stored = false;
             rows::update_head(self.connection, &rows::HeadRow { dead: true, ..removed.row() })?;
-            self.heads.garbage.push(Garbage { number: removed.number, below: u64::MAX >> 1, dead: true });
+            self.heads.garbage.push(Garbage::of_dead(removed.number));
             self.heads.stale_after_roll_back = true;
         }
         Ok(())

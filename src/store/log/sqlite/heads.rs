@@ -97,6 +97,14 @@ pub(super) struct Garbage {
     pub dead: bool,
 }
 
+impl Garbage {
+    /// All that is stored of a gateway that is gone.
+    pub fn of_dead(number: i64) -> Self {
+        // SQLite's numbers are signed.
+        Self { number, below: u64::MAX >> 1, dead: true }
+    }
+}
+
 /// What was found when the heads were read.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
@@ -138,7 +146,7 @@ impl Heads {
         for row in rows::heads(connection)? {
             fresh.skip_number(row.number);
             if row.dead {
-                fresh.garbage.push(Garbage { number: row.number, below: u64::MAX >> 1, dead: true });
+                fresh.garbage.push(Garbage::of_dead(row.number));
                 continue;
             }
             rows::check_head(connection, &row)?;

@@ -83,7 +83,7 @@ impl Heads {
                 if !is_known {
                     tracing::error!(number, "the progress of a gateway that the event log does not know is damaged");
                     // Removed, so that no later gateway with this number takes it for its own.
-                    self.garbage.push(Garbage { number, below: u64::MAX >> 1, dead: true });
+                    self.garbage.push(Garbage::of_dead(number));
                     self.skip_number(number);
                 }
                 continue;
@@ -209,12 +209,8 @@ impl Writer {
     fn commit_progress(&mut self) -> Result<(), Failed> {
         let now = self.shared.now();
         let Some(file) = &mut self.file else { return Err(Trouble::Failing("its file is closed".to_owned()).into()) };
-        file.begin()?;
-        if let Err(trouble) = self.heads.write_progress(&file.connection) {
-            file.roll_back();
-            return Err(trouble.into());
-        }
-        file.commit(now, &mut self.mark, (self.shared.tuning.commit_fault)())
+        let (heads, fault) = (&self.heads, &self.shared.tuning.commit_fault);
+        file.write_with(now, &mut self.mark, |connection| heads.write_progress(connection), || fault())
     }
 
     /// The last try, when the log ends.

@@ -105,7 +105,7 @@ impl OfflineLog {
             });
         }
         let lock = DirLock::take(dir)?;
-        let failed = |trouble| StoreError::File { path: settings.file(), trouble };
+        let failed = |trouble| file_error(&settings, trouble);
         let connection = schema::connect_reader(&settings.file()).map_err(failed)?;
         // What a killed hub has left in the write-ahead log stays there: it is moved into the file by a hub.
         let set = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, sizes(&settings).1 > 0);

@@ -173,7 +173,7 @@ impl Writer {
             let Some(index) = self.heads.index_of_life(*life) else { continue };
             let removed = self.heads.remove(index);
             if removed.stored {
-                self.heads.garbage.push(Garbage { number: removed.number, below: u64::MAX >> 1, dead: true });
+                self.heads.garbage.push(Garbage::of_dead(removed.number));
             }
         }
         Ok(())
@@ -199,7 +199,7 @@ impl Writer {
         tracing::info!(gateways = orphans.len(), "the event log removes the events of gateways that do not exist");
         for index in orphans {
             let number = self.heads.remove(index).number;
-            self.heads.garbage.push(Garbage { number, below: u64::MAX >> 1, dead: true });
+            self.heads.garbage.push(Garbage::of_dead(number));
         }
         Ok(())
     }

@@ -100,10 +100,12 @@ fn check_all(connection: &Connection, verified: &mut Verified) -> Result<(), Tro
 /// Checks how far gateways have processed.
 fn check_progress(connection: &Connection, heads: &[HeadRow], verified: &mut Verified) -> Result<(), Trouble> {
     for (number, kept) in rows::progress(connection)? {
-        let Some(head) = heads.iter().find(|head| head.number == number) else {
+        // They are in the order of their numbers.
+        let Ok(at) = heads.binary_search_by_key(&number, |head| head.number) else {
             verified.add_of_progress(format!("progress number {number} belongs to no gateway"));
             continue;
         };
+        let head = &heads[at];
         let (last, _) = rows::last_of(connection, head)?;
         let gateway = head.life.gateway;
         match kept {
