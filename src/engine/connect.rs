@@ -17,7 +17,7 @@ use crate::{
     limits,
     model::{CloseReason, ConnectionId, KeyHash, Now, Refused},
     session::{Admitted, Presented, Session},
-    shard::{Begin, Command, Connection, ConnectionKey, FirstInFlight, Join, Reply, counters},
+    shard::{Begin, Command, Connection, ConnectionKey, Join, Reply, counters},
     wire::tls::Security,
 };
 use std::sync::Arc;
@@ -265,8 +265,7 @@ impl<I: Io> Engine<I> {
 
     /// Bytes that the peer's kernel has acknowledged, where it matters whether it has the events in flight.
     fn acknowledged_bytes(&self, io: &mut I, key: LinkKey, member: ConnectionKey) -> u64 {
-        let in_flight = matches!(self.shard.first_in_flight(member), FirstInFlight::Offset(Some(_)));
-        let link = self.links.get(key).filter(|_| in_flight);
+        let link = self.links.get(key).filter(|_| self.shard.first_in_flight(member).is_some());
         link.map_or(0, |link| io.peer(&link.socket).acknowledged_bytes)
     }
 

@@ -12,7 +12,7 @@ use crate::{
     limits,
     model::{Message, Now, Position},
     session::{Effect, End},
-    shard::{FirstInFlight, counters},
+    shard::counters,
     wire::message,
 };
 use zeroize::Zeroize;
@@ -165,9 +165,7 @@ impl<I: Io> Engine<I> {
         if let Some(round_trip) = outcome.and_then(|outcome| outcome.round_trip) {
             self.shard.handle_life(now, member, Some(round_trip));
         }
-        if let FirstInFlight::Offset(first) = self.shard.first_in_flight(member) {
-            link.session.set_first(now, first);
-        }
+        link.session.set_first(now, self.shard.first_in_flight(member));
         self.wake_dirty();
     }
 

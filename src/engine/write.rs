@@ -9,7 +9,7 @@ use super::{
 use crate::{
     model::{Now, Position},
     session::{Filled, NoEvents, Source},
-    shard::{FirstInFlight, Waiting},
+    shard::Waiting,
 };
 
 impl Source for Waiting<'_> {
@@ -119,10 +119,8 @@ impl<I: Io> Engine<I> {
         debug_assert!(sent <= offered && link.session.backlog().len() == offered - sent, "unsent bytes are kept");
         link.writable = sent == offered;
         if let Some(member) = link.member.filter(|_| link.writable) {
-            self.shard.handle_written(now, member, link.session.sent_bytes());
-            if let FirstInFlight::Offset(first) = self.shard.first_in_flight(member) {
-                link.session.set_first(now, first);
-            }
+            let first = self.shard.handle_written(now, member, link.session.sent_bytes());
+            link.session.set_first(now, first);
         }
         // The reference for a stall: if nothing more is acknowledged by the write deadline, the peer does not read.
         if !link.writable {

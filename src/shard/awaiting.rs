@@ -29,7 +29,7 @@ impl Shard {
 
     /// Passes on the reply to a publish, or holds it back if the publisher waits for more.
     pub(super) fn hold_back_reply(&mut self, origin: Origin, reply: Reply) -> Option<Effect> {
-        let Some(Asked { deadline, gateways }) = self.waits.take_asked(origin) else {
+        let Some(Asked { deadline, mut gateways }) = self.waits.take_asked(origin) else {
             return Some(Effect::Reply(origin, reply));
         };
         let mut reply = reply;
@@ -44,7 +44,8 @@ impl Shard {
             events.drain(..).for_each(|(index, ..)| set_awaiting(&mut reply, index, nobody(Missing::TOO_MANY)));
         }
         self.waits.hold((origin, reply), deadline.unwrap_or_default(), &events);
-        gateways.iter().for_each(|gateway| self.check_waits(*gateway));
+        gateways.dedup();
+        gateways.into_iter().for_each(|gateway| self.check_waits(gateway));
         self.answer_complete();
         None
     }

@@ -2,8 +2,8 @@
 //! event that the gateway has processed.
 
 use super::{
-    ConnectionKey, Effect, FirstInFlight, Missed, Shard, catch_up::CatchUp, counters, cursor::Stage, feed_key::FeedKey,
-    joins::Begin, processing::Processing,
+    ConnectionKey, Effect, Missed, Shard, catch_up::CatchUp, counters, cursor::Stage, feed_key::FeedKey, joins::Begin,
+    processing::Processing,
 };
 use crate::model::{Now, Position, log::Head};
 
@@ -76,7 +76,7 @@ impl Shard {
             .as_ref()
             .filter(|progress| skips && is_next(progress.processed()) && progress.is_poisoned(&self.settings.delivery));
         // As long as another connection is at work on it, it is not given up.
-        let is_in_hands = |key: &ConnectionKey| self.first_in_flight(*key) == FirstInFlight::Offset(Some(next));
+        let is_in_hands = |key: &ConnectionKey| self.first_in_flight(*key) == Some(next);
         let poison = poison.filter(|_| !feed.connections.iter().any(is_in_hands)).map(|_| next);
         let processing = Processing::new(self.settings.delivery.window, begin, replay_until, poison);
         if let Some(connection) = self.registry.connection_mut(key) {
@@ -119,7 +119,8 @@ impl Shard {
         // its gateway has processed is not given those events again.
         let (gateway, id, taken) = (connection.gateway, connection.id, connection.cursor.taken);
         connection.cursor.stage = Stage::Joining;
-        let feed = self.feeds.get(connection.feed);
+        let feed_key = connection.feed;
+        let feed = self.feeds.get(feed_key);
         let processed = feed.and_then(|feed| feed.progress.as_ref()).map_or(0, |progress| progress.processed());
         let (has, last_lost) = (processed.max(taken), head.first - 1);
         let begin = processed.max(last_lost);
@@ -128,7 +129,7 @@ impl Shard {
             self.waits.skip_range(gateway, has + 1..=last_lost, counters::TRIMMED);
             let missed = Missed { gateway, connection: id, events: last_lost - has, is_lost: true };
             self.effects.push_back(Effect::Missed(missed));
-            self.skip_progress(now, key, last_lost);
+            self.reach(now, feed_key, last_lost);
         }
         self.begin_behind(now, key, Position { epoch: head.epoch, offset: begin }, resumed.map(|_| false));
         self.follow_processed(now, key);

@@ -293,10 +293,11 @@ impl Cursor {
     fn take(&mut self, feed: Option<&Feed>, is_passed: bool) -> usize {
         let offset = self.taken + 1;
         let (mut about, mut freed) = (None, 0);
+        let is_given = self.processing.is_some() && !is_passed;
         match &mut self.stage {
             Stage::Live => {
                 self.bytes = feed.map_or(0, |feed| feed.bytes_at(offset));
-                about = feed.and_then(|feed| feed.record(offset)).and_then(|record| record.about.clone());
+                about = feed.filter(|_| is_given).and_then(|feed| feed.record(offset)?.about.clone());
             }
             Stage::CatchingUp(catch_up) => {
                 if let Some(record) = catch_up.records.pop_front() {
@@ -313,6 +314,11 @@ impl Cursor {
             None => processing.pass(offset),
         }
         freed
+    }
+
+    /// The offset of the first event that the gateway has and has not processed.
+    pub(super) fn first_in_flight(&self) -> Option<u64> {
+        self.processing.as_ref()?.first().map(|(first, _)| first.offset)
     }
 
     /// Drops what was read and not begun, so that others can read. Returns the bytes that this frees.

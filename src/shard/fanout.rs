@@ -10,7 +10,7 @@ use super::{
     processing::About,
 };
 use crate::model::{
-    DeliveryMode, Event, Failure, GatewayId, Kept, Now, Position,
+    DeliveryMode, Event, Failure, GatewayId, Kept, Life, Now, Position,
     log::{AppendKey, Draft, NotAppended, Record, Why},
 };
 use bytes::Bytes;
@@ -30,7 +30,7 @@ impl Shard {
         let publish = self.in_flight.open(origin, count, many, now.instant + self.settings.publish_timeout);
         for event in events {
             // A gateway that was deleted while the command moved between cores, or that does not exist yet, has no log.
-            let Some(life) = self.life_of(event.gateway) else {
+            let Some(known) = self.lives.get(&event.gateway).copied() else {
                 self.in_flight.add_without_gateway(publish);
                 continue;
             };
@@ -39,8 +39,9 @@ impl Shard {
                 self.in_flight.add_not_kept(publish, NotKept { kept: Kept::No, why: Why::Stuck });
                 continue;
             }
+            let life = Life { gateway: event.gateway, incarnation: known.incarnation };
             let event = Arc::new(event);
-            let waits = self.mode_of(event.gateway) == DeliveryMode::Processed;
+            let waits = self.mode(Some(known)) == DeliveryMode::Processed;
             let of = self.in_flight.add(publish, Arc::clone(&event), waits);
             self.log.append(Draft { life, event, accepted: now.wall }, of, bulk);
         }
@@ -102,7 +103,7 @@ impl Shard {
         let connections = feed.as_ref().map_or(0, |feed| feed.connections.len());
         if feed.is_none() && is_proved {
             // Its gateway gets it later, and may then drop another one with this id.
-            self.ids_repeated += u64::from(self.recent_ids.note(&event));
+            self.ids_repeated += u64::from(self.recent_ids.note(event));
         }
         self.in_flight.keep(of, position, u32::try_from(connections).unwrap_or(u32::MAX));
         match feed.filter(|_| connections > 0) {
@@ -242,16 +243,16 @@ impl Shard {
     }
 
     /// Counts the records that were handed over as delivered: the socket has taken all of their bytes, and `sent_bytes` since the
-    /// connection began.
-    pub fn handle_written(&mut self, now: Now, key: ConnectionKey, sent_bytes: u64) {
-        let Some(connection) = self.registry.connection_mut(key) else { return };
+    /// connection began. Returns the connection's first event in flight, as [`Shard::first_in_flight`] does.
+    pub fn handle_written(&mut self, now: Now, key: ConnectionKey, sent_bytes: u64) -> Option<u64> {
+        let connection = self.registry.connection_mut(key)?;
         debug_assert!(now.instant >= connection.connected);
         let feed_key = connection.feed;
         let held = self.feeds.get(feed_key).and_then(|feed| connection.cursor.held(feed));
         let cursor = &mut connection.cursor;
         let (confirmed, taken) = (cursor.confirmed, cursor.taken);
         if confirmed == taken {
-            return;
+            return cursor.first_in_flight();
         }
         cursor.confirmed = taken;
         let clock = (now.instant, now.wall);
@@ -264,10 +265,11 @@ impl Shard {
             }
             None => taken - confirmed,
         };
+        let first = cursor.first_in_flight();
         connection.stats.total_events_sent += sent;
         self.totals.total_events_sent += sent;
-        let Some(feed) = self.feeds.get_mut(feed_key) else { return };
-        let Some(held) = held else { return };
+        let Some(feed) = self.feeds.get_mut(feed_key) else { return first };
+        let Some(held) = held else { return first };
         for offset in (confirmed + 1).max(*held.start())..=taken.min(*held.end()) {
             let Some(record) = feed.record_mut(offset) else { continue };
             let of = record.let_go(connection.cursor.counts(offset));
@@ -281,6 +283,7 @@ impl Shard {
             processing.forget_uncounted(taken);
         }
         self.release(feed_key);
+        first
     }
 
     /// Frees the records that no connection of a feed has yet to take.
@@ -308,9 +311,11 @@ impl Shard {
         let held = self.feeds.get(feed_key).and_then(|feed| connection.cursor.held(feed));
         let Some(held) = held else { return };
         for offset in (*offsets.start()).max(*held.start())..=(*offsets.end()).min(*held.end()) {
-            let counts = self.registry.connection(key).is_some_and(|it| it.cursor.counts(offset));
             let record = self.feeds.get_mut(feed_key).and_then(|feed| feed.record_mut(offset));
-            let Some(of) = record.and_then(|record| record.let_go(counts)) else { continue };
+            let Some(record) = record else { continue };
+            let counts =
+                record.of.is_some() && self.registry.connection(key).is_some_and(|it| it.cursor.counts(offset));
+            let Some(of) = record.let_go(counts) else { continue };
             if let Some(reason) = failed {
                 self.fail(now, of, gateway, Some(key), reason);
             }

@@ -127,9 +127,9 @@ impl InFlight {
     }
 
     /// An event that is being appended, and whether its gateway gets it later in case that it is away.
-    pub fn appending(&self, of: EventRef) -> Option<(Arc<Event>, bool)> {
+    pub fn appending(&self, of: EventRef) -> Option<(&Event, bool)> {
         match self.publishes.get(of.publish as usize)?.events.get(of.event as usize)? {
-            PendingEvent::Appending(event, waits) => Some((Arc::clone(event), *waits)),
+            PendingEvent::Appending(event, waits) => Some((event, *waits)),
             _ => None,
         }
     }

@@ -62,7 +62,6 @@ pub use in_flight::{Origin, RequestKey};
 pub use joins::Begin;
 pub use placement::Placement;
 pub use processing::About;
-pub use proving::FirstInFlight;
 pub use recent_ids::Repeated;
 pub use registry::{Connection, Join};
 pub use settings::{Delivery, Encoding, Settings};

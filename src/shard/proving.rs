@@ -2,27 +2,23 @@
 //! given.
 
 use super::{
-    Connection, ConnectionKey, Effect, Shard, Skipped, counters, cursor::Passed, feed_key::FeedKey, processing::About,
+    Connection, ConnectionKey, Effect, Known, Shard, Skipped, counters, cursor::Passed, feed_key::FeedKey,
+    processing::About,
 };
 use crate::model::{
     CloseReason, DeliveryMode, GatewayId, Life, Missing, Now, Position, Proof,
     log::{LogRequest, ProgressStep},
 };
 
-/// The first event that a gateway has and has not processed, for its session.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FirstInFlight {
-    /// Pongs of this connection prove nothing.
-    Unproved,
-    /// Its offset; `None` if there is none.
-    Offset(Option<u64>),
-}
-
 impl Shard {
     /// How the events of a gateway are delivered.
     pub(super) fn mode_of(&self, gateway: GatewayId) -> DeliveryMode {
-        let own = self.lives.get(&gateway).and_then(|known| known.delivery);
-        own.unwrap_or(self.settings.delivery.mode)
+        self.mode(self.lives.get(&gateway).copied())
+    }
+
+    /// The same, of what is known of a gateway.
+    pub(super) fn mode(&self, known: Option<Known>) -> DeliveryMode {
+        known.and_then(|known| known.delivery).unwrap_or(self.settings.delivery.mode)
     }
 
     /// A gateway is there: tells the log whether to keep how far it has processed its events.
@@ -87,12 +83,9 @@ impl Shard {
         self.counters.pongs_unexpected += 1;
     }
 
-    /// The first event that a connection's gateway has and has not processed.
-    pub fn first_in_flight(&self, key: ConnectionKey) -> FirstInFlight {
-        let processing = self.registry.connection(key).and_then(|connection| connection.cursor.processing.as_ref());
-        processing.map_or(FirstInFlight::Unproved, |processing| {
-            FirstInFlight::Offset(processing.first().map(|(first, _)| first.offset))
-        })
+    /// The offset of the first event that a connection's gateway has and has not processed; `None` also if its pongs prove nothing.
+    pub fn first_in_flight(&self, key: ConnectionKey) -> Option<u64> {
+        self.registry.connection(key)?.cursor.first_in_flight()
     }
 
     /// A connection has processed more, perhaps: its gateway has, too, and its window is open for more.
@@ -100,28 +93,24 @@ impl Shard {
         let Some(connection) = self.registry.connection(key) else { return };
         let Some(processing) = &connection.cursor.processing else { return };
         let (processed, begin, feed_key) = (processing.processed(), processing.begin(), connection.feed);
-        let Some(feed) = self.feeds.get_mut(feed_key) else { return };
-        // Between the gateway's progress and a position that this connection has named, there may be events that nobody has processed.
-        if let Some(progress) = &mut feed.progress
-            && begin <= progress.processed()
-            && progress.reach(processed)
-        {
-            self.saves.note(now.instant, feed_key, progress);
-        }
+        let Some(feed) = self.feeds.get(feed_key) else { return };
         let gateway = feed.life.gateway;
+        // Between the gateway's progress and a position that this connection has named, there may be events that nobody has processed.
+        if feed.progress.as_ref().is_some_and(|progress| begin <= progress.processed()) {
+            self.reach(now, feed_key, processed);
+        }
         if !self.waiting(key).is_drained() {
             self.dirty.push_back(key);
         }
         self.check_waits(gateway);
     }
 
-    /// What the log has trimmed is not waited for any more: the gateway's progress goes on behind it.
-    pub(super) fn skip_progress(&mut self, now: Now, key: ConnectionKey, last_lost: u64) {
-        let Some(feed_key) = self.registry.connection(key).map(|connection| connection.feed) else { return };
-        if let Some(progress) = self.feeds.get_mut(feed_key).and_then(|feed| feed.progress.as_mut())
-            && progress.reach(last_lost)
+    /// A gateway has processed, or never gets, everything up to an offset.
+    pub(super) fn reach(&mut self, now: Now, key: FeedKey, offset: u64) {
+        if let Some(progress) = self.feeds.get_mut(key).and_then(|feed| feed.progress.as_mut())
+            && progress.reach(offset)
         {
-            self.saves.note(now.instant, feed_key, progress);
+            self.saves.note(now.instant, key, progress);
         }
     }
 
@@ -191,15 +180,14 @@ impl Shard {
 
     /// Tells the log how far a gateway is, if it was told less.
     pub(super) fn save_progress(&mut self, key: FeedKey) {
-        let Some(feed) = self.feeds.get_mut(key) else { return };
-        let (life, epoch) = (feed.life, feed.end().epoch);
         // Of a feed whose gateway was deleted, or has another delivery now, nothing is kept.
         if self.feeds.is_detached(key) {
             return;
         }
-        let step = self.feeds.get_mut(key).and_then(|feed| feed.progress.as_mut()?.take_unsaved(epoch));
-        if let Some(step) = step {
-            self.log.push(LogRequest::Progress { life, step });
+        let Some(feed) = self.feeds.get_mut(key) else { return };
+        let epoch = feed.end().epoch;
+        if let Some(step) = feed.progress.as_mut().and_then(|progress| progress.take_unsaved(epoch)) {
+            self.log.push(LogRequest::Progress { life: feed.life, step });
         }
     }
 

@@ -54,8 +54,6 @@ pub(super) struct Held {
     /// The events that it waits for: their places, gateways and offsets.
     events: Vec<(usize, GatewayId, u64)>,
     deadline: Instant,
-    open: usize,
-    serial: u64,
 }
 
 /// All publishers of one shard that wait.
@@ -64,9 +62,9 @@ pub(super) struct Waits {
     asked: HashMap<Origin, Asked>,
     held: Slab<Held>,
     targets: HashMap<GatewayId, Targets>,
-    deadlines: BTreeSet<(Instant, usize, u64)>,
+    /// With the key of each in `held`.
+    deadlines: BTreeSet<(Instant, usize)>,
     complete: VecDeque<Held>,
-    serial: u64,
     /// Events in `asked` and `held`.
     events: usize,
     /// The hub ends.
@@ -107,13 +105,11 @@ impl Waits {
         deadline: Instant,
         events: &[(usize, GatewayId, Position)],
     ) {
-        self.serial += 1;
-        let (serial, open) = (self.serial, events.len());
         let places = events.iter().map(|(index, gateway, position)| (*index, *gateway, position.offset)).collect();
-        let awaited = Vec::with_capacity(open);
-        let key = self.held.insert(Held { origin, reply, awaited, events: places, deadline, open, serial });
-        self.events += open;
-        self.deadlines.insert((deadline, key, serial));
+        let awaited = Vec::with_capacity(events.len());
+        let key = self.held.insert(Held { origin, reply, awaited, events: places, deadline });
+        self.events += events.len();
+        self.deadlines.insert((deadline, key));
         for (index, gateway, Position { epoch, offset }) in events.iter().copied() {
             if self.targets.get(&gateway).is_some_and(|targets| targets.epoch != epoch) {
                 self.lose(gateway, Missing::REPLACED);
@@ -121,7 +117,7 @@ impl Waits {
             let targets = self.targets.entry(gateway).or_insert_with(|| Targets { epoch, offsets: BTreeMap::new() });
             targets.offsets.entry(offset).or_default().push(Target { held: key, index, skipped: None });
         }
-        if open == 0 {
+        if events.is_empty() {
             self.complete(key);
         }
     }
@@ -170,8 +166,7 @@ impl Waits {
     fn decide(&mut self, key: usize, index: usize, awaited: Awaited) {
         let Some(held) = self.held.get_mut(key) else { return };
         held.awaited.push((index, awaited));
-        held.open -= 1;
-        if held.open == 0 {
+        if held.awaited.len() == held.events.len() {
             self.complete(key);
         }
     }
@@ -179,7 +174,7 @@ impl Waits {
     fn complete(&mut self, key: usize) {
         let held = self.held.remove(key);
         self.events -= held.events.len();
-        self.deadlines.remove(&(held.deadline, key, held.serial));
+        self.deadlines.remove(&(held.deadline, key));
         self.complete.push_back(held);
     }
 
@@ -195,7 +190,7 @@ impl Waits {
 
     /// Takes a reply whose time is over.
     pub(super) fn pop_expired(&mut self, now: Instant) -> Option<Held> {
-        let (_, key, _) = *self.deadlines.first().filter(|(at, ..)| *at <= now)?;
+        let (_, key) = *self.deadlines.first().filter(|(at, ..)| *at <= now)?;
         let events = self.held.get(key)?.events.clone();
         for (index, gateway, offset) in events {
             if self.remove_target(key, index, gateway, offset)
@@ -230,12 +225,10 @@ impl Waits {
         for asked in self.asked.values_mut() {
             asked.deadline = asked.deadline.map(|_| now);
         }
-        let all = std::mem::take(&mut self.deadlines);
-        for (_, key, serial) in all {
-            if let Some(held) = self.held.get_mut(key) {
-                held.deadline = now;
-                self.deadlines.insert((now, key, serial));
-            }
+        self.deadlines.clear();
+        for (key, held) in &mut self.held {
+            held.deadline = now;
+            self.deadlines.insert((now, key));
         }
     }
 }

@@ -71,9 +71,9 @@ fn a_pong_answers_all_pings_before_it() {
     assert_eq!(pong(&mut world, at(2), key, gateway, 2), Proof::Processed);
     assert_eq!(pong(&mut world, at(2), key, gateway, 1), Proof::Known, "out of order");
     assert_eq!(write_all(&mut world, at(2), key), "d#4;?4;e#5;?5;");
-    assert_eq!(world.shard.first_in_flight(key), FirstInFlight::Offset(Some(3)));
+    assert_eq!(world.shard.first_in_flight(key), Some(3));
     assert_eq!(pong(&mut world, at(2), key, gateway, 5), Proof::Processed);
-    assert_eq!(world.shard.first_in_flight(key), FirstInFlight::Offset(None));
+    assert_eq!(world.shard.first_in_flight(key), None);
 }
 
 #[test]
