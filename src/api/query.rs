@@ -1,6 +1,9 @@
-//! Parses the query of a request: percent-decoded values, and the page of a list.
+//! The query of a call: its parameters, and the page of a list.
 
-use crate::{limits, wire::http::Response};
+use crate::{
+    limits,
+    wire::http::{self, Response},
+};
 
 /// A page of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,19 +21,7 @@ pub(super) struct Query<'a>(pub Option<&'a str>);
 impl Query<'_> {
     /// The value of a parameter; 400 if it is given twice or is not percent-encoded UTF-8.
     pub fn value(&self, name: &str) -> Result<Option<String>, Response> {
-        let mut found = None;
-        for pair in self.0.unwrap_or_default().split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if decode(key).as_deref() != Some(name) {
-                continue;
-            }
-            let value = decode(value).ok_or_else(|| refuse(name, "is not percent-encoded UTF-8"))?;
-            // An error, because proxies and servers do not agree on which of two values counts.
-            if found.replace(value).is_some() {
-                return Err(refuse(name, "is given twice"));
-            }
-        }
-        Ok(found)
+        http::parameter(self.0, name).map_err(|bad| refuse(name, bad.as_str()))
     }
 
     /// `limit` and `offset`, or their defaults; 400 if one is invalid.
@@ -61,22 +52,6 @@ impl Query<'_> {
 /// The 400 for an invalid query parameter.
 pub(super) fn refuse(name: &str, what: &str) -> Response {
     Response::error(400, &format!("query parameter `{name}` {what}"))
-}
-
-/// Percent-decodes a text (RFC 3986 section 2.1), with `+` for a space as in HTML forms; `None` if an escape is
-/// malformed.
-fn decode(text: &str) -> Option<String> {
-    let hex = |digit: Option<u8>| char::from(digit?).to_digit(16).and_then(|n| u8::try_from(n).ok());
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => hex(rest.next())? * 16 + hex(rest.next())?,
-            b'+' => b' ',
-            plain => plain,
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Subprotocols and extensions are ignored: none is supported, and a 101 that names none declines them.
 
 use super::{
-    http::{Framing, Head, Method, Response, Version},
+    http::{self, Framing, Head, Method, Response, Version},
     origin,
 };
 use crate::model::Position;
@@ -43,7 +43,7 @@ pub fn check(head: &Head, origins: &[String], tls: bool) -> Result<Upgrade, Resp
     let Some(key) = head.only_field("sec-websocket-key").filter(|key| is_key(key)) else {
         return Err(refuse(400, "Sec-WebSocket-Key must be given once, as 16 bytes in base64."));
     };
-    if has_unknown_delivery(head) {
+    if asks_for_written(head).is_none() {
         return Err(refuse(400, "The query parameter `delivery` must be `written`, or be left out."));
     }
     // Last: a request that is no upgrade at all, from a browser or not, is told what this path accepts.
@@ -92,26 +92,32 @@ pub fn refused_origin<'a>(head: &'a Head, origins: &[String], tls: bool) -> Opti
 /// The position behind which a gateway asks to go on: the field `last-position`, or the query parameter `lastPosition`
 /// (contract section 1). [`Position::UNKNOWN`] if it sent something else, so that it learns that it has to resync.
 pub fn last_position(head: &Head) -> Option<Position> {
-    let query = || head.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("lastPosition=")));
-    let asked = match head.field("last-position") {
-        Some(_) => head.only_field("last-position").unwrap_or(b"twice"),
-        None => query()?.as_bytes(),
+    let text = |value| std::str::from_utf8(value).ok().map(str::to_owned);
+    let asked = match (head.field("last-position"), http::parameter(head.query(), "lastPosition")) {
+        (Some(_), _) => head.only_field("last-position").and_then(text),
+        (None, Ok(None)) => return None,
+        (None, value) => value.ok().flatten(),
     };
-    // A gateway that has no position yet may send an empty one.
-    let text = (!asked.is_empty()).then(|| std::str::from_utf8(asked).unwrap_or_default())?;
-    Some(Position::parse(text).unwrap_or(Position::UNKNOWN))
+    match asked.as_deref() {
+        // A gateway that has no position yet may send an empty one.
+        Some("") => None,
+        Some(text) => Some(Position::parse(text).unwrap_or(Position::UNKNOWN)),
+        None => Some(Position::UNKNOWN),
+    }
 }
 
-/// Whether the query parameter `delivery` has a value that a connection cannot ask for: what the gateway's own connections prove is
-/// decided by the platform.
-fn has_unknown_delivery(head: &Head) -> bool {
-    let of = |pair: &str| pair.strip_prefix("delivery=").is_some_and(|value| value != "written");
-    head.query().is_some_and(|query| query.split('&').any(of))
+/// Whether the connection asks for `?delivery=written`: its pongs prove nothing about its gateway. `None` if it asks for something
+/// else, which it cannot: what the gateway's own connections prove is decided by the platform.
+fn asks_for_written(head: &Head) -> Option<bool> {
+    match http::parameter(head.query(), "delivery").ok()? {
+        None => Some(false),
+        Some(value) => (value == "written").then_some(true),
+    }
 }
 
 /// Whether the connection asks for `?delivery=written`: its pongs prove nothing about its gateway.
 pub fn is_written_only(head: &Head) -> bool {
-    head.query().is_some_and(|query| query.split('&').any(|pair| pair == "delivery=written"))
+    asks_for_written(head) == Some(true)
 }
 
 #[cfg(test)]
@@ -259,5 +265,38 @@ mod tests {
         check_with(format!("Sec-WebSocket-Protocol:{}", " ".repeat(LINE_BYTES_MAX)).as_bytes(), 101);
         check_with(format!("Sec-WebSocket-Protocol: {}", "t, ".repeat(1_000)).as_bytes(), 101);
         check_with(b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits", 101);
+    }
+
+    #[test]
+    fn parameters_are_read_as_those_of_calls_are() {
+        let head = |target: &str, fields: &str| {
+            let input = format!("GET {target} HTTP/1.1\r\nHost: hub\r\n{fields}\r\n");
+            HeadParser::new().parse(input.as_bytes()).expect("not refused").expect("complete").0
+        };
+        for (query, expected) in [
+            ("", Some(false)),
+            ("?deliveryx=1", Some(false)),
+            ("?delivery=written", Some(true)),
+            ("?x&%64elivery=writte%6e", Some(true)),
+            ("?delivery", None),
+            ("?delivery=", None),
+            ("?%64elivery=processed", None),
+            ("?delivery=written&delivery=written", None),
+        ] {
+            assert_eq!(asks_for_written(&head(&format!("/ws{query}"), "")), expected, "{query}");
+        }
+        let known = Position { epoch: 1, offset: 2 };
+        let encoded = known.to_string().replace('-', "%2D");
+        for (query, fields, expected) in [
+            (String::new(), String::new(), None),
+            ("?lastPosition=".to_owned(), String::new(), None),
+            (format!("?lastPosition={known}"), String::new(), Some(known)),
+            (format!("?lastPosition={encoded}"), String::new(), Some(known)),
+            (format!("?lastPosition={known}&lastPosition={known}"), String::new(), Some(Position::UNKNOWN)),
+            ("?lastPosition=x".to_owned(), format!("last-position: {known}\r\n"), Some(known)),
+            (String::new(), format!("last-position: {known}\r\nlast-position: {known}\r\n"), Some(Position::UNKNOWN)),
+        ] {
+            assert_eq!(last_position(&head(&format!("/ws{query}"), &fields)), expected, "{query} {fields}");
+        }
     }
 }

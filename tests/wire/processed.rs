@@ -252,7 +252,9 @@ fn a_connection_that_asks_for_written_gets_empty_pings_and_no_window_and_proves_
         assert_eq!(hub.rows(&gateway.id)[0]["delivery"], "written");
         let mut peer = hub.connect(&gateway.key);
         (0..5).for_each(|n| assert_eq!(peer.event().payload.get(), n.to_string()));
-        for query in ["?delivery=other", "?delivery=processed", "?delivery="] {
+        let twice = "?delivery=written&delivery=processed";
+        let encoded = "?%64elivery=processed";
+        for query in ["?delivery=other", "?delivery=processed", "?delivery=", "?delivery", encoded, twice] {
             let refusal = try_connect_with(hub, &gateway.key, query).err().expect(query);
             assert_eq!(refusal.status, 400, "{query}: {refusal:?}");
         }
