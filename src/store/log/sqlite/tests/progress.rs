@@ -274,6 +274,20 @@ fn verify_names_a_damaged_progress_and_status_shows_where_it_begins_again() {
 }
 
 #[test]
+fn a_deleted_gateway_that_is_not_swept_to_its_end_is_no_damage() {
+    let (fixture, _, log, _) = processed_up_to(LogSync::Power, 40);
+    log.close();
+    let connection = Connection::open(fixture.path("log.db")).unwrap();
+    let head = rows::heads(&connection).unwrap().pop().unwrap();
+    rows::update_head(&connection, &rows::HeadRow { dead: true, ..head }).unwrap();
+    // The last slice of its events went with one commit, and its rows go with the next.
+    connection.execute_batch("DELETE FROM event").unwrap();
+    drop(connection);
+    let verified = OfflineLog::open(fixture.dir.path()).unwrap().verify().unwrap();
+    assert_eq!(verified.damages_total, 0, "{:?}", verified.damages);
+}
+
+#[test]
 fn a_new_epoch_keeps_the_events_that_a_gateway_has_not_processed() {
     let (fixture, life, log, last) = processed_up_to(LogSync::Power, 40);
     log.close();

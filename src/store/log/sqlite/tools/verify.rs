@@ -106,6 +106,10 @@ fn check_progress(connection: &Connection, heads: &[HeadRow], verified: &mut Ver
             continue;
         };
         let head = &heads[at];
+        // That of a deleted gateway goes with its last events.
+        if head.dead {
+            continue;
+        }
         let (last, _) = rows::last_of(connection, head)?;
         let gateway = head.life.gateway;
         match kept {
