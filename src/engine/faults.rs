@@ -33,6 +33,8 @@ thread_local! {
 
 /// Arms a fault for the next bytes from a peer.
 pub(crate) fn arm(peer: SocketAddr, fault: Fault) {
+    // The system gives a port again: what happened to an earlier peer with this address is not this one's.
+    lock(&STRUCK).retain(|(known, _)| *known != peer);
     lock(&ARMED).push((peer, fault));
 }
 
