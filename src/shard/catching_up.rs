@@ -280,8 +280,6 @@ fn chunked(record: &Record, encoding: &Encoding, delivery: &Delivery, processing
     if passed.is_some() {
         return Chunked { frame: Bytes::new(), text_bytes: 0, bytes: record.bytes, about, passed };
     }
-    let with_ping = processing.is_some();
-    let frame = (encoding.encode)(event, position, record.accepted, with_ping);
-    let ping_bytes = if with_ping { (encoding.ping_bytes)(position) } else { 0 };
-    Chunked { text_bytes: frame.len() - ping_bytes, frame, bytes: record.bytes, about, passed: None }
+    let (frame, text_bytes) = encoding.frame(record, processing.is_some());
+    Chunked { frame, text_bytes, bytes: record.bytes, about, passed: None }
 }

@@ -13,7 +13,6 @@ use crate::model::{
     DeliveryMode, Event, Failure, GatewayId, Kept, Life, Now, Position,
     log::{AppendKey, Draft, NotAppended, Record, Why},
 };
-use bytes::Bytes;
 use std::sync::Arc;
 
 impl Shard {
@@ -149,35 +148,43 @@ impl Shard {
     pub(super) fn handle_live(&mut self, now: Now, key: FeedKey, records: Vec<Record>) {
         let Some(feed) = self.feeds.get_mut(key) else { return };
         let before = feed.end().offset;
-        let (mut connections, mut live, mut is_away) = (0, 0, feed.is_proved());
+        let is_proved = feed.is_proved();
+        let (mut connections, mut live, mut is_away) = (0, 0, is_proved);
         for member in &feed.connections {
             connections += 1;
             let Some(connection) = self.registry.connection(*member) else { continue };
             live += u32::from(connection.cursor.is_live());
             is_away &= !connection.is_proved;
         }
-        for Record { position, accepted, bytes, event } in records {
+        for record in records {
+            let counted = if is_proved { self.count_windows(key, record.position.offset) } else { live };
             let Some(feed) = self.feeds.get_mut(key) else { return };
+            let (position, event) = (record.position, &record.event);
             debug_assert_eq!(
                 position,
                 Position { offset: feed.end().offset + 1, ..feed.end() },
                 "in order, none left out"
             );
             let of = feed.take_awaiting(position.offset);
-            if connections > 0 || feed.is_proved() {
+            if connections > 0 || is_proved {
                 // Only for gateways that get it: with the delivery `written` one that is away does not receive the id, so publishing
                 // it again is no repetition.
-                self.ids_repeated += u64::from(self.recent_ids.note(&event));
+                self.ids_repeated += u64::from(self.recent_ids.note(event));
             }
             // Encoded once and shared: a server does not mask its frames (RFC 6455 section 5.1), so the bytes are the same
             // for each connection.
-            let is_proved = feed.is_proved();
-            let frame = (self.settings.encoding.encode)(&event, position, accepted, is_proved);
-            let counted = if is_proved { self.count_windows(key, position.offset) } else { live };
-            let record = self.recent(&event, position, frame, is_proved);
-            let record = Recent { of: of.filter(|_| counted > 0), holders: live, counted, ..record };
-            let Some(feed) = self.feeds.get_mut(key) else { return };
-            let held = feed.push(record, bytes);
+            let (frame, text_bytes) = self.settings.encoding.frame(&record, is_proved);
+            let recent = Recent {
+                frame,
+                text_bytes,
+                about: is_proved.then(|| About { kind: event.kind.clone(), correlation: event.correlation }),
+                is_skipped: is_proved && self.settings.delivery.skips_in_replay(&event.kind),
+                before: feed.bytes(),
+                of: of.filter(|_| counted > 0),
+                holders: live,
+                counted,
+            };
+            let held = feed.push(recent, record.bytes);
             self.feeds.hold(held);
             match of {
                 Some(of) if connections == 0 => self.deliver_to_none(now, of, event.gateway),
@@ -193,21 +200,6 @@ impl Shard {
         }
         self.wake_feed(key, before);
         self.enforce_bounds(now, key);
-    }
-
-    /// A record of a feed that nobody holds yet.
-    fn recent(&self, event: &Event, position: Position, frame: Bytes, is_proved: bool) -> Recent {
-        let ping_bytes = if is_proved { (self.settings.encoding.ping_bytes)(position) } else { 0 };
-        Recent {
-            text_bytes: frame.len() - ping_bytes,
-            frame,
-            about: is_proved.then(|| About { kind: event.kind.clone(), correlation: event.correlation }),
-            is_skipped: is_proved && self.settings.delivery.skips_in_replay(&event.kind),
-            before: 0,
-            of: None,
-            holders: 0,
-            counted: 0,
-        }
     }
 
     /// Number of live connections whose windows have room for the next event. The publisher does not wait for the others.

@@ -184,8 +184,8 @@ impl Feed {
 
     /// Adds the next record that the log has told, with its [`crate::model::log::Record::bytes`]. Returns the memory that
     /// it takes.
-    pub(super) fn push(&mut self, mut record: Recent, bytes: u64) -> usize {
-        record.before = self.bytes;
+    pub(super) fn push(&mut self, record: Recent, bytes: u64) -> usize {
+        debug_assert_eq!(record.before, self.bytes);
         self.last += 1;
         self.bytes = bytes;
         let memory = record.memory();

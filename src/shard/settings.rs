@@ -3,7 +3,7 @@
 use super::placement::Placement;
 use crate::{
     limits,
-    model::{DeliveryMode, Event, EventType, Position, ShardId, Timestamp},
+    model::{DeliveryMode, Event, EventType, Position, ShardId, Timestamp, log::Record},
 };
 use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
@@ -18,6 +18,16 @@ pub struct Encoding {
     /// From the length of an encoded event and an offset in it: the end of the frame there. Another frame may follow
     /// it.
     pub boundary: fn(usize, usize) -> usize,
+}
+
+impl Encoding {
+    /// The bytes of a record, and how many of them are in front of the ping.
+    pub(super) fn frame(&self, record: &Record, with_ping: bool) -> (Bytes, usize) {
+        let frame = (self.encode)(&record.event, record.position, record.accepted, with_ping);
+        let ping_bytes = if with_ping { (self.ping_bytes)(record.position) } else { 0 };
+        let text_bytes = frame.len() - ping_bytes;
+        (frame, text_bytes)
+    }
 }
 
 /// How the events of gateways are delivered.
