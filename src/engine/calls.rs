@@ -107,7 +107,15 @@ impl<I: Io> Engine<I> {
             Some(self.with_view(io, now, |view| api::handle(matched, &call, view)))
         });
         match step {
-            Some(Some(step)) => self.handle_step(io, now, key, step),
+            Some(Some(step)) => {
+                // Only a call in slices reads on in its body.
+                if !matches!(step, Step::Slice(..))
+                    && let Some(link) = self.links.get_mut(key)
+                {
+                    link.session.release_body();
+                }
+                self.handle_step(io, now, key, step);
+            }
             Some(None) => debug_assert!(false, "a call has a request and a route"),
             None => self.respond_after_panic(io, now, key),
         }
@@ -339,6 +347,6 @@ fn call_of(session: &Session) -> Option<Call<'_>> {
         authorization: request.head.only_field("authorization"),
         api_key: request.head.only_field("api-key"),
         idempotency_key: request.head.field("idempotency-key").is_some(),
-        body: &request.body,
+        body: request.body,
     })
 }

@@ -39,6 +39,9 @@ impl<I: Io> Engine<I> {
             }
         }
         self.follow_up(io, now, key);
+        if let Some(link) = self.links.get_mut(key) {
+            link.session.put_aside(&mut self.scratch);
+        }
         Visit::Large
     }
 

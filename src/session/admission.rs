@@ -45,7 +45,7 @@ impl Session {
         if !early_bytes.is_empty() {
             scratch.plain.clear();
             scratch.plain.extend_from_slice(&early_bytes);
-            self.handle_plain(now, scratch);
+            self.handle_plain(now, early_bytes.len(), scratch);
         }
     }
 }

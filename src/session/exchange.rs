@@ -2,6 +2,7 @@
 
 use super::{
     effect::{Effect, End, Presented},
+    input::Input,
     pending_upgrade::PendingUpgrade,
     settings::Settings,
 };
@@ -13,23 +14,20 @@ use crate::{
         token_text, upgrade,
     },
 };
-use zeroize::Zeroize;
 
 /// A request, with its body once that is complete.
 #[derive(Debug)]
-pub struct Request {
+pub struct Request<'a> {
     /// The head.
-    pub head: Head,
-    /// The body; empty until it is complete.
-    pub body: Vec<u8>,
+    pub head: &'a Head,
+    /// The body; empty until it is complete, and once the call does not need it any more.
+    pub body: &'a [u8],
 }
 
 /// The stage in which a connection carries HTTP.
 pub(super) struct Exchange {
     parser: HeadParser,
-    input: Vec<u8>,
-    /// Bytes at the front of `input` that are parsed already.
-    used: usize,
+    input: Input,
     state: State,
     deadline: Option<Instant>,
     /// The hub drains: the next response closes the connection.
@@ -44,16 +42,28 @@ pub(super) struct Exchange {
     paused: bool,
 }
 
-// The state is taken out of the exchange while it is handled, because the requests in it move from state to state.
+// The state is taken out of the exchange while it is handled, because the heads in it move from state to state.
 enum State {
     /// Waiting for a complete head.
     Head,
     /// The head is complete, and the engine looks up its route.
-    Routing(Request),
+    Routing(Head),
     /// Receiving the body.
-    Body(Request, BodyDecoder),
+    Body(Head, BodyDecoder, Vec<u8>),
     /// The engine makes the response.
-    Answering(Request),
+    Answering(Head, Body),
+}
+
+/// A complete body.
+enum Body {
+    /// It came with its head: the first pending bytes of the input, this many.
+    InInput(usize),
+    /// It came later, or in chunks.
+    Gathered(Vec<u8>),
+}
+
+impl Body {
+    const NONE: Self = Self::InInput(0);
 }
 
 /// The result of a step.
@@ -72,8 +82,7 @@ impl Exchange {
     pub(super) fn new(deadline: Instant) -> Self {
         Self {
             parser: HeadParser::new(),
-            input: Vec::new(),
-            used: 0,
+            input: Input::default(),
             state: State::Head,
             deadline: Some(deadline),
             draining: false,
@@ -84,24 +93,52 @@ impl Exchange {
         }
     }
 
-    pub(super) fn request(&self) -> Option<&Request> {
+    pub(super) fn request(&self) -> Option<Request<'_>> {
         match &self.state {
-            State::Routing(request) | State::Answering(request) => Some(request),
+            State::Routing(head) => Some(Request { head, body: &[] }),
+            State::Answering(head, Body::InInput(bytes)) => Some(Request { head, body: &self.pending()[..*bytes] }),
+            State::Answering(head, Body::Gathered(body)) => Some(Request { head, body }),
             State::Head | State::Body(..) => None,
+        }
+    }
+
+    /// The response does not depend on the body any more.
+    pub(super) fn release_body(&mut self) {
+        if let State::Answering(_, body) = &mut self.state
+            && let Body::InInput(bytes) = std::mem::replace(body, Body::NONE)
+        {
+            self.input.consume(bytes);
         }
     }
 
     /// Bytes of incomplete requests.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        let body = if let State::Body(request, _) = &self.state { request.body.capacity() } else { 0 };
-        self.input.len() + body
+        let body = if let State::Body(.., body) = &self.state { body.capacity() } else { 0 };
+        self.pending().len() + body
     }
 
     /// Whether the bytes that came last have to be overwritten where else they are.
     pub(super) fn is_secret(&self) -> bool {
-        // What was not looked at yet may have a key in it.
-        self.secret || !self.pending().is_empty()
+        // What was not looked at yet may have a key in it. A body has none.
+        let body = match &self.state {
+            State::Routing(Head { framing: Framing::Length(bytes), .. }) => {
+                usize::try_from(*bytes).unwrap_or(usize::MAX)
+            }
+            State::Answering(_, Body::InInput(bytes)) => *bytes,
+            _ => 0,
+        };
+        self.secret || self.pending().len() > body
+    }
+
+    /// The buffer for new bytes, which can take `most`. [`Exchange::handle_bytes`] then says how many came.
+    pub(super) fn receive(&mut self, most: usize, spare: &mut Vec<u8>) -> &mut Vec<u8> {
+        self.input.receive(most, spare)
+    }
+
+    /// Gives the core its buffer back once a read is handled. With `is_secret` there may be a key in it.
+    pub(super) fn put_aside(&mut self, is_secret: bool, spare: &mut Vec<u8>) {
+        self.input.put_aside(is_secret, spare);
     }
 
     pub(super) fn wants_read(&self) -> bool {
@@ -110,7 +147,7 @@ impl Exchange {
 
     /// Whether a response is being made, or will be without another byte from the peer.
     pub(super) fn is_answering(&self) -> bool {
-        matches!(self.state, State::Routing(_) | State::Answering(_)) || self.paused
+        matches!(self.state, State::Routing(_) | State::Answering(..)) || self.paused
     }
 
     /// Whether a request has begun to arrive and its response is not made yet.
@@ -120,7 +157,7 @@ impl Exchange {
 
     /// Whether a request's body is being received or is held until the response is made.
     pub(super) fn has_body(&self) -> bool {
-        matches!(self.state, State::Body(..) | State::Answering(_))
+        matches!(self.state, State::Body(..) | State::Answering(..))
     }
 
     /// The response that is being made closes the connection.
@@ -138,35 +175,15 @@ impl Exchange {
         self.ended
     }
 
-    pub(super) fn handle_bytes(&mut self, now: Now, plain: &[u8], settings: &Settings, out: &mut Vec<u8>) -> Progress {
+    /// Handles the last `new` bytes of the input, which have just come.
+    pub(super) fn handle_bytes(&mut self, now: Now, new: usize, settings: &Settings, out: &mut Vec<u8>) -> Progress {
         // The first byte of a further request ends the idle time. The first request's deadline counts from accept and
         // is not moved, or a peer could keep the socket by dribbling.
-        if self.served && self.pending().is_empty() && matches!(self.state, State::Head) {
+        if self.served && self.pending().len() == new && matches!(self.state, State::Head) {
             self.deadline = Some(now.attended + settings.handshake_deadline);
         }
         self.secret = false;
-        self.take_in(plain);
         self.advance(now, out)
-    }
-
-    /// Appends new bytes to the pending input. The input may contain a key, so no copy of it may stay in memory: neither where the
-    /// bytes were before they moved to the front, nor in a buffer that became too small.
-    fn take_in(&mut self, plain: &[u8]) {
-        let used = std::mem::take(&mut self.used);
-        if used > 0 {
-            let pending = self.input.len() - used;
-            self.input.copy_within(used.., 0);
-            self.input[pending..].zeroize();
-            self.input.truncate(pending);
-        }
-        let needed = self.input.len() + plain.len();
-        if needed > self.input.capacity() {
-            let mut larger = Vec::with_capacity(needed.max(2 * self.input.len()));
-            larger.extend_from_slice(&self.input);
-            self.input.zeroize();
-            self.input = larger;
-        }
-        self.input.extend_from_slice(plain);
     }
 
     /// Handles the head's route: the largest body in bytes that it accepts, or a response already.
@@ -177,12 +194,12 @@ impl Exchange {
         settings: &Settings,
         out: &mut Vec<u8>,
     ) -> Progress {
-        let State::Routing(request) = std::mem::replace(&mut self.state, State::Head) else { return Progress::Wait };
-        let framing = request.head.framing;
+        let State::Routing(head) = std::mem::replace(&mut self.state, State::Head) else { return Progress::Wait };
+        let framing = head.framing;
         let bound = match verdict {
             Ok(bound) => bound,
             Err(response) => {
-                self.state = State::Answering(request);
+                self.state = State::Answering(head, Body::NONE);
                 // The connection closes if there is a body: it was not read, and it precedes the next request.
                 let response = if matches!(framing, Framing::None) { response } else { response.closing() };
                 return self.handle_response(now, &response, settings, out);
@@ -191,31 +208,34 @@ impl Exchange {
         if let Err(refusal) = http::check_length(framing, bound) {
             return refuse(now, refusal, out);
         }
-        if matches!(framing, Framing::None) {
-            self.state = State::Answering(request);
+        let announced = match framing {
+            Framing::None => Some(0),
+            Framing::Length(bytes) => usize::try_from(bytes).ok(),
+            Framing::Chunked => None,
+        };
+        if let Some(bytes) = announced.filter(|bytes| *bytes <= self.pending().len()) {
+            self.state = State::Answering(head, Body::InInput(bytes));
             self.deadline = None;
             return Progress::Do(Effect::Call);
         }
         // No 100 if the body has begun to arrive already (RFC 9110 section 10.1.1 allows this).
-        if request.head.expects_continue && self.pending().is_empty() {
+        if head.expects_continue && self.pending().is_empty() {
             out.extend_from_slice(http::CONTINUE);
         }
         self.deadline = Some(now.attended + limits::BODY_DEADLINE);
-        self.state = State::Body(request, BodyDecoder::new(framing, bound));
+        self.state = State::Body(head, BodyDecoder::new(framing, bound), Vec::new());
         self.advance(now, out)
     }
 
     /// Handles the head's route, the connect path: the request is a valid upgrade, or is refused.
     pub(super) fn handle_upgrade(&mut self, now: Now, settings: &Settings, tls: bool, out: &mut Vec<u8>) -> Progress {
-        let State::Routing(Request { head, .. }) = std::mem::replace(&mut self.state, State::Head) else {
-            return Progress::Wait;
-        };
+        let State::Routing(head) = std::mem::replace(&mut self.state, State::Head) else { return Progress::Wait };
         match upgrade::check(&head, &settings.origins, tls) {
             Ok(upgrade) => {
                 let key = head.only_field("api-key").filter(|key| !key.is_empty()).map(KeyHash::of);
                 let (resume, written_only) = (upgrade::last_position(&head), upgrade::is_written_only(&head));
                 let presented = Presented { key, resume, written_only };
-                let early_bytes = self.input.split_off(self.used);
+                let early_bytes = self.input.take();
                 Progress::Upgrade(PendingUpgrade { upgrade, early_bytes, ended: self.ended }, presented)
             }
             Err(response) => {
@@ -234,11 +254,12 @@ impl Exchange {
         settings: &Settings,
         out: &mut Vec<u8>,
     ) -> Progress {
-        let State::Answering(request) = std::mem::replace(&mut self.state, State::Head) else { return Progress::Wait };
+        self.release_body();
+        let State::Answering(head, _) = std::mem::replace(&mut self.state, State::Head) else { return Progress::Wait };
         // A peer that has ended its stream may have pipelined further requests before.
         let more = !self.ended || !self.pending().is_empty();
-        let keep = request.head.keep_alive && !self.draining && more;
-        response.encode(now.wall, request.head.method == Method::Head, keep, out);
+        let keep = head.keep_alive && !self.draining && more;
+        response.encode(now.wall, head.method == Method::Head, keep, out);
         if response.close || !keep {
             return Progress::Close(End::Answered);
         }
@@ -280,7 +301,7 @@ impl Exchange {
     fn advance(&mut self, now: Now, out: &mut Vec<u8>) -> Progress {
         let progress = match std::mem::replace(&mut self.state, State::Head) {
             State::Head => self.advance_head(now, out),
-            State::Body(request, decoder) => self.advance_body(now, request, decoder, out),
+            State::Body(head, decoder, body) => self.advance_body(now, head, decoder, body, out),
             waiting => {
                 self.state = waiting;
                 return Progress::Wait;
@@ -304,7 +325,7 @@ impl Exchange {
             self.deadline = None;
             return Progress::Wait;
         }
-        let (head, used) = match self.parser.parse(&self.input[self.used..]) {
+        let (head, used) = match self.parser.parse(self.input.pending()) {
             Ok(Some(found)) => found,
             Ok(None) => {
                 self.secret = true;
@@ -312,36 +333,36 @@ impl Exchange {
             }
             Err(refusal) => {
                 self.secret = true;
-                self.input.zeroize();
-                self.used = 0;
+                self.input.erase();
                 return refuse(now, refusal, out);
             }
         };
         if head.field("api-key").is_some() {
             self.secret = true;
-            self.input[self.used..self.used + used].zeroize();
+            self.input.erase_front(used);
         }
-        self.consume(used);
-        self.state = State::Routing(Request { head, body: Vec::new() });
+        self.input.consume(used);
+        self.state = State::Routing(head);
         Progress::Do(Effect::Route)
     }
 
     fn advance_body(
         &mut self,
         now: Now,
-        mut request: Request,
+        head: Head,
         mut decoder: BodyDecoder,
+        mut body: Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Progress {
-        match decoder.decode(&self.input[self.used..], &mut request.body) {
+        match decoder.decode(self.input.pending(), &mut body) {
             Ok((used, done)) => {
-                self.consume(used);
+                self.input.consume(used);
                 if done {
                     self.deadline = None;
-                    self.state = State::Answering(request);
+                    self.state = State::Answering(head, Body::Gathered(body));
                     return Progress::Do(Effect::Call);
                 }
-                self.state = State::Body(request, decoder);
+                self.state = State::Body(head, decoder, body);
                 Progress::Wait
             }
             Err(refusal) => refuse(now, refusal, out),
@@ -350,16 +371,7 @@ impl Exchange {
 
     /// Bytes that are not parsed yet.
     fn pending(&self) -> &[u8] {
-        &self.input[self.used..]
-    }
-
-    /// Marks input as parsed. The buffer is freed once all of it is, not shifted after each of many pipelined requests.
-    fn consume(&mut self, used: usize) {
-        self.used += used;
-        if self.pending().is_empty() {
-            self.input = Vec::new();
-            self.used = 0;
-        }
+        self.input.pending()
     }
 }
 
@@ -367,7 +379,7 @@ impl Drop for Exchange {
     /// Input that was not parsed may contain a key.
     fn drop(&mut self) {
         if !self.pending().is_empty() {
-            self.input.zeroize();
+            self.input.erase();
         }
     }
 }

@@ -16,10 +16,12 @@ mod effect;
 mod ending;
 mod exchange;
 mod heartbeat;
+mod input;
 mod lingering;
 mod pending_upgrade;
 mod processing;
 mod proofs;
+mod receiving;
 mod refusal;
 mod settings;
 mod streaming;
@@ -34,7 +36,7 @@ pub use settings::{Heartbeat, Settings};
 pub use transmit::{Filled, NoEvents, Scratch, Source};
 
 use crate::{
-    model::{CloseReason, Instant, Now},
+    model::{Instant, Now},
     wire::{http::Response, tls::Security},
 };
 use exchange::Exchange;
@@ -114,7 +116,7 @@ impl Session {
     }
 
     /// The request that [`Effect::Route`] or [`Effect::Call`] is about.
-    pub fn request(&self) -> Option<&Request> {
+    pub fn request(&self) -> Option<Request<'_>> {
         match &self.stage {
             Stage::Exchange(exchange) => exchange.request(),
             _ => None,
@@ -132,72 +134,6 @@ impl Session {
         }
     }
 
-    /// Handles bytes from the socket.
-    pub fn handle_received(&mut self, now: Now, bytes: &mut [u8], scratch: &mut Scratch) {
-        debug_assert!(!self.is_over(), "a session that is over reads nothing");
-        // Discarded bytes may be a request with a key. Only without TLS are they readable.
-        self.secret = matches!((&self.stage, &self.security), (Stage::Lingering(_), Security::Plain));
-        if let Stage::Lingering(lingering) = &mut self.stage {
-            if lingering.discard(bytes.len()) {
-                let end = lingering.end();
-                self.end(end);
-            }
-            return;
-        }
-        scratch.clear();
-        let opened = self.security.open(bytes, &mut scratch.plain, self.transmit.sealed());
-        if !scratch.plain.is_empty() {
-            self.handle_plain(now, scratch);
-        }
-        // Only now: the records before a broken one, or before close_notify, were intact.
-        match opened {
-            Err(error) => self.linger(now, End::Tls(error.0)),
-            Ok(()) if self.security.peer_closed() => self.handle_end(now),
-            Ok(()) => {}
-        }
-    }
-
-    /// Handles the end of the peer's stream: its FIN, or TLS's close_notify. It ends one direction only: a client that
-    /// half-closes after a request or a close frame still gets the whole response.
-    pub fn handle_end(&mut self, now: Now) {
-        let unsent = !self.transmit.is_empty();
-        if let Stage::Exchange(exchange) = &mut self.stage {
-            if exchange.is_answering() {
-                return exchange.handle_end();
-            }
-            // Earlier responses still wait for the socket.
-            if unsent {
-                self.linger(now, End::Answered);
-            }
-        }
-        match &mut self.stage {
-            Stage::Lingering(lingering) if unsent => lingering.handle_end(),
-            Stage::Streaming(streaming) => {
-                if !streaming.handle_end() {
-                    self.handle_broken();
-                }
-            }
-            // Nothing is owed to the peer, and it will request nothing more.
-            _ => self.handle_broken(),
-        }
-    }
-
-    /// Ends the session at once: the socket has failed, or nothing more may reach the peer.
-    pub fn handle_broken(&mut self) {
-        match &mut self.stage {
-            Stage::Streaming(streaming) => {
-                let reason = streaming.reason().unwrap_or(CloseReason::GatewayGone);
-                self.end(End::Closed(reason));
-            }
-            Stage::Exchange(_) | Stage::Admission(_) => self.end(End::Gone),
-            Stage::Lingering(lingering) => {
-                let end = lingering.end();
-                self.end(end);
-            }
-            Stage::Over => {}
-        }
-    }
-
     /// Answers [`Effect::Route`]: the largest body in bytes that the route accepts, or a response already.
     pub fn handle_route(&mut self, now: Now, verdict: Result<usize, Response>) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
@@ -212,6 +148,13 @@ impl Session {
         debug_assert!(exchange.request().is_some(), "a route is given to a request that waits for one");
         let progress = exchange.handle_upgrade(now, &self.settings, self.security.is_tls(), self.transmit.plain());
         self.follow(now, progress);
+    }
+
+    /// The response to [`Effect::Call`] does not depend on the request's body any more.
+    pub fn release_body(&mut self) {
+        if let Stage::Exchange(exchange) = &mut self.stage {
+            exchange.release_body();
+        }
     }
 
     /// Answers [`Effect::Call`] with its response.

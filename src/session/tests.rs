@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     limits,
-    model::{ConnectionId, GatewayId, Position, Refused, Timestamp},
+    model::{CloseReason, ConnectionId, GatewayId, Position, Refused, Timestamp},
     transport::Transport,
     transport::WebSocket,
 };

@@ -2,30 +2,8 @@
 
 use super::{Effect, End, Session, Stage, exchange::Progress, lingering::Lingering, transmit::Scratch};
 use crate::model::{CloseReason, Now};
-use zeroize::Zeroize;
 
 impl Session {
-    /// Passes `scratch.plain` to the current stage.
-    pub(super) fn handle_plain(&mut self, now: Now, scratch: &mut Scratch) {
-        match &mut self.stage {
-            Stage::Exchange(exchange) => {
-                let out = self.transmit.plain();
-                let progress = exchange.handle_bytes(now, &scratch.plain, &self.settings, out);
-                self.secret = exchange.is_secret();
-                if self.secret {
-                    scratch.plain.zeroize();
-                }
-                self.follow(now, progress);
-            }
-            Stage::Streaming(streaming) => {
-                let (plain, inbound) = (&scratch.plain, &mut scratch.inbound);
-                streaming.handle_bytes(now.attended, plain, inbound, self.transmit.plain(), &mut self.effects);
-            }
-            Stage::Admission(pending) => pending.early_bytes.extend_from_slice(&scratch.plain),
-            Stage::Lingering(_) | Stage::Over => {}
-        }
-    }
-
     /// Carries out what a step of the exchange has led to.
     pub(super) fn follow(&mut self, now: Now, progress: Progress) {
         match progress {

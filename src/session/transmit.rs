@@ -11,8 +11,10 @@ use std::time::Duration;
 /// Buffers that all connections of a core share, so that an idle connection holds none.
 #[derive(Default)]
 pub struct Scratch {
-    /// Plain bytes that were received, or that are to be sealed.
+    /// Plain bytes that a gateway sent, or that are to be sealed.
     pub plain: Vec<u8>,
+    /// A buffer for what an HTTP connection sends. It is lent while that is handled.
+    pub spare: Vec<u8>,
     /// Sealed bytes for the socket.
     pub wire: Vec<u8>,
     /// Messages of one read.
@@ -30,7 +32,7 @@ impl Scratch {
 }
 
 /// Bytes that an empty scratch buffer keeps.
-const SCRATCH_BYTES_KEPT: usize = 256 * 1024;
+pub(super) const SCRATCH_BYTES_KEPT: usize = 256 * 1024;
 
 /// A connection's queued events. This is a view: the caller advances the queue once the bytes are sent.
 pub trait Source {

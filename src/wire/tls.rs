@@ -66,6 +66,14 @@ impl Security {
         matches!(self, Self::Tls(tls) if tls.peer_closed)
     }
 
+    /// Bytes of an incomplete record.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Plain => 0,
+            Self::Tls(tls) => tls.partial.len(),
+        }
+    }
+
     /// Decrypts bytes from the socket; appends plain bytes to `plain`, and handshake records and alerts to `wire`.
     ///
     /// # Errors
