@@ -1,17 +1,17 @@
 //! What an event costs once, however many connections it goes to: its envelope, and its encoding into WebSocket frames.
 //!
-//! `cargo bench --bench frame`. `envelope` is the JSON before and after the payload. `encode` writes envelope, payload
-//! and frame headers into the one buffer that all connections share.
+//! `cargo bench --bench frame`. `envelope` is the JSON before and after the payload. `encode` makes the frame
+//! that all connections share: its texts, and for a long event the payload in fragments.
 
 #![allow(clippy::expect_used, reason = "a bench reports errors by panicking")]
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use gatecast::{
-    model::{CorrelationId, Event, EventType, GatewayId, Position, Timestamp},
+    model::{CorrelationId, Event, EventType, GatewayId, Position, Timestamp, log::Record},
     transport::{Transport, WebSocket},
     wire::envelope,
 };
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, sync::Arc, time::Duration};
 
 const POSITION: Position = Position { epoch: 0x0123_4567_89ab_cdef, offset: 1_000_000 };
 const AT: Timestamp = Timestamp(1_700_000_000_123);
@@ -57,9 +57,10 @@ fn envelopes(c: &mut Criterion) {
 fn encode(c: &mut Criterion) {
     let mut group = quick(c, "encode");
     for (name, bytes) in [("300 B", 300), ("10 KB", 10_240), ("1 MiB", 1 << 20)] {
-        let event = event(bytes, None);
+        let event = Arc::new(event(bytes, None));
+        let record = Record { position: POSITION, accepted: AT, bytes: bytes as u64, event };
         group.throughput(Throughput::Bytes(bytes as u64));
-        group.bench_function(name, |b| b.iter(|| WebSocket::encode(black_box(&event), POSITION, AT, false)));
+        group.bench_function(name, |b| b.iter(|| WebSocket::encode(black_box(&record), false)));
     }
     group.finish();
 }

@@ -265,11 +265,7 @@ fn shard_settings(config: &Config, id: ShardId, placement: &Placement, recent_by
             poison_connections: config.delivery_poison_connections,
             poison_after: config.delivery_poison_after,
         },
-        encoding: Encoding {
-            encode: WebSocket::encode,
-            ping_bytes: WebSocket::ping_bytes,
-            boundary: WebSocket::boundary,
-        },
+        encoding: Encoding { encode: WebSocket::encode, boundary: WebSocket::boundary },
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     limits,
-    model::{CloseReason, ConnectionId, GatewayId, Position, Refused, Timestamp},
+    model::{CloseReason, ConnectionId, GatewayId, Position, Refused, Timestamp, log::Record},
     transport::Transport,
     transport::WebSocket,
 };
@@ -234,7 +234,9 @@ fn large_event() -> Vec<u8> {
         correlation_given: false,
         user_id: None,
     };
-    WebSocket::encode(&event, Position { epoch: 1, offset: 1 }, Timestamp(0), false).to_vec()
+    let position = Position { epoch: 1, offset: 1 };
+    let record = Record { position, accepted: Timestamp(0), bytes: 0, event: Arc::new(event) };
+    WebSocket::encode(&record, false).to_vec()
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! What was read from the log for one connection that catches up, and the state of its next read.
 
 use super::processing::About;
-use crate::model::{Instant, log::ReadKey};
-use bytes::Bytes;
+use crate::model::{Frame, Instant, log::ReadKey};
 use std::collections::VecDeque;
 
 /// Records that were read from the log for one connection.
@@ -26,9 +25,7 @@ pub(super) struct CatchUp {
 #[derive(Debug)]
 pub(super) struct Chunked {
     /// Its encoded bytes; none if it is passed over.
-    pub(super) frame: Bytes,
-    /// Bytes of `frame` without the ping at its end.
-    pub(super) text_bytes: usize,
+    pub(super) frame: Frame,
     /// Its [`crate::model::log::Record::bytes`].
     pub(super) bytes: u64,
     /// What it is, for a connection whose pongs prove something.

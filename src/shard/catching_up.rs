@@ -19,11 +19,10 @@ use super::{
 use crate::{
     limits,
     model::{
-        CloseReason, Now, Position,
+        CloseReason, Frame, Now, Position,
         log::{End, LogRequest, ReadFrom, ReadKey, Record, Room, Why},
     },
 };
-use bytes::Bytes;
 
 impl Shard {
     /// Memory for what connections that catch up have read.
@@ -252,7 +251,7 @@ impl Shard {
         if std::mem::replace(&mut catch_up.is_single, true) {
             catch_up.is_single = false;
             let passed = Some(counters::DAMAGED);
-            catch_up.push(Chunked { frame: Bytes::new(), text_bytes: 0, bytes, about: None, passed });
+            catch_up.push(Chunked { frame: Frame::default(), bytes, about: None, passed });
             if undecided {
                 self.admit_past(key);
             }
@@ -278,8 +277,8 @@ fn chunked(record: &Record, encoding: &Encoding, delivery: &Delivery, processing
     let passed = processing.and_then(|it| it.passes_over(position.offset, delivery.skips_in_replay(&event.kind)));
     let passed = passed.or(event.is_erased().then_some(counters::ERASED));
     if passed.is_some() {
-        return Chunked { frame: Bytes::new(), text_bytes: 0, bytes: record.bytes, about, passed };
+        return Chunked { frame: Frame::default(), bytes: record.bytes, about, passed };
     }
-    let (frame, text_bytes) = encoding.frame(record, processing.is_some());
-    Chunked { frame, text_bytes, bytes: record.bytes, about, passed: None }
+    let frame = (encoding.encode)(record, processing.is_some());
+    Chunked { frame, bytes: record.bytes, about, passed: None }
 }

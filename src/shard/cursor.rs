@@ -14,9 +14,9 @@ use super::{
     feed::{Feed, Recent},
     processing::{About, Processing},
 };
-use crate::model::{Position, log::Record};
+use crate::model::{Frame, Position, copy_pieces, log::Record};
 use bytes::{Buf, Bytes};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 /// Where one connection stands in its gateway's log.
 #[derive(Debug)]
@@ -71,16 +71,27 @@ pub(super) struct Passed {
 /// What a connection is given of one record.
 #[derive(Clone, Copy)]
 pub(super) struct Piece<'a> {
-    frame: &'a Bytes,
-    /// The connection is given the bytes of `frame` up to here.
+    bytes: [&'a [u8]; 3],
+    /// The connection is given the bytes up to here.
     end: usize,
     /// The bytes in front of this are the event, those behind it the ping.
     text: usize,
 }
 
 impl<'a> Piece<'a> {
-    pub(super) fn bytes(self) -> &'a [u8] {
-        &self.frame[..self.end]
+    /// All of a frame.
+    fn whole(frame: &'a Frame) -> Self {
+        Self { bytes: frame.pieces(), end: frame.len(), text: frame.event_bytes() }
+    }
+
+    pub(super) fn len(self) -> usize {
+        self.end
+    }
+
+    /// Appends a range of its bytes to `out`.
+    pub(super) fn copy(self, range: Range<usize>, out: &mut Vec<u8>) {
+        debug_assert!(range.end <= self.end);
+        copy_pieces(self.bytes, range, out);
     }
 
     /// It is passed over.
@@ -208,26 +219,23 @@ impl Cursor {
                 let offset = self.taken + 1 + n as u64;
                 feed?.record(offset).map(|record| self.piece_of(record, offset))
             }
-            Stage::CatchingUp(catch_up) => {
-                let Chunked { frame, text_bytes, .. } = catch_up.records.get(n)?;
-                Some(Piece { frame, end: frame.len(), text: *text_bytes })
-            }
+            Stage::CatchingUp(catch_up) => catch_up.records.get(n).map(|record| Piece::whole(&record.frame)),
             Stage::Closing { rest, .. } => {
                 let end = rest.len();
-                (n == 0 && end > 0).then_some(Piece { frame: rest, end, text: end })
+                (n == 0 && end > 0).then_some(Piece { bytes: [rest, &[], &[]], end, text: end })
             }
         }
     }
 
     fn piece_of<'a>(&self, record: &'a Recent, offset: u64) -> Piece<'a> {
-        let Recent { frame, text_bytes: text, .. } = record;
+        let piece = Piece::whole(&record.frame);
         let end = match &self.processing {
             Some(processing) if processing.passes_over(offset, record.is_skipped).is_some() => 0,
-            Some(_) => frame.len(),
+            Some(_) => piece.end,
             // The ping behind an event is for those whose pongs prove something.
-            None => *text,
+            None => piece.text,
         };
-        Piece { frame, end, text: *text }
+        Piece { end, ..piece }
     }
 
     /// Whether another frame, such as a ping, may be sent before the next byte of events.
@@ -248,7 +256,7 @@ impl Cursor {
     pub(super) fn advance(&mut self, feed: Option<&Feed>, bytes: usize) -> usize {
         let (mut left, mut freed) = (bytes, 0);
         while left > 0 {
-            let Some(length) = self.piece(feed, 0).map(|piece| piece.bytes().len()).filter(|length| *length > 0) else {
+            let Some(length) = self.piece(feed, 0).map(Piece::len).filter(|length| *length > 0) else {
                 debug_assert!(false, "{left} bytes were handed over that did not wait");
                 return freed;
             };
@@ -339,10 +347,12 @@ impl Cursor {
         if self.at > 0
             && let Some(record) = feed.record(self.taken + 1)
         {
-            let Recent { frame, text_bytes, about, .. } = record;
-            let frame = frame.slice(..self.piece_of(record, self.taken + 1).end);
-            let (bytes, about) = (feed.bytes_at(self.taken + 1), about.clone());
-            catch_up.push(Chunked { frame, text_bytes: *text_bytes, bytes, about, passed: None });
+            let piece = self.piece_of(record, self.taken + 1);
+            let mut kept = Vec::with_capacity(piece.end);
+            piece.copy(0..piece.end, &mut kept);
+            let frame = Frame::whole(kept, piece.end - piece.text);
+            let (bytes, about) = (feed.bytes_at(self.taken + 1), record.about.clone());
+            catch_up.push(Chunked { frame, bytes, about, passed: None });
         }
         let kept = catch_up.held_bytes;
         self.stage = Stage::CatchingUp(Box::new(catch_up));
@@ -366,7 +376,9 @@ impl Cursor {
             && let Some(piece) = self.piece(feed, 0)
         {
             let until = piece.boundary(self.at, boundary);
-            rest = piece.frame.slice(self.at..until);
+            let mut bytes = Vec::with_capacity(until - self.at);
+            piece.copy(self.at..until, &mut bytes);
+            rest = bytes.into();
             // The ping behind it is not sent: no pong could come.
             completes = until >= piece.text;
             end += u64::from(completes);

@@ -173,10 +173,9 @@ impl Shard {
             }
             // Encoded once and shared: a server does not mask its frames (RFC 6455 section 5.1), so the bytes are the same
             // for each connection.
-            let (frame, text_bytes) = self.settings.encoding.frame(&record, is_proved);
+            let frame = (self.settings.encoding.encode)(&record, is_proved);
             let recent = Recent {
                 frame,
-                text_bytes,
                 about: is_proved.then(|| About { kind: event.kind.clone(), correlation: event.correlation }),
                 is_skipped: is_proved && self.settings.delivery.skips_in_replay(&event.kind),
                 before: feed.bytes(),

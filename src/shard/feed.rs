@@ -10,8 +10,7 @@
 //! nothing costs nothing here, and a slow one only keeps records that would have left.
 
 use super::{connection_key::ConnectionKey, gateway_progress::GatewayProgress, in_flight::EventRef, processing::About};
-use crate::model::{DeliveryMode, Instant, Life, Position};
-use bytes::Bytes;
+use crate::model::{DeliveryMode, Frame, Instant, Life, Position};
 use std::collections::VecDeque;
 
 /// What the shard knows of one gateway's log.
@@ -61,9 +60,7 @@ pub(super) struct Feed {
 #[derive(Debug)]
 pub(super) struct Recent {
     /// Its encoded bytes.
-    pub(super) frame: Bytes,
-    /// Bytes of `frame` without the ping at its end.
-    pub(super) text_bytes: usize,
+    pub(super) frame: Frame,
     /// What it is, where pongs prove something.
     pub(super) about: Option<About>,
     /// Its type is one that a connection is not given if it comes later.

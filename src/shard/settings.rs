@@ -3,31 +3,18 @@
 use super::placement::Placement;
 use crate::{
     limits,
-    model::{DeliveryMode, Event, EventType, Position, ShardId, Timestamp, log::Record},
+    model::{DeliveryMode, EventType, Frame, ShardId, log::Record},
 };
-use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
 
 /// How an event is encoded, as functions, so that the shard does not depend on a wire format.
 #[derive(Clone, Copy)]
 pub struct Encoding {
-    /// Encodes an event as the bytes that all connections of its gateway share; with a ping behind it if the last argument is true.
-    pub encode: fn(&Event, Position, Timestamp, bool) -> Bytes,
-    /// Bytes of the ping behind the event at a position.
-    pub ping_bytes: fn(Position) -> usize,
+    /// Encodes an event as the bytes that all connections of its gateway share; with a ping behind it if the argument is true.
+    pub encode: fn(&Record, bool) -> Frame,
     /// From the length of an encoded event and an offset in it: the end of the frame there. Another frame may follow
     /// it.
     pub boundary: fn(usize, usize) -> usize,
-}
-
-impl Encoding {
-    /// The bytes of a record, and how many of them are in front of the ping.
-    pub(super) fn frame(&self, record: &Record, with_ping: bool) -> (Bytes, usize) {
-        let frame = (self.encode)(&record.event, record.position, record.accepted, with_ping);
-        let ping_bytes = if with_ping { (self.ping_bytes)(record.position) } else { 0 };
-        let text_bytes = frame.len() - ping_bytes;
-        (frame, text_bytes)
-    }
 }
 
 /// How the events of gateways are delivered.

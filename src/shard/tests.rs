@@ -2,11 +2,14 @@
 
 use super::*;
 use crate::{
-    model::{ConnectionId, CorrelationId, Event, EventType, Failure, Position, Refused, ShardId, Timestamp, TokenId},
+    model::{
+        ConnectionId, CorrelationId, Event, EventType, Failure, Frame, Position, Refused, ShardId, Timestamp, TokenId,
+        log::Record,
+    },
     store::log::{EventLog, LogPort, MemoryLog, MemorySettings},
 };
 use bytes::Bytes;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 mod behind;
 mod cursors;
@@ -16,13 +19,10 @@ mod skipping;
 mod trouble;
 mod waits;
 
-fn encode(event: &Event, position: Position, _: Timestamp, with_ping: bool) -> Bytes {
-    let ping = if with_ping { format!("?{};", position.offset) } else { String::new() };
-    [event.payload.as_ref(), format!("#{};{ping}", position.offset).as_bytes()].concat().into()
-}
-
-fn ping_bytes(position: Position) -> usize {
-    format!("?{};", position.offset).len()
+fn encode(record: &Record, with_ping: bool) -> Frame {
+    let offset = record.position.offset;
+    let ping = if with_ping { format!("?{offset};") } else { String::new() };
+    Frame::around(Arc::clone(&record.event), format!("#{offset};{ping}").into_bytes(), 0, ping.len())
 }
 
 fn one_frame(length: usize, _: usize) -> usize {
@@ -51,7 +51,7 @@ fn shard_with(recent_bytes_max: usize, log_bytes_max: usize) -> World {
         rate_window: Duration::from_secs(60),
         rate_addresses_max: 100,
         delivery: Delivery::default(),
-        encoding: Encoding { encode, ping_bytes, boundary: one_frame },
+        encoding: Encoding { encode, boundary: one_frame },
     };
     let log = MemorySettings { epoch: 7, gateway_bytes_max: log_bytes_max, port_bytes_max: 10 * log_bytes_max };
     let log = MemoryLog::new(log).ports(vec![Box::new(|| {})]).pop().unwrap();

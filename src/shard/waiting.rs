@@ -24,9 +24,9 @@ impl Waiting<'_> {
         if stop {
             let Some(piece) = cursor.piece(self.feed, 0).filter(|_| !self.at_boundary()) else { return 0 };
             let is_closing = matches!(cursor.stage, Stage::Closing { .. });
-            let boundary = if is_closing { piece.bytes().len() } else { piece.boundary(cursor.at(), self.boundary) };
+            let boundary = if is_closing { piece.len() } else { piece.boundary(cursor.at(), self.boundary) };
             let end = boundary.min(cursor.at() + budget);
-            out.extend_from_slice(&piece.bytes()[cursor.at()..end]);
+            piece.copy(cursor.at()..end, out);
             return end - cursor.at();
         }
         let (mut left, mut n, mut at, mut room) = (budget, 0, cursor.at(), cursor.room());
@@ -34,8 +34,8 @@ impl Waiting<'_> {
             && room > 0
             && let Some(piece) = cursor.piece(self.feed, n).filter(|piece| !piece.is_empty())
         {
-            let step = (piece.bytes().len() - at).min(left);
-            out.extend_from_slice(&piece.bytes()[at..at + step]);
+            let step = (piece.len() - at).min(left);
+            piece.copy(at..at + step, out);
             left -= step;
             (n, at, room) = (n + 1, 0, room - 1);
         }

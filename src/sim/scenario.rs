@@ -316,11 +316,7 @@ impl Scenario {
             rate_window: limits::RATE_WINDOW,
             rate_addresses_max: 100,
             delivery: self.delivery.clone(),
-            encoding: shard::Encoding {
-                encode: WebSocket::encode,
-                ping_bytes: WebSocket::ping_bytes,
-                boundary: WebSocket::boundary,
-            },
+            encoding: shard::Encoding { encode: WebSocket::encode, boundary: WebSocket::boundary },
         }
     }
 }

@@ -4,7 +4,7 @@ mod websocket;
 
 pub use websocket::WebSocket;
 
-use crate::model::{CloseReason, Event, Position, Timestamp};
+use crate::model::{CloseReason, Frame, Position, log::Record};
 use bytes::Bytes;
 
 /// A message or control frame from a gateway.
@@ -29,10 +29,7 @@ pub enum Inbound {
 pub trait Transport {
     /// Encodes one event, with a ping behind it that names its position if `with_ping`. The bytes are the same for all
     /// connections, which share them.
-    fn encode(event: &Event, position: Position, at: Timestamp, with_ping: bool) -> Bytes;
-
-    /// Bytes of a ping that names a position.
-    fn ping_bytes(position: Position) -> usize;
+    fn encode(record: &Record, with_ping: bool) -> Frame;
 
     /// The end of the frame that contains byte `offset` of an encoded event of `encoded` bytes, its ping left out: another frame
     /// may follow there.

@@ -3,11 +3,13 @@
 use super::{Inbound, Transport};
 use crate::{
     limits,
-    model::{CloseReason, Event, Position, Timestamp},
+    model::{CloseReason, Frame, Position, PositionBuffer, log::Record},
     wire::{envelope, frames::FrameGuard},
 };
-use bytes::Bytes;
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    sync::Arc,
+};
 use tungstenite::{
     Error, Message, Utf8Bytes,
     protocol::{
@@ -103,22 +105,34 @@ fn context(message_bytes_max: usize) -> WebSocketContext {
 }
 
 impl Transport for WebSocket {
-    fn encode(event: &Event, position: Position, at: Timestamp, with_ping: bool) -> Bytes {
-        let mut prefix = Vec::with_capacity(160);
-        envelope::event_prefix(event, &mut prefix);
-        let mut suffix = Vec::with_capacity(256);
-        envelope::event_suffix(event, position, at, &mut suffix);
-        let ping = if with_ping { Self::ping_bytes(position) } else { 0 };
-        let mut out = text_message(&[&prefix, &event.payload, &suffix], ping);
-        if with_ping {
-            put_ping(Some(position), &mut out);
+    fn encode(record: &Record, with_ping: bool) -> Frame {
+        let Record { position, accepted, ref event, .. } = *record;
+        let mut texts = Vec::with_capacity(TEXTS_BYTES + event.kind.as_str().len());
+        // The header says how long the message is, which the texts behind it decide.
+        texts.extend_from_slice(&[0; FRAGMENT_HEADER_BYTES]);
+        envelope::event_prefix(event, &mut texts);
+        let payload_at = texts.len();
+        envelope::event_suffix(event, position, accepted, &mut texts);
+        let length = texts.len() - FRAGMENT_HEADER_BYTES + event.payload.len();
+        let is_whole = length > limits::FRAGMENT_BYTES;
+        if is_whole {
+            let (prefix, suffix) = texts[FRAGMENT_HEADER_BYTES..].split_at(payload_at - FRAGMENT_HEADER_BYTES);
+            texts = text_message(&[prefix, &event.payload, suffix], PING_BYTES_MAX);
+        } else {
+            debug_assert!(length > 125, "the texts alone are too long for the short form of a header");
+            let [.., high, low] = (length as u32).to_be_bytes();
+            texts[..FRAGMENT_HEADER_BYTES].copy_from_slice(&[TEXT, LENGTH_16, high, low]);
         }
-        out.into()
-    }
-
-    fn ping_bytes(Position { offset, .. }: Position) -> usize {
-        let digits = offset.checked_ilog10().map_or(1, |log| log as usize + 1);
-        PING_HEADER_BYTES + EPOCH_BYTES + digits
+        let event_bytes = texts.len();
+        if with_ping {
+            put_ping(Some(position), &mut texts);
+        }
+        let ping_bytes = texts.len() - event_bytes;
+        if is_whole {
+            Frame::whole(texts, ping_bytes)
+        } else {
+            Frame::around(Arc::clone(event), texts, payload_at, ping_bytes)
+        }
     }
 
     fn boundary(encoded: usize, offset: usize) -> usize {
@@ -168,24 +182,24 @@ impl Transport for WebSocket {
     }
 }
 
-/// The first byte of a ping: FIN and the opcode.
+/// The first byte of a text message of one frame, and of a ping: FIN and the opcode (RFC 6455 section 5.2).
+const TEXT: u8 = 0x81;
 const PING: u8 = 0x89;
-/// The header of a control frame: a server does not mask it.
-const PING_HEADER_BYTES: usize = 2;
-/// A position as text, without its offset: 16 digits and a hyphen.
-const EPOCH_BYTES: usize = 17;
-// A control frame has at most 125 bytes of payload (RFC 6455 section 5.5); an offset has at most 20 digits.
-const _: () = assert!(EPOCH_BYTES + 20 <= 125);
+/// The second byte of a frame whose length follows in 16 bits: a server does not mask.
+const LENGTH_16: u8 = 126;
+/// Bytes of the texts around a payload, without the event's type and its user.
+const TEXTS_BYTES: usize = 320;
+/// Bytes of a ping that names a position.
+const PING_BYTES_MAX: usize = 2 + size_of::<PositionBuffer>();
+// A control frame has at most 125 bytes of payload (RFC 6455 section 5.5).
+const _: () = assert!(PING_BYTES_MAX <= 2 + 125);
 
 /// Appends a ping, whose payload is the text of a position or empty.
 fn put_ping(position: Option<Position>, out: &mut Vec<u8>) {
-    let length = position.map_or(0, |position| WebSocket::ping_bytes(position) - PING_HEADER_BYTES);
-    out.extend_from_slice(&[PING, u8::try_from(length).expect("a position has fewer than 125 characters")]);
-    let before = out.len();
-    if let Some(position) = position {
-        write!(out, "{position}").expect("writing into memory cannot fail");
-    }
-    debug_assert_eq!(out.len() - before, length, "the length of a position is known before it is written");
+    let mut buffer: PositionBuffer = [0; _];
+    let text = position.map_or("", |position| position.encode(&mut buffer));
+    out.extend_from_slice(&[PING, u8::try_from(text.len()).expect("a position has fewer than 125 characters")]);
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// One text message, made of several parts, in memory with room for `extra` bytes more. A long one is cut into fragments, between

@@ -20,7 +20,9 @@ pub fn event_suffix(event: &Event, position: Position, at: Timestamp, out: &mut 
     at.append_to(out);
     out.extend_from_slice(b"\",\"correlationId\":\"");
     put_uuid(event.correlation.0, out);
-    put(out, format_args!("\",\"position\":\"{position}\""));
+    out.extend_from_slice(b"\",\"position\":\"");
+    out.extend_from_slice(position.encode(&mut [0; 37]).as_bytes());
+    out.push(b'"');
     if let Some(user_id) = &event.user_id {
         out.extend_from_slice(b",\"userId\":");
         serde_json::to_writer(&mut *out, user_id).expect("a string serializes into memory");

@@ -263,11 +263,7 @@ fn shard_settings() -> shard::Settings {
         rate_window: limits::RATE_WINDOW,
         rate_addresses_max: limits::RATE_ADDRESSES_MAX,
         delivery: Delivery::default(),
-        encoding: Encoding {
-            encode: WebSocket::encode,
-            ping_bytes: WebSocket::ping_bytes,
-            boundary: WebSocket::boundary,
-        },
+        encoding: Encoding { encode: WebSocket::encode, boundary: WebSocket::boundary },
     }
 }
 
