@@ -67,11 +67,8 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
                 io.harvest(&mut engine, Duration::ZERO);
             }
             Rest::Until(due) => {
-                // An event may have come during the pass. Waiting costs several system calls, this look costs one.
-                if io.harvest(&mut engine, Duration::ZERO) > 0 {
-                    pace.handle_work(now);
-                } else {
-                    wait(&mut io, &mut engine, &mut watch, &heartbeat, &mut pace, due).await;
+                let parked = wait(&mut io, &mut engine, &mut watch, &heartbeat, &mut pace, (now, due)).await;
+                if parked {
                     yielded = clock::now().instant;
                 }
             }
@@ -94,34 +91,39 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
     ended
 }
 
-/// Waits until an event, the doorbell or the deadline `due`.
+/// Waits until an event, the doorbell or the deadline `due`. Returns whether the core was parked, which lets the runtime run.
 async fn wait(
     io: &mut CoreIo,
     engine: &mut Engine<CoreIo>,
     watch: &mut Watch,
     heartbeat: &Heartbeat,
     pace: &mut Pace,
-    due: Option<Instant>,
-) {
-    let now = clock::now().instant;
+    (now, due): (Instant, Option<Instant>),
+) -> bool {
     let left = due.map_or(Duration::MAX, |due| due.since(now));
-    // From `try_sleep` on, senders ring the doorbell. It fails if a value has come since the lanes were last read.
-    if left.is_zero() || !io.set.bell().try_sleep() {
-        return;
-    }
     // While work is frequent, wait in `epoll_pwait2`: parking in glommio costs nine calls of its rings for each
-    // wake-up.
-    let linger = pace.linger();
+    // wake-up. If work is rare, this is only a look, because an event may have come during the pass.
+    let linger = pace.linger().min(left);
+    // From `try_sleep` on, senders ring the doorbell. It fails if a value has come since the lanes were last read.
+    if !linger.is_zero() && !io.set.bell().try_sleep() {
+        return false;
+    }
+    let woken = io.harvest(engine, linger);
     if !linger.is_zero() {
-        let woken = io.harvest(engine, linger.min(left));
-        if woken > 0 {
-            io.set.bell().awake();
-            return pace.handle_work(clock::now().instant);
-        }
-        if left <= linger {
-            return io.set.bell().awake();
-        }
+        io.set.bell().awake();
+    }
+    if woken > 0 {
+        pace.handle_work(clock::now().instant);
+        return false;
+    }
+    if linger == left {
+        return false;
+    }
+    if !linger.is_zero() {
         pace.handle_idle();
+    }
+    if !io.set.bell().try_sleep() {
+        return false;
     }
     // Parked, the core is woken only by the epoll set and the heartbeat, so the deadline becomes an event of the set.
     io.set.set_timer(due, clock::now().instant);
@@ -136,6 +138,7 @@ async fn wait(
     if io.harvest(engine, Duration::ZERO) > 0 {
         pace.handle_work(clock::now().instant);
     }
+    true
 }
 
 /// How often a busy core lets the runtime's own timers run. Only the heartbeat needs them, so this may be rare.
