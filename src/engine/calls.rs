@@ -173,7 +173,6 @@ impl<I: Io> Engine<I> {
             let asked = match ask {
                 Ask::Shard(shard, command) if shard == self.id => {
                     self.shard.handle_command(now, Origin { shard, key: part }, command);
-                    self.wake_dirty();
                     true
                 }
                 Ask::Shard(shard, command) => self.request_from_core(io, shard, part, command),

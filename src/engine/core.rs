@@ -47,7 +47,7 @@ pub struct Engine<I: Io> {
     pub(super) links: Links<I::Socket>,
     /// Links to read, indexed by [`ESTABLISHED`] and [`HANDSHAKING`].
     readers: [VecDeque<LinkKey>; 2],
-    writers: VecDeque<LinkKey>,
+    pub(super) writers: VecDeque<LinkKey>,
     pub(super) pending: PendingRequests,
     pub(super) bodies: Bodies,
     timers: TimerWheel<LinkKey>,
@@ -186,6 +186,8 @@ impl<I: Io> Engine<I> {
             + self.share(io, now, schedule::LOG, Self::exchange_log)
             + self.share(io, now, schedule::WRITE, Self::write_next)
             + self.share(io, now, schedule::EFFECTS, Self::handle_shard_effect)
+            // Most effects are answers of publishes, which leave in this round.
+            + self.share(io, now, schedule::WRITE, Self::write_next)
             + self.share(io, now, schedule::FAILURES, Self::report_failure)
             + self.share(io, now, schedule::ACCEPT, Self::accept)
             + self.share(io, now, schedule::HANDSHAKE, |engine, io, now| engine.read_next(io, now, HANDSHAKING))
@@ -265,11 +267,6 @@ impl<I: Io> Engine<I> {
         self.read(io, now, key)
     }
 
-    fn write_next(&mut self, io: &mut I, now: Now) -> Visit {
-        let Some(key) = self.writers.pop_front() else { return Visit::Idle };
-        self.write(io, now, key)
-    }
-
     /// Number of links in their handshake that wait to be read.
     pub(super) fn handshakes_waiting(&self) -> usize {
         self.readers[HANDSHAKING].len()
@@ -302,15 +299,6 @@ impl<I: Io> Engine<I> {
         if let Some(link) = self.links.get_mut(key).filter(|link| link.writable && !link.writing) {
             link.writing = true;
             self.writers.push_back(key);
-        }
-    }
-
-    /// Queues the connections that got events.
-    pub(super) fn wake_dirty(&mut self) {
-        while let Some(member) = self.shard.poll_dirty() {
-            if let Some(key) = self.links.of_member(member) {
-                self.wake_writer(key);
-            }
         }
     }
 

@@ -15,7 +15,6 @@ impl<I: Io> Engine<I> {
             Some(Incoming::Request(Request::Command(origin, command))) => {
                 debug_assert_ne!(origin.shard, self.id, "a core runs its own commands directly");
                 self.shard.handle_command(now, origin, command);
-                self.wake_dirty();
                 return Visit::Large;
             }
             Some(Incoming::Request(Request::Handoff(handoff))) => {

@@ -24,7 +24,6 @@ impl<I: Io> Engine<I> {
             self.shard.handle_log(now, reply);
         }
         self.log_replies = replies;
-        self.wake_dirty();
         visit
     }
 }

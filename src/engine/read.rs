@@ -169,7 +169,6 @@ impl<I: Io> Engine<I> {
             self.shard.handle_life(now, member, Some(round_trip));
         }
         link.session.set_first(now, self.shard.first_in_flight(member));
-        self.wake_dirty();
     }
 
     fn handle_message(&mut self, io: &mut I, now: Now, key: LinkKey, text: &[u8]) {

@@ -57,6 +57,9 @@ pub(super) const HANDSHAKES_MAX: usize = 256;
 pub(super) const VISITS_PER_CLOCK_READ: usize = 8;
 /// Requests of one link answered in one visit; a pipelining peer waits for its next one.
 pub(super) const CALLS_PER_VISIT_MAX: usize = 16;
+/// Connections with new events that are queued for each link that is written.
+// With 1, those of a gateway with many connections would stand twice in front of another gateway: here and as writers.
+pub(super) const WOKEN_PER_WRITE: usize = 8;
 /// Bytes that one link writes in one visit, before it goes to the tail of the queue.
 pub(super) const WRITE_QUANTUM_BYTES: usize = 64 * 1024;
 

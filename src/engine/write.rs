@@ -4,7 +4,7 @@ use super::{
     core::Engine,
     io::{Io, Sent},
     link::LinkKey,
-    schedule::{Visit, WRITE_QUANTUM_BYTES},
+    schedule::{Visit, WOKEN_PER_WRITE, WRITE_QUANTUM_BYTES},
 };
 use crate::{
     model::{Now, Position},
@@ -39,6 +39,23 @@ impl Source for Waiting<'_> {
 }
 
 impl<I: Io> Engine<I> {
+    /// Writes the next link that has something to write.
+    pub(super) fn write_next(&mut self, io: &mut I, now: Now) -> Visit {
+        // For each link that is written, a few connections with new events are queued behind the others: an event for a
+        // thousand connections is on its way to the first before the last is looked at.
+        for woken in 1.. {
+            let Some(member) = self.shard.poll_dirty() else { break };
+            if let Some(key) = self.links.of_member(member) {
+                self.wake_writer(key);
+            }
+            if woken >= WOKEN_PER_WRITE && !self.writers.is_empty() {
+                break;
+            }
+        }
+        let Some(key) = self.writers.pop_front() else { return Visit::Idle };
+        self.write(io, now, key)
+    }
+
     /// Writes until there is nothing to write, the socket is full, or [`WRITE_QUANTUM_BYTES`] are written.
     pub(super) fn write(&mut self, io: &mut I, now: Now, key: LinkKey) -> Visit {
         let mut left = WRITE_QUANTUM_BYTES;

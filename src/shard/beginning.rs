@@ -55,7 +55,7 @@ impl Shard {
         connection.cursor.go_live(end);
         feed.add_holder(position.offset + 1);
         if position.offset < end.offset {
-            self.dirty.push_back(key);
+            self.wake(key);
         }
         self.count_resumed(resumed);
         self.start(key, position.offset);

@@ -92,7 +92,7 @@ impl Shard {
         let first = connection.cursor.taken + 1;
         feed.add_holder(first);
         if first <= end.offset {
-            self.dirty.push_back(key);
+            self.wake(key);
         }
         self.release(feed_key);
         self.pass_over(now, key);
@@ -223,7 +223,7 @@ impl Shard {
                 }
                 if empty {
                     self.pass_over(now, key);
-                    self.dirty.push_back(key);
+                    self.wake(key);
                 }
                 self.continue_catching_up(now, key);
             }

@@ -146,16 +146,11 @@ impl Shard {
 
     /// Handles records that the log tells of a feed: they are kept, in order and without a gap.
     pub(super) fn handle_live(&mut self, now: Now, key: FeedKey, records: Vec<Record>) {
-        let Some(feed) = self.feeds.get_mut(key) else { return };
-        let before = feed.end().offset;
+        let Some(feed) = self.feeds.get(key) else { return };
         let is_proved = feed.is_proved();
-        let (mut connections, mut live, mut is_away) = (0, 0, is_proved);
-        for member in &feed.connections {
-            connections += 1;
-            let Some(connection) = self.registry.connection(*member) else { continue };
-            live += u32::from(connection.cursor.is_live());
-            is_away &= !connection.is_proved;
-        }
+        let (connections, live) = (u32::try_from(feed.connections.len()).unwrap_or(u32::MAX), feed.live());
+        let is_of_gateway = |member| self.registry.connection(member).is_some_and(|connection| connection.is_proved);
+        let is_away = is_proved && !feed.connections.iter().any(|member| is_of_gateway(*member));
         for record in records {
             let counted = if is_proved { self.count_windows(key, record.position.offset) } else { live };
             let Some(feed) = self.feeds.get_mut(key) else { return };
@@ -197,7 +192,7 @@ impl Shard {
                 None => {}
             }
         }
-        self.wake_feed(key, before);
+        self.wake_feed(key);
         self.enforce_bounds(now, key);
     }
 
@@ -219,18 +214,6 @@ impl Shard {
             }
         }
         counted
-    }
-
-    /// Queues the connections that had nothing to take until the records behind this offset came.
-    fn wake_feed(&mut self, key: FeedKey, before: u64) {
-        let Some(feed) = self.feeds.get(key) else { return };
-        for member in &feed.connections {
-            let Some(connection) = self.registry.connection(*member) else { continue };
-            // One that has more to take is in the list already, or its socket is full.
-            if connection.cursor.is_live() && connection.cursor.taken == before && connection.cursor.room() > 0 {
-                self.dirty.push_back(*member);
-            }
-        }
     }
 
     /// Counts the records that were handed over as delivered: the socket has taken all of their bytes, and `sent_bytes` since the

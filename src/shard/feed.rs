@@ -36,6 +36,10 @@ pub(super) struct Feed {
     pub(super) connections: Vec<ConnectionKey>,
     /// Connections whose begin is not known yet.
     pub(super) joining: Vec<ConnectionKey>,
+    /// Index of the next of `connections` to wake for a new record; `None` if all are woken.
+    next_woken: Option<usize>,
+    /// A record came after the first of them was woken for the one before.
+    wakes_again: bool,
     /// Number of `connections` that take their records from the log.
     pub(super) behind: u32,
     /// Events of this shard's publishers that are kept, and that the log has not told yet.
@@ -112,6 +116,8 @@ impl Feed {
             held_bytes: 0,
             connections: Vec::with_capacity(1),
             joining: Vec::new(),
+            next_woken: None,
+            wakes_again: false,
             behind: 0,
             awaiting: VecDeque::new(),
             mode,
@@ -209,6 +215,46 @@ impl Feed {
             self.records = VecDeque::new();
         }
         freed
+    }
+
+    /// Number of its connections that are given records as the log tells them.
+    pub(super) fn live(&self) -> u32 {
+        u32::try_from(self.connections.len()).unwrap_or(u32::MAX) - self.behind
+    }
+
+    /// Its connections are to be woken for a new record. Returns false if that goes on already.
+    pub(super) fn begin_wake(&mut self) -> bool {
+        // Those at the end come first, then the ones that were woken for an earlier record: so all are woken, however
+        // fast the records come.
+        self.wakes_again |= self.next_woken.is_some_and(|next| next > 0);
+        let begins = self.next_woken.is_none();
+        self.next_woken = self.next_woken.or(Some(0));
+        begins
+    }
+
+    /// The next connection to wake; `None` once all are.
+    pub(super) fn next_woken(&mut self) -> Option<ConnectionKey> {
+        let next = self.next_woken.as_mut()?;
+        let key = self.connections.get(*next).copied();
+        *next += 1;
+        key
+    }
+
+    /// All connections are woken. Returns whether they are to be woken again.
+    pub(super) fn end_wake(&mut self) -> bool {
+        let again = std::mem::take(&mut self.wakes_again);
+        self.next_woken = again.then_some(0);
+        again
+    }
+
+    /// Removes a connection that is closing. The others keep their order.
+    pub(super) fn remove_connection(&mut self, key: ConnectionKey) {
+        self.joining.retain(|other| *other != key);
+        let Some(index) = self.connections.iter().position(|other| *other == key) else { return };
+        self.connections.remove(index);
+        if let Some(next) = self.next_woken.as_mut().filter(|next| **next > index) {
+            *next -= 1;
+        }
     }
 
     /// A publisher waits until the log tells the record at this offset.

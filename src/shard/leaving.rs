@@ -24,9 +24,7 @@ impl Shard {
         self.catch_ups.free(freed);
         self.read_next(now);
         let Some(feed) = self.feeds.get_mut(feed_key) else { return };
-        // `retain` and not `swap_remove`: the others keep their order, and a gateway has few connections.
-        feed.connections.retain(|other| *other != key);
-        feed.joining.retain(|other| *other != key);
+        feed.remove_connection(key);
         feed.behind -= u32::from(was_behind);
         if has_begun && !written_only && !feed.is_proved() {
             // Its gateway may be back before it has left.

@@ -25,6 +25,7 @@ pub mod counters;
 mod cursor;
 mod deployment_times;
 pub mod directory;
+mod dirty;
 mod effect;
 mod failures;
 mod fanout;
@@ -52,6 +53,7 @@ mod settings;
 mod stats;
 mod waiting;
 mod waits;
+mod waking;
 
 pub use command::{Command, Events, InboundStats, NotKept, Published, Reply};
 pub use connection_key::ConnectionKey;
@@ -74,6 +76,7 @@ use catch_ups::CatchUps;
 use command::DeliveryStats;
 use counters::Counters;
 use deployment_times::DeploymentTimes;
+use dirty::Dirty;
 use failures::Failures;
 use feeds::Feeds;
 use gateway_progress::ProgressSaves;
@@ -120,9 +123,7 @@ pub struct Shard {
     /// Events whose correlation id their gateway had received before.
     ids_repeated: u64,
     counters: Counters,
-    /// Connections that had nothing to take until an event came. A list, so that an event for a thousand connections is
-    /// queued at once and written in the shares of time that the engine gives to writes.
-    dirty: VecDeque<ConnectionKey>,
+    dirty: VecDeque<Dirty>,
     effects: VecDeque<Effect>,
     failures: Failures,
 }
@@ -319,16 +320,6 @@ impl Shard {
             }
         }
         self.recent_ids.poll_repeated().map(Effect::Repeated)
-    }
-
-    /// Takes the next connection that has new events to write. It may have left in the meantime.
-    pub fn poll_dirty(&mut self) -> Option<ConnectionKey> {
-        self.dirty.pop_front()
-    }
-
-    /// Whether [`Shard::poll_dirty`] would return something.
-    pub fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
     }
 
     /// The connection, or `None` once it has left.

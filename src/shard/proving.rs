@@ -100,7 +100,7 @@ impl Shard {
             self.reach(now, feed_key, processed);
         }
         if !self.waiting(key).is_drained() {
-            self.dirty.push_back(key);
+            self.wake(key);
         }
         self.check_waits(gateway);
     }
