@@ -1,6 +1,6 @@
 //! Turns the answers of shards and of the store into HTTP statuses and texts.
 
-use super::call::Answer;
+use super::call::{Answer, Answers};
 use crate::{
     model::{Kept, StoreOutcome},
     shard::Reply,
@@ -112,7 +112,7 @@ pub(super) fn not_done(description: &str, kept: Kept) -> Response {
 }
 
 /// The answer of a call that had one [`super::Ask`].
-pub(super) fn only(answers: Vec<Answer>) -> Result<Answer, Response> {
-    let [answer] = <[Answer; 1]>::try_from(answers).map_err(|_| Unanswered::Mismatched)?;
+pub(super) fn only(answers: Answers) -> Result<Answer, Response> {
+    let [answer] = answers.into_inner().map_err(|_| Unanswered::Mismatched)?;
     Ok(answer)
 }

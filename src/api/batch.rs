@@ -7,7 +7,7 @@
 use super::{
     answer::Unanswered,
     body,
-    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    call::{Answers, Ask, Asks, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
     publish::{Draft, NO_SUCH_GATEWAY, Rejected, not_kept_text},
     query::Query,
@@ -126,7 +126,7 @@ impl Continuation for Waiting {
         })
     }
 
-    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
+    fn handle_answers(self: Box<Self>, answers: Answers, _: &View<'_>) -> Handled {
         let Stage::Reading(reading) = self.0 else {
             debug_assert!(false, "a batch has no asks while its answer is written");
             return Err(Unanswered::Mismatched.into());
@@ -137,7 +137,7 @@ impl Continuation for Waiting {
 
 impl Reading {
     /// Goes from reading to writing, with the answers of all owners.
-    fn into_writing(self, answers: Vec<Answer>) -> Writing {
+    fn into_writing(self, answers: Answers) -> Writing {
         let outcomes = answers.into_iter().map(|answer| match answer.shard()? {
             Reply::PublishedMany(outcomes) => Ok(outcomes.into_iter()),
             _ => Err(Unanswered::Mismatched),
@@ -178,7 +178,7 @@ impl Reading {
             .collect();
         match self.at > text.len() {
             false => Step::Slice(asks, Pending::new(Waiting(Stage::Reading(self)))),
-            true if self.asks == 0 => self.into_writing(Vec::new()).write_slice(),
+            true if self.asks == 0 => self.into_writing(Answers::new()).write_slice(),
             true => Step::Ask(asks, Pending::new(Waiting(Stage::Reading(self)))),
         }
     }
@@ -203,7 +203,7 @@ impl Writing {
             self.write(line);
         }
         if self.lines.len() > 0 {
-            return Step::Slice(Vec::new(), Pending::new(Waiting(Stage::Writing(self))));
+            return Step::Slice(Asks::new(), Pending::new(Waiting(Stage::Writing(self))));
         }
         Step::Respond(Response { body: self.body, content_type: Some(CONTENT_TYPE), ..Response::empty(200) })
     }

@@ -9,6 +9,7 @@ use crate::{
     shard::{Command, Directory, Placement, Reply},
     wire::http::Response,
 };
+use smallvec::SmallVec;
 use std::{fmt, time::Duration};
 
 /// A request with its body.
@@ -93,6 +94,12 @@ pub enum Answer {
     TimedOut,
 }
 
+/// The asks of one step. Most calls have one.
+pub type Asks = SmallVec<[Ask; 1]>;
+
+/// The answers to all asks of a call, in their order.
+pub type Answers = SmallVec<[Answer; 1]>;
+
 /// The next step of a call.
 #[derive(Debug)]
 pub enum Step {
@@ -100,15 +107,15 @@ pub enum Step {
     Respond(Response),
     /// Send these asks. Once they and those of earlier slices are answered, pass all answers, in the order of the asks,
     /// to [`Pending::handle_answers`].
-    Ask(Vec<Ask>, Pending),
+    Ask(Asks, Pending),
     /// Send these asks, do other work of the core, and then call [`Pending::handle_more`].
-    Slice(Vec<Ask>, Pending),
+    Slice(Asks, Pending),
 }
 
 /// The rest of a call, after its asks or its slice.
 pub(super) trait Continuation: fmt::Debug {
     /// Continues with the answers, one for each [`Ask`], in the order of the asks.
-    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled;
+    fn handle_answers(self: Box<Self>, answers: Answers, view: &View<'_>) -> Handled;
 
     /// Whether an answer may come only after [`crate::limits::WAIT_MAX`].
     fn waits(&self) -> bool {
@@ -118,7 +125,7 @@ pub(super) trait Continuation: fmt::Debug {
     /// Continues with the next slice, for calls that return [`Step::Slice`].
     fn handle_more(self: Box<Self>, call: &Call<'_>, view: &View<'_>) -> Handled {
         debug_assert!(false, "{} {} has no slices", call.method, call.path);
-        self.handle_answers(Vec::new(), view)
+        self.handle_answers(Answers::new(), view)
     }
 }
 
@@ -132,7 +139,7 @@ impl Pending {
     }
 
     /// Continues with the answers, one for each [`Ask`], in the order of the asks.
-    pub fn handle_answers(self, answers: Vec<Answer>, view: &View<'_>) -> Step {
+    pub fn handle_answers(self, answers: Answers, view: &View<'_>) -> Step {
         self.0.handle_answers(answers, view).unwrap_or_else(Step::Respond)
     }
 

@@ -4,7 +4,7 @@
 use super::{
     answer::Unanswered,
     body,
-    call::{Answer, Call, Continuation, Handled, Pending, Step, View},
+    call::{Answers, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
     publish::{NO_SUCH_GATEWAY, not_kept_text},
     query::Query,
@@ -103,7 +103,7 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     let (asks, asked) = spread.into_asks(|events| wait.command(Command::Deploy(events)));
     let waiting = Waiting { sent, asked, wait };
     if asks.is_empty() {
-        Box::new(waiting).handle_answers(Vec::new(), view)
+        Box::new(waiting).handle_answers(Answers::new(), view)
     } else {
         Ok(Step::Ask(asks, Pending::new(waiting)))
     }
@@ -163,7 +163,7 @@ impl Continuation for Waiting {
         self.wait.is_asked()
     }
 
-    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
+    fn handle_answers(self: Box<Self>, answers: Answers, _: &View<'_>) -> Handled {
         let mut outcomes = self.asked.gather(answers, |reply| match reply {
             Reply::PublishedMany(outcomes) => Some(outcomes),
             _ => None,

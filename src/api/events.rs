@@ -2,7 +2,7 @@
 
 use super::{
     answer::{Unanswered, only},
-    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    call::{Answers, Ask, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
     publish::no_such_gateway,
     query::{Query, refuse},
@@ -17,6 +17,7 @@ use crate::{
     wire::http::{Response, reason_phrase},
 };
 use serde::Serialize;
+use smallvec::smallvec;
 use std::io::Write;
 
 /// Asks the owner of the gateway for a page of its log.
@@ -27,7 +28,7 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     }
     let (from, limit) = range(Query(call.query))?;
     let ask = Ask::Shard(view.placement.of_gateway(gateway), Command::Events { gateway, from, limit });
-    Ok(Step::Ask(vec![ask], Pending::new(Waiting)))
+    Ok(Step::Ask(smallvec![ask], Pending::new(Waiting)))
 }
 
 /// Where the page begins, and how many events it has at most.
@@ -54,7 +55,7 @@ fn range(query: Query<'_>) -> Result<(ReadFrom, usize), Response> {
 struct Waiting;
 
 impl Continuation for Waiting {
-    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
+    fn handle_answers(self: Box<Self>, answers: Answers, _: &View<'_>) -> Handled {
         let Reply::Events(events) = only(answers)?.shard()? else { return Err(Unanswered::Mismatched.into()) };
         match events {
             Events::Page { records, more, head } => Ok(Step::Respond(page(&records, more, head))),

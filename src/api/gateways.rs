@@ -3,7 +3,7 @@
 use super::{
     answer::{Unanswered, only},
     body,
-    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    call::{Answer, Answers, Ask, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
     query::{Page, Query},
     spread::{Asked, Spread},
@@ -16,6 +16,7 @@ use crate::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+use smallvec::smallvec;
 
 /// The body of a call that creates a gateway.
 #[derive(Deserialize)]
@@ -74,21 +75,21 @@ struct Shown<'a> {
 pub(super) fn handle_create(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
     let draft: Draft<'_> = body::object(call.body)?;
     let record = draft.into_record(view).map_err(|what| Response::error(400, &what))?;
-    Ok(Step::Ask(vec![Ask::Store(StoreOp::CreateGateway(record))], Pending::new(Waiting(Stage::Create))))
+    Ok(Step::Ask(smallvec![Ask::Store(StoreOp::CreateGateway(record))], Pending::new(Waiting(Stage::Create))))
 }
 
 /// `GET /api/v1/gateways`.
 pub(super) fn handle_list(call: &Call<'_>, _: &View<'_>, _: Params<'_>) -> Handled {
     let page = Query(call.query).page()?;
     let op = StoreOp::Gateways { limit: page.limit, offset: page.offset };
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Page(page)))))
+    Ok(Step::Ask(smallvec![Ask::Store(op)], Pending::new(Waiting(Stage::Page(page)))))
 }
 
 /// `GET /api/v1/gateways/{gatewayId}`. Asks the store and the owner at the same time.
 pub(super) fn handle_one(_: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
     let gateway = params.gateway()?;
     let owner = view.placement.of_gateway(gateway);
-    let asks = vec![Ask::Store(StoreOp::Gateway(gateway)), Ask::Shard(owner, Command::Live(vec![gateway]))];
+    let asks = smallvec![Ask::Store(StoreOp::Gateway(gateway)), Ask::Shard(owner, Command::Live(vec![gateway]))];
     Ok(Step::Ask(asks, Pending::new(Waiting(Stage::One))))
 }
 
@@ -97,13 +98,13 @@ pub(super) fn handle_change(call: &Call<'_>, _: &View<'_>, params: Params<'_>) -
     let gateway = params.gateway()?;
     let edit: Edit<'_> = body::object(call.body)?;
     let op = edit.into_op(gateway).map_err(|what| Response::error(400, &what))?;
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Change))))
+    Ok(Step::Ask(smallvec![Ask::Store(op)], Pending::new(Waiting(Stage::Change))))
 }
 
 /// `DELETE /api/v1/gateways/{gatewayId}`.
 pub(super) fn handle_delete(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
     let op = StoreOp::DeleteGateway(params.gateway()?);
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Delete))))
+    Ok(Step::Ask(smallvec![Ask::Store(op)], Pending::new(Waiting(Stage::Delete))))
 }
 
 /// Reads a member that is there, also if it is `null`. serde would otherwise take `null` for an absent member.
@@ -179,7 +180,7 @@ enum Stage {
 }
 
 impl Continuation for Waiting {
-    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+    fn handle_answers(self: Box<Self>, answers: Answers, view: &View<'_>) -> Handled {
         match self.0 {
             Stage::Create => match only(answers)?.change()? {
                 StoreOutcome::Gateway(record, _) => {
@@ -208,8 +209,8 @@ impl Continuation for Waiting {
     }
 }
 
-fn show(answers: Vec<Answer>) -> Handled {
-    let [record, live] = <[Answer; 2]>::try_from(answers).map_err(|_| Unanswered::Mismatched)?;
+fn show(answers: Answers) -> Handled {
+    let [record, live] = <[Answer; 2]>::try_from(answers.into_vec()).map_err(|_| Unanswered::Mismatched)?;
     let StoreOutcome::Gateway(record, manifest) = record.read()? else { return Err(Unanswered::Mismatched.into()) };
     let connections = match live.shard()? {
         Reply::Live(counts) if counts.len() == 1 => counts[0],
@@ -229,7 +230,7 @@ fn count(page: Page, records: Vec<GatewayRecord>, total: usize, view: &View<'_>)
     }
     let (asks, asked) = spread.into_asks(Command::Live);
     if asks.is_empty() {
-        return list(page, records, total, asked, Vec::new(), view).map(Step::Respond);
+        return list(page, records, total, asked, Answers::new(), view).map(Step::Respond);
     }
     Ok(Step::Ask(asks, Pending::new(Waiting(Stage::Counts { page, total, records, asked }))))
 }
@@ -239,7 +240,7 @@ fn list(
     records: Vec<GatewayRecord>,
     total: usize,
     asked: Asked,
-    answers: Vec<Answer>,
+    answers: Answers,
     view: &View<'_>,
 ) -> Result<Response, Response> {
     let mut counts = asked.gather(answers, |reply| match reply {

@@ -3,7 +3,7 @@
 use super::{
     answer::{Unanswered, only},
     auth, body,
-    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    call::{Answers, Ask, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
 };
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     wire::http::Response,
 };
 use serde::de::IgnoredAny;
+use smallvec::smallvec;
 
 /// Stores the latest manifest. The route table has checked that the key is this gateway's.
 pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
@@ -19,7 +20,7 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     body::parse_object::<IgnoredAny>(manifest).map_err(|what| Response::error(400, &what))?;
     // Stored as text, and never decoded: the platform gets it back byte for byte.
     let op = StoreOp::PutManifest { gateway, manifest: manifest.to_owned(), received_at: view.now.wall };
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting)))
+    Ok(Step::Ask(smallvec![Ask::Store(op)], Pending::new(Waiting)))
 }
 
 /// A call that waits for the store.
@@ -27,7 +28,7 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
 struct Waiting;
 
 impl Continuation for Waiting {
-    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
+    fn handle_answers(self: Box<Self>, answers: Answers, _: &View<'_>) -> Handled {
         match only(answers)?.change() {
             Ok(StoreOutcome::Done) => Ok(Step::Respond(Response::empty(204))),
             Ok(_) => Err(Unanswered::Mismatched.into()),

@@ -1,7 +1,7 @@
 //! `GET /metrics`: the totals of all shards in Prometheus' text format, version 0.0.4.
 
 use super::{
-    call::{Answer, Call, Continuation, Handled, Pending, Phase, Step, View},
+    call::{Answers, Call, Continuation, Handled, Pending, Phase, Step, View},
     log_metrics,
     params::Params,
     stats::{ask_totals, read_totals},
@@ -30,7 +30,7 @@ pub(super) fn handle(_: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled {
 struct Waiting;
 
 impl Continuation for Waiting {
-    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+    fn handle_answers(self: Box<Self>, answers: Answers, view: &View<'_>) -> Handled {
         let body = exposition(&read_totals(answers)?, view).into_bytes();
         Ok(Step::Respond(Response { body, content_type: Some(CONTENT_TYPE), ..Response::empty(200) }))
     }

@@ -30,7 +30,7 @@ mod stats;
 mod tokens;
 mod wait;
 
-pub use call::{Answer, Ask, Call, Pending, Phase, Step, View};
+pub use call::{Answer, Answers, Ask, Asks, Call, Pending, Phase, Step, View};
 pub use routes::{CONNECT_PATH, Matched, Routed, handle, route_request};
 pub use wait::wait_time;
 

@@ -3,7 +3,7 @@
 use super::{
     answer::{Unanswered, not_done, only},
     body,
-    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    call::{Answers, Ask, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
     query::Query,
     wait::Wait,
@@ -17,6 +17,7 @@ use crate::{
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use smallvec::smallvec;
 use std::borrow::Cow;
 
 /// An event as a publisher sends it. The payload is checked to be JSON but never decoded, so that it reaches the
@@ -95,8 +96,8 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
 
 /// Asks the owner of a gateway to publish an event.
 pub(super) fn publish(gateway: GatewayId, event: Event, wait: Wait, view: &View<'_>) -> Step {
-    let ask = Ask::Shard(view.placement.of_gateway(gateway), wait.command(Command::Publish(event)));
-    Step::Ask(vec![ask], Pending::new(Waiting { wait }))
+    let ask = Ask::Shard(view.placement.of_gateway(gateway), wait.command(Command::publish(event)));
+    Step::Ask(smallvec![ask], Pending::new(Waiting { wait }))
 }
 
 /// The response for an unknown gateway.
@@ -139,7 +140,7 @@ impl Continuation for Waiting {
         self.wait.is_asked()
     }
 
-    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
+    fn handle_answers(self: Box<Self>, answers: Answers, _: &View<'_>) -> Handled {
         match only(answers)?.shard().map_err(unanswered)? {
             Reply::Published(Published::Outcome(outcome)) => Ok(Step::Respond(Response::json(200, &outcome))),
             Reply::Published(Published::NoSuchGateway) => Err(no_such_gateway()),

@@ -5,7 +5,7 @@
 
 use super::{
     answer::{Unanswered, only},
-    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    call::{Answers, Ask, Call, Continuation, Handled, Pending, Step, View},
     events::{gone, unreadable},
     params::Params,
     publish::{self, no_such_gateway},
@@ -17,6 +17,7 @@ use crate::{
     shard::{Command, Events, Reply},
     wire::http::Response,
 };
+use smallvec::smallvec;
 
 /// Reads the event from the log of its gateway.
 pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Handled {
@@ -30,7 +31,7 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
     let wait = Wait::of(Query(call.query))?;
     let from = ReadFrom::After(Position { offset: position.offset - 1, ..position });
     let ask = Ask::Shard(view.placement.of_gateway(gateway), Command::Events { gateway, from, limit: 1 });
-    Ok(Step::Ask(vec![ask], Pending::new(Reading { gateway, position, wait })))
+    Ok(Step::Ask(smallvec![ask], Pending::new(Reading { gateway, position, wait })))
 }
 
 /// Waits for the event.
@@ -42,7 +43,7 @@ struct Reading {
 }
 
 impl Continuation for Reading {
-    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+    fn handle_answers(self: Box<Self>, answers: Answers, view: &View<'_>) -> Handled {
         let Reply::Events(events) = only(answers)?.shard()? else { return Err(Unanswered::Mismatched.into()) };
         let records = match events {
             Events::Page { records, .. } => records,

@@ -2,7 +2,7 @@
 
 use super::{
     answer::Unanswered,
-    call::{Answer, Ask},
+    call::{Answers, Ask, Asks},
 };
 use crate::{
     model::ShardId,
@@ -27,7 +27,7 @@ impl<T> Spread<T> {
     }
 
     /// One ask for each shard that has items, and the key to their answers.
-    pub fn into_asks(self, command: impl Fn(Vec<T>) -> Command) -> (Vec<Ask>, Asked) {
+    pub fn into_asks(self, command: impl Fn(Vec<T>) -> Command) -> (Asks, Asked) {
         let groups = (0..).map(ShardId).zip(self.groups).filter(|(_, items)| !items.is_empty());
         let (shards, asks) = groups.map(|(shard, items)| (shard, Ask::Shard(shard, command(items)))).unzip();
         (asks, Asked(shards))
@@ -40,7 +40,7 @@ pub(super) struct Asked(Vec<ShardId>);
 
 impl Asked {
     /// Collects the answers; `read` returns the results in a reply.
-    pub fn gather<R>(self, answers: Vec<Answer>, read: fn(Reply) -> Option<Vec<R>>) -> Gathered<R> {
+    pub fn gather<R>(self, answers: Answers, read: fn(Reply) -> Option<Vec<R>>) -> Gathered<R> {
         // The answers have the order of the asks, which is that of the shards here.
         let results = answers.into_iter().map(|answer| match answer.shard() {
             Ok(reply) => read(reply).map(Vec::into_iter).ok_or(Unanswered::Mismatched),

@@ -3,7 +3,7 @@
 
 use super::{
     answer::Unanswered,
-    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    call::{Answers, Ask, Asks, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
     query::{Page, Query},
 };
@@ -59,13 +59,13 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, _: Params<'_>) -> Handled
 }
 
 /// Requests for the totals of every shard.
-pub(super) fn ask_totals(placement: &Placement) -> Vec<Ask> {
+pub(super) fn ask_totals(placement: &Placement) -> Asks {
     (0..placement.shards()).map(|shard| Ask::Shard(ShardId(shard), Command::Totals(None))).collect()
 }
 
 /// Reads the totals in the order of the requests. A missing answer of one shard fails the call, because sums without it
 /// would look like lost connections.
-pub(super) fn read_totals(answers: Vec<Answer>) -> Result<Vec<Totals>, Unanswered> {
+pub(super) fn read_totals(answers: Answers) -> Result<Vec<Totals>, Unanswered> {
     let totals = answers.into_iter().map(|answer| match answer.shard()? {
         Reply::Totals(totals) => Ok(totals),
         _ => Err(Unanswered::Mismatched),
@@ -86,7 +86,7 @@ enum Stage {
 }
 
 impl Continuation for Waiting {
-    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, view: &View<'_>) -> Handled {
+    fn handle_answers(self: Box<Self>, answers: Answers, view: &View<'_>) -> Handled {
         match self.0 {
             Stage::Totals { page, gateway } => {
                 let mut totals = read_totals(answers)?;
@@ -116,7 +116,7 @@ fn ask_rows(
 ) -> Handled {
     let Page { limit, mut offset } = page;
     let mut remaining = limit;
-    let mut asks = Vec::new();
+    let mut asks = Asks::new();
     for source in sources {
         let skip = offset.min(source.connections);
         let take = remaining.min(source.connections - skip);
@@ -133,7 +133,7 @@ fn ask_rows(
     Ok(Step::Ask(asks, Pending::new(Waiting(Stage::Rows { limit, total_active, totals }))))
 }
 
-fn read_rows(answers: Vec<Answer>) -> Result<Vec<ConnectionRow>, Unanswered> {
+fn read_rows(answers: Answers) -> Result<Vec<ConnectionRow>, Unanswered> {
     let mut rows = Vec::new();
     for answer in answers {
         match answer.shard()? {

@@ -3,7 +3,7 @@
 use super::{
     answer::{Unanswered, only},
     body,
-    call::{Answer, Ask, Call, Continuation, Handled, Pending, Step, View},
+    call::{Answers, Ask, Call, Continuation, Handled, Pending, Step, View},
     params::Params,
 };
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
+use smallvec::smallvec;
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -59,19 +60,19 @@ pub(super) fn handle_create(call: &Call<'_>, view: &View<'_>, params: Params<'_>
     // The store gets the hash only. The secret stays in this call, until it is shown.
     let op =
         StoreOp::CreateToken { gateway, token: TokenId::from_random((view.random)()), hash, created_at: view.now.wall };
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Create(secret)))))
+    Ok(Step::Ask(smallvec![Ask::Store(op)], Pending::new(Waiting(Stage::Create(secret)))))
 }
 
 /// `GET /api/v1/gateways/{gatewayId}/tokens`.
 pub(super) fn handle_list(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
     let op = StoreOp::Tokens(params.gateway()?);
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::List))))
+    Ok(Step::Ask(smallvec![Ask::Store(op)], Pending::new(Waiting(Stage::List))))
 }
 
 /// `DELETE /api/v1/gateways/{gatewayId}/tokens/{tokenId}`.
 pub(super) fn handle_revoke(_: &Call<'_>, _: &View<'_>, params: Params<'_>) -> Handled {
     let op = StoreOp::RevokeToken { gateway: params.gateway()?, token: params.token()? };
-    Ok(Step::Ask(vec![Ask::Store(op)], Pending::new(Waiting(Stage::Revoke))))
+    Ok(Step::Ask(smallvec![Ask::Store(op)], Pending::new(Waiting(Stage::Revoke))))
 }
 
 /// A call that waits for the store.
@@ -87,7 +88,7 @@ enum Stage {
 }
 
 impl Continuation for Waiting {
-    fn handle_answers(self: Box<Self>, answers: Vec<Answer>, _: &View<'_>) -> Handled {
+    fn handle_answers(self: Box<Self>, answers: Answers, _: &View<'_>) -> Handled {
         let answer = only(answers)?;
         let outcome = if let Stage::List = self.0 { answer.read()? } else { answer.change()? };
         let response = match (self.0, outcome) {

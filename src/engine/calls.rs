@@ -12,7 +12,7 @@ use super::{
     schedule::Visit,
 };
 use crate::{
-    api::{self, Answer, Ask, Call, Matched, Phase, Routed, Step, View},
+    api::{self, Answer, Ask, Asks, Call, Matched, Phase, Routed, Step, View},
     model::{Now, ShardId},
     session::Session,
     shard::{self, Command, Failed, Origin, Reply, RequestKey},
@@ -155,7 +155,7 @@ impl<I: Io> Engine<I> {
     }
 
     /// Sends requests to shards and store; `then` continues when all have answered or timed out.
-    pub(super) fn ask(&mut self, io: &mut I, now: Now, key: LinkKey, asks: Vec<Ask>, then: Continuation) {
+    pub(super) fn ask(&mut self, io: &mut I, now: Now, key: LinkKey, asks: Asks, then: Continuation) {
         let pending_key = self.pending.open(key, then);
         self.send_parts(io, now, pending_key, asks);
         self.close_request(now, pending_key);
@@ -167,7 +167,7 @@ impl<I: Io> Engine<I> {
     }
 
     /// Adds parts to an open pending request and sends them; a part that finds a full lane is answered as overloaded.
-    fn send_parts(&mut self, io: &mut I, now: Now, pending_key: PendingKey, asks: Vec<Ask>) {
+    fn send_parts(&mut self, io: &mut I, now: Now, pending_key: PendingKey, asks: Asks) {
         for ask in asks {
             let Some(part) = self.pending.add_part(pending_key) else { continue };
             let asked = match ask {

@@ -13,13 +13,14 @@ use super::{
     slots::Slot,
 };
 use crate::{
-    api::{Answer, Ask, Phase},
+    api::{Answer, Answers, Ask, Phase},
     limits,
     model::{CloseReason, ConnectionId, KeyHash, Now, Refused},
     session::{Admitted, Presented, Session},
     shard::{Begin, Command, Connection, ConnectionKey, Join, Reply, counters},
     wire::tls::Security,
 };
+use smallvec::smallvec;
 use std::sync::Arc;
 
 impl<I: Io> Engine<I> {
@@ -87,7 +88,7 @@ impl<I: Io> Engine<I> {
             let attempt = self.shard.handle_attempt(now, address);
             return self.handle_attempt(io, now, key, presented, attempt);
         }
-        self.ask(io, now, key, vec![Ask::Shard(owner, Command::Attempt(address))], Continuation::Admit(presented));
+        self.ask(io, now, key, smallvec![Ask::Shard(owner, Command::Attempt(address))], Continuation::Admit(presented));
     }
 
     /// Handles the answer of the core that owns the address.
@@ -97,7 +98,7 @@ impl<I: Io> Engine<I> {
         now: Now,
         key: LinkKey,
         presented: Presented,
-        answers: Vec<Answer>,
+        answers: Answers,
     ) {
         match answers.into_iter().next() {
             Some(Answer::Shard(Reply::Attempt(attempt))) => self.handle_attempt(io, now, key, presented, attempt),

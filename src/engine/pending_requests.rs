@@ -4,13 +4,14 @@
 
 use super::link::LinkKey;
 use crate::{
-    api::{Answer, Pending},
+    api::{Answer, Answers, Pending},
     limits,
     model::Instant,
     session::Presented,
     shard::RequestKey,
 };
 use slab::Slab;
+use smallvec::SmallVec;
 use std::{collections::VecDeque, time::Duration};
 
 /// How to continue once all answers are there.
@@ -26,7 +27,7 @@ pub(super) enum Continuation {
 pub(super) struct Complete {
     pub(super) link: LinkKey,
     pub(super) then: Continuation,
-    pub(super) answers: Vec<Answer>,
+    pub(super) answers: Answers,
 }
 
 /// An index of a pending request; the serial tells it from earlier ones with the same index.
@@ -40,7 +41,7 @@ struct PendingRequest {
     link: LinkKey,
     /// `None` while the API makes its next slice.
     then: Option<Continuation>,
-    answers: Vec<Option<Answer>>,
+    answers: SmallVec<[Option<Answer>; 1]>,
     missing: usize,
     serial: u32,
     /// More parts may be added.
@@ -76,7 +77,8 @@ impl PendingRequests {
     pub(super) fn open(&mut self, link: LinkKey, then: Continuation) -> PendingKey {
         self.serial = self.serial.wrapping_add(1) & SERIAL_MASK;
         let serial = self.serial;
-        let request = PendingRequest { link, then: Some(then), answers: Vec::new(), missing: 0, serial, open: true };
+        let request =
+            PendingRequest { link, then: Some(then), answers: SmallVec::new(), missing: 0, serial, open: true };
         PendingKey { index: self.requests.insert(request), serial }
     }
 

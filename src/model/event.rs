@@ -4,11 +4,12 @@ use super::{CorrelationId, Timestamp, id::GatewayId};
 use crate::limits;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::{fmt, sync::Arc};
+use smol_str::SmolStr;
+use std::fmt;
 
-/// A valid event type: 1 to 128 characters of `A-Z a-z 0-9 . _ -` (contract section 2).
+/// A valid event type, without memory of its own up to 23 characters: 1 to 128 characters of `A-Z a-z 0-9 . _ -` (contract section 2).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct EventType(Arc<str>);
+pub struct EventType(SmolStr);
 
 impl EventType {
     /// The type of the deployment hook's events.

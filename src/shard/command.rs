@@ -9,6 +9,7 @@ use crate::model::{
 use serde::Serialize;
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use std::{
 #[derive(Debug)]
 pub enum Command {
     /// Deliver one event. Answered by [`Reply::Published`].
-    Publish(Event),
+    Publish(Arc<Event>),
     /// Deliver several events, in this order. Answered by [`Reply::PublishedMany`], in this order.
     PublishMany(Vec<Event>),
     /// Like [`Command::PublishMany`], for deployments. The shard adds `performedAt` as the last member of each payload,
@@ -48,6 +49,13 @@ pub enum Command {
     Attempt(IpAddr),
     /// Count the live connections of each of these gateways. Answered by [`Reply::Live`], in this order.
     Live(Vec<GatewayId>),
+}
+
+impl Command {
+    /// Publishes one event.
+    pub fn publish(event: Event) -> Self {
+        Self::Publish(Arc::new(event))
+    }
 }
 
 /// A shard's answer.

@@ -22,7 +22,7 @@ impl Shard {
         &mut self,
         now: Now,
         origin: Origin,
-        events: impl Iterator<Item = Event>,
+        events: impl Iterator<Item = Arc<Event>>,
         count: usize,
         (many, bulk): (bool, bool),
     ) {
@@ -39,7 +39,6 @@ impl Shard {
                 continue;
             }
             let life = Life { gateway: event.gateway, incarnation: known.incarnation };
-            let event = Arc::new(event);
             let waits = self.mode(Some(known)) == DeliveryMode::Processed;
             let of = self.in_flight.add(publish, Arc::clone(&event), waits);
             self.log.append(Draft { life, event, accepted: now.wall }, of, bulk);

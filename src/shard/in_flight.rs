@@ -17,6 +17,7 @@ use crate::{
     },
 };
 use slab::Slab;
+use smallvec::SmallVec;
 use std::{collections::VecDeque, sync::Arc};
 
 /// The key of a request at the core that sent it; opaque here.
@@ -60,7 +61,7 @@ struct PendingPublish {
     /// Number of events that are not delivered yet and of deliveries that are not decided, plus [`UNSEALED`] while events
     /// are added.
     undecided: u32,
-    events: Vec<PendingEvent>,
+    events: SmallVec<[PendingEvent; 1]>,
 }
 
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl InFlight {
             many,
             answered: false,
             undecided: UNSEALED,
-            events: Vec::with_capacity(events),
+            events: SmallVec::with_capacity(events),
         };
         let key = u32::try_from(self.publishes.insert(publish)).expect("publishes are bounded by the inboxes");
         self.deadlines.push_back((deadline, key, self.serial));

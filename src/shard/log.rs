@@ -32,6 +32,12 @@ struct Gathered {
     refs: Vec<EventRef>,
 }
 
+impl Gathered {
+    fn with_capacity(events: usize) -> Self {
+        Self { drafts: Vec::with_capacity(events), bytes: 0, refs: Vec::with_capacity(events) }
+    }
+}
+
 impl LogRequests {
     /// Adds an event to the next append, which is of one kind: events of batches, or single ones.
     pub(super) fn append(&mut self, draft: Draft, of: EventRef, bulk: bool) {
@@ -46,8 +52,11 @@ impl LogRequests {
     }
 
     fn close_append(&mut self, bulk: bool) {
-        let Gathered { drafts, refs, .. } = std::mem::take(&mut self.gathered[usize::from(bulk)]);
-        if !drafts.is_empty() {
+        let gathered = &mut self.gathered[usize::from(bulk)];
+        if !gathered.drafts.is_empty() {
+            // The next append is likely as large as this one.
+            let next = Gathered::with_capacity(gathered.drafts.len());
+            let Gathered { drafts, refs, .. } = std::mem::replace(gathered, next);
             let key = AppendKey(self.appends.insert(refs) as u64);
             self.queue.push_back(LogRequest::Append { key, drafts, bulk });
         }

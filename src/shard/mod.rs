@@ -88,7 +88,7 @@ use rate_limit::RateLimit;
 use recent_ids::RecentIds;
 use registry::Registry;
 use retries::Retries;
-use std::{collections::VecDeque, net::IpAddr};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 use waits::Waits;
 
 /// A gateway that exists.
@@ -164,7 +164,7 @@ impl Shard {
             Command::Publish(event) => return self.publish(now, origin, std::iter::once(event), 1, (false, false)),
             Command::PublishMany(events) => {
                 let count = events.len();
-                return self.publish(now, origin, events.into_iter(), count, (true, true));
+                return self.publish(now, origin, events.into_iter().map(Arc::new), count, (true, true));
             }
             Command::Deploy(mut events) => {
                 // Here and not in the API: only the owner of a gateway knows the time of its previous deployment.
@@ -174,7 +174,7 @@ impl Shard {
                     }
                 }
                 let count = events.len();
-                return self.publish(now, origin, events.into_iter(), count, (true, false));
+                return self.publish(now, origin, events.into_iter().map(Arc::new), count, (true, false));
             }
             Command::AndWait(publish, wait) => return self.publish_and_wait(now, origin, *publish, wait),
             Command::Events { gateway, from, limit } => return self.read_events(origin, gateway, from, limit),

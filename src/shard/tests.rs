@@ -177,7 +177,7 @@ fn an_event_goes_to_every_connection_of_its_gateway_and_to_no_other() {
     let a = shard.join(at(0), join(ours)).0;
     let b = shard.join(at(0), join(ours)).0;
     let c = shard.join(at(0), join(other)).0;
-    shard.command(at(1), from(1), Command::Publish(event(ours, "x")));
+    shard.command(at(1), from(1), Command::publish(event(ours, "x")));
     assert_eq!(shard.dirty(), [a, b]);
     assert!(replies(&mut shard).is_empty(), "undecided until written");
     assert_eq!(write_all(&mut shard, at(1), a), "x#1;");
@@ -194,7 +194,7 @@ fn events_keep_the_order_in_which_they_were_accepted() {
     let gateway = created(&mut shard);
     let key = shard.join(at(0), join(gateway)).0;
     for n in 0..5 {
-        shard.command(at(1), from(n), Command::Publish(event(gateway, &n.to_string())));
+        shard.command(at(1), from(n), Command::publish(event(gateway, &n.to_string())));
     }
     assert_eq!(write_all(&mut shard, at(1), key), "0#1;1#2;2#3;3#4;4#5;");
     assert_eq!(replies(&mut shard).len(), 5);
@@ -204,7 +204,7 @@ fn events_keep_the_order_in_which_they_were_accepted() {
 fn an_event_for_a_gateway_without_connections_is_a_failed_delivery() {
     let mut shard = shard();
     let gateway = created(&mut shard);
-    shard.command(at(1), from(1), Command::Publish(event(gateway, "x")));
+    shard.command(at(1), from(1), Command::publish(event(gateway, "x")));
     let outcome = published(&mut shard);
     assert_eq!((outcome.connections, outcome.delivered, outcome.failed), (0, 0, 1));
     assert_eq!(outcome.failures, [Failure { connection_id: None, reason: "gateway not connected" }]);
@@ -215,7 +215,7 @@ fn a_delivery_undecided_at_the_timeout_is_answered_as_pending_and_counted_later(
     let mut shard = shard();
     let gateway = created(&mut shard);
     let key = shard.join(at(0), join(gateway)).0;
-    shard.command(at(1), from(1), Command::Publish(event(gateway, "x")));
+    shard.command(at(1), from(1), Command::publish(event(gateway, "x")));
     assert_eq!(shard.shard.handle_timeout(at(2), 9), 0);
     assert!(replies(&mut shard).is_empty());
     assert_eq!(shard.shard.handle_timeout(at(3), 9), 1);
@@ -230,7 +230,7 @@ fn leaving_fails_the_unwritten_events_and_frees_the_index_once() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let key = shard.join(at(0), join(gateway)).0;
-    shard.command(at(1), from(1), Command::Publish(event(gateway, "x")));
+    shard.command(at(1), from(1), Command::publish(event(gateway, "x")));
     assert!(shard.shard.handle_leave(at(1), key, CloseReason::GatewayGone, 0).is_some());
     let outcome = published(&mut shard);
     assert_eq!((outcome.delivered, outcome.failed, outcome.failures[0].reason), (0, 1, "gateway gone"));
@@ -284,7 +284,7 @@ fn a_gateway_that_is_created_again_never_repeats_a_position() {
     let mut shard = shard();
     let gateway = created(&mut shard);
     let publish = |shard: &mut World| {
-        shard.command(at(1), from(1), Command::Publish(event(gateway, "x")));
+        shard.command(at(1), from(1), Command::publish(event(gateway, "x")));
         published(shard).position
     };
     let before = [publish(&mut shard), publish(&mut shard)];
@@ -305,7 +305,7 @@ fn a_gateway_that_is_created_again_has_no_connection_of_the_deleted_one() {
     let old = shard.join(at(0), join(gateway)).0;
     shard.change(at(1), Change::GatewayDeleted(gateway));
     shard.change(at(1), Change::GatewayCreated { life: life(gateway, 2), delivery: None });
-    shard.command(at(1), from(1), Command::Publish(event(gateway, "x")));
+    shard.command(at(1), from(1), Command::publish(event(gateway, "x")));
     let effects: Vec<_> = std::iter::from_fn(|| shard.shard.poll_effect()).collect();
     assert!(matches!(effects[0], Effect::Close(key, CloseReason::GatewayDeleted) if key == old));
     assert!(
@@ -321,7 +321,7 @@ fn an_event_for_a_gateway_that_does_not_exist_gets_no_position() {
     let mut shard = shard();
     let (here, gone) = (created(&mut shard), created(&mut shard));
     shard.change(at(1), Change::GatewayDeleted(gone));
-    shard.command(at(1), from(1), Command::Publish(event(gone, "x")));
+    shard.command(at(1), from(1), Command::publish(event(gone, "x")));
     assert!(matches!(replies(&mut shard)[..], [(1, Reply::Published(Published::NoSuchGateway))]));
     let key = shard.join(at(1), join(here)).0;
     let batch = vec![event(gone, "a"), event(here, "b"), event(gone, "c")];

@@ -122,7 +122,7 @@ impl World {
     /// Runs a call to its end; `hub` answers its asks.
     fn run(&self, request: &Request, mut hub: impl FnMut(Ask) -> Answer) -> Response {
         let mut step = self.begin(request);
-        let mut answers = Vec::new();
+        let mut answers = Answers::new();
         for _ in 0..1_000 {
             match step {
                 Step::Respond(response) => return response,
@@ -146,7 +146,7 @@ impl World {
     }
 
     /// The first asks of a call.
-    fn asks(&self, request: &Request) -> Vec<Ask> {
+    fn asks(&self, request: &Request) -> Asks {
         match self.begin(request) {
             Step::Ask(asks, _) | Step::Slice(asks, _) => asks,
             Step::Respond(response) => panic!("{request:?} was answered with {response:?}"),
@@ -158,7 +158,7 @@ impl World {
         match self.asks(request).pop() {
             Some(Ask::Shard(owner, Command::Publish(event))) => {
                 assert_eq!(owner, self.placement.of_gateway(event.gateway));
-                event
+                std::sync::Arc::unwrap_or_clone(event)
             }
             other => panic!("{other:?} is not a publish"),
         }

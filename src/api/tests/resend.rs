@@ -51,7 +51,7 @@ fn the_event_at_the_position_is_published_again_with_a_new_correlation_id() {
                 let Command::Publish(event) = command else { panic!("it publishes one event") };
                 assert_ne!(event.correlation, kept.event.correlation);
                 let correlation = kept.event.correlation;
-                assert_eq!(Event { correlation, correlation_given: true, ..event.clone() }, *kept.event);
+                assert_eq!(Event { correlation, correlation_given: true, ..(*event).clone() }, *kept.event);
                 Answer::Shard(Reply::Published(Published::Outcome(outcome(event.correlation, 1, 1, 0))))
             }
         });

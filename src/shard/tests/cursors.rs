@@ -42,7 +42,7 @@ fn a_burst_beyond_the_memory_reaches_every_connection_in_order() {
     }
     // They have caught up: the next event comes from memory, and its publisher waits for both.
     replies(&mut world);
-    world.command(at(2), from(2), Command::Publish(event(gateway, "y")));
+    world.command(at(2), from(2), Command::publish(event(gateway, "y")));
     assert!(replies(&mut world).is_empty());
     let last = keys.map(|key| write_all(&mut world, at(2), key));
     assert_eq!(last, ["y#201;", "y#201;"]);
@@ -57,7 +57,7 @@ fn a_publisher_does_not_wait_for_a_connection_that_is_behind() {
     let slow = world.join(at(0), join(gateway)).0;
     publish_many(&mut world, at(1), gateway, 100);
     replies(&mut world);
-    world.command(at(2), from(2), Command::Publish(event(gateway, "y")));
+    world.command(at(2), from(2), Command::publish(event(gateway, "y")));
     let outcome = published(&mut world);
     assert_eq!((outcome.connections, outcome.delivered, outcome.failed, outcome.pending), (1, 0, 0, 1));
     assert_eq!(offsets(&write_all(&mut world, at(3), slow)).len(), 101, "it gets everything all the same");
@@ -151,7 +151,7 @@ fn what_was_published_while_a_gateway_was_away_stays_in_memory_for_a_minute() {
     let gateway = created(&mut world);
     let (key, begin) = world.join(at(0), join(gateway));
     world.shard.handle_leave(at(1), key, CloseReason::GatewayGone, 0);
-    world.command(at(2), from(1), Command::Publish(event(gateway, "x")));
+    world.command(at(2), from(1), Command::publish(event(gateway, "x")));
     assert_eq!(published(&mut world).failed, 1);
     let held = world.shard.held_bytes();
     assert!(held > 0);
@@ -160,7 +160,7 @@ fn what_was_published_while_a_gateway_was_away_stays_in_memory_for_a_minute() {
     assert_eq!(write_all(&mut world, at(3), key), "x#1;");
     assert_eq!(world.shard.held_bytes(), 0);
     world.shard.handle_leave(at(4), key, CloseReason::GatewayGone, 0);
-    world.command(at(5), from(1), Command::Publish(event(gateway, "x")));
+    world.command(at(5), from(1), Command::publish(event(gateway, "x")));
     assert_eq!(world.shard.poll_timeout().map(|due| due.0), Some(61_000_000), "of the first time");
     world.shard.handle_timeout(at(63), 9);
     assert!(world.shard.held_bytes() > 0, "it came back in between");
@@ -245,7 +245,7 @@ fn a_log_that_is_stuck_delays_an_ack_by_one_second_and_loses_no_event() {
 fn no_event_overtakes_the_follow_of_a_connection_that_was_admitted_without_the_log() {
     let (mut world, gateway, key, follow) = joining(None);
     let asked = LogRequest::Follow { key: follow, life: life(gateway, 1), behind: None };
-    let publish = |world: &mut World| world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
+    let publish = |world: &mut World| world.shard.handle_command(at(1), from(1), Command::publish(event(gateway, "x")));
     let refused = |world: &mut World| {
         let busy = NotKept { kept: Kept::No, why: Why::Stuck };
         assert!(matches!(&replies(world)[..], [(_, Reply::Published(Published::NotKept(why)))] if *why == busy));
@@ -308,12 +308,12 @@ fn a_publisher_learns_what_became_of_its_event_if_the_log_fails() {
     let results =
         [Err(NotAppended::Refused(Why::Full)), Err(NotAppended::Unknown(Why::Io)), Err(NotAppended::NoSuchGateway)];
     for result in results {
-        world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
+        world.shard.handle_command(at(1), from(1), Command::publish(event(gateway, "x")));
         let LogRequest::Append { key, .. } = request(&mut world) else { panic!("an append") };
         world.shard.handle_log(at(1), LogReply::Appended { key, from: 0, results: vec![result], last: true });
         answers.extend(replies(&mut world));
     }
-    world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
+    world.shard.handle_command(at(1), from(1), Command::publish(event(gateway, "x")));
     let busy = request(&mut world);
     world.shard.handle_busy(at(1), busy);
     answers.extend(replies(&mut world));
@@ -333,7 +333,7 @@ fn a_publisher_learns_what_became_of_its_event_if_the_log_fails() {
 fn an_append_without_an_answer_is_unknown_at_the_timeout_and_is_delivered_when_it_comes() {
     let (mut world, gateway, key, follow) = joining(None);
     world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 0), progress: None });
-    world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "x")));
+    world.shard.handle_command(at(1), from(1), Command::publish(event(gateway, "x")));
     let LogRequest::Append { key: append @ AppendKey(_), .. } = request(&mut world) else { panic!("an append") };
     world.shard.handle_timeout(at(3), 9);
     let unknown = NotKept { kept: Kept::Unknown, why: Why::Stuck };

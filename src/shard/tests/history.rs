@@ -12,7 +12,7 @@ fn events(gateway: GatewayId, from: ReadFrom, limit: usize) -> Command {
 
 fn publish(world: &mut World, gateway: GatewayId, count: usize) {
     for _ in 0..count {
-        world.command(at(1), from(0), Command::Publish(event(gateway, "\"12345678\"")));
+        world.command(at(1), from(0), Command::publish(event(gateway, "\"12345678\"")));
     }
     replies(world);
 }

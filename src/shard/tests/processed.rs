@@ -19,13 +19,13 @@ pub(super) fn position(gateway: GatewayId, offset: u64) -> Position {
 
 pub(super) fn publish(world: &mut World, now: Now, gateway: GatewayId, payloads: &[&str]) {
     for payload in payloads {
-        world.command(now, from(1), Command::Publish(event(gateway, payload)));
+        world.command(now, from(1), Command::publish(event(gateway, payload)));
     }
 }
 
 pub(super) fn publish_kind(world: &mut World, now: Now, gateway: GatewayId, kind: &str) {
     let event = Event { kind: EventType::parse(kind).unwrap(), ..event(gateway, kind) };
-    world.command(now, from(1), Command::Publish(event));
+    world.command(now, from(1), Command::publish(event));
 }
 
 /// A pong; returns what it proves.
@@ -191,7 +191,7 @@ fn a_trimmed_position_that_a_gateway_names_repeats_nothing_that_it_has_processed
 fn an_event_of_a_gateway_that_is_deleted_meanwhile_does_not_wait_for_it() {
     let mut world = proved(1);
     let gateway = created(&mut world);
-    world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "a")));
+    world.shard.handle_command(at(1), from(1), Command::publish(event(gateway, "a")));
     world.shard.handle_change(at(1), Change::GatewayDeleted(gateway));
     world.settle(at(1));
     let answer = published(&mut world);
@@ -309,10 +309,10 @@ fn an_id_is_repeated_also_if_the_gateway_was_away_for_one_of_the_two() {
     let mut world = proved(1);
     let gateway = created(&mut world);
     let twice = Event { correlation_given: true, ..event(gateway, "a") };
-    world.command(at(0), from(1), Command::Publish(twice.clone()));
+    world.command(at(0), from(1), Command::publish(twice.clone()));
     world.join(at(1), join(gateway));
     assert_eq!(world.shard.ids_repeated, 0);
-    world.command(at(2), from(1), Command::Publish(twice));
+    world.command(at(2), from(1), Command::publish(twice));
     assert_eq!(world.shard.ids_repeated, 1);
 }
 
@@ -352,7 +352,7 @@ fn an_event_that_was_handed_in_before_the_switch_has_failed_if_nobody_was_there(
     let mut world = shard();
     let gateway = created(&mut world);
     // The switch comes before the log has answered.
-    world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "a")));
+    world.shard.handle_command(at(1), from(1), Command::publish(event(gateway, "a")));
     let delivery = Some(DeliveryMode::Processed);
     world.shard.handle_change(at(1), Change::DeliveryChanged { life: life(gateway, 1), delivery });
     world.settle(at(1));

@@ -49,7 +49,7 @@ fn what_a_closing_connection_holds_is_of_its_own_epoch() {
     let why = End::OtherEpoch { head: head(9, 4, 4) };
     world.shard.handle_log(at(1), LogReply::NotFollowing { key: follow, why });
     request(&mut world);
-    world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "y")));
+    world.shard.handle_command(at(1), from(1), Command::publish(event(gateway, "y")));
     let LogRequest::Append { key: append, .. } = request(&mut world) else { panic!("an append") };
     let position = Position { epoch: 9, offset: 5 };
     world.shard.handle_log(at(1), LogReply::Appended { key: append, from: 0, results: vec![Ok(position)], last: true });
@@ -66,7 +66,7 @@ fn an_event_of_an_epoch_that_is_not_told_yet_has_not_failed() {
     let (mut world, gateway, key, follow) = joining(None);
     world.shard.handle_log(at(0), LogReply::Following { key: follow, head: head(3, 0, 4), progress: None });
     while world.shard.poll_effect().is_some() {}
-    world.shard.handle_command(at(1), from(1), Command::Publish(event(gateway, "y")));
+    world.shard.handle_command(at(1), from(1), Command::publish(event(gateway, "y")));
     let LogRequest::Append { key: append, .. } = request(&mut world) else { panic!("an append") };
     world.shard.handle_log(at(1), LogReply::Interrupted(follow));
     let position = Position { epoch: 9, offset: 5 };
@@ -204,7 +204,7 @@ fn a_slow_connection_holds_no_payload_of_the_other_events_of_a_batch() {
     world.command(at(1), from(1), Command::PublishMany(events));
     write_all(&mut world, at(1), first);
     // The log in memory keeps one event of each gateway here.
-    world.command(at(1), from(2), Command::Publish(event(fast, "z")));
+    world.command(at(1), from(2), Command::publish(event(fast, "z")));
     write_all(&mut world, at(1), first);
     assert_eq!(world.shard.undecided(), 1, "the slow one has not taken its event");
     assert_eq!(std::sync::Arc::strong_count(&counted), 1, "nobody has the payload any more");
@@ -216,7 +216,7 @@ fn large_events_that_are_read_together_stay_within_the_memory_for_them() {
     let mut world = shard_with(1_000_000, 4_000_000);
     let gateways: Vec<_> = (0..15).map(|_| created(&mut world)).collect();
     for gateway in &gateways {
-        world.command(at(1), from(1), Command::Publish(event(*gateway, &"x".repeat(100_000))));
+        world.command(at(1), from(1), Command::publish(event(*gateway, &"x".repeat(100_000))));
     }
     let mut keys = Vec::new();
     for gateway in &gateways {

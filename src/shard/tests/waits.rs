@@ -23,7 +23,7 @@ fn a_publisher_that_waits_is_answered_when_every_connection_has_processed_its_ev
     let mut world = proved(1);
     let gateway = created(&mut world);
     let keys = [(); 2].map(|()| world.join(at(0), join(gateway)).0);
-    world.command(at(1), from(1), and_wait(Command::Publish(event(gateway, "a")), 30));
+    world.command(at(1), from(1), and_wait(Command::publish(event(gateway, "a")), 30));
     for key in keys {
         assert_eq!(write_all(&mut world, at(1), key), "a#1;?1;");
     }
@@ -58,13 +58,13 @@ fn a_publisher_whose_time_is_over_learns_who_is_missing_and_why() {
 fn a_publisher_can_wait_for_a_gateway_that_is_away() {
     let mut world = proved(1);
     let gateway = created(&mut world);
-    world.command(at(1), from(1), and_wait(Command::Publish(event(gateway, "a")), 30));
+    world.command(at(1), from(1), and_wait(Command::publish(event(gateway, "a")), 30));
     assert_eq!(awaited(&mut world), None);
     let key = world.try_join(at(2), join(gateway)).unwrap();
     assert_eq!(write_all(&mut world, at(2), key), "a#1;?1;");
     pong(&mut world, at(2), key, gateway, 1);
     assert!(awaited(&mut world).unwrap().processed);
-    world.command(at(3), from(2), and_wait(Command::Publish(event(gateway, "b")), 5));
+    world.command(at(3), from(2), and_wait(Command::publish(event(gateway, "b")), 5));
     leave(&mut world, at(4), key);
     assert_eq!(awaited(&mut world), None);
     world.shard.handle_timeout(at(8), 9);
@@ -78,7 +78,7 @@ fn a_publisher_learns_that_its_event_was_passed_over() {
     let gateway = created(&mut world);
     let kind = EventType::parse("apikey.created").unwrap();
     let late = Event { kind, ..event(gateway, "k") };
-    world.command(at(1), from(1), and_wait(Command::Publish(late), 30));
+    world.command(at(1), from(1), and_wait(Command::publish(late), 30));
     assert_eq!(awaited(&mut world), None);
     world.try_join(at(2), join(gateway)).unwrap();
     assert_eq!(
@@ -92,7 +92,7 @@ fn nobody_waits_for_a_gateway_whose_pongs_prove_nothing() {
     let mut world = shard();
     let gateway = created(&mut world);
     let key = world.join(at(0), join(gateway)).0;
-    world.command(at(1), from(1), and_wait(Command::Publish(event(gateway, "a")), 30));
+    world.command(at(1), from(1), and_wait(Command::publish(event(gateway, "a")), 30));
     write_all(&mut world, at(1), key);
     let missing = awaited(&mut world).unwrap().missing;
     assert_eq!(missing, [Missing { connection_id: None, reason: Missing::UNPROVED, before: None }]);
@@ -109,7 +109,7 @@ fn with_too_many_that_wait_a_publisher_is_answered_at_once() {
     world.shard.handle_timeout(at(3), 9);
     assert!(replies(&mut world).is_empty());
     assert_eq!(world.shard.waits.len(), most);
-    world.command(at(3), from(2), and_wait(Command::Publish(event(gateway, "b")), 30));
+    world.command(at(3), from(2), and_wait(Command::publish(event(gateway, "b")), 30));
     world.shard.handle_timeout(at(3), 9);
     let Some(Awaiting { processed: false, missing, .. }) = awaited(&mut world) else { panic!("not answered") };
     assert_eq!(missing, [Missing { connection_id: None, reason: Missing::TOO_MANY, before: None }]);
@@ -121,7 +121,7 @@ fn nobody_waits_for_a_gateway_that_is_deleted_or_gets_another_delivery() {
         let mut world = proved(1);
         let gateway = created(&mut world);
         world.join(at(0), join(gateway));
-        world.command(at(1), from(1), and_wait(Command::Publish(event(gateway, "a")), 30));
+        world.command(at(1), from(1), and_wait(Command::publish(event(gateway, "a")), 30));
         world.shard.handle_timeout(at(3), 9);
         assert_eq!(awaited(&mut world), None);
         let delivery = Some(DeliveryMode::Written);
@@ -145,10 +145,10 @@ fn an_event_that_was_trimmed_is_not_processed() {
         MemoryLog::new(log).ports(vec![Box::new(|| {})]).pop().unwrap()
     };
     let gateway = created(&mut world);
-    world.command(at(1), from(1), and_wait(Command::Publish(event(gateway, "a")), 30));
+    world.command(at(1), from(1), and_wait(Command::publish(event(gateway, "a")), 30));
     assert_eq!(awaited(&mut world), None);
     for _ in 0..9 {
-        world.command(at(2), from(2), Command::Publish(event(gateway, "b")));
+        world.command(at(2), from(2), Command::publish(event(gateway, "b")));
     }
     replies(&mut world);
     world.try_join(at(3), join(gateway)).unwrap();
@@ -162,7 +162,7 @@ fn a_publish_that_reaches_a_hub_that_ends_is_answered_at_once() {
     let gateway = created(&mut world);
     let key = world.join(at(0), join(gateway)).0;
     world.shard.end_waits(at(1));
-    world.command(at(2), from(1), and_wait(Command::Publish(event(gateway, "a")), 30));
+    world.command(at(2), from(1), and_wait(Command::publish(event(gateway, "a")), 30));
     write_all(&mut world, at(2), key);
     assert_eq!(awaited(&mut world), None, "it is decided");
     world.shard.handle_timeout(at(2), 9);

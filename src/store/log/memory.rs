@@ -12,6 +12,7 @@ use crate::model::{
     },
 };
 use ahash::HashMap;
+use slab::Slab;
 use std::{
     collections::VecDeque,
     sync::{
@@ -81,13 +82,14 @@ impl EventLog for MemoryLog {
 struct MemoryPort {
     settings: MemorySettings,
     stopped: Arc<AtomicBool>,
-    gateways: HashMap<GatewayId, Gateway>,
+    gateways: Slab<Gateway>,
+    by_id: HashMap<GatewayId, usize>,
     follows: HashMap<FollowKey, GatewayId>,
     /// Bytes of payloads in all gateways.
     bytes: usize,
     stats: Arc<LogStats>,
-    /// Gateways that the append in progress has live events for; empty between appends.
-    touched: Vec<GatewayId>,
+    /// Keys of the gateways that the append in progress has live events for; empty between appends.
+    touched: Vec<usize>,
 }
 
 /// The log of one gateway.
@@ -174,7 +176,8 @@ impl MemoryPort {
         Self {
             settings,
             stopped,
-            gateways: HashMap::default(),
+            gateways: Slab::new(),
+            by_id: HashMap::default(),
             follows: HashMap::default(),
             bytes: 0,
             stats,
@@ -182,17 +185,31 @@ impl MemoryPort {
         }
     }
 
-    /// The gateway's log. One of another incarnation of the same id is removed whole before.
-    fn gateway(&mut self, life: Life) -> &mut Gateway {
-        if self.gateways.get(&life.gateway).is_some_and(|known| known.life != life) {
-            self.remove(life.gateway);
+    /// The key of the gateway's log. One of another incarnation of the same id is removed whole before.
+    fn key_of(&mut self, life: Life) -> usize {
+        match self.by_id.get(&life.gateway) {
+            Some(key) if self.gateways[*key].life == life => return *key,
+            Some(_) => self.remove(life.gateway),
+            None => {}
         }
-        let epoch = self.settings.epoch;
-        self.gateways.entry(life.gateway).or_insert_with(|| Gateway::new(life, epoch))
+        let key = self.gateways.insert(Gateway::new(life, self.settings.epoch));
+        self.by_id.insert(life.gateway, key);
+        key
+    }
+
+    fn gateway(&mut self, life: Life) -> &mut Gateway {
+        let key = self.key_of(life);
+        &mut self.gateways[key]
+    }
+
+    /// Whether something is known of this life of the gateway.
+    fn knows(&self, life: Life) -> bool {
+        self.by_id.get(&life.gateway).is_some_and(|key| self.gateways[*key].life == life)
     }
 
     fn remove(&mut self, gateway: GatewayId) {
-        if let Some(removed) = self.gateways.remove(&gateway) {
+        if let Some(key) = self.by_id.remove(&gateway) {
+            let removed = self.gateways.remove(key);
             self.bytes -= removed.retained_bytes;
             self.stats.remove_retained(removed.records.len() as u64, removed.retained_bytes as u64);
             for key in removed.follows {
@@ -209,9 +226,9 @@ impl MemoryPort {
         };
         // The publisher's answer depends on who has the event, so `Appended` comes before `Live`.
         out.push(LogReply::Appended { key, from: 0, results, last: true });
-        for id in self.touched.drain(..) {
+        for key in self.touched.drain(..) {
             // A later draft of the same append may have replaced the gateway by a new life of its id.
-            let Some(gateway) = self.gateways.get_mut(&id) else { continue };
+            let Some(gateway) = self.gateways.get_mut(key) else { continue };
             let mut fresh = std::mem::take(&mut gateway.fresh);
             if fresh.is_empty() {
                 continue;
@@ -225,33 +242,32 @@ impl MemoryPort {
     }
 
     fn append_draft(&mut self, draft: Draft) -> Position {
-        let (id, size) = (draft.life.gateway, memory_of(&draft.event));
-        let gateway = self.gateway(draft.life);
+        let size = memory_of(&draft.event);
+        let key = self.key_of(draft.life);
+        let gateway = &mut self.gateways[key];
         let record = gateway.append(draft);
         let position = record.position;
-        let is_first = gateway.fresh.is_empty();
         if !gateway.follows.is_empty() {
-            gateway.fresh.push(record);
-            if is_first {
-                self.touched.push(id);
+            if gateway.fresh.is_empty() {
+                self.touched.push(key);
             }
+            gateway.fresh.push(record);
         }
         self.bytes += size;
         self.stats.add_retained(1, size as u64);
-        self.retain(id);
+        self.retain(key);
         position
     }
 
     /// Trims until both bounds hold. The newest event of the gateway that was appended to always stays.
-    fn retain(&mut self, appended: GatewayId) {
+    fn retain(&mut self, appended: usize) {
         let (gateway_max, port_max) = (self.settings.gateway_bytes_max, self.settings.port_bytes_max);
-        if let Some(gateway) = self.gateways.get_mut(&appended) {
-            while gateway.retained_bytes > gateway_max && gateway.records.len() > 1 {
-                let size = gateway.trim().unwrap_or(0);
-                self.bytes -= size;
-                self.stats.remove_retained(1, size as u64);
-                self.stats.count_trimmed(Trimmed::GatewayBytes, 1);
-            }
+        let gateway = &mut self.gateways[appended];
+        while gateway.retained_bytes > gateway_max && gateway.records.len() > 1 {
+            let size = gateway.trim().unwrap_or(0);
+            self.bytes -= size;
+            self.stats.remove_retained(1, size as u64);
+            self.stats.count_trimmed(Trimmed::GatewayBytes, 1);
         }
         if self.bytes <= port_max {
             return;
@@ -260,7 +276,8 @@ impl MemoryPort {
         let target = port_max - port_max / 64;
         while self.bytes > target {
             // The largest pays, so a burst of one gateway costs no other its single event.
-            let Some(largest) = self.gateways.values_mut().max_by_key(|gateway| gateway.retained_bytes) else { return };
+            let gateways = self.gateways.iter_mut().map(|(_, gateway)| gateway);
+            let Some(largest) = gateways.max_by_key(|gateway| gateway.retained_bytes) else { return };
             let least = largest.retained_bytes / 2;
             while self.bytes > target && largest.retained_bytes > least {
                 let Some(size) = largest.trim() else { return };
@@ -291,14 +308,15 @@ impl MemoryPort {
     /// A gateway of which nothing is known is not made by a step that changes nothing.
     fn step_progress(&mut self, life: Life, step: ProgressStep) {
         let begins = matches!(step, ProgressStep::Begin | ProgressStep::Restart);
-        if begins || self.gateways.get(&life.gateway).is_some_and(|known| known.life == life) {
+        if begins || self.knows(life) {
             let gateway = self.gateway(life);
             gateway.progress = progress::step(gateway.progress, step, gateway.head);
         }
     }
 
     fn unfollow(&mut self, key: FollowKey) {
-        if let Some(gateway) = self.follows.remove(&key).and_then(|id| self.gateways.get_mut(&id)) {
+        let gateway = self.follows.remove(&key).and_then(|id| self.by_id.get(&id)).copied();
+        if let Some(gateway) = gateway.and_then(|key| self.gateways.get_mut(key)) {
             gateway.follows.retain(|other| *other != key);
         }
     }
@@ -323,7 +341,7 @@ impl LogPort for MemoryPort {
             // A read is answered inside its call.
             LogRequest::Cancel(_) => {}
             LogRequest::Forget { key, life } => {
-                if self.gateways.get(&life.gateway).is_some_and(|known| known.life == life) {
+                if self.knows(life) {
                     self.remove(life.gateway);
                 }
                 out.push(LogReply::Forgotten(key, Ok(())));

@@ -1,14 +1,18 @@
 //! The header fields of one head, and the rules about them (RFC 9110 section 5).
 
 use super::{Refusal, Version};
+use smallvec::SmallVec;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// A head's bytes and the places of its fields in them. The bytes may contain keys, so they are overwritten on drop.
 pub(super) struct Fields {
     bytes: Zeroizing<Vec<u8>>,
-    spans: Vec<(Span, Span)>,
+    spans: Spans,
 }
+
+/// The places of a name and its value, for each field. Most heads have no more than these.
+pub(super) type Spans = SmallVec<[(Span, Span); 12]>;
 
 /// A range of bytes in a head. Its ends fit into 16 bits, because a head has at most `HEAD_BYTES_MAX` bytes.
 #[derive(Clone, Copy)]
@@ -44,7 +48,7 @@ impl Span {
 
 impl Fields {
     /// Copies `bytes`; the spans are the names and values in it.
-    pub(super) fn new(bytes: &[u8], spans: Vec<(Span, Span)>) -> Self {
+    pub(super) fn new(bytes: &[u8], spans: Spans) -> Self {
         Self { bytes: Zeroizing::new(bytes.to_vec()), spans }
     }
 

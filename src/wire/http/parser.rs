@@ -5,7 +5,7 @@
 
 use super::{
     Head, Method, Refusal, Version,
-    fields::{self, Fields, Span},
+    fields::{self, Fields, Span, Spans},
     framing,
     request_line::{self, TARGET_TOO_LONG},
 };
@@ -140,7 +140,7 @@ fn head(method: Method, version: Version, fields: Fields, target: &[u8], start: 
 }
 
 /// The fields of a complete head whose request line is at `start`. `httparse` checks names and values.
-fn spans(bytes: &[u8], start: usize) -> Result<Vec<(Span, Span)>, Refusal> {
+fn spans(bytes: &[u8], start: usize) -> Result<Spans, Refusal> {
     let mut slots = [const { MaybeUninit::uninit() }; HEAD_FIELDS_MAX];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(&bytes[start..], &mut slots) {

@@ -37,7 +37,9 @@ struct ErrorBody<'a> {
 impl Response {
     /// A response with a JSON body.
     pub fn json(status: u16, body: &impl Serialize) -> Self {
-        let body = serde_json::to_vec(body).expect("our own answer types have string keys and serialize");
+        let mut bytes = Vec::with_capacity(BODY_BYTES);
+        serde_json::to_writer(&mut bytes, body).expect("our own answer types have string keys and serialize");
+        let body = bytes;
         Self { status, content_type: Some("application/json"), fields: Vec::new(), body, close: false }
     }
 
@@ -72,6 +74,7 @@ impl Response {
     /// `keep_alive` says whether the request allows another one; the response may still close the connection.
     pub fn encode(&self, now: Timestamp, head_only: bool, keep_alive: bool, out: &mut Vec<u8>) {
         let number = |n: usize, out: &mut Vec<u8>| write!(out, "{n}").expect("writing into memory cannot fail");
+        out.reserve(HEAD_BYTES + self.body.len());
         out.extend_from_slice(b"HTTP/1.1 ");
         number(usize::from(self.status), out);
         out.push(b' ');
@@ -82,7 +85,9 @@ impl Response {
         // Responses contain tokens and live state: no cache may keep them, and no browser may guess another type.
         out.extend_from_slice(b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
         if let Some(content_type) = self.content_type {
-            push_field("Content-Type", content_type, out);
+            out.extend_from_slice(b"Content-Type: ");
+            out.extend_from_slice(content_type.as_bytes());
+            out.extend_from_slice(b"\r\n");
         }
         for (name, value) in &self.fields {
             push_field(name, value, out);
@@ -103,6 +108,10 @@ impl Response {
         !matches!(self.status, 100..=199 | 204 | 304)
     }
 }
+
+/// Room for the body of a publish's response, and for a head without further fields.
+const BODY_BYTES: usize = 256;
+const HEAD_BYTES: usize = 256;
 
 const CLOSE: &[u8] = b"\r\nConnection: close\r\n";
 const KEEP_ALIVE: &[u8] = b"\r\nConnection: keep-alive\r\n";
