@@ -96,6 +96,9 @@ impl Writer {
     }
 
     fn turn(&mut self) -> Next {
+        // Where a core shares this processor, it goes on first and asks for more: each event costs less in a larger commit.
+        // Where none does, this costs one system call.
+        thread::yield_now();
         // Read before the queues, so that nothing is queued behind the last look at them.
         let stopped = self.shared.is_stopped();
         self.fill_backlog();
