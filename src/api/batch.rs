@@ -8,6 +8,7 @@ use super::{
     answer::Unanswered,
     body,
     call::{Answers, Ask, Asks, Call, Continuation, Handled, Pending, Step, View},
+    outcome,
     params::Params,
     publish::{Draft, NO_SUCH_GATEWAY, Rejected, not_kept_text},
     query::Query,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Event, Kept, PublishOutcome, ShardId},
+    model::{Event, Kept, ShardId},
     shard::{Command, Published, Reply},
     wire::http::Response,
 };
@@ -33,22 +34,14 @@ enum Line {
     Rejected(u16, String),
 }
 
-/// One line of the answer.
+/// A line of the answer for an event that was not published.
 #[derive(Serialize)]
-#[serde(untagged)]
-enum Row<'a> {
-    Published {
-        status: u16,
-        #[serde(flatten)]
-        outcome: PublishOutcome,
-    },
-    Failed {
-        status: u16,
-        error: &'a str,
-        /// Whether the event may have been kept all the same.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        kept: Option<Kept>,
-    },
+struct Failed<'a> {
+    status: u16,
+    error: &'a str,
+    /// Whether the event may have been kept all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
 }
 
 /// Publishes events to any gateways.
@@ -212,7 +205,7 @@ impl Writing {
         let ask = match line {
             Line::Sent(ask) => ask,
             Line::Rejected(status, error) => {
-                return write_row(&mut self.body, &Row::Failed { status, error: &error, kept: None });
+                return write_row(&mut self.body, &Failed { status, error: &error, kept: None });
             }
         };
         let outcome = match self.outcomes.get_mut(ask) {
@@ -223,11 +216,11 @@ impl Writing {
         };
         match outcome {
             Ok(Published::NoSuchGateway) => {
-                write_row(&mut self.body, &Row::Failed { status: 404, error: NO_SUCH_GATEWAY, kept: None });
+                write_row(&mut self.body, &Failed { status: 404, error: NO_SUCH_GATEWAY, kept: None });
             }
             Ok(Published::NotKept(not)) => {
                 let error = not_kept_text(not);
-                write_row(&mut self.body, &Row::Failed { status: 503, error: &error, kept: Some(not.kept) });
+                write_row(&mut self.body, &Failed { status: 503, error: &error, kept: Some(not.kept) });
             }
             Ok(Published::Outcome(mut outcome)) => {
                 // Each outcome lists up to 100 failures, and as many connections that were missing, but 10,000 lines of them would be an answer of 100 MB.
@@ -237,17 +230,19 @@ impl Writing {
                     awaiting.missing.truncate(self.failures_left);
                     self.failures_left -= awaiting.missing.len();
                 }
-                write_row(&mut self.body, &Row::Published { status: 200, outcome });
+                self.body.extend_from_slice(b"{\"status\":200,");
+                outcome::append_members(&outcome, &mut self.body);
+                self.body.extend_from_slice(b"}\n");
             }
             Err(why) => {
-                let row = Row::Failed { status: why.status(), error: why.description(), kept: why.kept() };
+                let row = Failed { status: why.status(), error: why.description(), kept: why.kept() };
                 write_row(&mut self.body, &row);
             }
         }
     }
 }
 
-fn write_row(body: &mut Vec<u8>, row: &Row<'_>) {
+fn write_row(body: &mut Vec<u8>, row: &Failed<'_>) {
     serde_json::to_writer(&mut *body, row).expect("our own answer types have string keys and serialize");
     body.push(b'\n');
 }

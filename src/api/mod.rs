@@ -20,6 +20,7 @@ mod health;
 mod log_metrics;
 mod manifest;
 mod metrics;
+mod outcome;
 mod params;
 mod publish;
 mod query;

@@ -4,13 +4,14 @@ use super::{
     answer::{Unanswered, not_done, only},
     body,
     call::{Answers, Ask, Call, Continuation, Handled, Pending, Step, View},
+    outcome,
     params::Params,
     query::Query,
     wait::Wait,
 };
 use crate::{
     limits,
-    model::{CorrelationId, Event, EventType, GatewayId, Kept},
+    model::{CorrelationId, Event, EventType, GatewayId, Kept, PublishOutcome},
     shard::{Command, NotKept, Published, Reply},
     wire::http::Response,
 };
@@ -108,6 +109,15 @@ pub(super) fn no_such_gateway() -> Response {
 /// The text for an unknown gateway, whether the API or its shard finds that out.
 pub(super) const NO_SUCH_GATEWAY: &str = "there is no such gateway";
 
+/// The response for an event that is kept, and whose deliveries are decided or were waited for.
+fn published(outcome: &PublishOutcome) -> Response {
+    let mut body = Vec::with_capacity(256);
+    body.push(b'{');
+    outcome::append_members(outcome, &mut body);
+    body.push(b'}');
+    Response { body, content_type: Some("application/json"), ..Response::empty(200) }
+}
+
 /// The response for an event whose shard did not answer.
 fn unanswered(why: Unanswered) -> Response {
     match why.kept() {
@@ -142,7 +152,7 @@ impl Continuation for Waiting {
 
     fn handle_answers(self: Box<Self>, answers: Answers, _: &View<'_>) -> Handled {
         match only(answers)?.shard().map_err(unanswered)? {
-            Reply::Published(Published::Outcome(outcome)) => Ok(Step::Respond(Response::json(200, &outcome))),
+            Reply::Published(Published::Outcome(outcome)) => Ok(Step::Respond(published(&outcome))),
             Reply::Published(Published::NoSuchGateway) => Err(no_such_gateway()),
             Reply::Published(Published::NotKept(why)) => Err(not_kept(why)),
             _ => Err(Unanswered::Mismatched.into()),

@@ -313,7 +313,10 @@ impl<I: Io> Engine<I> {
     /// Follows every call into the session: handles its effects, queues its output, finishes the visit.
     pub(super) fn follow_up(&mut self, io: &mut I, now: Now, key: LinkKey) {
         self.handle_effects(io, now, key);
-        self.wake_writer(key);
+        // Most reads lead to no output: a pong, or a publish whose answer comes later. Events are queued by the shard.
+        if self.links.get(key).is_some_and(|link| link.session.wants_write()) {
+            self.wake_writer(key);
+        }
         self.finish_visit(io, now, key);
     }
 

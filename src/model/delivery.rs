@@ -20,8 +20,7 @@ impl Failure {
 
 /// The outcome of publishing one event. `delivered + failed + pending` equals `connections`; with no connections,
 /// `failed` is 1, or the event is `waiting`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PublishOutcome {
     /// The event's correlation id.
     pub correlation_id: CorrelationId,
@@ -34,16 +33,12 @@ pub struct PublishOutcome {
     /// Number of deliveries that failed.
     pub failed: u32,
     /// Number of deliveries that were undecided at the publish timeout.
-    #[serde(skip_serializing_if = "is_zero")]
     pub pending: u32,
     /// The gateway has no connection, and gets the event when it comes back (delivery `processed`).
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub waiting: bool,
     /// One entry for each failed delivery, up to [`crate::limits::FAILURES_LISTED_MAX`].
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<Failure>,
     /// Whether the event was processed, if the publisher has waited for that.
-    #[serde(flatten)]
     pub awaiting: Option<Awaiting>,
 }
 
@@ -99,9 +94,4 @@ impl PublishOutcome {
         let expected = if self.waiting { self.connections } else { self.connections.max(1) };
         self.pending == 0 && self.delivered + self.failed == expected
     }
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_zero(n: &u32) -> bool {
-    *n == 0
 }

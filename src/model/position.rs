@@ -44,13 +44,10 @@ impl Position {
             *digit = b"0123456789abcdef"[(self.epoch >> (60 - 4 * index)) as usize & 15];
         }
         buffer[16] = b'-';
-        let digits = self.offset.checked_ilog10().map_or(1, |log| log as usize + 1);
-        let mut left = self.offset;
-        for digit in buffer[17..17 + digits].iter_mut().rev() {
-            *digit = b'0' + (left % 10) as u8;
-            left /= 10;
-        }
-        std::str::from_utf8(&buffer[..17 + digits]).expect("digits and a hyphen are ASCII")
+        let mut digits = itoa::Buffer::new();
+        let offset = digits.format(self.offset).as_bytes();
+        buffer[17..17 + offset.len()].copy_from_slice(offset);
+        std::str::from_utf8(&buffer[..17 + offset.len()]).expect("digits and a hyphen are ASCII")
     }
 }
 

@@ -145,6 +145,11 @@ impl Exchange {
         matches!(self.state, State::Head | State::Body(..)) && !self.draining && !self.ended && !self.paused
     }
 
+    /// Whether the next request waits until the responses before it are sent.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
     /// Whether a response is being made, or will be without another byte from the peer.
     pub(super) fn is_answering(&self) -> bool {
         matches!(self.state, State::Routing(_) | State::Answering(..)) || self.paused

@@ -305,6 +305,17 @@ impl Session {
         debug_assert_eq!(self.backlog().len(), scratch.wire.len() - sent, "unsent bytes are kept");
     }
 
+    /// Whether a write would send something, or lead to the next step of an end. Events do not count.
+    pub fn wants_write(&self) -> bool {
+        let waits = match &self.stage {
+            Stage::Exchange(exchange) => exchange.is_paused(),
+            Stage::Streaming(streaming) => streaming.wants_write(),
+            Stage::Lingering(_) => true,
+            Stage::Admission(_) | Stage::Over => false,
+        };
+        waits || !self.transmit.is_empty()
+    }
+
     /// Whether output of its own (responses, pongs, a close frame) waits for the socket. Events do not count.
     pub fn has_output(&self) -> bool {
         !self.transmit.is_empty() || matches!(&self.stage, Stage::Streaming(streaming) if streaming.owes_close())

@@ -235,6 +235,11 @@ impl Streaming {
         self.paused_until.map_or(due, |until| until.min(due))
     }
 
+    /// Whether a ping is due, or the connection is closing.
+    pub(super) fn wants_write(&self) -> bool {
+        self.ping || self.closing.is_some()
+    }
+
     /// Sends a ping that is due. Usually nothing waits before it, and it goes straight into `next`, the shared buffer
     /// of this write. Otherwise it goes into `waiting`, the connection's queue for the next frame boundary, which needs
     /// memory.
