@@ -104,22 +104,22 @@ async fn wait(
     // While work is frequent, wait in `epoll_pwait2`: parking in glommio costs nine calls of its rings for each
     // wake-up. If work is rare, this is only a look, because an event may have come during the pass.
     let linger = pace.linger().min(left);
-    // From `try_sleep` on, senders ring the doorbell. It fails if a value has come since the lanes were last read.
-    if !linger.is_zero() && !io.set.bell().try_sleep() {
-        return false;
-    }
-    let woken = io.harvest(engine, linger);
-    if !linger.is_zero() {
+    // From `try_sleep` on, senders ring the doorbell. It fails if a value has come since the lanes were last read: then the
+    // sockets are looked at all the same, because the lanes may go on like that.
+    let is_frequent = !linger.is_zero();
+    let lingers = is_frequent && io.set.bell().try_sleep();
+    let woken = io.harvest(engine, if lingers { linger } else { Duration::ZERO });
+    if lingers {
         io.set.bell().awake();
     }
     if woken > 0 {
         pace.handle_work(clock::now().instant);
         return false;
     }
-    if linger == left {
+    if linger == left || lingers != is_frequent {
         return false;
     }
-    if !linger.is_zero() {
+    if is_frequent {
         pace.handle_idle();
     }
     if !io.set.bell().try_sleep() {

@@ -143,7 +143,7 @@ impl Shard {
     }
 
     /// Some connections have waited for memory. Those that do not take what was read for them give it back: their
-    /// sockets are full, and they read it again when those take bytes ([`Shard::handle_drained`]).
+    /// sockets or their windows are full, and they read it again when those take events ([`Shard::handle_drained`]).
     pub(super) fn look_for_memory(&mut self, now: Now) {
         self.read_next(now);
         if self.catch_ups.is_empty() || self.catch_ups.is_asking() {

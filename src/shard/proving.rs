@@ -99,7 +99,10 @@ impl Shard {
         if feed.progress.as_ref().is_some_and(|progress| begin <= progress.processed()) {
             self.reach(now, feed_key, processed);
         }
-        if !self.waiting(key).is_drained() {
+        if self.waiting(key).is_drained() {
+            // What was read for it from the log may have been given back while its window was full.
+            self.handle_drained(now, key);
+        } else {
             self.wake(key);
         }
         self.check_waits(gateway);

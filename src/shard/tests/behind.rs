@@ -1,10 +1,14 @@
-//! Tests of a connection that is behind: a read that fails, and how far it is behind.
+//! Tests of a connection that is behind: a read that fails, how far it is behind, and what was read for it and given back.
 
 use super::{
     cursors::{offsets, publish_many, resuming},
+    processed::{leave, position, proved, publish},
     *,
 };
-use crate::model::log::{End, LogReply, LogRequest, Why};
+use crate::model::{
+    Proof,
+    log::{End, LogReply, LogRequest, Why},
+};
 
 #[test]
 fn a_read_that_fails_is_tried_again_after_a_second() {
@@ -49,4 +53,27 @@ fn a_connection_is_behind_by_the_bytes_that_it_has_not_taken() {
     assert_eq!(queued(&world), sizes(50), "the event that is partly taken counts");
     write_all(&mut world, at(2), key);
     assert_eq!(queued(&world), 0);
+}
+
+#[test]
+fn a_pong_goes_on_with_what_was_given_back_while_the_window_was_full() {
+    let mut world = proved(1);
+    let gateway = created(&mut world);
+    let first = world.join(at(0), join(gateway)).0;
+    leave(&mut world, at(1), first);
+    while world.shard.handle_timeout(at(100), 1) > 0 {}
+    world.settle(at(100));
+    publish(&mut world, at(200), gateway, &["a", "b", "c"]);
+    let key = world.join(at(201), join(gateway)).0;
+    assert_eq!(write_all(&mut world, at(201), key), "a#1;?1;");
+    let cursor = &mut world.shard.registry.connection_mut(key).unwrap().cursor;
+    assert!(cursor.catch_up().is_some_and(|catch_up| catch_up.held_bytes > 0), "it reads from the log");
+    let freed = cursor.give_back();
+    world.shard.catch_ups.free(freed);
+    // Without a write of its socket in between: nothing waits for that.
+    assert_eq!(world.shard.handle_pong(at(202), key, Some(position(gateway, 1))), Proof::Processed);
+    assert!(world.shard.has_log_request(), "it reads again");
+    world.settle(at(202));
+    assert_eq!(world.dirty().last(), Some(&key));
+    assert_eq!(write_all(&mut world, at(202), key), "b#2;?2;");
 }
