@@ -5,6 +5,7 @@ use super::{
 };
 use crate::model::{Now, Refused};
 use std::collections::VecDeque;
+use zeroize::Zeroize;
 
 impl Session {
     /// Answers [`super::Effect::Admit`]: refuses the upgrade with the response for this reason.
@@ -46,6 +47,7 @@ impl Session {
             scratch.plain.clear();
             scratch.plain.extend_from_slice(&early_bytes);
             self.handle_plain(now, early_bytes.len(), scratch);
+            scratch.plain[..].zeroize();
         }
     }
 }

@@ -4,7 +4,7 @@
 //! it. What is left then is put aside, into a buffer of the connection's own.
 
 use super::transmit::SCRATCH_BYTES_KEPT;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Received bytes. They may contain a key, so no copy of them may stay in memory: neither where they were before they moved
 /// to the front, nor in a buffer that became too small.
@@ -72,10 +72,10 @@ impl Input {
         self.consume(0);
     }
 
-    /// The pending bytes, which leave it.
-    pub(super) fn take(&mut self) -> Vec<u8> {
-        let pending = self.pending().to_vec();
-        self.consume(pending.len());
+    /// The pending bytes, which leave it. Nothing stays here.
+    pub(super) fn take(&mut self) -> Zeroizing<Vec<u8>> {
+        let pending = Zeroizing::new(self.pending().to_vec());
+        self.erase();
         pending
     }
 
@@ -138,7 +138,8 @@ mod tests {
         input.consume(3);
         receive(&mut input, b"ccc", &mut spare);
         assert_eq!(input.pending(), b"bbbccc");
-        assert_eq!(input.take(), b"bbbccc");
+        assert_eq!(input.take().as_slice(), b"bbbccc");
         assert!(input.pending().is_empty());
+        assert!(input.bytes.iter().all(|byte| *byte == 0), "they may have a key in them");
     }
 }
