@@ -186,8 +186,6 @@ impl<I: Io> Engine<I> {
             + self.share(io, now, schedule::LOG, Self::exchange_log)
             + self.share(io, now, schedule::WRITE, Self::write_next)
             + self.share(io, now, schedule::EFFECTS, Self::handle_shard_effect)
-            // Most effects are answers of publishes, which leave in this round.
-            + self.share(io, now, schedule::WRITE, Self::write_next)
             + self.share(io, now, schedule::FAILURES, Self::report_failure)
             + self.share(io, now, schedule::ACCEPT, Self::accept)
             + self.share(io, now, schedule::HANDSHAKE, |engine, io, now| engine.read_next(io, now, HANDSHAKING))
