@@ -124,7 +124,7 @@ fn page(records: &[Record], more: bool, head: Head) -> Response {
         None => body.extend_from_slice(b"null"),
     }
     put(&mut body, format_args!(",\"last\":\"{last}\",\"more\":{more}}}"));
-    Response { body, content_type: Some("application/json"), ..Response::empty(200) }
+    Response::json_text(body)
 }
 
 /// Appends one event. By hand, because the payload is there byte for byte as it was published; a type has no character

@@ -1,18 +1,15 @@
 //! The JSON of a publish's outcome. Written by hand: each publish has one, and each line of a batch.
 
-use crate::model::{PositionBuffer, PublishOutcome};
+use crate::model::PublishOutcome;
 use serde::Serialize;
-use uuid::Uuid;
 
 /// Appends the members of an outcome (contract section 2), without the braces around them.
 pub(super) fn append_members(outcome: &PublishOutcome, out: &mut Vec<u8>) {
     let PublishOutcome { correlation_id, position, connections, delivered, failed, .. } = outcome;
-    let mut position_text: PositionBuffer = [0; _];
-    let mut id_text = Uuid::encode_buffer();
     out.extend_from_slice(b"\"correlationId\":\"");
-    out.extend_from_slice(correlation_id.0.as_hyphenated().encode_lower(&mut id_text).as_bytes());
+    correlation_id.append_to(out);
     out.extend_from_slice(b"\",\"position\":\"");
-    out.extend_from_slice(position.encode(&mut position_text).as_bytes());
+    position.append_to(out);
     out.extend_from_slice(b"\",\"connections\":");
     append_number(*connections, out);
     out.extend_from_slice(b",\"delivered\":");

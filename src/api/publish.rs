@@ -115,7 +115,7 @@ fn published(outcome: &PublishOutcome) -> Response {
     body.push(b'{');
     outcome::append_members(outcome, &mut body);
     body.push(b'}');
-    Response { body, content_type: Some("application/json"), ..Response::empty(200) }
+    Response::json_text(body)
 }
 
 /// The response for an event whose shard did not answer.

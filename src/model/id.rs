@@ -26,6 +26,11 @@ macro_rules! uuid_id {
             pub fn parse(text: &str) -> Option<Self> {
                 Uuid::try_parse(text).ok().map(Self)
             }
+
+            /// Appends the text of `Display`, without formatting machinery.
+            pub fn append_to(self, out: &mut Vec<u8>) {
+                out.extend_from_slice(self.0.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
+            }
         }
 
         impl fmt::Display for $name {

@@ -49,17 +49,22 @@ impl Position {
         buffer[17..17 + offset.len()].copy_from_slice(offset);
         std::str::from_utf8(&buffer[..17 + offset.len()]).expect("digits and a hyphen are ASCII")
     }
+
+    /// Appends the text of the position.
+    pub fn append_to(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.encode(&mut [0; _]).as_bytes());
+    }
 }
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.encode(&mut [0; 37]))
+        f.write_str(self.encode(&mut [0; _]))
     }
 }
 
 impl serde::Serialize for Position {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.encode(&mut [0; 37]))
+        serializer.serialize_str(self.encode(&mut [0; _]))
     }
 }
 

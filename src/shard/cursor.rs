@@ -88,6 +88,13 @@ impl<'a> Piece<'a> {
         self.end
     }
 
+    /// A copy of a range of its bytes.
+    fn to_vec(self, range: Range<usize>) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(range.len());
+        self.copy(range, &mut bytes);
+        bytes
+    }
+
     /// Appends a range of its bytes to `out`.
     pub(super) fn copy(self, range: Range<usize>, out: &mut Vec<u8>) {
         debug_assert!(range.end <= self.end);
@@ -348,9 +355,7 @@ impl Cursor {
             && let Some(record) = feed.record(self.taken + 1)
         {
             let piece = self.piece_of(record, self.taken + 1);
-            let mut kept = Vec::with_capacity(piece.end);
-            piece.copy(0..piece.end, &mut kept);
-            let frame = Frame::whole(kept, piece.end - piece.text);
+            let frame = Frame::whole(piece.to_vec(0..piece.end), piece.end - piece.text);
             let (bytes, about) = (feed.bytes_at(self.taken + 1), record.about.clone());
             catch_up.push(Chunked { frame, bytes, about, passed: None });
         }
@@ -376,9 +381,7 @@ impl Cursor {
             && let Some(piece) = self.piece(feed, 0)
         {
             let until = piece.boundary(self.at, boundary);
-            let mut bytes = Vec::with_capacity(until - self.at);
-            piece.copy(self.at..until, &mut bytes);
-            rest = bytes.into();
+            rest = piece.to_vec(self.at..until).into();
             // The ping behind it is not sent: no pong could come.
             completes = until >= piece.text;
             end += u64::from(completes);

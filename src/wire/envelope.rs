@@ -15,13 +15,13 @@ pub fn event_prefix(event: &Event, out: &mut Vec<u8>) {
 /// Appends the part of the envelope after the payload.
 pub fn event_suffix(event: &Event, position: Position, at: Timestamp, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"gatewayId\":\"");
-    put_uuid(event.gateway.0, out);
+    event.gateway.append_to(out);
     out.extend_from_slice(b"\",\"timestamp\":\"");
     at.append_to(out);
     out.extend_from_slice(b"\",\"correlationId\":\"");
-    put_uuid(event.correlation.0, out);
+    event.correlation.append_to(out);
     out.extend_from_slice(b"\",\"position\":\"");
-    out.extend_from_slice(position.encode(&mut [0; 37]).as_bytes());
+    position.append_to(out);
     out.push(b'"');
     if let Some(user_id) = &event.user_id {
         out.extend_from_slice(b",\"userId\":");
@@ -49,10 +49,6 @@ pub fn connection_ack(
     }
     out.push(b'}');
     out
-}
-
-fn put_uuid(id: uuid::Uuid, out: &mut Vec<u8>) {
-    out.extend_from_slice(id.as_hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes());
 }
 
 fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {

@@ -3,7 +3,7 @@
 use crate::model::{Kept, Timestamp};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use serde::Serialize;
-use std::{cell::RefCell, fmt, io::Write};
+use std::{cell::RefCell, fmt};
 
 /// The interim response to `Expect: 100-continue`.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -37,10 +37,13 @@ struct ErrorBody<'a> {
 impl Response {
     /// A response with a JSON body.
     pub fn json(status: u16, body: &impl Serialize) -> Self {
-        let mut bytes = Vec::with_capacity(BODY_BYTES);
-        serde_json::to_writer(&mut bytes, body).expect("our own answer types have string keys and serialize");
-        let body = bytes;
-        Self { status, content_type: Some("application/json"), fields: Vec::new(), body, close: false }
+        let text = serde_json::to_vec(body).expect("our own answer types have string keys and serialize");
+        Self { status, ..Self::json_text(text) }
+    }
+
+    /// A 200 with the text of a JSON body.
+    pub fn json_text(body: Vec<u8>) -> Self {
+        Self { content_type: Some("application/json"), body, ..Self::empty(200) }
     }
 
     /// An error response, in the form that all errors have.
@@ -73,7 +76,7 @@ impl Response {
     /// Appends the encoded response. With `head_only`, the response to a `HEAD`, it has the length but not the body.
     /// `keep_alive` says whether the request allows another one; the response may still close the connection.
     pub fn encode(&self, now: Timestamp, head_only: bool, keep_alive: bool, out: &mut Vec<u8>) {
-        let number = |n: usize, out: &mut Vec<u8>| write!(out, "{n}").expect("writing into memory cannot fail");
+        let number = |n: usize, out: &mut Vec<u8>| out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
         out.reserve(HEAD_BYTES + self.body.len());
         out.extend_from_slice(b"HTTP/1.1 ");
         number(usize::from(self.status), out);
@@ -109,8 +112,7 @@ impl Response {
     }
 }
 
-/// Room for the body of a publish's response, and for a head without further fields.
-const BODY_BYTES: usize = 256;
+/// Room for a head without further fields.
 const HEAD_BYTES: usize = 256;
 
 const CLOSE: &[u8] = b"\r\nConnection: close\r\n";
