@@ -1,11 +1,13 @@
 //! The loop of one core: poll the sockets, run a pass of the engine, wait.
+//!
+//! Parking and waking costs glommio ten system calls. While there is work, waiting in `epoll_pwait2` is cheaper and wakes
+//! sooner; a core that has had none for [`PARK_AFTER`] parks (`docs/decisions/0008-one-epoll-set-a-core.md`).
 
 use super::{
     clock,
     core_io::CoreIo,
     line_limit::LineLimit,
     mesh::{Address, Inbox},
-    pace::Pace,
     raw::Watch,
 };
 use crate::{
@@ -50,8 +52,8 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
     let mut engine = Engine::new(clock::now(), seat.engine);
     let mut watch = Watch::new(io.set.descriptor());
     let heartbeat = Heartbeat::start();
-    let mut pace = Pace::new(clock::now().instant);
-    let mut yielded = clock::now().instant;
+    let mut worked = clock::now().instant;
+    let mut yielded = worked;
     // If nobody receives it, the start has been given up and a drain follows.
     let _ = ready.send(id);
     io.harvest(&mut engine, Duration::ZERO);
@@ -67,7 +69,7 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
                 io.harvest(&mut engine, Duration::ZERO);
             }
             Rest::Until(due) => {
-                let parked = wait(&mut io, &mut engine, &mut watch, &heartbeat, &mut pace, (now, due)).await;
+                let parked = wait(&mut io, &mut engine, &mut watch, &heartbeat, &mut worked, (now, due)).await;
                 if parked {
                     yielded = clock::now().instant;
                 }
@@ -91,38 +93,30 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
     ended
 }
 
-/// Waits until an event, the doorbell or the deadline `due`. Returns whether the core was parked, which lets the runtime run.
+/// Waits until an event, the doorbell, the deadline `due` or [`WAKE_INTERVAL`]. Returns whether the core was parked, which lets
+/// the runtime run. `worked` is when an event came last.
 async fn wait(
     io: &mut CoreIo,
     engine: &mut Engine<CoreIo>,
     watch: &mut Watch,
     heartbeat: &Heartbeat,
-    pace: &mut Pace,
+    worked: &mut Instant,
     (now, due): (Instant, Option<Instant>),
 ) -> bool {
-    let left = due.map_or(Duration::MAX, |due| due.since(now));
-    // While work is frequent, wait in `epoll_pwait2`: parking in glommio costs nine calls of its rings for each
-    // wake-up. If work is rare, this is only a look, because an event may have come during the pass.
-    let linger = pace.linger().min(left);
+    let left = due.map_or(WAKE_INTERVAL, |due| due.since(now).min(WAKE_INTERVAL));
+    let is_idle = now.since(*worked) >= PARK_AFTER;
     // From `try_sleep` on, senders ring the doorbell. It fails if a value has come since the lanes were last read: then the
-    // sockets are looked at all the same, because the lanes may go on like that.
-    let is_frequent = !linger.is_zero();
-    let lingers = is_frequent && io.set.bell().try_sleep();
-    let woken = io.harvest(engine, if lingers { linger } else { Duration::ZERO });
-    if lingers {
+    // sockets are looked at all the same, because the lanes may go on like that. An idle core, too, only looks, because an
+    // event may have come during the pass.
+    let sleeps = !is_idle && io.set.bell().try_sleep();
+    let woken = io.harvest(engine, if sleeps { left } else { Duration::ZERO });
+    if sleeps {
         io.set.bell().awake();
     }
     if woken > 0 {
-        pace.handle_work(clock::now().instant);
-        return false;
+        *worked = clock::now().instant;
     }
-    if linger == left || lingers != is_frequent {
-        return false;
-    }
-    if is_frequent {
-        pace.handle_idle();
-    }
-    if !io.set.bell().try_sleep() {
+    if woken > 0 || !is_idle || left.is_zero() || !io.set.bell().try_sleep() {
         return false;
     }
     // Parked, the core is woken only by the epoll set and the heartbeat, so the deadline becomes an event of the set.
@@ -136,13 +130,16 @@ async fn wait(
     .await;
     io.set.bell().awake();
     if io.harvest(engine, Duration::ZERO) > 0 {
-        pace.handle_work(clock::now().instant);
+        *worked = clock::now().instant;
     }
     true
 }
 
-/// How often a busy core lets the runtime's own timers run. Only the heartbeat needs them, so this may be rare.
-const YIELD_INTERVAL: Duration = Duration::from_millis(100);
+/// How long a core has had no event when it parks. A fleet of gateways that only answer pings sends some twice a second
+/// (`GRID` of the heartbeat), so its core does not.
+const PARK_AFTER: Duration = Duration::from_secs(1);
+/// How often a core that does not park lets the runtime's own timers run. Nothing needs them meanwhile, so this may be rare.
+const YIELD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Wakes the loop every [`WAKE_INTERVAL`]. So the watchdog sees that an idle core runs. It also bounds a fault of
 /// glommio 0.9.0, which can park with a runnable task if a completion arrives just before: such a wake-up is late, not

@@ -21,7 +21,6 @@ pub(crate) mod listener;
 mod log_limit;
 pub(crate) mod mesh;
 mod notices;
-mod pace;
 mod peer_text;
 mod raw;
 mod socket;
