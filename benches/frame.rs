@@ -60,7 +60,7 @@ fn encode(c: &mut Criterion) {
         let event = Arc::new(event(bytes, None));
         let record = Record { position: POSITION, accepted: AT, bytes: bytes as u64, event };
         group.throughput(Throughput::Bytes(bytes as u64));
-        group.bench_function(name, |b| b.iter(|| WebSocket::encode(black_box(&record), false)));
+        group.bench_function(name, |b| b.iter(|| WebSocket::encode(black_box(&record), false, Vec::new())));
     }
     group.finish();
 }

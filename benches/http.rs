@@ -9,7 +9,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use gatecast::{
     api::{self, Answer, Ask, Call, Phase, Routed, Step, View},
     limits,
-    model::{Change, GatewayId, Instant, KeyHash, Life, LogStats, Now, Position, PublishOutcome, Side, Timestamp},
+    model::{
+        Buffers, Change, GatewayId, Instant, KeyHash, Life, LogStats, Now, Position, PublishOutcome, Side, Timestamp,
+    },
     shard::{Command, Directory, Placement, Published, Reply},
     wire::http::{BodyDecoder, Framing, HeadParser, Response},
 };
@@ -24,6 +26,7 @@ struct World {
     directory: Directory,
     placement: Placement,
     log: LogStats,
+    buffers: Buffers,
     gateway: GatewayId,
 }
 
@@ -32,7 +35,13 @@ impl World {
         let gateway = GatewayId::random();
         let mut directory = Directory::default();
         directory.apply(Change::GatewayCreated { life: Life { gateway, incarnation: 1 }, delivery: None });
-        Self { directory, placement: Placement::new(8, 42), log: LogStats::default(), gateway }
+        Self {
+            directory,
+            placement: Placement::new(8, 42),
+            log: LogStats::default(),
+            buffers: Buffers::default(),
+            gateway,
+        }
     }
 
     fn view(&self) -> View<'_> {
@@ -49,6 +58,7 @@ impl World {
             panics: 0,
             stalls: 0,
             lateness_max: Duration::ZERO,
+            buffers: &self.buffers,
             random: &|| 1,
         }
     }

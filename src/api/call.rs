@@ -5,7 +5,7 @@
 //! answers.
 
 use crate::{
-    model::{KeyHash, LogStats, ShardId, StoreOp, StoreOutcome},
+    model::{Buffers, KeyHash, LogStats, ShardId, StoreOp, StoreOutcome},
     shard::{Command, Directory, Placement, Reply},
     wire::http::Response,
 };
@@ -57,6 +57,8 @@ pub struct View<'a> {
     pub stalls: u64,
     /// The longest delay with which a core has handled a deadline of a connection.
     pub lateness_max: Duration,
+    /// For a response's body. The engine puts it back.
+    pub buffers: &'a Buffers,
     /// 128 random bits, for new ids.
     pub random: &'a dyn Fn() -> u128,
 }

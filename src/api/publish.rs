@@ -27,14 +27,21 @@ use std::borrow::Cow;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Draft<'a> {
     /// Required in a batch. In other calls it is optional, and must equal the gateway in the path.
-    gateway_id: Option<String>,
+    #[serde(borrow)]
+    gateway_id: Option<Text<'a>>,
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
     payload: &'a RawValue,
-    correlation_id: Option<String>,
+    #[serde(borrow)]
+    correlation_id: Option<Text<'a>>,
     user_id: Option<String>,
 }
+
+/// A text in a body, copied only if it has escapes. (serde copies the one of an `Option<Cow<str>>` always.)
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Why a draft was rejected: a status and a text.
 pub(super) struct Rejected(pub u16, pub String);
@@ -49,7 +56,7 @@ impl Draft<'_> {
     /// The gateway in the draft, if it has one.
     pub fn gateway(&self) -> Result<Option<GatewayId>, Rejected> {
         let Some(text) = &self.gateway_id else { return Ok(None) };
-        GatewayId::parse(text).map(Some).ok_or_else(|| Rejected(400, "`gatewayId` is not a UUID".to_owned()))
+        GatewayId::parse(&text.0).map(Some).ok_or_else(|| Rejected(400, "`gatewayId` is not a UUID".to_owned()))
     }
 
     /// Checks all members except the gateway, and makes the event.
@@ -64,7 +71,7 @@ impl Draft<'_> {
         })?;
         let correlation = match &self.correlation_id {
             Some(text) => {
-                CorrelationId::parse(text).ok_or_else(|| reject("`correlationId` is not a UUID".to_owned()))?
+                CorrelationId::parse(&text.0).ok_or_else(|| reject("`correlationId` is not a UUID".to_owned()))?
             }
             None => CorrelationId::from_random((view.random)()),
         };
@@ -98,7 +105,10 @@ pub(super) fn handle(call: &Call<'_>, view: &View<'_>, params: Params<'_>) -> Ha
 /// Asks the owner of a gateway to publish an event.
 pub(super) fn publish(gateway: GatewayId, event: Event, wait: Wait, view: &View<'_>) -> Step {
     let ask = Ask::Shard(view.placement.of_gateway(gateway), wait.command(Command::publish(event)));
-    Step::Ask(smallvec![ask], Pending::new(Waiting { wait }))
+    Step::Ask(
+        smallvec![ask],
+        if wait.is_asked() { Pending::new(Waiting::<true>) } else { Pending::new(Waiting::<false>) },
+    )
 }
 
 /// The response for an unknown gateway.
@@ -110,8 +120,9 @@ pub(super) fn no_such_gateway() -> Response {
 pub(super) const NO_SUCH_GATEWAY: &str = "there is no such gateway";
 
 /// The response for an event that is kept, and whose deliveries are decided or were waited for.
-fn published(outcome: &PublishOutcome) -> Response {
-    let mut body = Vec::with_capacity(256);
+fn published(outcome: &PublishOutcome, view: &View<'_>) -> Response {
+    let mut body = view.buffers.take();
+    body.reserve(256);
     body.push(b'{');
     outcome::append_members(outcome, &mut body);
     body.push(b'}');
@@ -139,20 +150,19 @@ pub(super) fn not_kept_text(NotKept { kept, why }: NotKept) -> String {
     }
 }
 
-/// A call that waits for the shard that owns the gateway.
+/// A call that waits for the shard that owns the gateway; with `WAITS`, for the gateway to process the event. It has no fields, so that its box
+/// needs no memory.
 #[derive(Debug)]
-struct Waiting {
-    wait: Wait,
-}
+struct Waiting<const WAITS: bool>;
 
-impl Continuation for Waiting {
+impl<const WAITS: bool> Continuation for Waiting<WAITS> {
     fn waits(&self) -> bool {
-        self.wait.is_asked()
+        WAITS
     }
 
-    fn handle_answers(self: Box<Self>, answers: Answers, _: &View<'_>) -> Handled {
+    fn handle_answers(self: Box<Self>, answers: Answers, view: &View<'_>) -> Handled {
         match only(answers)?.shard().map_err(unanswered)? {
-            Reply::Published(Published::Outcome(outcome)) => Ok(Step::Respond(published(&outcome))),
+            Reply::Published(Published::Outcome(outcome)) => Ok(Step::Respond(published(&outcome, view))),
             Reply::Published(Published::NoSuchGateway) => Err(no_such_gateway()),
             Reply::Published(Published::NotKept(why)) => Err(not_kept(why)),
             _ => Err(Unanswered::Mismatched.into()),

@@ -149,7 +149,8 @@ impl<I: Io> Engine<I> {
         // A drain waits for requests in progress, so a connection must not begin another.
         response.close |= self.hub.phase() == Phase::Draining;
         self.shard.count_answer(response.status);
-        self.with_session(io, now, key, |session, _| session.handle_response(now, &response));
+        self.with_session(io, now, key, |session, scratch| session.handle_response(now, &response, scratch));
+        self.scratch.buffers.put(response.body);
         self.wake_writer(key);
         self.finish_visit(io, now, key);
     }
@@ -331,6 +332,7 @@ impl<I: Io> Engine<I> {
             panics: self.hub.panics(),
             stalls: self.hub.stalls(),
             lateness_max: self.hub.lateness_max(),
+            buffers: &self.scratch.buffers,
             random: &|| io.random(),
         })
     }

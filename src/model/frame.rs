@@ -50,6 +50,11 @@ impl Frame {
         [before, self.event.as_ref().map_or(&[], |event| &event.payload), behind]
     }
 
+    /// The memory of its texts.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.texts
+    }
+
     /// A copy of its bytes.
     pub fn to_vec(&self) -> Vec<u8> {
         self.pieces().concat()

@@ -1,6 +1,7 @@
 //! What a shard asks of the log of events, and what the log answers: plain values.
 
 use super::{Event, Life, Position, Timestamp};
+use smallvec::SmallVec;
 use std::{fmt, sync::Arc};
 
 /// Names one [`LogRequest::Append`] among those that are not answered yet.
@@ -43,6 +44,9 @@ pub struct Record {
     /// The event.
     pub event: Arc<Event>,
 }
+
+/// What the log tells of a gateway at once: mostly one event, which needs no memory of its own here.
+pub type Records = SmallVec<[Record; 1]>;
 
 /// The ends of one gateway's log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -204,7 +208,7 @@ pub enum LogReply {
         /// Which follow.
         key: FollowKey,
         /// The events; at least one.
-        records: Vec<Record>,
+        records: Records,
     },
     /// No more `Live` comes for this follow, because the shard took them too slowly. It follows again, from where it stands.
     Interrupted(FollowKey),

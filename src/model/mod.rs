@@ -1,6 +1,7 @@
 //! The values that all layers share: ids, events, positions, outcomes, reasons, times. Nothing here does I/O or knows a
 //! protocol.
 
+mod buffers;
 mod change;
 mod closing;
 mod delivery;
@@ -20,6 +21,7 @@ mod store;
 mod time;
 mod verdict;
 
+pub use buffers::Buffers;
 pub use change::Change;
 pub use closing::CloseReason;
 pub use delivery::{Awaiting, Failure, Missing, PublishOutcome};

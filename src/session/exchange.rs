@@ -269,7 +269,7 @@ impl Exchange {
             return Progress::Close(End::Answered);
         }
         self.served = true;
-        self.parser = HeadParser::new();
+        self.parser.reuse(head);
         let timeout = if self.pending().is_empty() { limits::HTTP_IDLE_DEADLINE } else { settings.handshake_deadline };
         self.deadline = Some(now.attended + timeout);
         self.advance(now, out)

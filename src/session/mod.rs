@@ -158,9 +158,10 @@ impl Session {
     }
 
     /// Answers [`Effect::Call`] with its response.
-    pub fn handle_response(&mut self, now: Now, response: &Response) {
+    pub fn handle_response(&mut self, now: Now, response: &Response, scratch: &Scratch) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         debug_assert!(exchange.is_answering(), "a response is given to a request that waits for one");
+        self.transmit.borrow(&scratch.buffers);
         let progress = exchange.handle_response(now, response, &self.settings, self.transmit.plain());
         self.follow(now, progress);
     }
@@ -282,9 +283,9 @@ impl Session {
                 // events that wait, at the next frame boundary.
                 streaming.send_ping(now.attended, source, self.transmit.plain(), &mut scratch.plain);
                 streaming.before_transmit(now, source, self.transmit.plain(), &mut self.effects);
-                self.transmit.fill(source, &mut scratch.plain)
+                self.transmit.fill(source, &mut scratch.plain, &scratch.buffers)
             }
-            _ => self.transmit.fill_own(&mut scratch.plain),
+            _ => self.transmit.fill_own(&mut scratch.plain, &scratch.buffers),
         };
         if !scratch.plain.is_empty() {
             if let Err(error) = self.security.seal(&scratch.plain, &mut scratch.wire) {

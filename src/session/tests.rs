@@ -236,7 +236,7 @@ fn large_event() -> Vec<u8> {
     };
     let position = Position { epoch: 1, offset: 1 };
     let record = Record { position, accepted: Timestamp(0), bytes: 0, event: Arc::new(event) };
-    WebSocket::encode(&record, false).to_vec()
+    WebSocket::encode(&record, false, Vec::new()).to_vec()
 }
 
 #[test]

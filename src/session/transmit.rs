@@ -3,7 +3,7 @@
 
 use crate::{
     limits,
-    model::{Instant, Position},
+    model::{Buffers, Instant, Position},
     transport::Inbound,
 };
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub struct Scratch {
     pub wire: Vec<u8>,
     /// Messages of one read.
     pub inbound: Vec<Inbound>,
+    /// For responses, until they are sealed.
+    pub buffers: Buffers,
 }
 
 impl Scratch {
@@ -106,12 +108,11 @@ impl Queue {
         &self.bytes[self.at..]
     }
 
-    fn advance(&mut self, bytes: usize) {
+    /// Removes the first bytes. Returns the queue's memory once it is empty.
+    fn advance(&mut self, bytes: usize) -> Option<Vec<u8>> {
         debug_assert!(bytes <= self.unsent().len(), "at most the queued bytes are sent");
         self.at += bytes;
-        if self.at >= self.bytes.len() {
-            *self = Self::default();
-        }
+        (self.at >= self.bytes.len()).then(|| std::mem::take(self).bytes)
     }
 }
 
@@ -119,6 +120,13 @@ impl Transmit {
     /// The buffer to which responses and control frames are appended.
     pub(super) fn plain(&mut self) -> &mut Vec<u8> {
         &mut self.plain.bytes
+    }
+
+    /// Gives the queue of responses and control frames one of the core's buffers, if it has no memory.
+    pub(super) fn borrow(&mut self, buffers: &Buffers) {
+        if self.plain.bytes.capacity() == 0 {
+            self.plain.bytes = buffers.take();
+        }
     }
 
     /// The buffer to which TLS appends its own records: handshake, alerts.
@@ -138,21 +146,21 @@ impl Transmit {
 
     /// Moves the next plain bytes into `out`: the protocol's own where a frame may begin, then events. Returns how many
     /// bytes of events there are.
-    pub(super) fn fill(&mut self, events: &impl Source, out: &mut Vec<u8>) -> usize {
+    pub(super) fn fill(&mut self, events: &impl Source, out: &mut Vec<u8>, buffers: &Buffers) -> usize {
         let own = self.plain.unsent().len();
         if own > 0 && events.at_boundary() {
             out.extend_from_slice(self.plain.unsent());
-            self.plain.advance(own);
+            self.plain.advance(own).into_iter().for_each(|buffer| buffers.put(buffer));
         }
         // If output of our own is left, `copy` stops at the end of the current frame, and the output follows there.
         events.copy(limits::WRITE_BATCH_BYTES.saturating_sub(out.len()), !self.plain.unsent().is_empty(), out)
     }
 
     /// Moves the next plain bytes of a connection without events into `out`. Returns 0, the bytes of events.
-    pub(super) fn fill_own(&mut self, out: &mut Vec<u8>) -> usize {
+    pub(super) fn fill_own(&mut self, out: &mut Vec<u8>, buffers: &Buffers) -> usize {
         let step = self.plain.unsent().len().min(limits::READ_BATCH_BYTES);
         out.extend_from_slice(&self.plain.unsent()[..step]);
-        self.plain.advance(step);
+        self.plain.advance(step).into_iter().for_each(|buffer| buffers.put(buffer));
         0
     }
 

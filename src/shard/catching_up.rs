@@ -279,6 +279,6 @@ fn chunked(record: &Record, encoding: &Encoding, delivery: &Delivery, processing
     if passed.is_some() {
         return Chunked { frame: Frame::default(), bytes: record.bytes, about, passed };
     }
-    let frame = (encoding.encode)(record, processing.is_some());
+    let frame = (encoding.encode)(record, processing.is_some(), Vec::new());
     Chunked { frame, bytes: record.bytes, about, passed: None }
 }

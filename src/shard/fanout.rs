@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     DeliveryMode, Event, Failure, GatewayId, Kept, Life, Now, Position,
-    log::{AppendKey, Draft, NotAppended, Record, Why},
+    log::{AppendKey, Draft, NotAppended, Records, Why},
 };
 use std::sync::Arc;
 
@@ -144,7 +144,7 @@ impl Shard {
     }
 
     /// Handles records that the log tells of a feed: they are kept, in order and without a gap.
-    pub(super) fn handle_live(&mut self, now: Now, key: FeedKey, records: Vec<Record>) {
+    pub(super) fn handle_live(&mut self, now: Now, key: FeedKey, records: Records) {
         let Some(feed) = self.feeds.get(key) else { return };
         let is_proved = feed.is_proved();
         let (connections, live) = (u32::try_from(feed.connections.len()).unwrap_or(u32::MAX), feed.live());
@@ -167,7 +167,7 @@ impl Shard {
             }
             // Encoded once and shared: a server does not mask its frames (RFC 6455 section 5.1), so the bytes are the same
             // for each connection.
-            let frame = (self.settings.encoding.encode)(&record, is_proved);
+            let frame = (self.settings.encoding.encode)(&record, is_proved, self.buffers.take());
             let recent = Recent {
                 frame,
                 about: is_proved.then(|| About { kind: event.kind.clone(), correlation: event.correlation }),
@@ -265,7 +265,7 @@ impl Shard {
         // Without connections they stay, for the gateway that comes back at once and asks for what it has missed. With one
         // that is behind they stay, too: it reaches them, and under load it would never reach the end.
         if feed.behind == 0 && !feed.is_idle() {
-            let freed = feed.release();
+            let freed = feed.release(&self.buffers);
             self.feeds.free(freed);
         }
     }

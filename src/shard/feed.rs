@@ -10,7 +10,7 @@
 //! nothing costs nothing here, and a slow one only keeps records that would have left.
 
 use super::{connection_key::ConnectionKey, gateway_progress::GatewayProgress, in_flight::EventRef, processing::About};
-use crate::model::{DeliveryMode, Frame, Instant, Life, Position};
+use crate::model::{Buffers, DeliveryMode, Frame, Instant, Life, Position};
 use std::collections::VecDeque;
 
 /// What the shard knows of one gateway's log.
@@ -206,10 +206,13 @@ impl Feed {
     }
 
     /// Removes the records at the front that no connection holds. Returns the memory that it frees.
-    pub(super) fn release(&mut self) -> usize {
+    pub(super) fn release(&mut self, buffers: &Buffers) -> usize {
         let mut freed = 0;
-        while self.records.front().is_some_and(|record| record.holders == 0) {
-            freed += self.pop().map_or(0, |(_, memory)| memory);
+        while self.records.front().is_some_and(|record| record.holders == 0)
+            && let Some((record, memory)) = self.pop()
+        {
+            buffers.put(record.frame.into_buffer());
+            freed += memory;
         }
         if self.records.is_empty() && self.records.capacity() > CAPACITY_KEPT {
             self.records = VecDeque::new();

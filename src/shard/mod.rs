@@ -69,7 +69,7 @@ pub use registry::{Connection, Join};
 pub use settings::{Delivery, Encoding, Settings};
 pub use waiting::Waiting;
 
-use crate::model::{Change, CloseReason, DeliveryMode, GatewayId, Instant, Life, Now, log::LogRequest};
+use crate::model::{Buffers, Change, CloseReason, DeliveryMode, GatewayId, Instant, Life, Now, log::LogRequest};
 use absences::Absences;
 use ahash::HashMap;
 use catch_ups::CatchUps;
@@ -126,6 +126,8 @@ pub struct Shard {
     dirty: VecDeque<Dirty>,
     effects: VecDeque<Effect>,
     failures: Failures,
+    /// For the texts of the frames.
+    buffers: Buffers,
 }
 
 impl Shard {
@@ -154,6 +156,7 @@ impl Shard {
             dirty: VecDeque::new(),
             effects: VecDeque::new(),
             failures: Failures::default(),
+            buffers: Buffers::default(),
             settings,
         }
     }

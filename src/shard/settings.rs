@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 #[derive(Clone, Copy)]
 pub struct Encoding {
     /// Encodes an event as the bytes that all connections of its gateway share; with a ping behind it if the argument is true.
-    pub encode: fn(&Record, bool) -> Frame,
+    pub encode: fn(&Record, bool, Vec<u8>) -> Frame,
     /// From the length of an encoded event and an offset in it: the end of the frame there. Another frame may follow
     /// it.
     pub boundary: fn(usize, usize) -> usize,

@@ -19,7 +19,7 @@ mod skipping;
 mod trouble;
 mod waits;
 
-fn encode(record: &Record, with_ping: bool) -> Frame {
+fn encode(record: &Record, with_ping: bool, _: Vec<u8>) -> Frame {
     let offset = record.position.offset;
     let ping = if with_ping { format!("?{offset};") } else { String::new() };
     Frame::around(Arc::clone(&record.event), format!("#{offset};{ping}").into_bytes(), 0, ping.len())

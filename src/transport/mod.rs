@@ -28,8 +28,8 @@ pub enum Inbound {
 /// a frame boundary whenever it is passed in.
 pub trait Transport {
     /// Encodes one event, with a ping behind it that names its position if `with_ping`. The bytes are the same for all
-    /// connections, which share them.
-    fn encode(record: &Record, with_ping: bool) -> Frame;
+    /// connections, which share them. `buffer` is empty, and is for the texts around the payload.
+    fn encode(record: &Record, with_ping: bool, buffer: Vec<u8>) -> Frame;
 
     /// The end of the frame that contains byte `offset` of an encoded event of `encoded` bytes, its ping left out: another frame
     /// may follow there.

@@ -105,9 +105,10 @@ fn context(message_bytes_max: usize) -> WebSocketContext {
 }
 
 impl Transport for WebSocket {
-    fn encode(record: &Record, with_ping: bool) -> Frame {
+    fn encode(record: &Record, with_ping: bool, buffer: Vec<u8>) -> Frame {
         let Record { position, accepted, ref event, .. } = *record;
-        let mut texts = Vec::with_capacity(TEXTS_BYTES + event.kind.as_str().len());
+        let mut texts = buffer;
+        texts.reserve(TEXTS_BYTES + event.kind.as_str().len());
         // The header says how long the message is, which the texts behind it decide.
         texts.extend_from_slice(&[0; FRAGMENT_HEADER_BYTES]);
         envelope::event_prefix(event, &mut texts);

@@ -18,8 +18,8 @@ use super::*;
 use crate::{
     limits,
     model::{
-        Change, CorrelationId, GatewayId, Kept, KeyHash, Life, LogStats, Now, Position, PublishOutcome, ShardId, Side,
-        StoreOp, StoreOutcome, Timestamp, TokenId,
+        Buffers, Change, CorrelationId, GatewayId, Kept, KeyHash, Life, LogStats, Now, Position, PublishOutcome,
+        ShardId, Side, StoreOp, StoreOutcome, Timestamp, TokenId,
     },
     shard::{
         Command, Directory, Placement, Published, Reply,
@@ -39,6 +39,7 @@ struct World {
     phase: Phase,
     degraded: bool,
     log: LogStats,
+    buffers: Buffers,
     stuck: Option<ShardId>,
     gateway: GatewayId,
     other: GatewayId,
@@ -57,6 +58,7 @@ impl World {
             phase: Phase::Ready,
             degraded: false,
             log: LogStats::default(),
+            buffers: Buffers::default(),
             stuck: None,
             gateway,
             other,
@@ -81,6 +83,7 @@ impl World {
             panics: 3,
             stalls: 1,
             lateness_max: std::time::Duration::from_micros(26_500),
+            buffers: &self.buffers,
             random: &|| uuid::Uuid::new_v4().as_u128(),
         }
     }

@@ -14,7 +14,7 @@ impl World {
             self.settle();
             assert_eq!(self.take_effects(), "Call");
             let response = Response { body: vec![b'x'; ANSWER_BYTES], ..Response::empty(200) };
-            self.session.handle_response(self.now, &response);
+            self.session.handle_response(self.now, &response, &self.scratch);
             self.settle();
             return true;
         }

@@ -216,7 +216,7 @@ pub(super) fn head(epoch: u64, base: u64, last: u64) -> Head {
 pub(super) fn live(world: &mut World, key: FollowKey, position: Position, gateway: GatewayId) {
     let event = std::sync::Arc::new(event(gateway, "x"));
     let record = Record { position, accepted: Timestamp(0), bytes: position.offset, event };
-    world.shard.handle_log(at(1), LogReply::Live { key, records: vec![record] });
+    world.shard.handle_log(at(1), LogReply::Live { key, records: [record].into() });
 }
 
 /// A gateway with one connection that joins, and the request to follow it.

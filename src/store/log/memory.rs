@@ -8,7 +8,7 @@ use crate::model::{
     Event, GatewayId, Life, Position,
     log::{
         AppendKey, Busy, Draft, End, FollowKey, Head, LogReply, LogRequest, NotAppended, ProgressStep, Promise,
-        ReadFrom, ReadKey, Record, Room, Why,
+        ReadFrom, ReadKey, Record, Records, Room, Why,
     },
 };
 use ahash::HashMap;
@@ -103,7 +103,7 @@ struct Gateway {
     retained_bytes: usize,
     follows: Vec<FollowKey>,
     /// The events of the append in progress, if somebody follows.
-    fresh: Vec<Record>,
+    fresh: Records,
 }
 
 impl Gateway {
@@ -116,7 +116,7 @@ impl Gateway {
             records: VecDeque::new(),
             retained_bytes: 0,
             follows: Vec::new(),
-            fresh: Vec::new(),
+            fresh: Records::new(),
         }
     }
 
@@ -298,7 +298,7 @@ impl MemoryPort {
         gateway.follows.push(key);
         let progress = gateway.progress.map(|kept| kept.told(head));
         out.push(LogReply::Following { key, head, progress });
-        let records: Vec<_> = gateway.behind(start.offset).cloned().collect();
+        let records: Records = gateway.behind(start.offset).cloned().collect();
         if !records.is_empty() {
             out.push(LogReply::Live { key, records });
         }

@@ -3,7 +3,7 @@
 use super::{Refusal, Version};
 use smallvec::SmallVec;
 use std::ops::Range;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A head's bytes and the places of its fields in them. The bytes may contain keys, so they are overwritten on drop.
 pub(super) struct Fields {
@@ -13,6 +13,9 @@ pub(super) struct Fields {
 
 /// The places of a name and its value, for each field. Most heads have no more than these.
 pub(super) type Spans = SmallVec<[(Span, Span); 12]>;
+
+/// Bytes of a head's memory that is used for the next one.
+const BUFFER_BYTES_MAX: usize = 1024;
 
 /// A range of bytes in a head. Its ends fit into 16 bits, because a head has at most `HEAD_BYTES_MAX` bytes.
 #[derive(Clone, Copy)]
@@ -47,9 +50,19 @@ impl Span {
 }
 
 impl Fields {
-    /// Copies `bytes`; the spans are the names and values in it.
-    pub(super) fn new(bytes: &[u8], spans: Spans) -> Self {
-        Self { bytes: Zeroizing::new(bytes.to_vec()), spans }
+    /// Copies `bytes` into `buffer`, which is empty; the spans are the names and values in it.
+    pub(super) fn new(bytes: &[u8], spans: Spans, mut buffer: Vec<u8>) -> Self {
+        buffer.extend_from_slice(bytes);
+        Self { bytes: Zeroizing::new(buffer), spans }
+    }
+
+    /// An empty buffer with the memory of the bytes, which are overwritten; without memory if they were many.
+    pub(super) fn into_buffer(mut self) -> Vec<u8> {
+        if self.bytes.capacity() > BUFFER_BYTES_MAX {
+            return Vec::new();
+        }
+        self.bytes.zeroize();
+        std::mem::take(&mut self.bytes)
     }
 
     pub(super) fn slice(&self, span: Span) -> &[u8] {

@@ -33,6 +33,8 @@ pub struct HeadParser {
     request_line: Option<(Method, (usize, usize), Version)>,
     fields: usize,
     empty_line_seen: bool,
+    /// The memory of the head before.
+    buffer: Vec<u8>,
 }
 
 impl HeadParser {
@@ -114,11 +116,17 @@ impl HeadParser {
         }
     }
 
+    /// Takes the memory of a head that is not needed any more, for the next one.
+    pub fn reuse(&mut self, head: Head) {
+        self.buffer = head.fields.into_buffer();
+    }
+
     /// Makes the head from all of its bytes.
-    fn finish(&self, bytes: &[u8]) -> Result<Head, Refusal> {
+    fn finish(&mut self, bytes: &[u8]) -> Result<Head, Refusal> {
+        let buffer = std::mem::take(&mut self.buffer);
         let (method, (start, end), version) = self.request_line.expect("a head ends after its request line");
         let line_start = start - method.as_str().len() - 1;
-        let fields = Fields::new(bytes, spans(bytes, line_start)?);
+        let fields = Fields::new(bytes, spans(bytes, line_start)?, buffer);
         fields::check_host(&fields, version)?;
         head(method, version, fields, &bytes[start..end], start)
     }

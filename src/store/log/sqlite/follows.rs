@@ -92,7 +92,7 @@ impl Writer {
             return self.interrupt(port, key);
         }
         shared.live_bytes.fetch_add(bytes, Ordering::SeqCst);
-        self.answers[port].push(Answer::told(LogReply::Live { key, records }));
+        self.answers[port].push(Answer::told(LogReply::Live { key, records: records.into() }));
     }
 
     pub fn interrupt(&mut self, port: usize, key: FollowKey) {

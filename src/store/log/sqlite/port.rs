@@ -115,7 +115,8 @@ impl SqlitePort {
 /// What a reply counts as when it is passed on: thousands of small events are work, too.
 fn size(reply: &LogReply) -> usize {
     match reply {
-        LogReply::Live { records, .. } | LogReply::Chunk { records, .. } => live_bytes(records),
+        LogReply::Live { records, .. } => live_bytes(records),
+        LogReply::Chunk { records, .. } => live_bytes(records),
         _ => 0,
     }
 }
