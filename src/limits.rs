@@ -78,6 +78,8 @@ pub const FAILURES_QUEUED_MAX: usize = 65_536;
 pub const PAGE_ROWS_MAX: usize = 1_000;
 /// Rows in a page if the request gives no `limit`.
 pub const PAGE_ROWS_DEFAULT: usize = 100;
+/// Rows that are added to a page at once, over all cores: a thousand would hold up the other connections of a core for milliseconds.
+pub const STATS_SLICE_ROWS: usize = 128;
 /// Live tokens of one gateway: two allow a rotation without downtime. Over it: 409.
 pub const TOKENS_PER_GATEWAY_MAX: usize = 2;
 

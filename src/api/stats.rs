@@ -1,5 +1,5 @@
 //! `GET /api/internal/v1/stats` (contract section 3): asks the shards for their totals, and then for the rows of the
-//! page.
+//! page, some at a time.
 
 use super::{
     answer::Unanswered,
@@ -8,31 +8,17 @@ use super::{
     query::{Page, Query},
 };
 use crate::{
+    limits,
     model::{GatewayId, ShardId},
     shard::{
         Command, Placement, Reply,
-        command::{ConnectionRow, DeliveryStats, Totals},
+        command::{DeliveryStats, Rows, Totals},
     },
     wire::http::Response,
 };
 use serde::Serialize;
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Stats {
-    gateway_connections: GatewayConnections,
-    event_delivery: DeliveryStats,
-    shards: Vec<ShardRow>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct GatewayConnections {
-    total_active: usize,
-    max_connections: usize,
-    connections: Vec<ConnectionRow>,
-}
-
+/// One of `shards` in the answer.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ShardRow {
@@ -81,8 +67,31 @@ struct Waiting(Stage);
 enum Stage {
     /// Waits for the totals of all shards and, last, those of the gateway.
     Totals { page: Page, gateway: Option<GatewayId> },
-    /// Waits for the rows of the page.
-    Rows { limit: usize, total_active: usize, totals: Vec<Totals> },
+    /// Waits for the next rows of the page.
+    Rows(Reading),
+}
+
+/// A page that is being made. Its rows are written as they come.
+#[derive(Debug)]
+struct Reading {
+    gateway: Option<GatewayId>,
+    totals: Vec<Totals>,
+    total_active: usize,
+    connections_max: usize,
+    /// One for each shard that the page meets. The whole list is the rows of the first shard, then those of the next.
+    parts: Vec<Part>,
+}
+
+/// The rows of one shard that are on the page.
+#[derive(Debug)]
+struct Part {
+    shard: ShardId,
+    from: usize,
+    skip: usize,
+    /// Number of rows that are not read yet.
+    left: usize,
+    /// The others as JSON, each with a comma behind it.
+    rows: Vec<u8>,
 }
 
 impl Continuation for Waiting {
@@ -94,74 +103,96 @@ impl Continuation for Waiting {
                     Some(_) => totals.pop().into_iter().collect(),
                     None => totals.clone(),
                 };
-                ask_rows(page, gateway, &sources, totals, view)
+                Ok(Reading::new(page, gateway, &sources, totals, view.connections_max).next_step())
             }
-            Stage::Rows { limit, total_active, totals } => {
-                let mut connections = read_rows(answers)?;
-                // Connections may have come and gone since the totals, so the rows may be more than the page holds.
-                connections.truncate(limit);
-                Ok(Step::Respond(assemble(connections, total_active, &totals, view)))
+            Stage::Rows(mut reading) => {
+                reading.take(answers)?;
+                Ok(reading.next_step())
             }
         }
     }
 }
 
-/// Asks each shard for its rows on the page. The whole list is the rows of the first shard, then those of the next.
-fn ask_rows(
-    page: Page,
-    gateway: Option<GatewayId>,
-    sources: &[Totals],
-    totals: Vec<Totals>,
-    view: &View<'_>,
-) -> Handled {
-    let Page { limit, mut offset } = page;
-    let mut remaining = limit;
-    let mut asks = Asks::new();
-    for source in sources {
-        let skip = offset.min(source.connections);
-        let take = remaining.min(source.connections - skip);
-        offset -= skip;
-        remaining -= take;
-        if take > 0 {
-            asks.push(Ask::Shard(source.shard, Command::Connections { gateway, skip, take }));
+impl Reading {
+    fn new(page: Page, gateway: Option<GatewayId>, sources: &[Totals], totals: Vec<Totals>, max: usize) -> Self {
+        let Page { limit, mut offset } = page;
+        let mut remaining = limit;
+        let parts = sources.iter().map(|source| {
+            let skip = offset.min(source.connections);
+            let left = remaining.min(source.connections - skip);
+            offset -= skip;
+            remaining -= left;
+            Part { shard: source.shard, from: 0, skip, left, rows: Vec::new() }
+        });
+        let parts = parts.filter(|part| part.left > 0).collect();
+        let total_active = sources.iter().map(|source| source.connections).sum();
+        Self { gateway, totals, total_active, connections_max: max, parts }
+    }
+
+    /// Asks for the next rows, or responds with the page. A thousand rows at once would hold up the core for milliseconds.
+    fn next_step(self) -> Step {
+        let take = self.take_of_each();
+        let gateway = self.gateway;
+        let ask = |Part { shard, from, skip, left, .. }: &Part| {
+            let take = take.min(*left);
+            Ask::Shard(*shard, Command::Connections { gateway, from: *from, skip: *skip, take })
+        };
+        let asks: Asks = self.parts.iter().filter(|part| part.left > 0).map(ask).collect();
+        if asks.is_empty() {
+            return Step::Respond(self.respond());
         }
+        Step::Ask(asks, Pending::new(Waiting(Stage::Rows(self))))
     }
-    let total_active = sources.iter().map(|source| source.connections).sum();
-    if asks.is_empty() {
-        return Ok(Step::Respond(assemble(Vec::new(), total_active, &totals, view)));
+
+    /// Rows that each shard which has more is asked for at once.
+    fn take_of_each(&self) -> usize {
+        let asked = self.parts.iter().filter(|part| part.left > 0).count();
+        (limits::STATS_SLICE_ROWS / asked.max(1)).max(1)
     }
-    Ok(Step::Ask(asks, Pending::new(Waiting(Stage::Rows { limit, total_active, totals }))))
+
+    /// Adds the rows that were asked for.
+    fn take(&mut self, answers: Answers) -> Result<(), Unanswered> {
+        let take = self.take_of_each();
+        for (part, answer) in self.parts.iter_mut().filter(|part| part.left > 0).zip(answers) {
+            let Reply::Connections(Rows { rows, next }) = answer.shard()? else { return Err(Unanswered::Mismatched) };
+            let asked = take.min(part.left);
+            // Connections may have come and gone since the totals.
+            for row in rows.iter().take(asked) {
+                append_json(row, &mut part.rows);
+                part.rows.push(b',');
+            }
+            let left = if rows.len() < asked { 0 } else { part.left - asked };
+            (part.from, part.skip, part.left) = (next, 0, left);
+        }
+        Ok(())
+    }
+
+    fn respond(self) -> Response {
+        let mut event_delivery = DeliveryStats::default();
+        for total in &self.totals {
+            event_delivery.add(&total.deliveries);
+        }
+        let shards = self.totals.iter().map(|total| ShardRow {
+            shard: total.shard,
+            connections: total.connections,
+            gateways: total.gateways,
+            events_sent: total.deliveries.total_events_sent,
+        });
+        let (active, max) = (self.total_active, self.connections_max);
+        let mut body =
+            format!(r#"{{"gatewayConnections":{{"totalActive":{active},"maxConnections":{max},"connections":["#)
+                .into_bytes();
+        self.parts.iter().for_each(|part| body.extend_from_slice(&part.rows));
+        body.pop_if(|last| *last == b',');
+        body.extend_from_slice(b"]},\"eventDelivery\":");
+        append_json(&event_delivery, &mut body);
+        body.extend_from_slice(b",\"shards\":");
+        append_json(&shards.collect::<Vec<_>>(), &mut body);
+        body.push(b'}');
+        Response::json_text(body)
+    }
 }
 
-fn read_rows(answers: Answers) -> Result<Vec<ConnectionRow>, Unanswered> {
-    let mut rows = Vec::new();
-    for answer in answers {
-        match answer.shard()? {
-            Reply::Connections(mut more) => rows.append(&mut more),
-            _ => return Err(Unanswered::Mismatched),
-        }
-    }
-    Ok(rows)
-}
-
-fn assemble(connections: Vec<ConnectionRow>, total_active: usize, totals: &[Totals], view: &View<'_>) -> Response {
-    let mut event_delivery = DeliveryStats::default();
-    for total in totals {
-        event_delivery.add(&total.deliveries);
-    }
-    let shards = totals.iter().map(|total| ShardRow {
-        shard: total.shard,
-        connections: total.connections,
-        gateways: total.gateways,
-        events_sent: total.deliveries.total_events_sent,
-    });
-    let max_connections = view.connections_max;
-    Response::json(
-        200,
-        &Stats {
-            gateway_connections: GatewayConnections { total_active, max_connections, connections },
-            event_delivery,
-            shards: shards.collect(),
-        },
-    )
+fn append_json(value: &impl Serialize, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("our own answer types have string keys and serialize");
 }

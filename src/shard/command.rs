@@ -36,13 +36,15 @@ pub enum Command {
     },
     /// Count connections and deliveries, in all or for one gateway. Answered by [`Reply::Totals`].
     Totals(Option<GatewayId>),
-    /// List connections in a stable order, from `skip`, at most `take`. Answered by [`Reply::Connections`].
+    /// List connections in a stable order. Answered by [`Reply::Connections`].
     Connections {
         /// Only connections of this gateway.
         gateway: Option<GatewayId>,
+        /// Where to begin: 0, or [`Rows::next`] of the rows before.
+        from: usize,
         /// Number of rows to skip.
         skip: usize,
-        /// Maximum number of rows, up to [`crate::limits::PAGE_ROWS_MAX`].
+        /// Maximum number of rows, up to [`crate::limits::STATS_SLICE_ROWS`].
         take: usize,
     },
     /// Count a connection attempt of this address against its rate limit. Answered by [`Reply::Attempt`].
@@ -70,11 +72,20 @@ pub enum Reply {
     /// To [`Command::Totals`].
     Totals(Totals),
     /// To [`Command::Connections`].
-    Connections(Vec<ConnectionRow>),
+    Connections(Rows),
     /// To [`Command::Attempt`]: an error is the number of seconds to wait.
     Attempt(Result<(), u32>),
     /// To [`Command::Live`].
     Live(Vec<u32>),
+}
+
+/// The answer to [`Command::Connections`].
+#[derive(Debug)]
+pub struct Rows {
+    /// The rows; fewer than asked for if there are no more.
+    pub rows: Vec<ConnectionRow>,
+    /// Where those behind them begin.
+    pub next: usize,
 }
 
 /// The answer to [`Command::Events`].

@@ -297,6 +297,11 @@ impl Feed {
         self.left_at = self.left_at().map_or(offset, |before| before.max(offset));
     }
 
+    /// Whether every connection has been given all records that the log has told.
+    pub(super) fn has_given_all(&self) -> bool {
+        self.records.is_empty() && self.behind == 0 && self.joining.is_empty()
+    }
+
     /// Whether no connection needs it.
     pub(super) fn is_idle(&self) -> bool {
         self.connections.is_empty() && self.joining.is_empty()

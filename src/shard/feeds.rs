@@ -80,16 +80,6 @@ impl Feeds {
         })
     }
 
-    /// Number of gateways with a connection that gets events.
-    pub(super) fn connected(&self) -> usize {
-        self.feeds.iter().filter(|(_, (_, feed))| !feed.connections.is_empty()).count()
-    }
-
-    /// Number of connections that get their records from the log.
-    pub(super) fn behind(&self) -> u64 {
-        self.feeds.iter().map(|(_, (_, feed))| u64::from(feed.behind)).sum()
-    }
-
     /// Counts memory of records that was taken.
     pub(super) fn hold(&mut self, bytes: usize) {
         self.held_bytes += bytes;

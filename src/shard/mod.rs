@@ -182,7 +182,9 @@ impl Shard {
             Command::AndWait(publish, wait) => return self.publish_and_wait(now, origin, *publish, wait),
             Command::Events { gateway, from, limit } => return self.read_events(origin, gateway, from, limit),
             Command::Totals(gateway) => Reply::Totals(self.totals(gateway)),
-            Command::Connections { gateway, skip, take } => Reply::Connections(self.rows(gateway, skip, take)),
+            Command::Connections { gateway, from, skip, take } => {
+                Reply::Connections(self.rows(gateway, from, skip, take))
+            }
             Command::Attempt(address) => Reply::Attempt(self.handle_attempt(now, address)),
             Command::Live(gateways) => {
                 Reply::Live(gateways.iter().map(|gateway| self.live_connections(*gateway)).collect())

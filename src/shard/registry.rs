@@ -137,6 +137,11 @@ impl Registry {
         })
     }
 
+    /// The connections from this index on, in the order of [`Registry::iter`], each with its index.
+    pub(super) fn iter_from(&self, from: usize) -> impl Iterator<Item = (usize, &Connection)> {
+        (from..self.connections.capacity()).filter_map(|index| Some((index, self.connections.get(index)?)))
+    }
+
     /// Number of connections, including those that are closing.
     pub fn len(&self) -> usize {
         self.connections.len()

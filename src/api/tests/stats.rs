@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     model::{ConnectionId, CorrelationId, DeliveryMode, Position},
-    shard::command::{ConnectionRow, ConnectionStatus, ProcessingRow},
+    shard::command::{ConnectionRow, ConnectionStatus, ProcessingRow, Rows},
 };
 
 const LIVE: [usize; 3] = [3, 0, 4];
@@ -42,10 +42,10 @@ fn hub(world: &World) -> impl FnMut(Ask) -> Answer {
             Answer::Shard(Reply::Totals(totals(shard, LIVE[index], 100 * index as u64, index as u64)))
         }
         Ask::Shard(shard, Command::Totals(Some(_))) => Answer::Shard(Reply::Totals(totals(shard, 2, 1, 0))),
-        Ask::Shard(shard, Command::Connections { skip, take, .. }) => {
+        Ask::Shard(shard, Command::Connections { from, skip, take, .. }) => {
             assert!(take > 0, "a shard that the page does not meet is not asked");
-            let rows = (skip..skip + take).map(|n| row(shard, gateway, 10 * shard.index() + n));
-            Answer::Shard(Reply::Connections(rows.collect()))
+            let rows = (from + skip..from + skip + take).map(|n| row(shard, gateway, 10 * shard.index() + n));
+            Answer::Shard(Reply::Connections(Rows { rows: rows.collect(), next: from + skip + take }))
         }
         other => panic!("{other:?}"),
     }
@@ -109,12 +109,43 @@ fn a_page_runs_through_the_shards_one_after_the_other() {
 }
 
 #[test]
+fn a_large_page_is_read_in_slices_and_goes_on_where_the_slice_before_ended() {
+    let world = World::new();
+    let mut asked = Vec::new();
+    let response = world.run(&stats("offset=10&limit=300"), |ask| match ask {
+        Ask::Shard(shard, Command::Totals(None)) => Answer::Shard(Reply::Totals(totals(shard, 90, 1, 0))),
+        Ask::Shard(shard, Command::Connections { from, skip, take, .. }) => {
+            asked.push((shard.0, from, skip, take));
+            // Two of the first shard's have gone since it was counted.
+            let end = if shard.0 == 0 { 88 } else { 90 };
+            let begin = from + skip;
+            let rows: Vec<_> = (begin..end.min(begin + take)).map(|n| row(shard, world.gateway, n)).collect();
+            Answer::Shard(Reply::Connections(Rows { next: begin + rows.len(), rows }))
+        }
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(asked[..3], [(0, 0, 10, 42), (1, 0, 0, 42), (2, 0, 0, 42)]);
+    assert_eq!(asked[3..6], [(0, 52, 0, 38), (1, 42, 0, 42), (2, 42, 0, 42)]);
+    assert_eq!(asked[6..], [(1, 84, 0, 6), (2, 84, 0, 6)]);
+    let rows = json(&response)["gatewayConnections"]["connections"].as_array().unwrap().clone();
+    let expected: Vec<_> = [(0, 10..88), (1, 0..90), (2, 0..90)]
+        .into_iter()
+        .flat_map(|(shard, rows)| rows.map(move |n| (shard, n)))
+        .collect();
+    let number = |row: &serde_json::Value| {
+        let id = ConnectionId::parse(row["connectionId"].as_str().unwrap()).unwrap().0.as_u128();
+        (row["shard"].as_u64().unwrap(), id)
+    };
+    assert_eq!(rows.iter().map(number).collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn one_gateway_is_counted_by_its_owner_and_the_deliveries_by_all() {
     let world = World::new();
     let mut page_asked = Vec::new();
     let mut answer = hub(&world);
     let response = world.run(&stats(&format!("gatewayId={}", world.gateway)), |ask| {
-        if let Ask::Shard(owner, Command::Connections { gateway, skip: 0, take: 2 }) = &ask {
+        if let Ask::Shard(owner, Command::Connections { gateway, from: 0, skip: 0, take: 2 }) = &ask {
             page_asked.push((*owner, *gateway));
         }
         answer(ask)
@@ -166,7 +197,8 @@ fn rows_that_came_between_the_rounds_do_not_stretch_the_page() {
     let response = world.run(&stats("limit=2"), |ask| match ask {
         Ask::Shard(shard, Command::Totals(None)) => Answer::Shard(Reply::Totals(totals(shard, 1, 0, 0))),
         Ask::Shard(shard, _) => {
-            Answer::Shard(Reply::Connections((0..5).map(|n| row(shard, world.gateway, n)).collect()))
+            let rows = (0..5).map(|n| row(shard, world.gateway, n)).collect();
+            Answer::Shard(Reply::Connections(Rows { rows, next: 5 }))
         }
         other => panic!("{other:?}"),
     });

@@ -45,7 +45,7 @@ fn a_connection_is_behind_by_the_bytes_that_it_has_not_taken() {
     let gateway = created(&mut world);
     publish_many(&mut world, at(1), gateway, 200);
     let sizes = |from: usize| (from..200).map(|n| format!("{n}:").len() as u64 + 500).sum::<u64>();
-    let queued = |world: &World| world.shard.rows(None, 0, 9)[0].queued_bytes;
+    let queued = |world: &World| world.shard.rows(None, 0, 0, 9).rows[0].queued_bytes;
     let (key, begin) =
         world.join(at(2), resuming(gateway, Position { epoch: life(gateway, 1).epoch_in(7), offset: 50 }));
     assert_eq!((begin.resumed, queued(&world)), (Some(true), sizes(50)));
