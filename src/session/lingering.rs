@@ -5,7 +5,11 @@
 //! its way (RFC 9112 section 9.6).
 
 use super::effect::{Effect, End};
-use crate::{limits, model::Instant, wire::tls::Security};
+use crate::{
+    limits,
+    model::Instant,
+    wire::{sealed::Sealed, tls::Security},
+};
 use std::{collections::VecDeque, time::Duration};
 
 /// Time from our FIN until the socket is closed without the peer's.
@@ -79,7 +83,7 @@ impl Lingering {
         &mut self,
         now: Instant,
         security: &mut Security,
-        wire: &mut Vec<u8>,
+        wire: &mut Sealed,
         effects: &mut VecDeque<Effect>,
     ) {
         if let Step::Drain = self.step {

@@ -5,6 +5,7 @@ use crate::{
     limits,
     model::{Buffers, Instant, Position},
     transport::Inbound,
+    wire::sealed::Sealed,
 };
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub struct Scratch {
     /// A buffer for what an HTTP connection sends. It is lent while that is handled.
     pub spare: Vec<u8>,
     /// Sealed bytes for the socket.
-    pub wire: Vec<u8>,
+    pub wire: Sealed,
     /// Messages of one read.
     pub inbound: Vec<Inbound>,
     /// For responses, until they are sealed.
@@ -26,10 +27,9 @@ pub struct Scratch {
 impl Scratch {
     /// Empties the buffers, and frees the memory beyond [`SCRATCH_BYTES_KEPT`].
     pub(super) fn clear(&mut self) {
-        for buffer in [&mut self.plain, &mut self.wire] {
-            buffer.clear();
-            buffer.shrink_to(SCRATCH_BYTES_KEPT);
-        }
+        self.plain.clear();
+        self.plain.shrink_to(SCRATCH_BYTES_KEPT);
+        self.wire.clear(SCRATCH_BYTES_KEPT);
     }
 }
 

@@ -6,6 +6,7 @@ pub mod frames;
 pub mod http;
 pub mod message;
 pub mod origin;
+pub mod sealed;
 pub mod tls;
 pub mod token_text;
 pub mod upgrade;

@@ -7,6 +7,7 @@ use rustls::{
 };
 use std::sync::Arc;
 
+use super::sealed::Sealed;
 use crate::limits;
 
 /// A TLS failure, of the peer or of our side; the text is for the log.
@@ -98,7 +99,7 @@ impl Security {
     ///
     /// # Errors
     /// If the connection cannot encrypt.
-    pub fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), TlsError> {
+    pub fn seal(&mut self, plain: &[u8], wire: &mut Sealed) -> Result<(), TlsError> {
         match self {
             Self::Plain => {
                 wire.extend_from_slice(plain);
@@ -109,7 +110,7 @@ impl Security {
     }
 
     /// Appends `close_notify`; nothing if there is no TLS, the handshake is unfinished, or TLS has failed.
-    pub fn close(&mut self, wire: &mut Vec<u8>) {
+    pub fn close(&mut self, wire: &mut Sealed) {
         if let Self::Tls(tls) = self
             && !tls.handshaking
             && !tls.failed
@@ -202,22 +203,25 @@ impl Tls {
     /// Lets `put` write application data, after the records that TLS has to send first, such as a key update.
     fn write(
         &mut self,
-        wire: &mut Vec<u8>,
+        wire: &mut Sealed,
         plain_bytes: usize,
         mut put: impl FnMut(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> Result<(), TlsError> {
         loop {
             match self.connection.process_tls_records(&mut []).state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
-                    // rustls writes into a slice only: reserve the largest possible size, then cut to what it wrote.
-                    let start = wire.len();
                     let records = plain_bytes / RECORD_PLAIN_MAX + 1;
-                    wire.resize(start + plain_bytes + records * RECORD_OVERHEAD_MAX, 0);
-                    let result = put(&mut traffic, &mut wire[start..]);
-                    wire.truncate(start + result.as_ref().map_or(0, |n| *n));
-                    return result.map(drop).map_err(|error| TlsError(error.to_string()));
+                    let mut failed = None;
+                    wire.append(plain_bytes + records * RECORD_OVERHEAD_MAX, |room| {
+                        put(&mut traffic, room).map_err(|error| failed = Some(TlsError(error.to_string()))).unwrap_or(0)
+                    });
+                    return failed.map_or(Ok(()), Err);
                 }
-                ConnectionState::EncodeTlsData(mut data) => encode(wire, |room| data.encode(room))?,
+                ConnectionState::EncodeTlsData(mut data) => {
+                    let mut records = Vec::new();
+                    encode(&mut records, |room| data.encode(room))?;
+                    wire.extend_from_slice(&records);
+                }
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 // `close_notify` ends one direction only: the peer can still receive.
                 ConnectionState::PeerClosed => self.peer_closed = true,
