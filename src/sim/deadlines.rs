@@ -45,11 +45,14 @@ impl Oracle {
         // Without a position the ack waits for the log for a second, with one for four.
         let resumes = self.scenario.profiles[conn].resumes.is_some();
         let most = if resumes { limits::RESUME_PATIENCE } else { limits::FOLLOW_PATIENCE };
-        // One that begins behind what its gateway has processed reads the log, too.
-        let reads = self.watched[conn].key.is_some_and(|_| self.has_processed());
-        let waits = (resumes && self.scenario.log.is_faulty()) || (reads && self.scenario.is_read_late());
+        // One that begins in the past reads the log, and waits for memory if there is little.
+        let reads = resumes || self.watched[conn].key.is_some_and(|_| self.has_processed());
+        let waits = reads && self.scenario.is_read_late();
         let log = if waits { most } else { (self.scenario.log.lateness() * if reads { 4 } else { 2 }).min(most) };
-        let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3 + log;
+        // A request in hundreds of tiny pieces takes as many visits.
+        let is_cut = self.scenario.profiles[conn].piece_max < 8;
+        let visits = Duration::from_millis(if is_cut { 100 } else { 0 });
+        let lanes = Duration::from_micros(self.scenario.mesh_delay_max) * 3 + log + visits;
         self.late("a gateway with a valid key gets its ack at once", conn, received + lanes, now);
     }
 
