@@ -126,7 +126,7 @@ fn published(outcome: &PublishOutcome, view: &View<'_>) -> Response {
     body.push(b'{');
     outcome::append_members(outcome, &mut body);
     body.push(b'}');
-    Response::json_text(body)
+    Response { reuses: true, ..Response::json_text(body) }
 }
 
 /// The response for an event whose shard did not answer.
@@ -150,8 +150,8 @@ pub(super) fn not_kept_text(NotKept { kept, why }: NotKept) -> String {
     }
 }
 
-/// A call that waits for the shard that owns the gateway; with `WAITS`, for the gateway to process the event. It has no fields, so that its box
-/// needs no memory.
+/// A call that waits for the shard that owns the gateway; with `WAITS`, for the gateway to process the event. It has no
+/// fields, so that its box needs no memory.
 #[derive(Debug)]
 struct Waiting<const WAITS: bool>;
 

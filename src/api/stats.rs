@@ -86,11 +86,15 @@ struct Reading {
 #[derive(Debug)]
 struct Part {
     shard: ShardId,
+    /// Where the rows that are not read yet begin.
     from: usize,
+    /// How many of them are passed over.
     skip: usize,
     /// Number of rows that are not read yet.
     left: usize,
-    /// The others as JSON, each with a comma behind it.
+    /// Number of rows that it is asked for.
+    asked: usize,
+    /// The rows that were read, as JSON, each with a comma behind it.
     rows: Vec<u8>,
 }
 
@@ -122,7 +126,7 @@ impl Reading {
             let left = remaining.min(source.connections - skip);
             offset -= skip;
             remaining -= left;
-            Part { shard: source.shard, from: 0, skip, left, rows: Vec::new() }
+            Part { shard: source.shard, from: 0, skip, left, asked: 0, rows: Vec::new() }
         });
         let parts = parts.filter(|part| part.left > 0).collect();
         let total_active = sources.iter().map(|source| source.connections).sum();
@@ -130,38 +134,32 @@ impl Reading {
     }
 
     /// Asks for the next rows, or responds with the page. A thousand rows at once would hold up the core for milliseconds.
-    fn next_step(self) -> Step {
-        let take = self.take_of_each();
+    fn next_step(mut self) -> Step {
+        let shards = self.parts.iter().filter(|part| part.left > 0).count();
+        let most = (limits::STATS_SLICE_ROWS / shards.max(1)).max(1);
         let gateway = self.gateway;
-        let ask = |Part { shard, from, skip, left, .. }: &Part| {
-            let take = take.min(*left);
-            Ask::Shard(*shard, Command::Connections { gateway, from: *from, skip: *skip, take })
+        let ask = |part: &mut Part| {
+            part.asked = most.min(part.left);
+            let Part { shard, from, skip, asked: take, .. } = *part;
+            Ask::Shard(shard, Command::Connections { gateway, from, skip, take })
         };
-        let asks: Asks = self.parts.iter().filter(|part| part.left > 0).map(ask).collect();
+        let asks: Asks = self.parts.iter_mut().filter(|part| part.left > 0).map(ask).collect();
         if asks.is_empty() {
             return Step::Respond(self.respond());
         }
         Step::Ask(asks, Pending::new(Waiting(Stage::Rows(self))))
     }
 
-    /// Rows that each shard which has more is asked for at once.
-    fn take_of_each(&self) -> usize {
-        let asked = self.parts.iter().filter(|part| part.left > 0).count();
-        (limits::STATS_SLICE_ROWS / asked.max(1)).max(1)
-    }
-
     /// Adds the rows that were asked for.
     fn take(&mut self, answers: Answers) -> Result<(), Unanswered> {
-        let take = self.take_of_each();
         for (part, answer) in self.parts.iter_mut().filter(|part| part.left > 0).zip(answers) {
             let Reply::Connections(Rows { rows, next }) = answer.shard()? else { return Err(Unanswered::Mismatched) };
-            let asked = take.min(part.left);
             // Connections may have come and gone since the totals.
-            for row in rows.iter().take(asked) {
+            for row in rows.iter().take(part.asked) {
                 append_json(row, &mut part.rows);
                 part.rows.push(b',');
             }
-            let left = if rows.len() < asked { 0 } else { part.left - asked };
+            let left = if rows.len() < part.asked { 0 } else { part.left - part.asked };
             (part.from, part.skip, part.left) = (next, 0, left);
         }
         Ok(())

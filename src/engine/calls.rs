@@ -150,7 +150,9 @@ impl<I: Io> Engine<I> {
         response.close |= self.hub.phase() == Phase::Draining;
         self.shard.count_answer(response.status);
         self.with_session(io, now, key, |session, scratch| session.handle_response(now, &response, scratch));
-        self.scratch.buffers.put(response.body);
+        if response.reuses {
+            self.scratch.buffers.put(response.body);
+        }
         self.wake_writer(key);
         self.finish_visit(io, now, key);
     }

@@ -1,4 +1,5 @@
-//! Small buffers of one core that are used again, so that what an event or a response needs for a moment costs no allocation.
+//! Small buffers that one core uses again for one kind of text, so that what an event or a response needs for a moment costs no
+//! allocation.
 
 use std::cell::RefCell;
 

@@ -161,7 +161,7 @@ impl Session {
     pub fn handle_response(&mut self, now: Now, response: &Response, scratch: &Scratch) {
         let Stage::Exchange(exchange) = &mut self.stage else { return };
         debug_assert!(exchange.is_answering(), "a response is given to a request that waits for one");
-        self.transmit.borrow(&scratch.buffers);
+        self.transmit.lend(&scratch.buffers, response.reuses);
         let progress = exchange.handle_response(now, response, &self.settings, self.transmit.plain());
         self.follow(now, progress);
     }

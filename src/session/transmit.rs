@@ -20,7 +20,7 @@ pub struct Scratch {
     pub wire: Sealed,
     /// Messages of one read.
     pub inbound: Vec<Inbound>,
-    /// For responses, until they are sealed.
+    /// For the responses to publishes: their bodies, and the queues in which they wait to be sealed.
     pub buffers: Buffers,
 }
 
@@ -96,11 +96,13 @@ pub(super) struct Transmit {
     sent_bytes: u64,
 }
 
-/// A queue of bytes, which holds no memory while it is empty.
+/// A queue of bytes, which holds no memory once it is empty.
 #[derive(Default)]
 struct Queue {
     bytes: Vec<u8>,
     at: usize,
+    /// Its memory is one of the core's buffers.
+    is_lent: bool,
 }
 
 impl Queue {
@@ -108,11 +110,16 @@ impl Queue {
         &self.bytes[self.at..]
     }
 
-    /// Removes the first bytes. Returns the queue's memory once it is empty.
-    fn advance(&mut self, bytes: usize) -> Option<Vec<u8>> {
+    /// Removes the first bytes. Once it is empty, `buffers` get its memory back if that was lent.
+    fn advance(&mut self, bytes: usize, buffers: &Buffers) {
         debug_assert!(bytes <= self.unsent().len(), "at most the queued bytes are sent");
         self.at += bytes;
-        (self.at >= self.bytes.len()).then(|| std::mem::take(self).bytes)
+        if self.at >= self.bytes.len() {
+            let emptied = std::mem::take(self);
+            if emptied.is_lent {
+                buffers.put(emptied.bytes);
+            }
+        }
     }
 }
 
@@ -122,10 +129,13 @@ impl Transmit {
         &mut self.plain.bytes
     }
 
-    /// Gives the queue of responses and control frames one of the core's buffers, if it has no memory.
-    pub(super) fn borrow(&mut self, buffers: &Buffers) {
-        if self.plain.bytes.capacity() == 0 {
-            self.plain.bytes = buffers.take();
+    /// A response follows. Lends the queue one of the core's buffers if it has no memory; not if the response does not allow that, because it
+    /// may have a token in it, and then the memory that is lent already does not go back.
+    pub(super) fn lend(&mut self, buffers: &Buffers, reuses: bool) {
+        if !reuses {
+            self.plain.is_lent = false;
+        } else if self.plain.bytes.capacity() == 0 {
+            (self.plain.bytes, self.plain.is_lent) = (buffers.take(), true);
         }
     }
 
@@ -150,7 +160,7 @@ impl Transmit {
         let own = self.plain.unsent().len();
         if own > 0 && events.at_boundary() {
             out.extend_from_slice(self.plain.unsent());
-            self.plain.advance(own).into_iter().for_each(|buffer| buffers.put(buffer));
+            self.plain.advance(own, buffers);
         }
         // If output of our own is left, `copy` stops at the end of the current frame, and the output follows there.
         events.copy(limits::WRITE_BATCH_BYTES.saturating_sub(out.len()), !self.plain.unsent().is_empty(), out)
@@ -160,7 +170,7 @@ impl Transmit {
     pub(super) fn fill_own(&mut self, out: &mut Vec<u8>, buffers: &Buffers) -> usize {
         let step = self.plain.unsent().len().min(limits::READ_BATCH_BYTES);
         out.extend_from_slice(&self.plain.unsent()[..step]);
-        self.plain.advance(step).into_iter().for_each(|buffer| buffers.put(buffer));
+        self.plain.advance(step, buffers);
         0
     }
 
@@ -189,7 +199,7 @@ impl Transmit {
     /// The socket took the first `sent` bytes of the backlog.
     pub(super) fn handle_backlog_sent(&mut self, now: Instant, sent: usize) {
         self.sent_bytes += sent as u64;
-        self.sealed.advance(sent);
+        self.sealed.advance(sent, &Buffers::default());
         if self.sealed.unsent().is_empty() {
             self.stalled_since = None;
         } else if sent > 0 || self.stalled_since.is_none() {

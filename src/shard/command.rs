@@ -151,7 +151,8 @@ pub struct Totals {
     /// Bytes of payloads that the farthest connection is behind its gateway's log; for the metrics.
     #[serde(skip)]
     pub behind_bytes_max: u64,
-    /// Number of events that the gateway which is the farthest behind has not processed; for the metrics.
+    /// Number of events that the gateway which is the farthest behind has not processed, connections that are closing left out; for the
+    /// metrics.
     #[serde(skip)]
     pub unprocessed_max: u64,
     /// Memory of events that connections have yet to take; for the metrics.

@@ -205,7 +205,7 @@ impl Feed {
         Some((record, memory))
     }
 
-    /// Removes the records at the front that no connection holds. Returns the memory that it frees.
+    /// Removes the records at the front that no connection holds; `buffers` get the memory of their texts. Returns the memory that they had.
     pub(super) fn release(&mut self, buffers: &Buffers) -> usize {
         let mut freed = 0;
         while self.records.front().is_some_and(|record| record.holders == 0)
@@ -297,7 +297,7 @@ impl Feed {
         self.left_at = self.left_at().map_or(offset, |before| before.max(offset));
     }
 
-    /// Whether every connection has been given all records that the log has told.
+    /// Whether it is certain at a glance that every connection has all records that the log has told.
     pub(super) fn has_given_all(&self) -> bool {
         self.records.is_empty() && self.behind == 0 && self.joining.is_empty()
     }

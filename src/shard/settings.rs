@@ -10,7 +10,8 @@ use std::{sync::Arc, time::Duration};
 /// How an event is encoded, as functions, so that the shard does not depend on a wire format.
 #[derive(Clone, Copy)]
 pub struct Encoding {
-    /// Encodes an event as the bytes that all connections of its gateway share; with a ping behind it if the argument is true.
+    /// Encodes an event as the bytes that all connections of its gateway share, with a ping behind it if the second argument is true. The
+    /// third is an empty buffer for them.
     pub encode: fn(&Record, bool, Vec<u8>) -> Frame,
     /// From the length of an encoded event and an offset in it: the end of the frame there. Another frame may follow
     /// it.

@@ -22,21 +22,26 @@ impl Sealed {
 
     /// Appends bytes.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
-        self.append(bytes.len(), |room| {
+        let copied: Result<(), ()> = self.append(bytes.len(), |room| {
             room.copy_from_slice(bytes);
-            bytes.len()
+            Ok(bytes.len())
         });
+        debug_assert!(copied.is_ok());
     }
 
     /// Lets `put` write into room for up to `most` bytes behind its end, and appends as many as that returns.
-    pub fn append(&mut self, most: usize, put: impl FnOnce(&mut [u8]) -> usize) {
+    ///
+    /// # Errors
+    /// That of `put`; nothing is appended then.
+    pub fn append<E>(&mut self, most: usize, put: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
         let end = self.bytes + most;
         if self.memory.len() < end {
             self.memory.resize(end, 0);
         }
-        let written = put(&mut self.memory[self.bytes..end]);
+        let written = put(&mut self.memory[self.bytes..end])?;
         debug_assert!(written <= most);
         self.bytes += written;
+        Ok(())
     }
 }
 
@@ -56,17 +61,15 @@ mod tests {
     fn it_holds_what_was_appended_and_keeps_bounded_memory() {
         let mut sealed = Sealed::default();
         sealed.extend_from_slice(b"one");
-        sealed.append(10, |room| {
+        let put = |room: &mut [u8]| {
             room[..2].copy_from_slice(b"tw");
-            2
-        });
+            Ok::<_, ()>(2)
+        };
+        assert_eq!(sealed.append(10, put), Ok(()));
         assert_eq!(&*sealed, b"onetw");
         sealed.clear(8);
         assert!(sealed.is_empty() && sealed.memory.capacity() <= 8);
-        sealed.append(2, |room| {
-            assert_eq!(room.len(), 2, "no more room than asked for");
-            0
-        });
+        assert_eq!(sealed.append(2, |room| Err(room.len())), Err(2), "no more room than asked for");
         assert!(sealed.is_empty());
     }
 }

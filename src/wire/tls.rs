@@ -211,11 +211,9 @@ impl Tls {
             match self.connection.process_tls_records(&mut []).state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     let records = plain_bytes / RECORD_PLAIN_MAX + 1;
-                    let mut failed = None;
-                    wire.append(plain_bytes + records * RECORD_OVERHEAD_MAX, |room| {
-                        put(&mut traffic, room).map_err(|error| failed = Some(TlsError(error.to_string()))).unwrap_or(0)
-                    });
-                    return failed.map_or(Ok(()), Err);
+                    return wire
+                        .append(plain_bytes + records * RECORD_OVERHEAD_MAX, |room| put(&mut traffic, room))
+                        .map_err(|error| TlsError(error.to_string()));
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
                     let mut records = Vec::new();

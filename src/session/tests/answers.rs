@@ -110,3 +110,23 @@ fn an_idle_http_connection_is_closed_after_sixty_seconds() {
     assert_eq!(world.take_effects(), "Over(Answered)", "the peer's FIN ends the connection");
     assert_eq!(world.answers(), 2, "it is closed without a further answer");
 }
+
+#[test]
+fn the_memory_of_a_response_that_may_have_a_token_in_it_is_not_used_again() {
+    for (responses, is_kept) in [(&[true][..], true), (&[false], false), (&[true, false], false), (&[true, true], true)]
+    {
+        let mut world = World::new();
+        // Nothing is sent before the last response is in the queue.
+        world.room = 0;
+        world.receive(REQUEST.repeat(responses.len()).as_bytes());
+        for reuses in responses {
+            world.session.handle_route(world.now, Ok(0));
+            let response = Response { body: b"text".to_vec(), reuses: *reuses, ..Response::empty(200) };
+            world.session.handle_response(world.now, &response, &world.scratch);
+        }
+        world.room = usize::MAX;
+        world.settle();
+        assert_eq!(world.answers(), responses.len());
+        assert_eq!(world.scratch.buffers.take().capacity() > 0, is_kept, "{responses:?}");
+    }
+}

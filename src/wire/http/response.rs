@@ -21,6 +21,8 @@ pub struct Response {
     pub body: Vec<u8>,
     /// Whether the connection closes after it.
     pub close: bool,
+    /// Its body came from the core's buffers, which get it and its encoded bytes back. Never if it has a token in it.
+    pub reuses: bool,
 }
 
 /// The error body of every call: `{"code":429,"message":"Too Many Requests","description":"…"}` (contract section 1).
@@ -58,7 +60,7 @@ impl Response {
 
     /// A response without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, content_type: None, fields: Vec::new(), body: Vec::new(), close: false }
+        Self { status, content_type: None, fields: Vec::new(), body: Vec::new(), close: false, reuses: false }
     }
 
     /// Adds a header field.
