@@ -8,7 +8,7 @@ use super::{
     answer::Unanswered,
     body,
     call::{Answers, Ask, Asks, Call, Continuation, Handled, Pending, Step, View},
-    outcome,
+    json, outcome,
     params::Params,
     publish::{Draft, NO_SUCH_GATEWAY, Rejected, not_kept_text},
     query::Query,
@@ -243,6 +243,6 @@ impl Writing {
 }
 
 fn write_row(body: &mut Vec<u8>, row: &Failed<'_>) {
-    serde_json::to_writer(&mut *body, row).expect("our own answer types have string keys and serialize");
+    json::append(row, body);
     body.push(b'\n');
 }

@@ -17,6 +17,7 @@ mod deploy;
 mod events;
 mod gateways;
 mod health;
+mod json;
 mod log_metrics;
 mod manifest;
 mod metrics;

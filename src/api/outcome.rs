@@ -1,7 +1,7 @@
 //! The JSON of a publish's outcome. Written by hand: each publish has one, and each line of a batch.
 
+use super::json;
 use crate::model::PublishOutcome;
-use serde::Serialize;
 
 /// Appends the members of an outcome (contract section 2), without the braces around them.
 pub(super) fn append_members(outcome: &PublishOutcome, out: &mut Vec<u8>) {
@@ -25,12 +25,12 @@ pub(super) fn append_members(outcome: &PublishOutcome, out: &mut Vec<u8>) {
     }
     if !outcome.failures.is_empty() {
         out.extend_from_slice(b",\"failures\":");
-        append_value(&outcome.failures, out);
+        json::append(&outcome.failures, out);
     }
     if let Some(awaiting) = &outcome.awaiting {
         // Its members, behind a comma in the place of the brace.
         let begin = out.len();
-        append_value(awaiting, out);
+        json::append(awaiting, out);
         out[begin] = b',';
         let end = out.pop();
         debug_assert_eq!(end, Some(b'}'), "an object with at least one member");
@@ -39,10 +39,6 @@ pub(super) fn append_members(outcome: &PublishOutcome, out: &mut Vec<u8>) {
 
 fn append_number(number: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-fn append_value(value: &impl Serialize, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, value).expect("our own answer types have string keys and serialize");
 }
 
 #[cfg(test)]

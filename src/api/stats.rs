@@ -4,6 +4,7 @@
 use super::{
     answer::Unanswered,
     call::{Answers, Ask, Asks, Call, Continuation, Handled, Pending, Step, View},
+    json,
     params::Params,
     query::{Page, Query},
 };
@@ -156,7 +157,7 @@ impl Reading {
             let Reply::Connections(Rows { rows, next }) = answer.shard()? else { return Err(Unanswered::Mismatched) };
             // Connections may have come and gone since the totals.
             for row in rows.iter().take(part.asked) {
-                append_json(row, &mut part.rows);
+                json::append(row, &mut part.rows);
                 part.rows.push(b',');
             }
             let left = if rows.len() < part.asked { 0 } else { part.left - part.asked };
@@ -183,14 +184,10 @@ impl Reading {
         self.parts.iter().for_each(|part| body.extend_from_slice(&part.rows));
         body.pop_if(|last| *last == b',');
         body.extend_from_slice(b"]},\"eventDelivery\":");
-        append_json(&event_delivery, &mut body);
+        json::append(&event_delivery, &mut body);
         body.extend_from_slice(b",\"shards\":");
-        append_json(&shards.collect::<Vec<_>>(), &mut body);
+        json::append(&shards.collect::<Vec<_>>(), &mut body);
         body.push(b'}');
         Response::json_text(body)
     }
-}
-
-fn append_json(value: &impl Serialize, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, value).expect("our own answer types have string keys and serialize");
 }
