@@ -3,6 +3,7 @@
 use super::{
     answer::{Unanswered, only},
     call::{Answers, Ask, Call, Continuation, Handled, Pending, Step, View},
+    json,
     params::Params,
     publish::no_such_gateway,
     query::{Query, refuse},
@@ -135,7 +136,7 @@ fn put_event(Record { position, accepted, event, .. }: &Record, out: &mut Vec<u8
     put(out, format_args!(",\"correlationId\":\"{correlation}\""));
     if let Some(user_id) = &event.user_id {
         out.extend_from_slice(b",\"userId\":");
-        serde_json::to_writer(&mut *out, user_id).expect("a string serializes into memory");
+        json::append(user_id, out);
     }
     // Whoever reads the log to find out what a gateway was sent need not see the keys of its users.
     if kind.carries_secret() {

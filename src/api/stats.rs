@@ -78,7 +78,6 @@ struct Reading {
     gateway: Option<GatewayId>,
     totals: Vec<Totals>,
     total_active: usize,
-    connections_max: usize,
     /// One for each shard that the page meets. The whole list is the rows of the first shard, then those of the next.
     parts: Vec<Part>,
 }
@@ -108,18 +107,18 @@ impl Continuation for Waiting {
                     Some(_) => totals.pop().into_iter().collect(),
                     None => totals.clone(),
                 };
-                Ok(Reading::new(page, gateway, &sources, totals, view.connections_max).next_step())
+                Ok(Reading::new(page, gateway, &sources, totals).next_step(view))
             }
             Stage::Rows(mut reading) => {
                 reading.take(answers)?;
-                Ok(reading.next_step())
+                Ok(reading.next_step(view))
             }
         }
     }
 }
 
 impl Reading {
-    fn new(page: Page, gateway: Option<GatewayId>, sources: &[Totals], totals: Vec<Totals>, max: usize) -> Self {
+    fn new(page: Page, gateway: Option<GatewayId>, sources: &[Totals], totals: Vec<Totals>) -> Self {
         let Page { limit, mut offset } = page;
         let mut remaining = limit;
         let parts = sources.iter().map(|source| {
@@ -131,11 +130,11 @@ impl Reading {
         });
         let parts = parts.filter(|part| part.left > 0).collect();
         let total_active = sources.iter().map(|source| source.connections).sum();
-        Self { gateway, totals, total_active, connections_max: max, parts }
+        Self { gateway, totals, total_active, parts }
     }
 
     /// Asks for the next rows, or responds with the page. A thousand rows at once would hold up the core for milliseconds.
-    fn next_step(mut self) -> Step {
+    fn next_step(mut self, view: &View<'_>) -> Step {
         let shards = self.parts.iter().filter(|part| part.left > 0).count();
         let most = (limits::STATS_SLICE_ROWS / shards.max(1)).max(1);
         let gateway = self.gateway;
@@ -146,7 +145,7 @@ impl Reading {
         };
         let asks: Asks = self.parts.iter_mut().filter(|part| part.left > 0).map(ask).collect();
         if asks.is_empty() {
-            return Step::Respond(self.respond());
+            return Step::Respond(self.respond(view.connections_max));
         }
         Step::Ask(asks, Pending::new(Waiting(Stage::Rows(self))))
     }
@@ -166,7 +165,7 @@ impl Reading {
         Ok(())
     }
 
-    fn respond(self) -> Response {
+    fn respond(self, max: usize) -> Response {
         let mut event_delivery = DeliveryStats::default();
         for total in &self.totals {
             event_delivery.add(&total.deliveries);
@@ -177,7 +176,7 @@ impl Reading {
             gateways: total.gateways,
             events_sent: total.deliveries.total_events_sent,
         });
-        let (active, max) = (self.total_active, self.connections_max);
+        let active = self.total_active;
         let mut body =
             format!(r#"{{"gatewayConnections":{{"totalActive":{active},"maxConnections":{max},"connections":["#)
                 .into_bytes();

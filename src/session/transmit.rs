@@ -110,16 +110,12 @@ impl Queue {
         &self.bytes[self.at..]
     }
 
-    /// Removes the first bytes. Once it is empty, `buffers` get its memory back if that was lent.
-    fn advance(&mut self, bytes: usize, buffers: &Buffers) {
+    /// Removes the first bytes. Returns its memory once it is empty, if that was lent.
+    fn advance(&mut self, bytes: usize) -> Option<Vec<u8>> {
         debug_assert!(bytes <= self.unsent().len(), "at most the queued bytes are sent");
         self.at += bytes;
-        if self.at >= self.bytes.len() {
-            let emptied = std::mem::take(self);
-            if emptied.is_lent {
-                buffers.put(emptied.bytes);
-            }
-        }
+        let emptied = (self.at >= self.bytes.len()).then(|| std::mem::take(self))?;
+        emptied.is_lent.then_some(emptied.bytes)
     }
 }
 
@@ -160,7 +156,7 @@ impl Transmit {
         let own = self.plain.unsent().len();
         if own > 0 && events.at_boundary() {
             out.extend_from_slice(self.plain.unsent());
-            self.plain.advance(own, buffers);
+            self.advance_plain(own, buffers);
         }
         // If output of our own is left, `copy` stops at the end of the current frame, and the output follows there.
         events.copy(limits::WRITE_BATCH_BYTES.saturating_sub(out.len()), !self.plain.unsent().is_empty(), out)
@@ -170,8 +166,14 @@ impl Transmit {
     pub(super) fn fill_own(&mut self, out: &mut Vec<u8>, buffers: &Buffers) -> usize {
         let step = self.plain.unsent().len().min(limits::READ_BATCH_BYTES);
         out.extend_from_slice(&self.plain.unsent()[..step]);
-        self.plain.advance(step, buffers);
+        self.advance_plain(step, buffers);
         0
+    }
+
+    fn advance_plain(&mut self, bytes: usize, buffers: &Buffers) {
+        if let Some(buffer) = self.plain.advance(bytes) {
+            buffers.put(buffer);
+        }
     }
 
     /// Bytes of both queues.
@@ -199,7 +201,8 @@ impl Transmit {
     /// The socket took the first `sent` bytes of the backlog.
     pub(super) fn handle_backlog_sent(&mut self, now: Instant, sent: usize) {
         self.sent_bytes += sent as u64;
-        self.sealed.advance(sent, &Buffers::default());
+        let lent = self.sealed.advance(sent);
+        debug_assert!(lent.is_none(), "only the queue of responses is lent memory");
         if self.sealed.unsent().is_empty() {
             self.stalled_since = None;
         } else if sent > 0 || self.stalled_since.is_none() {

@@ -3,6 +3,7 @@
 use super::{
     Connection, Shard,
     command::{ConnectionRow, ConnectionStatus, ProcessingRow, Rows, Totals},
+    feed::Feed,
     processing::Processing,
 };
 use crate::model::{DeliveryMode, GatewayId, Position, Refused};
@@ -60,7 +61,7 @@ impl Shard {
                 let Some(connection) = self.registry.connection(*member) else { continue };
                 let behind = connection.cursor.behind(feed.bytes());
                 standing.behind_bytes_max = standing.behind_bytes_max.max(behind);
-                let unprocessed = self.unprocessed(connection).unwrap_or(0);
+                let unprocessed = unprocessed(connection, feed).unwrap_or(0);
                 standing.unprocessed_max = standing.unprocessed_max.max(unprocessed);
             }
         }
@@ -103,7 +104,7 @@ impl Shard {
             delivery: if connection.is_proved { DeliveryMode::Processed } else { DeliveryMode::Written },
             processing: self.processing(connection),
             processed: self.position(connection, |processing| Some(processing.processed())),
-            unprocessed: self.unprocessed(connection),
+            unprocessed: self.feeds.get(connection.feed).and_then(|feed| unprocessed(connection, feed)),
             missed: self.feeds.get(connection.feed).map_or(0, |feed| feed.missed.into()),
             delivery_stats: connection.stats,
         }
@@ -130,13 +131,6 @@ impl Shard {
         Some(ProcessingRow { position, kind, correlation_id, since })
     }
 
-    /// Number of events of its gateway that a connection has not processed.
-    fn unprocessed(&self, connection: &Connection) -> Option<u64> {
-        let feed = self.feeds.get(connection.feed)?;
-        let processing = connection.cursor.processing.as_ref()?;
-        Some(feed.end().offset.saturating_sub(processing.processed()))
-    }
-
     /// Counts a refused connect of a gateway.
     pub fn count_refused(&mut self, refused: Refused) {
         self.counters.connects_refused.add(refused.label());
@@ -154,4 +148,10 @@ impl Shard {
             self.counters.calls_refused.add(status);
         }
     }
+}
+
+/// Number of events of its gateway, which has this feed, that a connection has not processed.
+fn unprocessed(connection: &Connection, feed: &Feed) -> Option<u64> {
+    let processing = connection.cursor.processing.as_ref()?;
+    Some(feed.end().offset.saturating_sub(processing.processed()))
 }
