@@ -67,7 +67,7 @@ impl Config {
         )))
     }
 
-    /// An idle core runs its loop only every 280 ms, so that a shorter limit would abort healthy processes.
+    /// An idle core runs its loop only every 520 ms, so that a shorter limit would abort healthy processes.
     fn check_watchdog<'a>(&self, origin: impl Fn(&'static str) -> &'a Origin) -> Result<(), ConfigError> {
         let abort_after = self.watchdog_abort_after;
         if abort_after.is_zero() || abort_after >= limits::ABORT_AFTER_MIN {

@@ -139,9 +139,12 @@ async fn wait(
 /// (`GRID` of the heartbeat), so its core does not.
 const PARK_AFTER: Duration = Duration::from_secs(1);
 /// How often a core that does not park lets the runtime's own timers run. Nothing needs them meanwhile, so this may be rare.
-const YIELD_INTERVAL: Duration = Duration::from_secs(1);
+const YIELD_INTERVAL: Duration = Duration::from_secs(10);
+/// A parked core wakes at least this often.
+const BEAT_INTERVAL: Duration = Duration::from_millis(280);
+const _: () = assert!(BEAT_INTERVAL.as_millis() <= WAKE_INTERVAL.as_millis());
 
-/// Wakes the loop every [`WAKE_INTERVAL`]. So the watchdog sees that an idle core runs. It also bounds a fault of
+/// Wakes the parked loop every [`BEAT_INTERVAL`]. So the watchdog sees that an idle core runs. It also bounds a fault of
 /// glommio 0.9.0, which can park with a runnable task if a completion arrives just before: such a wake-up is late, not
 /// lost.
 struct Heartbeat(Rc<HeartbeatState>);
@@ -159,7 +162,7 @@ impl Heartbeat {
         let beating = Rc::clone(&state);
         glommio::spawn_local(async move {
             while !beating.stopped.get() {
-                glommio::timer::sleep(WAKE_INTERVAL).await;
+                glommio::timer::sleep(BEAT_INTERVAL).await;
                 beating.due.set(true);
                 if let Some(waker) = beating.waker.borrow_mut().take() {
                     waker.wake();

@@ -11,9 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-const CHECK_INTERVAL: Duration = Duration::from_millis(200);
-/// Checks without a new pass after which a core is stuck. Even an idle core begins a pass every 280 ms.
-const STUCK_CHECKS: u32 = 5;
+// Each check wakes a thread, which costs an otherwise idle hub more than what the thread does.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Checks without a new pass after which a core is stuck. Even an idle core begins a pass every 520 ms.
+const STUCK_CHECKS: u32 = 2;
 /// A check that comes later than this after the last one shows that this thread did not run, and the cores may not have
 /// run either: counting starts anew.
 const LATE_CHECK: Duration = Duration::from_secs(1);
@@ -158,11 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn a_core_is_stuck_after_five_checks_until_its_next_pass() {
+    fn a_core_is_stuck_after_a_second_of_checks_until_its_next_pass() {
+        assert_eq!(CHECK_INTERVAL * STUCK_CHECKS, Duration::from_secs(1));
         let mut fixture = Fixture::new(Duration::ZERO);
         fixture.check(false, Some(7));
-        for look in 1..=10 {
-            assert_eq!(fixture.check(false, Some(7)), (look >= 5).then_some(STILL), "look {look}");
+        for look in 1..=4 {
+            assert_eq!(fixture.check(false, Some(7)), (look >= STUCK_CHECKS).then_some(STILL), "look {look}");
         }
         assert_eq!(fixture.check(false, Some(8)), None);
         assert_eq!(fixture.found, [Finding::Stuck(STILL), Finding::Recovered(STILL, Duration::from_secs(2))]);
@@ -171,7 +173,7 @@ mod tests {
     #[test]
     fn a_core_that_never_began_a_pass_is_stuck_as_well() {
         let mut fixture = Fixture::new(Duration::ZERO);
-        fixture.check_often(5, Some(0));
+        fixture.check_often(STUCK_CHECKS, Some(0));
         assert_eq!(fixture.found, [Finding::Stuck(STILL)]);
     }
 
@@ -179,7 +181,7 @@ mod tests {
     fn the_process_is_aborted_once_after_the_configured_time() {
         let mut fixture = Fixture::new(Duration::from_secs(30));
         fixture.check(false, Some(7));
-        fixture.check_often(149, Some(7));
+        fixture.check_often(59, Some(7));
         assert_eq!(fixture.found, [Finding::Stuck(STILL)]);
         fixture.check(false, Some(7));
         assert_eq!(fixture.found[1..], [Finding::AbortDue(STILL, Duration::from_secs(30))]);
@@ -194,7 +196,7 @@ mod tests {
         assert_eq!(fixture.found, [Finding::Stuck(STILL)]);
         let mut fixture = Fixture::new(Duration::from_millis(1));
         fixture.check(false, Some(7));
-        fixture.check_often(5, Some(7));
+        fixture.check_often(STUCK_CHECKS, Some(7));
         assert_eq!(fixture.found, [Finding::Stuck(STILL)], "a core is reported as stuck before the abort");
     }
 
@@ -204,15 +206,15 @@ mod tests {
         let mut fixture = Fixture::new(Duration::from_secs(2));
         fixture.check(false, Some(7));
         for _ in 0..100 {
-            fixture.check_often(4, Some(7));
+            fixture.check_often(STUCK_CHECKS - 1, Some(7));
             fixture.check(true, Some(7));
         }
         assert_eq!(fixture.found, []);
-        fixture.check_often(5, Some(7));
+        fixture.check_often(STUCK_CHECKS, Some(7));
         assert_eq!(fixture.found, [Finding::Stuck(STILL)], "a core that does not go on is found");
-        fixture.check_often(4, Some(7));
+        fixture.check(false, Some(7));
         assert_eq!(fixture.check(true, Some(7)), Some(STILL), "a stop of the process does not clear a stuck core");
-        fixture.check_often(9, Some(7));
+        fixture.check_often(3, Some(7));
         assert_eq!(fixture.found, [Finding::Stuck(STILL)], "but the time until the abort starts anew");
     }
 

@@ -10,7 +10,8 @@ use crate::model::{Instant, Now};
 use std::time::Duration;
 
 /// The caller of an engine begins a pass at least this often, so that a stop of an idle core is noticed as well.
-pub const WAKE_INTERVAL: Duration = Duration::from_millis(280);
+// Longer than the half second between the pings of a fleet (`GRID` of the heartbeat): a core that only sends them wakes for nothing else.
+pub const WAKE_INTERVAL: Duration = Duration::from_millis(520);
 /// Lateness from which it counts as lost time. Shorter delays are ordinary load, and deadlines have room for them.
 const LOST_AFTER: Duration = Duration::from_millis(250);
 
@@ -82,10 +83,10 @@ mod tests {
         lost.expect_wake(Instant(0), Some(at(100).instant));
         assert_eq!(attend(&mut lost, 101), (None, 101));
         lost.expect_wake(at(101).instant, Some(at(60_000).instant));
-        assert_eq!(attend(&mut lost, 381 + 15_000), (Some(15_000), 381), "a core wakes several times a second");
-        lost.expect_wake(at(15_381).instant, None);
-        assert_eq!(attend(&mut lost, 15_600), (None, 600));
-        lost.expect_wake(at(15_600).instant, Some(at(15_000).instant));
-        assert_eq!(attend(&mut lost, 15_700), (None, 700), "an overdue deadline is expected now");
+        assert_eq!(attend(&mut lost, 621 + 15_000), (Some(15_000), 621), "a core wakes about twice a second");
+        lost.expect_wake(at(15_621).instant, None);
+        assert_eq!(attend(&mut lost, 15_900), (None, 900));
+        lost.expect_wake(at(15_900).instant, Some(at(15_000).instant));
+        assert_eq!(attend(&mut lost, 16_000), (None, 1_000), "an overdue deadline is expected now");
     }
 }
