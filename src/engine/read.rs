@@ -100,7 +100,7 @@ impl<I: Io> Engine<I> {
         match effect {
             Effect::Route => self.route(io, now, key),
             Effect::Call => self.call(io, now, key),
-            Effect::Admit(presented) => self.admit(io, now, key, presented),
+            Effect::Admit(presented) => self.admit(io, now, key, *presented),
             Effect::Life(round_trip) => {
                 if let Some(member) = link.member {
                     self.shard.handle_life(now, member, round_trip);
@@ -137,21 +137,29 @@ impl<I: Io> Engine<I> {
             // The socket stays open after our FIN: closing it with unread bytes would send a reset, which can destroy our
             // last bytes on their way (RFC 9112 section 9.6).
             Effect::ShutdownWrite => io.shutdown_write(&mut link.socket),
-            Effect::Over(End::Closed(reason)) => self.leave(io, now, key, reason),
-            Effect::Over(End::Tls(error)) => {
+            Effect::Over(end) => self.handle_over(io, now, key, *end),
+        }
+    }
+
+    /// The session has ended.
+    fn handle_over(&mut self, io: &mut I, now: Now, key: LinkKey, end: End) {
+        let Some(link) = self.links.get(key) else { return };
+        match end {
+            End::Closed(reason) => self.leave(io, now, key, reason),
+            End::Tls(error) => {
                 self.shard.count_failed(counters::TLS);
                 io.notice(now, Notice::TlsFailed { address: link.session.peer(), error: &error });
             }
-            Effect::Over(End::Origin(origin)) => {
+            End::Origin(origin) => {
                 self.shard.count_failed(counters::ORIGIN);
                 let (address, tokens) = (link.session.peer(), self.live_tokens());
                 io.notice(now, Notice::OriginRefused { address, origin: &origin, tokens });
             }
-            Effect::Over(End::BadRequest(label)) => self.shard.count_failed(label),
-            Effect::Over(End::TimedOut) => self.shard.count_failed(counters::TIMED_OUT),
-            Effect::Over(End::Stalled) => self.shard.count_failed(counters::STALLED),
+            End::BadRequest(label) => self.shard.count_failed(label),
+            End::TimedOut => self.shard.count_failed(counters::TIMED_OUT),
+            End::Stalled => self.shard.count_failed(counters::STALLED),
             // A refusal was counted when it was made.
-            Effect::Over(End::Gone | End::Answered | End::Refused(_)) => {}
+            End::Gone | End::Answered | End::Refused(_) => {}
         }
     }
 

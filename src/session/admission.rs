@@ -4,7 +4,6 @@ use super::{
     Admitted, End, Session, Stage, pending_upgrade::PendingUpgrade, refusal, streaming::Streaming, transmit::Scratch,
 };
 use crate::model::{Now, Refused};
-use std::collections::VecDeque;
 use zeroize::Zeroize;
 
 impl Session {
@@ -40,8 +39,6 @@ impl Session {
         upgrade.response_101(self.transmit.plain());
         let streaming = Streaming::open(now, &self.settings, admitted, self.transmit.plain());
         self.stage = Stage::Streaming(Box::new(streaming));
-        // Frees the queue's memory: an idle gateway's connection should hold as little as possible.
-        self.effects = VecDeque::new();
         // The frames that came with the request, after the ack so that a pong cannot precede it.
         if !early_bytes.is_empty() {
             scratch.plain.clear();

@@ -2,9 +2,9 @@
 
 use crate::model::{CloseReason, KeyHash, Position};
 use bytes::Bytes;
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
-/// An effect for the caller to carry out.
+/// An effect for the caller to carry out. What is rare and large is boxed, because every connection has room for two.
 #[derive(Debug)]
 pub enum Effect {
     /// A request's head is complete: look up its route, and call [`super::Session::handle_route`] or
@@ -14,14 +14,14 @@ pub enum Effect {
     Call,
     /// A gateway wants to connect: answer by [`super::Session::handle_admitted`] or
     /// [`super::Session::handle_refusal`].
-    Admit(Presented),
+    Admit(Box<Presented>),
     /// Bytes came from the gateway; with the round-trip time if they answered a ping.
     Life(Option<Duration>),
     /// A pong came that names this position, or one that no ping of the hub can have named: answer by
     /// [`super::Session::handle_proof`].
     Pong(Option<Position>),
     /// A text message from the gateway.
-    Message(Bytes),
+    Message(Box<Bytes>),
     /// A message was ignored: it was binary, or came after the connection had begun to close.
     Ignored,
     /// The peer is silent: tell [`super::Session::handle_peer_state`] whether its kernel still acknowledges bytes.
@@ -34,7 +34,7 @@ pub enum Effect {
     /// Send a FIN, and go on reading.
     ShutdownWrite,
     /// The session has ended, and the socket can be closed.
-    Over(End),
+    Over(Box<End>),
 }
 
 /// What a gateway presents to connect.
@@ -69,28 +69,4 @@ pub enum End {
     Stalled,
     /// A gateway's connection closed for this reason.
     Closed(CloseReason),
-}
-
-/// Takes the next effect. A read with many small messages makes the queue grow; its memory is freed once it is empty.
-pub(super) fn pop(effects: &mut VecDeque<Effect>) -> Option<Effect> {
-    let effect = effects.pop_front();
-    if effect.is_none() && effects.capacity() > CAPACITY_KEPT {
-        *effects = VecDeque::new();
-    }
-    effect
-}
-
-/// Effects for which an empty queue keeps its memory.
-const CAPACITY_KEPT: usize = 8;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_emptied_queue_frees_the_memory_of_a_burst() {
-        let mut effects: VecDeque<_> = (0..10_000).map(|_| Effect::Ignored).collect();
-        while pop(&mut effects).is_some() {}
-        assert!(effects.capacity() <= CAPACITY_KEPT, "capacity for {} effects", effects.capacity());
-    }
 }

@@ -4,13 +4,16 @@
 //! The socket is not closed at once: closing one with unread bytes sends a RST, which can destroy the last response on
 //! its way (RFC 9112 section 9.6).
 
-use super::effect::{Effect, End};
+use super::{
+    effect::{Effect, End},
+    effects::Effects,
+};
 use crate::{
     limits,
     model::Instant,
     wire::{sealed::Sealed, tls::Security},
 };
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 /// Time from our FIN until the socket is closed without the peer's.
 const FIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -84,7 +87,7 @@ impl Lingering {
         now: Instant,
         security: &mut Security,
         wire: &mut Sealed,
-        effects: &mut VecDeque<Effect>,
+        effects: &mut Effects,
     ) {
         if let Step::Drain = self.step {
             security.close(wire);
@@ -97,7 +100,7 @@ impl Lingering {
         }
         if let Step::Notified = self.step {
             debug_assert!(wire.is_empty(), "a FIN comes after all output");
-            effects.push_back(Effect::ShutdownWrite);
+            effects.push(Effect::ShutdownWrite);
             self.step = Step::Shut;
             self.deadline = now + FIN_TIMEOUT;
         }

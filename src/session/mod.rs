@@ -13,6 +13,7 @@
 mod admission;
 mod admitted;
 mod effect;
+mod effects;
 mod ending;
 mod exchange;
 mod heartbeat;
@@ -39,10 +40,11 @@ use crate::{
     model::{Instant, Now},
     wire::{http::Response, tls::Security},
 };
+use effects::Effects;
 use exchange::Exchange;
 use lingering::Lingering;
 use pending_upgrade::PendingUpgrade;
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use streaming::Streaming;
 use transmit::Transmit;
 
@@ -53,7 +55,7 @@ pub struct Session {
     security: Security,
     transmit: Transmit,
     stage: Stage,
-    effects: VecDeque<Effect>,
+    effects: Effects,
     /// The bytes that were received last may contain a gateway's key.
     secret: bool,
     /// When the socket is aborted, in whatever stage: set once the token is revoked or the gateway deleted.
@@ -87,7 +89,7 @@ impl Session {
             security,
             transmit: Transmit::default(),
             stage,
-            effects: VecDeque::new(),
+            effects: Effects::default(),
             secret: false,
             abort_at: None,
             aborted: false,
@@ -206,7 +208,7 @@ impl Session {
         }
         if self.transmit.poll_stall(self.settings.write_deadline).is_some_and(|deadline| now.attended >= deadline) {
             // Not ended here: only the kernel knows whether the peer has acknowledged bytes meanwhile.
-            self.effects.push_back(Effect::Stalled);
+            self.effects.push(Effect::Stalled);
             return;
         }
         match &mut self.stage {
@@ -242,7 +244,7 @@ impl Session {
 
     /// Takes the next effect for the caller to carry out.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        effect::pop(&mut self.effects)
+        self.effects.pop()
     }
 
     /// Whether an effect is queued.

@@ -3,6 +3,7 @@
 use super::{
     Admitted,
     effect::Effect,
+    effects::Effects,
     heartbeat::{Beat, Heartbeat},
     proofs::{PongOutcome, Proofs},
     settings::Settings,
@@ -11,10 +12,10 @@ use super::{
 use crate::{
     limits,
     model::{CloseReason, Instant, Now, Position, Proof},
-    transport::{Inbound, Transport, WebSocket},
+    transport::{Inbound, SpareContext, Transport, WebSocket},
     wire::envelope,
 };
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 /// The stage in which a connection carries events.
 pub(super) struct Streaming {
@@ -77,16 +78,16 @@ impl Streaming {
         &mut self,
         now: Instant,
         plain: &[u8],
-        inbound: &mut Vec<Inbound>,
+        (spare, inbound): (&mut SpareContext, &mut Vec<Inbound>),
         out: &mut Vec<u8>,
-        effects: &mut VecDeque<Effect>,
+        effects: &mut Effects,
     ) {
         if plain.is_empty() || self.closing.as_ref().is_some_and(|closing| closing.discards_input) {
             return;
         }
         self.heartbeat.handle_life(now);
         // Not returned at once on an error: the messages before the invalid frame were valid and are handled.
-        let result = self.transport.handle_bytes(plain, inbound, out);
+        let result = self.transport.handle_bytes(plain, spare, inbound, out);
         let (mut round_trip, mut proofs) = (None, 0);
         let messages = inbound.iter().filter(|it| matches!(it, Inbound::Text(_) | Inbound::Binary)).count();
         let floods = self.limit_messages(now, u32::try_from(messages).unwrap_or(u32::MAX));
@@ -96,16 +97,16 @@ impl Streaming {
                     let position = std::str::from_utf8(&payload).ok().and_then(Position::parse);
                     // Judged by the shard, and then counted if no ping asked for it.
                     proofs += u32::from(position.is_some());
-                    effects.push_back(Effect::Pong(position));
+                    effects.push(Effect::Pong(position));
                 }
                 Inbound::Pong(_) => round_trip = self.heartbeat.handle_pong(now).or(round_trip),
                 Inbound::Ping => {}
-                Inbound::Text(text) if self.closing.is_none() => effects.push_back(Effect::Message(text)),
-                Inbound::Text(_) | Inbound::Binary => effects.push_back(Effect::Ignored),
+                Inbound::Text(text) if self.closing.is_none() => effects.push(Effect::Message(Box::new(text))),
+                Inbound::Text(_) | Inbound::Binary => effects.push(Effect::Ignored),
                 Inbound::Close(code) => self.handle_close(now, code, effects),
             }
         }
-        effects.push_back(Effect::Life(round_trip));
+        effects.push(Effect::Life(round_trip));
         match result {
             Err(reason) => self.close_for_violation(now, reason, effects),
             Ok(controls) => {
@@ -127,7 +128,7 @@ impl Streaming {
         now: Instant,
         offset: u64,
         proof: Proof,
-        effects: &mut VecDeque<Effect>,
+        effects: &mut Effects,
     ) -> PongOutcome {
         let unexpected = PongOutcome { expected: false, round_trip: None };
         let outcome = self.proofs.as_mut().map_or(unexpected, |proofs| proofs.handle_pong(now, offset, proof));
@@ -182,7 +183,7 @@ impl Streaming {
 
     /// Begins to close. The first reason stays. The exception is a shutdown that still waits for its events to go out:
     /// any other reason replaces it, and does not wait for them.
-    pub(super) fn close(&mut self, now: Instant, reason: CloseReason, effects: &mut VecDeque<Effect>) {
+    pub(super) fn close(&mut self, now: Instant, reason: CloseReason, effects: &mut Effects) {
         let waits = |closing: &Closing| closing.reason == CloseReason::Shutdown && !closing.close_sent;
         if self.closing.as_ref().is_some_and(|closing| !waits(closing) || reason == CloseReason::Shutdown) {
             return;
@@ -198,7 +199,7 @@ impl Streaming {
         self.closing = Some(Closing { reason, close_sent: false, discards_input: false, deadline: now + timeout });
         // The shard drops the connection's events on this effect, so that of a shutdown comes after they are sent.
         if reason != CloseReason::Shutdown {
-            effects.push_back(Effect::Closing(reason));
+            effects.push(Effect::Closing(reason));
         }
     }
 
@@ -213,7 +214,7 @@ impl Streaming {
     }
 
     /// Handles deadlines. Returns the reason if the connection ends now, without waiting for the peer.
-    pub(super) fn handle_timeout(&mut self, now: Instant, effects: &mut VecDeque<Effect>) -> Option<CloseReason> {
+    pub(super) fn handle_timeout(&mut self, now: Instant, effects: &mut Effects) -> Option<CloseReason> {
         self.paused_until = self.paused_until.filter(|until| now < *until);
         if let Some(closing) = &self.closing {
             return (now >= closing.deadline).then_some(closing.reason);
@@ -221,7 +222,7 @@ impl Streaming {
         match self.heartbeat.handle_timeout(now, self.busy_until()) {
             Beat::Nothing => {}
             Beat::Ping => self.ping = true,
-            Beat::Probe => effects.push_back(Effect::Probe),
+            Beat::Probe => effects.push(Effect::Probe),
             Beat::Dead => self.close(now, CloseReason::HeartbeatTimeout, effects),
             Beat::Overdue => self.close(now, CloseReason::ProcessingTimeout, effects),
         }
@@ -258,13 +259,7 @@ impl Streaming {
     }
 
     /// Puts the close frame into the output, once the events that go before it are sent.
-    pub(super) fn before_transmit(
-        &mut self,
-        now: Now,
-        source: &impl Source,
-        out: &mut Vec<u8>,
-        effects: &mut VecDeque<Effect>,
-    ) {
+    pub(super) fn before_transmit(&mut self, now: Now, source: &impl Source, out: &mut Vec<u8>, effects: &mut Effects) {
         let Some(closing) = &mut self.closing else { return };
         let shutdown = closing.reason == CloseReason::Shutdown;
         if closing.close_sent || (shutdown && !source.is_drained()) {
@@ -276,7 +271,7 @@ impl Streaming {
         // The deadline so far was for the events; now the peer has the usual time to answer.
         if shutdown {
             closing.deadline = now.attended + limits::CLOSE_DEADLINE;
-            effects.push_back(Effect::Closing(CloseReason::Shutdown));
+            effects.push(Effect::Closing(CloseReason::Shutdown));
         }
     }
 
@@ -287,7 +282,7 @@ impl Streaming {
             .is_some_and(|closing| closing.close_sent && (closing.discards_input || self.transport.closed()))
     }
 
-    fn handle_close(&mut self, now: Instant, code: u16, effects: &mut VecDeque<Effect>) {
+    fn handle_close(&mut self, now: Instant, code: u16, effects: &mut Effects) {
         self.close(now, CloseReason::GatewayAsked(code), effects);
         if let Some(closing) = &mut self.closing {
             // The transport has put the answering close frame into the output already.
@@ -312,7 +307,7 @@ impl Streaming {
 
     /// Closes the connection of a gateway that violated the protocol or a limit. Its further bytes are discarded: after
     /// an invalid frame it is not known where the next one begins.
-    fn close_for_violation(&mut self, now: Instant, reason: CloseReason, effects: &mut VecDeque<Effect>) {
+    fn close_for_violation(&mut self, now: Instant, reason: CloseReason, effects: &mut Effects) {
         self.close(now, reason, effects);
         if let Some(closing) = &mut self.closing {
             closing.discards_input = true;

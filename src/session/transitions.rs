@@ -8,11 +8,11 @@ impl Session {
     pub(super) fn follow(&mut self, now: Now, progress: Progress) {
         match progress {
             Progress::Wait => {}
-            Progress::Do(effect) => self.effects.push_back(effect),
+            Progress::Do(effect) => self.effects.push(effect),
             Progress::Upgrade(pending, presented) => {
                 debug_assert!(matches!(self.stage, Stage::Exchange(_)), "a connection is upgraded once");
                 self.stage = Stage::Admission(Box::new(pending));
-                self.effects.push_back(Effect::Admit(presented));
+                self.effects.push(Effect::Admit(Box::new(presented)));
             }
             Progress::Close(end) => self.linger(now, end),
         }
@@ -76,7 +76,7 @@ impl Session {
     pub(super) fn end(&mut self, end: End) {
         if !self.is_over() {
             self.stage = Stage::Over;
-            self.effects.push_back(Effect::Over(end));
+            self.effects.push(Effect::Over(Box::new(end)));
         }
     }
 }

@@ -4,7 +4,7 @@
 use crate::{
     limits,
     model::{Buffers, Instant, Position},
-    transport::Inbound,
+    transport::{Inbound, SpareContext},
     wire::sealed::Sealed,
 };
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct Scratch {
     pub wire: Sealed,
     /// Messages of one read.
     pub inbound: Vec<Inbound>,
+    /// What reads them.
+    pub context: SpareContext,
     /// For the responses to publishes: their bodies, and the queues in which they wait to be sealed.
     pub buffers: Buffers,
 }

@@ -23,11 +23,16 @@ use tungstenite::{
 
 /// The server's side of one WebSocket.
 pub struct WebSocket {
-    context: WebSocketContext,
+    /// Only inside a message, and once the close handshake has begun. Between two messages a context has no state.
+    context: Option<Box<WebSocketContext>>,
     guard: FrameGuard,
     message_bytes_max: usize,
     phase: Phase,
 }
+
+/// A context for the next connection of the core that reads, so that an idle connection has none.
+#[derive(Default)]
+pub struct SpareContext(Option<Box<WebSocketContext>>);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -46,26 +51,29 @@ const STRIDE: usize = FRAGMENT_HEADER_BYTES + limits::FRAGMENT_BYTES;
 impl WebSocket {
     /// A WebSocket right after its 101, which accepts messages of up to `message_bytes_max` bytes.
     pub fn new(message_bytes_max: usize) -> Self {
-        Self {
-            context: context(message_bytes_max),
-            guard: FrameGuard::default(),
-            message_bytes_max,
-            phase: Phase::Open,
-        }
+        Self { context: None, guard: FrameGuard::default(), message_bytes_max, phase: Phase::Open }
     }
 
-    fn read(&mut self, input: &[u8], inbound: &mut Vec<Inbound>, out: &mut Vec<u8>) -> Result<(), CloseReason> {
+    fn read(
+        &mut self,
+        input: &[u8],
+        spare: &mut SpareContext,
+        inbound: &mut Vec<Inbound>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CloseReason> {
         let mut memory = Memory { input, out };
         let mut largest = 0;
+        let context = self.context.take().or_else(|| spare.0.take());
+        let mut context = context.unwrap_or_else(|| new_context(self.message_bytes_max));
         let result = loop {
-            match self.context.read(&mut memory) {
+            match context.read(&mut memory) {
                 Ok(message) => {
                     largest = largest.max(message.len());
                     let close = matches!(message, Message::Close(_));
                     inbound.extend(inbound_of(message));
                     if close && self.phase == Phase::Open {
                         // tungstenite has only queued the answering close frame; the next read writes it.
-                        let _ = self.context.read(&mut memory);
+                        let _ = context.read(&mut memory);
                         self.phase = Phase::Closed;
                         break Ok(());
                     }
@@ -78,30 +86,27 @@ impl WebSocket {
                 Err(error) => break Err(close_reason(&error)),
             }
         };
-        if largest > SHRINK_ABOVE
-            && self.phase == Phase::Open
-            && memory.input.is_empty()
-            && self.guard.between_messages()
-        {
-            // tungstenite keeps the buffer that grew for a large message. Between two messages the context has no state
-            // to lose, so a new one replaces it.
-            self.context = context(self.message_bytes_max);
+        if result.is_err() || self.phase != Phase::Open || !memory.input.is_empty() || !self.guard.between_messages() {
+            self.context = Some(context);
+        } else if largest <= KEPT_BYTES_MAX {
+            spare.0 = Some(context);
         }
         result
     }
 }
 
-/// Bytes of a message after which the read buffer is freed.
-const SHRINK_ABOVE: usize = 1024;
+/// Bytes of a message up to which the context that has read it is used again: tungstenite keeps the buffer that grew for the
+/// message.
+const KEPT_BYTES_MAX: usize = 1024;
 
-fn context(message_bytes_max: usize) -> WebSocketContext {
+fn new_context(message_bytes_max: usize) -> Box<WebSocketContext> {
     // No buffers of its own: it reads from and writes to buffers that all connections of the core share.
     let config = WebSocketConfig::default()
         .read_buffer_size(0)
         .write_buffer_size(0)
         .max_message_size(Some(message_bytes_max))
         .max_frame_size(Some(message_bytes_max));
-    WebSocketContext::new(Role::Server, Some(config))
+    Box::new(WebSocketContext::new(Role::Server, Some(config)))
 }
 
 impl Transport for WebSocket {
@@ -148,6 +153,7 @@ impl Transport for WebSocket {
     fn handle_bytes(
         &mut self,
         input: &[u8],
+        spare: &mut SpareContext,
         inbound: &mut Vec<Inbound>,
         out: &mut Vec<u8>,
     ) -> Result<u32, CloseReason> {
@@ -155,7 +161,7 @@ impl Transport for WebSocket {
             return Ok(0);
         }
         let seen = self.guard.inspect(input, self.message_bytes_max);
-        self.read(&input[..seen.valid_bytes], inbound, out)?;
+        self.read(&input[..seen.valid_bytes], spare, inbound, out)?;
         match seen.violation {
             // Bytes after a close frame are ignored, so they cannot violate anything (RFC 6455 section 5.5.1).
             Some(reason) if self.phase != Phase::Closed => Err(reason),
@@ -174,7 +180,8 @@ impl Transport for WebSocket {
         }
         let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from_static(reason.label()) };
         // tungstenite may refuse after a violation of the peer. Then the connection ends without a close frame.
-        let _ = self.context.close(&mut Memory { input: &[], out }, Some(frame));
+        let context = self.context.get_or_insert_with(|| new_context(self.message_bytes_max));
+        let _ = context.close(&mut Memory { input: &[], out }, Some(frame));
         self.phase = Phase::CloseSent;
     }
 
@@ -272,5 +279,113 @@ impl Write for Memory<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE_BYTES_MAX: usize = 4096;
+    const MASK: [u8; 4] = [0x11, 0x22, 0x33, 0x44];
+
+    /// A masked frame of a client.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.push(first);
+        match u8::try_from(payload.len()).ok().filter(|length| *length < LENGTH_16) {
+            Some(length) => bytes.push(0x80 | length),
+            None => {
+                bytes.push(0x80 | LENGTH_16);
+                bytes.extend_from_slice(&u16::try_from(payload.len()).expect("a short payload").to_be_bytes());
+            }
+        }
+        bytes.extend_from_slice(&MASK);
+        bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        bytes
+    }
+
+    /// Several connections of one core, and what each has received and sent.
+    #[derive(Default)]
+    struct Core {
+        spare: SpareContext,
+        connections: Vec<(Option<WebSocket>, Vec<Inbound>, Vec<u8>)>,
+    }
+
+    impl Core {
+        fn read(&mut self, connection: usize, input: &[u8]) -> Result<u32, CloseReason> {
+            while self.connections.len() <= connection {
+                self.connections.push(<_>::default());
+            }
+            let (websocket, inbound, out) = &mut self.connections[connection];
+            let websocket = websocket.get_or_insert_with(|| WebSocket::new(MESSAGE_BYTES_MAX));
+            websocket.handle_bytes(input, &mut self.spare, inbound, out)
+        }
+
+        fn holds_context(&self, connection: usize) -> bool {
+            self.connections[connection].0.as_ref().is_some_and(|websocket| websocket.context.is_some())
+        }
+    }
+
+    #[test]
+    fn connections_that_share_a_context_mix_no_messages_however_their_bytes_are_cut() {
+        let text = |connection: usize| format!("message of {connection}, {}", "x".repeat(connection * 700));
+        // A fragmented message with a ping between its fragments, and a pong behind it.
+        let stream = |connection: usize| {
+            let text = text(connection);
+            let (begin, end) = text.as_bytes().split_at(text.len() / 2);
+            let ping = frame(PING, format!("ping {connection}").as_bytes());
+            [frame(0x01, begin), ping, frame(0x80, end), frame(0x8a, b"1-2")].concat()
+        };
+        for cut in [1, 2, 3, 7, 64, 1024, usize::MAX] {
+            let mut core = Core::default();
+            let mut left: Vec<_> = (0..4).map(stream).collect();
+            while left.iter().any(|bytes| !bytes.is_empty()) {
+                for (connection, bytes) in left.iter_mut().enumerate().filter(|(_, bytes)| !bytes.is_empty()) {
+                    let piece: Vec<u8> = bytes.drain(..cut.min(bytes.len())).collect();
+                    core.read(connection, &piece).expect("valid frames");
+                    // Only the last frame, or nothing, is behind the message.
+                    let is_inside = !bytes.is_empty() && bytes.len() != frame(0x8a, b"1-2").len();
+                    assert_eq!(core.holds_context(connection), is_inside);
+                }
+            }
+            for (connection, (_, inbound, out)) in core.connections.iter().enumerate() {
+                let pong = Inbound::Pong("1-2".into());
+                assert_eq!(*inbound, [Inbound::Ping, Inbound::Text(text(connection).into()), pong], "cut at {cut}");
+                assert_eq!(*out, [&[0x8a, 6][..], format!("ping {connection}").as_bytes()].concat(), "cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_context_that_has_read_a_large_message_or_a_violation_is_not_used_again() {
+        let mut core = Core::default();
+        core.read(0, &frame(TEXT, &[b'x'; KEPT_BYTES_MAX])).expect("a message within the bound");
+        assert!(core.spare.0.is_some() && !core.holds_context(0));
+        core.read(0, &frame(TEXT, &[b'x'; KEPT_BYTES_MAX + 1])).expect("a message within the bound");
+        assert!(core.spare.0.is_none() && !core.holds_context(0));
+        assert_eq!(core.read(1, &frame(TEXT, &[0xff, 0xfe])), Err(CloseReason::NotUtf8));
+        assert_eq!(core.read(2, &[0xff; 20]), Err(CloseReason::ProtocolError));
+        assert!(core.spare.0.is_none() && core.holds_context(1) && core.holds_context(2));
+    }
+
+    #[test]
+    fn the_close_handshake_goes_on_in_a_context_of_its_own() {
+        let mut core = Core::default();
+        core.read(0, &frame(0x8a, b"")).expect("a pong");
+        core.read(1, &frame(0x8a, b"")).expect("a pong");
+        let (websocket, _, out) = &mut core.connections[0];
+        let websocket = websocket.as_mut().expect("a connection");
+        websocket.close(CloseReason::KeyRevoked, out);
+        assert_eq!(out[..2], [0x88, u8::try_from(out.len() - 2).expect("a short reason")]);
+        assert!(core.holds_context(0) && core.spare.0.is_some());
+        // The answering close frame, and one of a connection that begins to close.
+        let close = frame(0x88, &1000u16.to_be_bytes());
+        core.read(0, &close).expect("a close frame");
+        core.read(1, &close).expect("a close frame");
+        assert!(core.connections[0].0.as_ref().is_some_and(WebSocket::closed));
+        assert!(core.connections[1].0.as_ref().is_some_and(WebSocket::closed));
+        assert_eq!(core.connections[1].1.last(), Some(&Inbound::Close(1000)));
+        assert!(core.spare.0.is_none(), "a context that has closed is not used again");
     }
 }
