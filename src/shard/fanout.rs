@@ -105,7 +105,7 @@ impl Shard {
         }
         self.in_flight.keep(of, position, u32::try_from(connections).unwrap_or(u32::MAX));
         match feed.filter(|_| connections > 0) {
-            Some(feed) => feed.await_record(position.offset, of),
+            Some(feed) => feed.await_record(position.offset, of, &mut self.spares),
             // The feed has lost its place, and its connections get the event from the log.
             None => self.deliver_behind(now, of, gateway, behind),
         }
@@ -159,7 +159,7 @@ impl Shard {
                 Position { offset: feed.end().offset + 1, ..feed.end() },
                 "in order, none left out"
             );
-            let of = feed.take_awaiting(position.offset);
+            let of = feed.take_awaiting(position.offset, &mut self.spares);
             if connections > 0 || is_proved {
                 // Only for gateways that get it: with the delivery `written` one that is away does not receive the id, so publishing
                 // it again is no repetition.
@@ -167,7 +167,7 @@ impl Shard {
             }
             // Encoded once and shared: a server does not mask its frames (RFC 6455 section 5.1), so the bytes are the same
             // for each connection.
-            let frame = (self.settings.encoding.encode)(&record, is_proved, self.buffers.take());
+            let frame = (self.settings.encoding.encode)(&record, is_proved, self.spares.texts.take());
             let recent = Recent {
                 frame,
                 about: is_proved.then(|| About { kind: event.kind.clone(), correlation: event.correlation }),
@@ -177,7 +177,7 @@ impl Shard {
                 holders: live,
                 counted,
             };
-            let held = feed.push(recent, record.bytes);
+            let held = feed.push(recent, record.bytes, &mut self.spares);
             self.feeds.hold(held);
             match of {
                 Some(of) if connections == 0 => self.deliver_to_none(now, of, event.gateway),
@@ -265,7 +265,7 @@ impl Shard {
         // Without connections they stay, for the gateway that comes back at once and asks for what it has missed. With one
         // that is behind they stay, too: it reaches them, and under load it would never reach the end.
         if feed.behind == 0 && !feed.is_idle() {
-            let freed = feed.release(&self.buffers);
+            let freed = feed.release(&mut self.spares);
             self.feeds.free(freed);
         }
     }

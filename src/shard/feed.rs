@@ -9,7 +9,10 @@
 //! Each record is encoded once, for all connections. They refer to it by its offset, so a connection that waits for
 //! nothing costs nothing here, and a slow one only keeps records that would have left.
 
-use super::{connection_key::ConnectionKey, gateway_progress::GatewayProgress, in_flight::EventRef, processing::About};
+use super::{
+    connection_key::ConnectionKey, gateway_progress::GatewayProgress, in_flight::EventRef, processing::About,
+    queues::Queues,
+};
 use crate::model::{Buffers, DeliveryMode, Frame, Instant, Life, Position};
 use std::collections::VecDeque;
 
@@ -100,8 +103,13 @@ const RECORD_OVERHEAD: usize = 192;
 /// The value of `left_at` for a gateway of which no connection has ended.
 const UNKNOWN: u64 = u64::MAX;
 
-/// Records for which an empty feed keeps its memory.
-const CAPACITY_KEPT: usize = 8;
+/// What the feeds of a shard use in turn: memory for texts, records and publishers that wait.
+#[derive(Debug, Default)]
+pub(super) struct Spares {
+    pub(super) texts: Buffers,
+    records: Queues<Recent>,
+    awaiting: Queues<(u64, EventRef)>,
+}
 
 impl Feed {
     pub(super) fn new(life: Life, mode: DeliveryMode) -> Self {
@@ -187,13 +195,13 @@ impl Feed {
 
     /// Adds the next record that the log has told, with its [`crate::model::log::Record::bytes`]. Returns the memory that
     /// it takes.
-    pub(super) fn push(&mut self, record: Recent, bytes: u64) -> usize {
+    pub(super) fn push(&mut self, record: Recent, bytes: u64, spares: &mut Spares) -> usize {
         debug_assert_eq!(record.before, self.bytes);
         self.last += 1;
         self.bytes = bytes;
         let memory = record.memory();
         self.held_bytes += memory;
-        self.records.push_back(record);
+        spares.records.push(&mut self.records, record);
         memory
     }
 
@@ -205,18 +213,16 @@ impl Feed {
         Some((record, memory))
     }
 
-    /// Removes the records at the front that no connection holds; `buffers` get the memory of their texts. Returns the memory that they had.
-    pub(super) fn release(&mut self, buffers: &Buffers) -> usize {
+    /// Removes the records at the front that no connection holds. Returns the memory that they had.
+    pub(super) fn release(&mut self, spares: &mut Spares) -> usize {
         let mut freed = 0;
         while self.records.front().is_some_and(|record| record.holders == 0)
             && let Some((record, memory)) = self.pop()
         {
-            buffers.put(record.frame.into_buffer());
+            spares.texts.put(record.frame.into_buffer());
             freed += memory;
         }
-        if self.records.is_empty() && self.records.capacity() > CAPACITY_KEPT {
-            self.records = VecDeque::new();
-        }
+        spares.records.reclaim(&mut self.records);
         freed
     }
 
@@ -261,19 +267,17 @@ impl Feed {
     }
 
     /// A publisher waits until the log tells the record at this offset.
-    pub(super) fn await_record(&mut self, offset: u64, of: EventRef) {
-        self.awaiting.push_back((offset, of));
+    pub(super) fn await_record(&mut self, offset: u64, of: EventRef, spares: &mut Spares) {
+        spares.awaiting.push(&mut self.awaiting, (offset, of));
     }
 
     /// The publisher that waits for the record at this offset.
-    pub(super) fn take_awaiting(&mut self, offset: u64) -> Option<EventRef> {
+    pub(super) fn take_awaiting(&mut self, offset: u64, spares: &mut Spares) -> Option<EventRef> {
         if self.awaiting.front()?.0 != offset {
             return None;
         }
         let of = self.awaiting.pop_front().map(|(_, of)| of);
-        if self.awaiting.is_empty() && self.awaiting.capacity() > CAPACITY_KEPT {
-            self.awaiting = VecDeque::new();
-        }
+        spares.awaiting.reclaim(&mut self.awaiting);
         of
     }
 

@@ -44,6 +44,7 @@ mod log_exchange;
 pub mod placement;
 mod processing;
 mod proving;
+mod queues;
 pub mod rate_limit;
 mod reading;
 mod recent_ids;
@@ -69,7 +70,7 @@ pub use registry::{Connection, Join};
 pub use settings::{Delivery, Encoding, Settings};
 pub use waiting::Waiting;
 
-use crate::model::{Buffers, Change, CloseReason, DeliveryMode, GatewayId, Instant, Life, Now, log::LogRequest};
+use crate::model::{Change, CloseReason, DeliveryMode, GatewayId, Instant, Life, Now, log::LogRequest};
 use absences::Absences;
 use ahash::HashMap;
 use catch_ups::CatchUps;
@@ -78,6 +79,7 @@ use counters::Counters;
 use deployment_times::DeploymentTimes;
 use dirty::Dirty;
 use failures::Failures;
+use feed::Spares;
 use feeds::Feeds;
 use gateway_progress::ProgressSaves;
 use history::History;
@@ -126,8 +128,7 @@ pub struct Shard {
     dirty: VecDeque<Dirty>,
     effects: VecDeque<Effect>,
     failures: Failures,
-    /// For the texts of the frames.
-    buffers: Buffers,
+    spares: Spares,
 }
 
 impl Shard {
@@ -156,7 +157,7 @@ impl Shard {
             dirty: VecDeque::new(),
             effects: VecDeque::new(),
             failures: Failures::default(),
-            buffers: Buffers::default(),
+            spares: Spares::default(),
             settings,
         }
     }
