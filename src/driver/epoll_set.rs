@@ -95,19 +95,17 @@ impl EpollSet {
         let _ = epoll::delete(&*self.epoll, descriptor);
     }
 
-    /// Waits for events for at most `wait`, calls `each` with every one, and returns their number.
+    /// Waits for events for at most `wait`, or until a signal; calls `each` with every event, and returns their number.
     pub(super) fn harvest(&mut self, wait: Duration, mut each: impl FnMut(EpollEvent)) -> usize {
         let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) };
         self.events.clear();
-        loop {
-            match epoll::wait(&*self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(error) => {
-                    if let Some(left_out) = self.lines.allow(clock::now().instant, LineKind::CannotWait) {
-                        tracing::error!(%error, left_out, "cannot wait for socket events");
-                    }
-                    break;
+        match epoll::wait(&*self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
+            // A signal, such as that of the runtime's preempt timer, ends the wait: waiting again for all of `wait` would make the
+            // core late.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => {
+                if let Some(left_out) = self.lines.allow(clock::now().instant, LineKind::CannotWait) {
+                    tracing::error!(%error, left_out, "cannot wait for socket events");
                 }
             }
         }

@@ -144,7 +144,7 @@ impl HubState {
         self.degraded.load(Ordering::Relaxed)
     }
 
-    /// Number of passes that a core has begun; a running core begins several a second even if idle. `None` once the
+    /// Number of passes that a core has begun; a running core begins about two a second even if idle. `None` once the
     /// core has ended.
     pub fn passes(&self, shard: ShardId) -> Option<u64> {
         Some(self.cores[shard.index()].passes.load(Ordering::Relaxed)).filter(|passes| *passes != ENDED)

@@ -62,13 +62,14 @@ impl WebSocket {
         out: &mut Vec<u8>,
     ) -> Result<(), CloseReason> {
         let mut memory = Memory { input, out };
-        let mut largest = 0;
-        let context = self.context.take().or_else(|| spare.0.take());
-        let mut context = context.unwrap_or_else(|| new_context(self.message_bytes_max));
+        let kept = self.context.take();
+        // How large a message was that came in earlier reads is not known.
+        let mut may_be_large = kept.is_some();
+        let mut context = kept.or_else(|| spare.0.take()).unwrap_or_else(|| new_context(self.message_bytes_max));
         let result = loop {
             match context.read(&mut memory) {
                 Ok(message) => {
-                    largest = largest.max(message.len());
+                    may_be_large |= message.len() > KEPT_BYTES_MAX;
                     let close = matches!(message, Message::Close(_));
                     inbound.extend(inbound_of(message));
                     if close && self.phase == Phase::Open {
@@ -88,7 +89,7 @@ impl WebSocket {
         };
         if result.is_err() || self.phase != Phase::Open || !memory.input.is_empty() || !self.guard.between_messages() {
             self.context = Some(context);
-        } else if largest <= KEPT_BYTES_MAX {
+        } else if !may_be_large {
             spare.0 = Some(context);
         }
         result
@@ -363,6 +364,11 @@ mod tests {
         core.read(0, &frame(TEXT, &[b'x'; KEPT_BYTES_MAX])).expect("a message within the bound");
         assert!(core.spare.0.is_some() && !core.holds_context(0));
         core.read(0, &frame(TEXT, &[b'x'; KEPT_BYTES_MAX + 1])).expect("a message within the bound");
+        assert!(core.spare.0.is_none() && !core.holds_context(0));
+        // The large message is complete in a read that ends inside the next frame.
+        let pong = frame(0x8a, b"");
+        core.read(0, &[frame(TEXT, &[b'x'; KEPT_BYTES_MAX + 1]), pong[..1].to_vec()].concat()).expect("valid frames");
+        core.read(0, &pong[1..]).expect("the rest of a pong");
         assert!(core.spare.0.is_none() && !core.holds_context(0));
         assert_eq!(core.read(1, &frame(TEXT, &[0xff, 0xfe])), Err(CloseReason::NotUtf8));
         assert_eq!(core.read(2, &[0xff; 20]), Err(CloseReason::ProtocolError));

@@ -26,3 +26,20 @@ fn a_stopped_process_continues_and_no_core_counts_as_stuck() {
     let log = program.log();
     assert!(log.contains("draining") && !log.contains("stalled"), "{log}");
 }
+
+#[test]
+fn a_wait_that_signals_interrupt_again_and_again_is_not_prolonged() {
+    let mut program = Program::start(&["--cores", "1", "--set", "drain.window=0s"]);
+    let gateway = program.connect();
+    // SIGCONT interrupts `epoll_pwait2`. If the core then waited for as long again, it would begin no pass meanwhile.
+    for _ in 0..70 {
+        program.signal(Signal::STOP);
+        program.signal(Signal::CONT);
+        thread::sleep(Duration::from_millis(50));
+    }
+    drop(gateway);
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait(), Some(0));
+    let log = program.log();
+    assert!(log.contains("draining") && !log.contains("stalled"), "{log}");
+}
