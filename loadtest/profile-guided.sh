@@ -11,7 +11,8 @@ profdata="$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata"
 out="$PWD/target/profile-guided"
 counts="$out/counts"
 mkdir -p "$out"
-rm -rf "$counts"
+# Cargo does not see that a profile has changed, so what was built with an old one has to go.
+rm -rf "$counts" "$out/guided"
 
 # build NAME RUSTC_FLAG: the hub with this flag. With --target it is not used for build scripts and procedural macros.
 build() {
@@ -21,7 +22,9 @@ build() {
 # train SCENARIO…: runs the hub that counts under this load. It writes its counts when it ends.
 train() {
   echo "loadtest $*"
+  touch "$out/begun"
   "$loadtest" "$@" --quiet --spawn "$out/counting/$host/release/gatecast" >"$out/load.log" || { cat "$out/load.log" >&2; exit 1; }
+  [ -n "$(find "$counts" -newer "$out/begun")" ] || { echo "the hub ended without writing its counts" >&2; exit 1; }
 }
 
 echo "1 of 4: the load generator"
