@@ -93,7 +93,7 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
     ended
 }
 
-/// Waits until an event, the doorbell, the deadline `due` or [`WAKE_INTERVAL`]. Returns whether the core was parked, which lets
+/// Waits until an event, the doorbell, a signal, the deadline `due` or [`WAKE_INTERVAL`]. Returns whether the core was parked, which lets
 /// the runtime run. `worked` is when an event came last.
 async fn wait(
     io: &mut CoreIo,

@@ -96,8 +96,8 @@ impl Session {
                 self.follow(now, progress);
             }
             Stage::Streaming(streaming) => {
-                let reading = (&mut scratch.context, &mut scratch.inbound);
-                streaming.handle_bytes(now.attended, &scratch.plain, reading, self.transmit.plain(), &mut self.effects);
+                let (plain, reading) = (&scratch.plain, &mut scratch.reading);
+                streaming.handle_bytes(now.attended, plain, reading, self.transmit.plain(), &mut self.effects);
             }
             Stage::Admission(pending) => pending.early_bytes.extend_from_slice(&scratch.plain),
             Stage::Lingering(_) | Stage::Over => {}

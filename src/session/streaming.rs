@@ -12,7 +12,7 @@ use super::{
 use crate::{
     limits,
     model::{CloseReason, Instant, Now, Position, Proof},
-    transport::{Inbound, SpareContext, Transport, WebSocket},
+    transport::{Inbound, Reading, Transport, WebSocket},
     wire::envelope,
 };
 use std::time::Duration;
@@ -78,7 +78,7 @@ impl Streaming {
         &mut self,
         now: Instant,
         plain: &[u8],
-        (spare, inbound): (&mut SpareContext, &mut Vec<Inbound>),
+        reading: &mut Reading,
         out: &mut Vec<u8>,
         effects: &mut Effects,
     ) {
@@ -87,11 +87,11 @@ impl Streaming {
         }
         self.heartbeat.handle_life(now);
         // Not returned at once on an error: the messages before the invalid frame were valid and are handled.
-        let result = self.transport.handle_bytes(plain, spare, inbound, out);
+        let result = self.transport.handle_bytes(plain, reading, out);
         let (mut round_trip, mut proofs) = (None, 0);
-        let messages = inbound.iter().filter(|it| matches!(it, Inbound::Text(_) | Inbound::Binary)).count();
+        let messages = reading.inbound.iter().filter(|it| matches!(it, Inbound::Text(_) | Inbound::Binary)).count();
         let floods = self.limit_messages(now, u32::try_from(messages).unwrap_or(u32::MAX));
-        for message in inbound.drain(..) {
+        for message in reading.inbound.drain(..) {
             match message {
                 Inbound::Pong(payload) if self.proofs.is_some() && !payload.is_empty() => {
                     let position = std::str::from_utf8(&payload).ok().and_then(Position::parse);

@@ -4,7 +4,7 @@
 use crate::{
     limits,
     model::{Buffers, Instant, Position},
-    transport::{Inbound, SpareContext},
+    transport::Reading,
     wire::sealed::Sealed,
 };
 use std::time::Duration;
@@ -18,10 +18,8 @@ pub struct Scratch {
     pub spare: Vec<u8>,
     /// Sealed bytes for the socket.
     pub wire: Sealed,
-    /// Messages of one read.
-    pub inbound: Vec<Inbound>,
-    /// What reads them.
-    pub context: SpareContext,
+    /// For the messages of gateways.
+    pub reading: Reading,
     /// For the responses to publishes: their bodies, and the queues in which they wait to be sealed.
     pub buffers: Buffers,
 }

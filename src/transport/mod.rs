@@ -2,7 +2,7 @@
 
 mod websocket;
 
-pub use websocket::{SpareContext, WebSocket};
+pub use websocket::{Reading, WebSocket};
 
 use crate::model::{CloseReason, Frame, Position, log::Record};
 use bytes::Bytes;
@@ -38,17 +38,11 @@ pub trait Transport {
     /// Writes the ack, the first message of a connection.
     fn open(&mut self, ack: &[u8], out: &mut Vec<u8>);
 
-    /// Handles bytes from the gateway; returns the number of control frames in them. All connections of a core share `spare`.
+    /// Handles bytes from the gateway; returns the number of control frames in them. Its messages are appended to those of `reading`.
     ///
     /// # Errors
-    /// The reason for which the connection must end. `inbound` has the messages before the violation.
-    fn handle_bytes(
-        &mut self,
-        input: &[u8],
-        spare: &mut SpareContext,
-        inbound: &mut Vec<Inbound>,
-        out: &mut Vec<u8>,
-    ) -> Result<u32, CloseReason>;
+    /// The reason for which the connection must end. `reading` has the messages before the violation.
+    fn handle_bytes(&mut self, input: &[u8], reading: &mut Reading, out: &mut Vec<u8>) -> Result<u32, CloseReason>;
 
     /// Writes a ping, which names a position or nothing.
     fn ping(&mut self, position: Option<Position>, out: &mut Vec<u8>);

@@ -30,9 +30,14 @@ pub struct WebSocket {
     phase: Phase,
 }
 
-/// A context for the next connection of the core that reads, so that an idle connection has none.
+/// What the connections of one core read with in turn, so that an idle one holds nothing for it.
 #[derive(Default)]
-pub struct SpareContext(Option<Box<WebSocketContext>>);
+pub struct Reading {
+    /// The messages of one read.
+    pub inbound: Vec<Inbound>,
+    /// A context for the next connection that reads.
+    context: Option<Box<WebSocketContext>>,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -54,24 +59,19 @@ impl WebSocket {
         Self { context: None, guard: FrameGuard::default(), message_bytes_max, phase: Phase::Open }
     }
 
-    fn read(
-        &mut self,
-        input: &[u8],
-        spare: &mut SpareContext,
-        inbound: &mut Vec<Inbound>,
-        out: &mut Vec<u8>,
-    ) -> Result<(), CloseReason> {
+    fn read(&mut self, input: &[u8], reading: &mut Reading, out: &mut Vec<u8>) -> Result<(), CloseReason> {
         let mut memory = Memory { input, out };
         let kept = self.context.take();
         // How large a message was that came in earlier reads is not known.
         let mut may_be_large = kept.is_some();
-        let mut context = kept.or_else(|| spare.0.take()).unwrap_or_else(|| new_context(self.message_bytes_max));
+        let mut context =
+            kept.or_else(|| reading.context.take()).unwrap_or_else(|| new_context(self.message_bytes_max));
         let result = loop {
             match context.read(&mut memory) {
                 Ok(message) => {
                     may_be_large |= message.len() > KEPT_BYTES_MAX;
                     let close = matches!(message, Message::Close(_));
-                    inbound.extend(inbound_of(message));
+                    reading.inbound.extend(inbound_of(message));
                     if close && self.phase == Phase::Open {
                         // tungstenite has only queued the answering close frame; the next read writes it.
                         let _ = context.read(&mut memory);
@@ -90,7 +90,7 @@ impl WebSocket {
         if result.is_err() || self.phase != Phase::Open || !memory.input.is_empty() || !self.guard.between_messages() {
             self.context = Some(context);
         } else if !may_be_large {
-            spare.0 = Some(context);
+            reading.context = Some(context);
         }
         result
     }
@@ -151,18 +151,12 @@ impl Transport for WebSocket {
         out.extend_from_slice(&text_message(&[ack], 0));
     }
 
-    fn handle_bytes(
-        &mut self,
-        input: &[u8],
-        spare: &mut SpareContext,
-        inbound: &mut Vec<Inbound>,
-        out: &mut Vec<u8>,
-    ) -> Result<u32, CloseReason> {
+    fn handle_bytes(&mut self, input: &[u8], reading: &mut Reading, out: &mut Vec<u8>) -> Result<u32, CloseReason> {
         if self.phase == Phase::Closed {
             return Ok(0);
         }
         let seen = self.guard.inspect(input, self.message_bytes_max);
-        self.read(&input[..seen.valid_bytes], spare, inbound, out)?;
+        self.read(&input[..seen.valid_bytes], reading, out)?;
         match seen.violation {
             // Bytes after a close frame are ignored, so they cannot violate anything (RFC 6455 section 5.5.1).
             Some(reason) if self.phase != Phase::Closed => Err(reason),
@@ -309,7 +303,7 @@ mod tests {
     /// Several connections of one core, and what each has received and sent.
     #[derive(Default)]
     struct Core {
-        spare: SpareContext,
+        reading: Reading,
         connections: Vec<(Option<WebSocket>, Vec<Inbound>, Vec<u8>)>,
     }
 
@@ -320,7 +314,9 @@ mod tests {
             }
             let (websocket, inbound, out) = &mut self.connections[connection];
             let websocket = websocket.get_or_insert_with(|| WebSocket::new(MESSAGE_BYTES_MAX));
-            websocket.handle_bytes(input, &mut self.spare, inbound, out)
+            let result = websocket.handle_bytes(input, &mut self.reading, out);
+            inbound.append(&mut self.reading.inbound);
+            result
         }
 
         fn holds_context(&self, connection: usize) -> bool {
@@ -362,17 +358,17 @@ mod tests {
     fn a_context_that_has_read_a_large_message_or_a_violation_is_not_used_again() {
         let mut core = Core::default();
         core.read(0, &frame(TEXT, &[b'x'; KEPT_BYTES_MAX])).expect("a message within the bound");
-        assert!(core.spare.0.is_some() && !core.holds_context(0));
+        assert!(core.reading.context.is_some() && !core.holds_context(0));
         core.read(0, &frame(TEXT, &[b'x'; KEPT_BYTES_MAX + 1])).expect("a message within the bound");
-        assert!(core.spare.0.is_none() && !core.holds_context(0));
+        assert!(core.reading.context.is_none() && !core.holds_context(0));
         // The large message is complete in a read that ends inside the next frame.
         let pong = frame(0x8a, b"");
         core.read(0, &[frame(TEXT, &[b'x'; KEPT_BYTES_MAX + 1]), pong[..1].to_vec()].concat()).expect("valid frames");
         core.read(0, &pong[1..]).expect("the rest of a pong");
-        assert!(core.spare.0.is_none() && !core.holds_context(0));
+        assert!(core.reading.context.is_none() && !core.holds_context(0));
         assert_eq!(core.read(1, &frame(TEXT, &[0xff, 0xfe])), Err(CloseReason::NotUtf8));
         assert_eq!(core.read(2, &[0xff; 20]), Err(CloseReason::ProtocolError));
-        assert!(core.spare.0.is_none() && core.holds_context(1) && core.holds_context(2));
+        assert!(core.reading.context.is_none() && core.holds_context(1) && core.holds_context(2));
     }
 
     #[test]
@@ -384,7 +380,7 @@ mod tests {
         let websocket = websocket.as_mut().expect("a connection");
         websocket.close(CloseReason::KeyRevoked, out);
         assert_eq!(out[..2], [0x88, u8::try_from(out.len() - 2).expect("a short reason")]);
-        assert!(core.holds_context(0) && core.spare.0.is_some());
+        assert!(core.holds_context(0) && core.reading.context.is_some());
         // The answering close frame, and one of a connection that begins to close.
         let close = frame(0x88, &1000u16.to_be_bytes());
         core.read(0, &close).expect("a close frame");
@@ -392,6 +388,6 @@ mod tests {
         assert!(core.connections[0].0.as_ref().is_some_and(WebSocket::closed));
         assert!(core.connections[1].0.as_ref().is_some_and(WebSocket::closed));
         assert_eq!(core.connections[1].1.last(), Some(&Inbound::Close(1000)));
-        assert!(core.spare.0.is_none(), "a context that has closed is not used again");
+        assert!(core.reading.context.is_none(), "a context that has closed is not used again");
     }
 }
