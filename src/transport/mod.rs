@@ -38,7 +38,7 @@ pub trait Transport {
     /// Writes the ack, the first message of a connection.
     fn open(&mut self, ack: &[u8], out: &mut Vec<u8>);
 
-    /// Handles bytes from the gateway; returns the number of control frames in them. Its messages are appended to those of `reading`.
+    /// Handles bytes from the gateway; returns the number of control frames in them. `reading` then has its messages, and no others.
     ///
     /// # Errors
     /// The reason for which the connection must end. `reading` has the messages before the violation.
