@@ -13,6 +13,7 @@ use crate::model::{
 };
 use ahash::HashMap;
 use slab::Slab;
+use smallvec::SmallVec;
 use std::{
     collections::VecDeque,
     sync::{
@@ -83,13 +84,15 @@ struct MemoryPort {
     settings: MemorySettings,
     stopped: Arc<AtomicBool>,
     gateways: Slab<Gateway>,
-    by_id: HashMap<GatewayId, usize>,
-    follows: HashMap<FollowKey, GatewayId>,
+    /// Their keys in `gateways`.
+    by_id: HashMap<GatewayId, u32>,
+    /// The gateway of each follow, by the same key.
+    follows: HashMap<FollowKey, u32>,
     /// Bytes of payloads in all gateways.
     bytes: usize,
     stats: Arc<LogStats>,
-    /// Keys of the gateways that the append in progress has live events for; empty between appends.
-    touched: Vec<usize>,
+    /// The events of the append in progress, for the gateways that somebody follows, by their keys; empty between appends.
+    fresh: Vec<(u32, Records)>,
 }
 
 /// The log of one gateway.
@@ -101,9 +104,9 @@ struct Gateway {
     records: VecDeque<Record>,
     /// Memory of `records`.
     retained_bytes: usize,
-    follows: Vec<FollowKey>,
-    /// The events of the append in progress, if somebody follows.
-    fresh: Records,
+    follows: SmallVec<[FollowKey; 1]>,
+    /// Its place in [`MemoryPort::fresh`], once it has one.
+    fresh_at: Option<u32>,
 }
 
 impl Gateway {
@@ -115,8 +118,8 @@ impl Gateway {
             progress: None,
             records: VecDeque::new(),
             retained_bytes: 0,
-            follows: Vec::new(),
-            fresh: Records::new(),
+            follows: SmallVec::new(),
+            fresh_at: None,
         }
     }
 
@@ -181,35 +184,36 @@ impl MemoryPort {
             follows: HashMap::default(),
             bytes: 0,
             stats,
-            touched: Vec::new(),
+            fresh: Vec::new(),
         }
     }
 
     /// The key of the gateway's log. One of another incarnation of the same id is removed whole before.
-    fn key_of(&mut self, life: Life) -> usize {
+    fn key_of(&mut self, life: Life) -> u32 {
         match self.by_id.get(&life.gateway) {
-            Some(key) if self.gateways[*key].life == life => return *key,
+            Some(key) if self.gateways[*key as usize].life == life => return *key,
             Some(_) => self.remove(life.gateway),
             None => {}
         }
         let key = self.gateways.insert(Gateway::new(life, self.settings.epoch));
+        let key = u32::try_from(key).expect("gateways are bounded");
         self.by_id.insert(life.gateway, key);
         key
     }
 
     fn gateway(&mut self, life: Life) -> &mut Gateway {
         let key = self.key_of(life);
-        &mut self.gateways[key]
+        &mut self.gateways[key as usize]
     }
 
     /// Whether something is known of this life of the gateway.
     fn knows(&self, life: Life) -> bool {
-        self.by_id.get(&life.gateway).is_some_and(|key| self.gateways[*key].life == life)
+        self.by_id.get(&life.gateway).is_some_and(|key| self.gateways[*key as usize].life == life)
     }
 
     fn remove(&mut self, gateway: GatewayId) {
         if let Some(key) = self.by_id.remove(&gateway) {
-            let removed = self.gateways.remove(key);
+            let removed = self.gateways.remove(key as usize);
             self.bytes -= removed.retained_bytes;
             self.stats.remove_retained(removed.records.len() as u64, removed.retained_bytes as u64);
             for key in removed.follows {
@@ -226,13 +230,10 @@ impl MemoryPort {
         };
         // The publisher's answer depends on who has the event, so `Appended` comes before `Live`.
         out.push(LogReply::Appended { key, from: 0, results, last: true });
-        for key in self.touched.drain(..) {
-            // A later draft of the same append may have replaced the gateway by a new life of its id.
-            let Some(gateway) = self.gateways.get_mut(key) else { continue };
-            let mut fresh = std::mem::take(&mut gateway.fresh);
-            if fresh.is_empty() {
-                continue;
-            }
+        for (key, mut fresh) in self.fresh.drain(..) {
+            // A later draft of the same append may have replaced the gateway by a new life of its id, which nobody follows.
+            let Some(gateway) = self.gateways.get_mut(key as usize) else { continue };
+            gateway.fresh_at = None;
             for (at, key) in gateway.follows.iter().enumerate() {
                 let is_last = at + 1 == gateway.follows.len();
                 let records = if is_last { std::mem::take(&mut fresh) } else { fresh.clone() };
@@ -244,14 +245,15 @@ impl MemoryPort {
     fn append_draft(&mut self, draft: Draft) -> Position {
         let size = memory_of(&draft.event);
         let key = self.key_of(draft.life);
-        let gateway = &mut self.gateways[key];
+        let gateway = &mut self.gateways[key as usize];
         let record = gateway.append(draft);
         let position = record.position;
         if !gateway.follows.is_empty() {
-            if gateway.fresh.is_empty() {
-                self.touched.push(key);
-            }
-            gateway.fresh.push(record);
+            let fresh = *gateway.fresh_at.get_or_insert_with(|| {
+                self.fresh.push((key, Records::new()));
+                self.fresh.len() as u32 - 1
+            });
+            self.fresh[fresh as usize].1.push(record);
         }
         self.bytes += size;
         self.stats.add_retained(1, size as u64);
@@ -260,9 +262,9 @@ impl MemoryPort {
     }
 
     /// Trims until both bounds hold. The newest event of the gateway that was appended to always stays.
-    fn retain(&mut self, appended: usize) {
+    fn retain(&mut self, appended: u32) {
         let (gateway_max, port_max) = (self.settings.gateway_bytes_max, self.settings.port_bytes_max);
-        let gateway = &mut self.gateways[appended];
+        let gateway = &mut self.gateways[appended as usize];
         while gateway.retained_bytes > gateway_max && gateway.records.len() > 1 {
             let size = gateway.trim().unwrap_or(0);
             self.bytes -= size;
@@ -289,7 +291,8 @@ impl MemoryPort {
     }
 
     fn follow(&mut self, key: FollowKey, life: Life, behind: Option<Position>, out: &mut Vec<LogReply>) {
-        let gateway = self.gateway(life);
+        let index = self.key_of(life);
+        let gateway = &mut self.gateways[index as usize];
         let head = gateway.head;
         let start = behind.unwrap_or(Position { epoch: head.epoch, offset: head.last });
         if let Err(why) = gateway.check(start) {
@@ -302,7 +305,7 @@ impl MemoryPort {
         if !records.is_empty() {
             out.push(LogReply::Live { key, records });
         }
-        self.follows.insert(key, life.gateway);
+        self.follows.insert(key, index);
     }
 
     /// A gateway of which nothing is known is not made by a step that changes nothing.
@@ -315,8 +318,8 @@ impl MemoryPort {
     }
 
     fn unfollow(&mut self, key: FollowKey) {
-        let gateway = self.follows.remove(&key).and_then(|id| self.by_id.get(&id)).copied();
-        if let Some(gateway) = gateway.and_then(|key| self.gateways.get_mut(key)) {
+        let gateway = self.follows.remove(&key);
+        if let Some(gateway) = gateway.and_then(|index| self.gateways.get_mut(index as usize)) {
             gateway.follows.retain(|other| *other != key);
         }
     }
