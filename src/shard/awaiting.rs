@@ -71,7 +71,7 @@ impl Shard {
     fn reached(&self, gateway: GatewayId) -> Option<Position> {
         let feed = self.feeds.get(self.feeds.of(gateway)?)?;
         let progress = feed.progress.as_ref()?.processed();
-        let connections = feed.connections.iter().filter_map(|key| self.registry.connection(*key));
+        let connections = feed.connections().iter().filter_map(|key| self.registry.connection(*key));
         let processed = connections.filter_map(|it| Some(it.cursor.processing.as_ref()?.processed()));
         Some(Position { offset: processed.min().unwrap_or(progress), ..feed.end() })
     }
@@ -113,7 +113,7 @@ impl Shard {
     /// Who has not processed the event at an offset, and why.
     fn missing(&self, gateway: GatewayId, offset: u64) -> Awaiting {
         let feed = self.feeds.of(gateway).and_then(|key| self.feeds.get(key));
-        let connections = feed.into_iter().flat_map(|feed| &feed.connections);
+        let connections = feed.into_iter().flat_map(|feed| feed.connections());
         let connections = connections.filter_map(|key| self.registry.connection(*key));
         let missing = connections.filter_map(|connection| {
             let processing = connection.cursor.processing.as_ref().filter(|it| it.processed() < offset)?;

@@ -14,7 +14,7 @@ impl Shard {
         // The feed may have lost its place, and begin once more, while the log looks for the connection's.
         let Some(feed) = self.feeds.get(connection.feed).filter(|_| connection.cursor.is_joining()) else { return };
         let end = feed.end();
-        match connection.resume.filter(|_| !connection.admitted) {
+        match connection.resume.as_deref().copied().filter(|_| !connection.admitted) {
             Some(asked) if asked.epoch == end.epoch && asked.offset <= end.offset => {
                 self.begin_behind(now, key, asked, Some(true));
             }
@@ -77,7 +77,7 @@ impl Shard {
             .filter(|progress| skips && is_next(progress.processed()) && progress.is_poisoned(&self.settings.delivery));
         // As long as another connection is at work on it, it is not given up.
         let is_in_hands = |key: &ConnectionKey| self.first_in_flight(*key) == Some(next);
-        let poison = poison.filter(|_| !feed.connections.iter().any(is_in_hands)).map(|_| next);
+        let poison = poison.filter(|_| !feed.connections().iter().any(is_in_hands)).map(|_| next);
         let processing = Processing::new(self.settings.delivery.window, begin, replay_until, poison);
         if let Some(connection) = self.registry.connection_mut(key) {
             connection.cursor.processing = Some(Box::new(processing));
@@ -86,7 +86,7 @@ impl Shard {
 
     /// The log has another epoch: the positions that connections ask for are not known any more.
     pub(super) fn refuse_positions(&mut self, now: Now, key: FeedKey) {
-        let joining = self.feeds.get(key).map_or_else(Vec::new, |feed| feed.joining.clone());
+        let joining = self.feeds.get(key).map_or_else(Vec::new, |feed| feed.joining().to_vec());
         for member in joining {
             let Some(connection) = self.registry.connection(member) else { continue };
             let Some(resumed) = connection.cursor.catch_up().map(|catch_up| catch_up.resumed) else { continue };
@@ -173,14 +173,13 @@ impl Shard {
     /// From now on the connection counts among those that get its gateway's events. It begins behind an offset.
     fn start(&mut self, key: ConnectionKey, begin: u64) {
         let Some(feed) = self.registry.connection(key).map(|connection| connection.feed) else { return };
-        let members = self.feeds.get(feed).map_or(&[][..], |feed| &feed.connections);
+        let members = self.feeds.get(feed).map_or(&[][..], |feed| feed.connections());
         // A connection that only looks on is not the gateway.
         let is_away = members.iter().filter_map(|key| self.registry.connection(*key)).all(|other| other.written_only);
         let Some(connection) = self.registry.connection_mut(key) else { return };
         let Some(feed) = self.feeds.get_mut(feed) else { return };
         let comes_back = is_away && !connection.written_only;
-        feed.joining.retain(|other| *other != key);
-        feed.connections.push(key);
+        feed.start(key);
         let has = if feed.is_proved() { Some(begin) } else { feed.left_at() };
         let missed = has.filter(|_| comes_back).map_or(0, |has| feed.end().offset.saturating_sub(has));
         if missed > 0 {

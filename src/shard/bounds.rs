@@ -59,7 +59,7 @@ impl Shard {
         let needs = |member: &ConnectionKey| {
             self.registry.connection(*member).is_some_and(|it| it.cursor.is_live() && it.cursor.taken < offset)
         };
-        let behind: Vec<_> = feed.connections.iter().copied().filter(needs).collect();
+        let behind: Vec<_> = feed.connections().iter().copied().filter(needs).collect();
         for member in &behind {
             self.fall_behind(now, *member);
         }

@@ -12,11 +12,12 @@
 use super::{
     catch_up::{CatchUp, Chunked},
     feed::{Feed, Recent},
+    piece::Piece,
     processing::{About, Processing},
 };
-use crate::model::{Frame, Position, copy_pieces, log::Record};
+use crate::model::{Frame, Position, log::Record};
 use bytes::{Buf, Bytes};
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 
 /// Where one connection stands in its gateway's log.
 #[derive(Debug)]
@@ -52,11 +53,22 @@ pub(super) enum Stage {
     /// The log: the record that comes next is not in the feed.
     CatchingUp(Box<CatchUp>),
     /// The rest of a frame that has begun. The connection is closing.
-    Closing {
-        rest: Bytes,
-        /// With that rest the socket has the whole record.
-        completes: bool,
-    },
+    Closing(Box<Rest>),
+}
+
+/// The rest of a frame.
+#[derive(Debug)]
+pub(super) struct Rest {
+    bytes: Bytes,
+    /// With it the socket has the whole record.
+    completes: bool,
+}
+
+impl Rest {
+    /// The socket has the whole record once it has what is left here.
+    pub(super) fn completes(&self) -> bool {
+        self.completes && !self.bytes.is_empty()
+    }
 }
 
 /// The next record of a connection, which is passed over.
@@ -66,50 +78,6 @@ pub(super) struct Passed {
     pub(super) about: Option<About>,
     /// One of the reasons beside [`super::counters::REPLAY`].
     pub(super) why: &'static str,
-}
-
-/// What a connection is given of one record.
-#[derive(Clone, Copy)]
-pub(super) struct Piece<'a> {
-    bytes: [&'a [u8]; 3],
-    /// The connection is given the bytes up to here.
-    end: usize,
-    /// The bytes in front of this are the event, those behind it the ping.
-    text: usize,
-}
-
-impl<'a> Piece<'a> {
-    /// All of a frame.
-    fn whole(frame: &'a Frame) -> Self {
-        Self { bytes: frame.pieces(), end: frame.len(), text: frame.event_bytes() }
-    }
-
-    pub(super) fn len(self) -> usize {
-        self.end
-    }
-
-    /// A copy of a range of its bytes.
-    fn to_vec(self, range: Range<usize>) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(range.len());
-        self.copy(range, &mut bytes);
-        bytes
-    }
-
-    /// Appends a range of its bytes to `out`.
-    pub(super) fn copy(self, range: Range<usize>, out: &mut Vec<u8>) {
-        debug_assert!(range.end <= self.end);
-        copy_pieces(self.bytes, range, out);
-    }
-
-    /// It is passed over.
-    pub(super) fn is_empty(self) -> bool {
-        self.end == 0
-    }
-
-    /// The end of the frame that has the byte at an offset. `boundary` gives it for an event.
-    pub(super) fn boundary(self, offset: usize, boundary: fn(usize, usize) -> usize) -> usize {
-        if offset < self.text { boundary(self.text, offset) } else { self.end }
-    }
 }
 
 impl Cursor {
@@ -205,7 +173,7 @@ impl Cursor {
 
     /// Bytes of payloads that wait for this connection in the log, up to `end`.
     pub(super) fn behind(&self, end: u64) -> u64 {
-        if matches!(self.stage, Stage::Joining | Stage::Closing { .. }) { 0 } else { end.saturating_sub(self.bytes) }
+        if matches!(self.stage, Stage::Joining | Stage::Closing(_)) { 0 } else { end.saturating_sub(self.bytes) }
     }
 
     /// Whether the publisher of the event at an offset waits until this connection has it.
@@ -227,9 +195,9 @@ impl Cursor {
                 feed?.record(offset).map(|record| self.piece_of(record, offset))
             }
             Stage::CatchingUp(catch_up) => catch_up.records.get(n).map(|record| Piece::whole(&record.frame)),
-            Stage::Closing { rest, .. } => {
-                let end = rest.len();
-                (n == 0 && end > 0).then_some(Piece { bytes: [rest, &[], &[]], end, text: end })
+            Stage::Closing(rest) => {
+                let end = rest.bytes.len();
+                (n == 0 && end > 0).then_some(Piece { bytes: [&rest.bytes, &[], &[]], end, text: end })
             }
         }
     }
@@ -247,8 +215,8 @@ impl Cursor {
 
     /// Whether another frame, such as a ping, may be sent before the next byte of events.
     pub(super) fn at_boundary(&self, feed: Option<&Feed>, boundary: fn(usize, usize) -> usize) -> bool {
-        if let Stage::Closing { rest, .. } = &self.stage {
-            return rest.is_empty();
+        if let Stage::Closing(rest) = &self.stage {
+            return rest.bytes.is_empty();
         }
         // `boundary` gives the end of the frame that contains an offset, so the last byte taken is asked for its frame.
         self.at == 0 || self.piece(feed, 0).is_none_or(|piece| piece.boundary(self.at - 1, boundary) == self.at)
@@ -270,10 +238,10 @@ impl Cursor {
             let step = (length - self.at).min(left);
             self.at += step;
             left -= step;
-            if let Stage::Closing { rest, completes } = &mut self.stage {
-                rest.advance(step);
+            if let Stage::Closing(rest) = &mut self.stage {
+                rest.bytes.advance(step);
                 self.at = 0;
-                self.taken += u64::from(*completes && rest.is_empty());
+                self.taken += u64::from(rest.completes && rest.bytes.is_empty());
             } else if self.at == length {
                 freed += self.take(feed, false);
             }
@@ -293,7 +261,7 @@ impl Cursor {
                 let record = feed?.record(offset)?;
                 (record.about.clone(), processing.passes_over(offset, record.is_skipped)?)
             }
-            Stage::Joining | Stage::Closing { .. } => return None,
+            Stage::Joining | Stage::Closing(_) => return None,
         };
         Some(Passed { offset, about, why })
     }
@@ -320,7 +288,7 @@ impl Cursor {
                     catch_up.held_bytes -= freed;
                 }
             }
-            Stage::Joining | Stage::Closing { .. } => {}
+            Stage::Joining | Stage::Closing(_) => {}
         }
         (self.taken, self.at) = (offset, 0);
         let Some(processing) = &mut self.processing else { return freed };
@@ -374,21 +342,21 @@ impl Cursor {
     /// connection gets nothing, and the bytes of records that this frees.
     pub(super) fn stop(&mut self, feed: Option<&Feed>, boundary: fn(usize, usize) -> usize) -> (u64, usize) {
         let mut end = self.taken;
-        let (mut rest, mut completes) = (Bytes::new(), false);
+        let mut rest = Rest { bytes: Bytes::new(), completes: false };
         // The peer would read the bytes of a close frame as payload if they came inside of another frame. The event is
         // cut after this frame, so the peer gets an unfinished message and then the close, and never a wrong one.
         if !self.at_boundary(feed, boundary)
             && let Some(piece) = self.piece(feed, 0)
         {
             let until = piece.boundary(self.at, boundary);
-            rest = piece.to_vec(self.at..until).into();
+            rest.bytes = piece.to_vec(self.at..until).into();
             // The ping behind it is not sent: no pong could come.
-            completes = until >= piece.text;
-            end += u64::from(completes);
+            rest.completes = until >= piece.text;
+            end += u64::from(rest.completes);
         }
         let freed = self.catch_up().map_or(0, |catch_up| catch_up.held_bytes);
         self.at = 0;
-        self.stage = Stage::Closing { rest, completes };
+        self.stage = Stage::Closing(Box::new(rest));
         (end, freed)
     }
 }

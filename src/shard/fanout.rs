@@ -93,12 +93,12 @@ impl Shard {
         let key = self.feeds.of(gateway);
         let feed = key.and_then(|key| self.feeds.get_mut(key));
         let has_lost_its_place = |feed: &&&mut Feed| !feed.begun || feed.end().epoch != position.epoch;
-        let behind = feed.as_ref().filter(has_lost_its_place).map_or(0, |feed| feed.connections.len());
+        let behind = feed.as_ref().filter(has_lost_its_place).map_or(0, |feed| feed.connections().len());
         // A feed that has begun in front of this event is told it. One that begins behind it is not, and its connections
         // are later than the event.
         let feed =
             feed.filter(|feed| feed.begun && feed.end().epoch == position.epoch && feed.end().offset < position.offset);
-        let connections = feed.as_ref().map_or(0, |feed| feed.connections.len());
+        let connections = feed.as_ref().map_or(0, |feed| feed.connections().len());
         if feed.is_none() && is_proved {
             // Its gateway gets it later, and may then drop another one with this id.
             self.ids_repeated += u64::from(self.recent_ids.note(event));
@@ -147,9 +147,9 @@ impl Shard {
     pub(super) fn handle_live(&mut self, now: Now, key: FeedKey, records: Records) {
         let Some(feed) = self.feeds.get(key) else { return };
         let is_proved = feed.is_proved();
-        let (connections, live) = (u32::try_from(feed.connections.len()).unwrap_or(u32::MAX), feed.live());
+        let (connections, live) = (u32::try_from(feed.connections().len()).unwrap_or(u32::MAX), feed.live());
         let is_of_gateway = |member| self.registry.connection(member).is_some_and(|connection| connection.is_proved);
-        let is_away = is_proved && !feed.connections.iter().any(|member| is_of_gateway(*member));
+        let is_away = is_proved && !feed.connections().iter().any(|member| is_of_gateway(*member));
         for record in records {
             let counted = if is_proved { self.count_windows(key, record.position.offset) } else { live };
             let Some(feed) = self.feeds.get_mut(key) else { return };
@@ -199,7 +199,7 @@ impl Shard {
     fn count_windows(&mut self, key: FeedKey, offset: u64) -> u32 {
         let Some(feed) = self.feeds.get(key) else { return 0 };
         let mut counted = 0;
-        for member in &feed.connections {
+        for member in feed.connections() {
             let Some(connection) = self.registry.connection_mut(*member) else { continue };
             let cursor = &mut connection.cursor;
             if !cursor.is_live() {

@@ -10,11 +10,14 @@
 //! nothing costs nothing here, and a slow one only keeps records that would have left.
 
 use super::{
-    connection_key::ConnectionKey, gateway_progress::GatewayProgress, in_flight::EventRef, processing::About,
-    queues::Queues,
+    connection_key::ConnectionKey,
+    gateway_progress::GatewayProgress,
+    in_flight::EventRef,
+    processing::About,
+    queues::{Queue, Spare},
 };
 use crate::model::{Buffers, DeliveryMode, Frame, Instant, Life, Position};
-use std::collections::VecDeque;
+use smallvec::SmallVec;
 
 /// What the shard knows of one gateway's log.
 #[derive(Debug)]
@@ -32,21 +35,21 @@ pub(super) struct Feed {
     /// [`crate::model::log::Record::bytes`] of that record.
     bytes: u64,
     /// The records up to `last`, without a gap: the log numbers the events of a gateway by ones.
-    records: VecDeque<Recent>,
+    records: Queue<Recent>,
     /// Memory of `records`.
     held_bytes: usize,
-    /// Connections that get events, in the order in which they began.
-    pub(super) connections: Vec<ConnectionKey>,
-    /// Connections whose begin is not known yet.
-    pub(super) joining: Vec<ConnectionKey>,
-    /// Index of the next of `connections` to wake for a new record; `None` if all are woken.
-    next_woken: Option<usize>,
+    /// Its connections, but for those that are closing: `begun_count` that get events, in the order in which they began, and behind
+    /// them those whose begin is not known yet.
+    open: SmallVec<[ConnectionKey; 2]>,
+    begun_count: u32,
+    /// Index of the next connection to wake for a new record; `None` if all are woken.
+    next_woken: Option<u32>,
     /// A record came after the first of them was woken for the one before.
     wakes_again: bool,
     /// Number of `connections` that take their records from the log.
     pub(super) behind: u32,
     /// Events of this shard's publishers that are kept, and that the log has not told yet.
-    awaiting: VecDeque<(u64, EventRef)>,
+    awaiting: Queue<(u64, EventRef)>,
     /// How the events of its gateway are delivered. A change of it ends the feed.
     pub(super) mode: DeliveryMode,
     /// How far the gateway has processed its events, once the log has said it. `None` for the delivery `written`; boxed, so that those stay small.
@@ -107,8 +110,8 @@ const UNKNOWN: u64 = u64::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Spares {
     pub(super) texts: Buffers,
-    records: Queues<Recent>,
-    awaiting: Queues<(u64, EventRef)>,
+    records: Spare<Recent>,
+    awaiting: Spare<(u64, EventRef)>,
 }
 
 impl Feed {
@@ -120,14 +123,14 @@ impl Feed {
             epoch: 0,
             last: 0,
             bytes: 0,
-            records: VecDeque::new(),
+            records: Queue::default(),
             held_bytes: 0,
-            connections: Vec::with_capacity(1),
-            joining: Vec::new(),
+            open: SmallVec::new(),
+            begun_count: 0,
             next_woken: None,
             wakes_again: false,
             behind: 0,
-            awaiting: VecDeque::new(),
+            awaiting: Queue::default(),
             mode,
             progress: None,
             left_at: UNKNOWN,
@@ -179,7 +182,7 @@ impl Feed {
     /// One more connection takes the held records from this offset on.
     pub(super) fn add_holder(&mut self, first: u64) {
         let index = usize::try_from(first.saturating_sub(self.first())).unwrap_or(usize::MAX);
-        for record in self.records.iter_mut().skip(index) {
+        for record in self.records.iter_mut_from(index) {
             record.holders += 1;
         }
     }
@@ -201,13 +204,13 @@ impl Feed {
         self.bytes = bytes;
         let memory = record.memory();
         self.held_bytes += memory;
-        spares.records.push(&mut self.records, record);
+        self.records.push(record, &mut spares.records);
         memory
     }
 
     /// Removes the oldest record. Returns the memory that it frees.
     pub(super) fn pop(&mut self) -> Option<(Recent, usize)> {
-        let record = self.records.pop_front()?;
+        let record = self.records.pop()?;
         let memory = record.memory();
         self.held_bytes -= memory;
         Some((record, memory))
@@ -222,13 +225,42 @@ impl Feed {
             spares.texts.put(record.frame.into_buffer());
             freed += memory;
         }
-        spares.records.reclaim(&mut self.records);
+        self.records.reclaim(&mut spares.records);
         freed
+    }
+
+    /// Its connections that get events, in the order in which they began.
+    pub(super) fn connections(&self) -> &[ConnectionKey] {
+        &self.open[..self.begun_count as usize]
+    }
+
+    /// Its connections whose begin is not known yet.
+    pub(super) fn joining(&self) -> &[ConnectionKey] {
+        &self.open[self.begun_count as usize..]
+    }
+
+    /// All of its connections, but for those that are closing.
+    pub(super) fn open(&self) -> &[ConnectionKey] {
+        &self.open
+    }
+
+    /// Adds a connection whose begin is not known yet.
+    pub(super) fn join(&mut self, key: ConnectionKey) {
+        self.open.push(key);
+    }
+
+    /// The begin of a connection is known: it gets events from now on.
+    pub(super) fn start(&mut self, key: ConnectionKey) {
+        let joining = &mut self.open[self.begun_count as usize..];
+        if let Some(index) = joining.iter().position(|other| *other == key) {
+            joining[..=index].rotate_right(1);
+            self.begun_count += 1;
+        }
     }
 
     /// Number of its connections that are given records as the log tells them.
     pub(super) fn live(&self) -> u32 {
-        u32::try_from(self.connections.len()).unwrap_or(u32::MAX) - self.behind
+        self.begun_count - self.behind
     }
 
     /// Its connections are to be woken for a new record. Returns false if that goes on already.
@@ -244,7 +276,7 @@ impl Feed {
     /// The next connection to wake; `None` once all are.
     pub(super) fn next_woken(&mut self) -> Option<ConnectionKey> {
         let next = self.next_woken.as_mut()?;
-        let key = self.connections.get(*next).copied();
+        let key = self.open[..self.begun_count as usize].get(*next as usize).copied();
         *next += 1;
         key
     }
@@ -258,17 +290,17 @@ impl Feed {
 
     /// Removes a connection that is closing. The others keep their order.
     pub(super) fn remove_connection(&mut self, key: ConnectionKey) {
-        self.joining.retain(|other| *other != key);
-        let Some(index) = self.connections.iter().position(|other| *other == key) else { return };
-        self.connections.remove(index);
-        if let Some(next) = self.next_woken.as_mut().filter(|next| **next > index) {
+        let Some(index) = self.open.iter().position(|other| *other == key) else { return };
+        self.open.remove(index);
+        self.begun_count -= u32::from(index < self.begun_count as usize);
+        if let Some(next) = self.next_woken.as_mut().filter(|next| **next as usize > index) {
             *next -= 1;
         }
     }
 
     /// A publisher waits until the log tells the record at this offset.
     pub(super) fn await_record(&mut self, offset: u64, of: EventRef, spares: &mut Spares) {
-        spares.awaiting.push(&mut self.awaiting, (offset, of));
+        self.awaiting.push((offset, of), &mut spares.awaiting);
     }
 
     /// The publisher that waits for the record at this offset.
@@ -276,14 +308,14 @@ impl Feed {
         if self.awaiting.front()?.0 != offset {
             return None;
         }
-        let of = self.awaiting.pop_front().map(|(_, of)| of);
-        spares.awaiting.reclaim(&mut self.awaiting);
+        let of = self.awaiting.pop().map(|(_, of)| of);
+        self.awaiting.reclaim(&mut spares.awaiting);
         of
     }
 
     /// Every publisher that waits; the log tells none of their records any more.
-    pub(super) fn take_all_awaiting(&mut self) -> VecDeque<(u64, EventRef)> {
-        std::mem::take(&mut self.awaiting)
+    pub(super) fn take_all_awaiting(&mut self) -> impl Iterator<Item = (u64, EventRef)> + use<> {
+        self.awaiting.take()
     }
 
     /// Whether pongs of its gateway's connections prove what was processed.
@@ -303,11 +335,11 @@ impl Feed {
 
     /// Whether it is certain at a glance that every connection has all records that the log has told.
     pub(super) fn has_given_all(&self) -> bool {
-        self.records.is_empty() && self.behind == 0 && self.joining.is_empty()
+        self.records.is_empty() && self.behind == 0 && self.joining().is_empty()
     }
 
     /// Whether no connection needs it.
     pub(super) fn is_idle(&self) -> bool {
-        self.connections.is_empty() && self.joining.is_empty()
+        self.open.is_empty()
     }
 }

@@ -25,7 +25,7 @@ impl Shard {
         let (feed_key, is_new) = self.feeds.of_or_new(life, mode);
         let bound = self.settings.connections_per_gateway_max;
         if let Some(feed) = self.feeds.get_mut(feed_key) {
-            if bound > 0 && feed.connections.len() + feed.joining.len() >= bound {
+            if bound > 0 && feed.open().len() >= bound {
                 return Err(Refused::CapacityExceeded);
             }
             feed.idle_until = None;
@@ -38,7 +38,7 @@ impl Shard {
         if let Some(connection) = self.registry.connection_mut(key) {
             connection.is_proved = feed.is_proved() && !join.written_only;
         }
-        feed.joining.push(key);
+        feed.join(key);
         feed.members += 1;
         if feed.begun {
             self.begin(now, key);
@@ -67,7 +67,7 @@ impl Shard {
             let attempted = absence.and_then(|absence| absence.attempted);
             feed.progress = Some(Box::new(GatewayProgress::new(progress.unwrap_or(at_end), attempted)));
         }
-        let (joining, behind) = (feed.joining.clone(), feed.connections.clone());
+        let (joining, behind) = (feed.joining().to_vec(), feed.connections().to_vec());
         for member in joining {
             self.begin(now, member);
         }
@@ -84,7 +84,7 @@ impl Shard {
             return;
         }
         let Some(feed) = self.feeds.get_mut(feed_key) else { return };
-        let (life, end, connections) = (feed.life, feed.end(), feed.connections.clone());
+        let (life, end, connections) = (feed.life, feed.end(), feed.connections().to_vec());
         let unanswered = feed.take_all_awaiting();
         match why {
             // New events go on from the head, and the connections get those in between from the log, or are closed if it

@@ -54,8 +54,7 @@ impl Shard {
         self.handle_closing(now, key, reason);
         let connection = self.registry.connection(key)?;
         let (confirmed, feed_key) = (connection.cursor.confirmed, connection.feed);
-        let completes =
-            matches!(&connection.cursor.stage, Stage::Closing { rest, completes: true } if !rest.is_empty());
+        let completes = matches!(&connection.cursor.stage, Stage::Closing(rest) if rest.completes());
         let handed_over = connection.cursor.taken + u64::from(completes);
         let failed = (!connection.is_proved).then_some(reason.label());
         let (written_only, is_proved) = (connection.written_only, connection.is_proved);

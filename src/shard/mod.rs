@@ -41,7 +41,8 @@ mod joins;
 mod leaving;
 mod log;
 mod log_exchange;
-pub mod placement;
+pub mod piece;
+mod placement;
 mod processing;
 mod proving;
 mod queues;
@@ -356,12 +357,12 @@ impl Shard {
     /// The connections of a gateway, those that join included and those that are closing left out.
     fn members(&self, gateway: GatewayId) -> impl Iterator<Item = &ConnectionKey> {
         let feed = self.feeds.of(gateway).and_then(|key| self.feeds.get(key));
-        feed.into_iter().flat_map(|feed| feed.connections.iter().chain(&feed.joining))
+        feed.into_iter().flat_map(|feed| feed.open())
     }
 
     fn live_connections(&self, gateway: GatewayId) -> u32 {
         let feed = self.feeds.of(gateway).and_then(|key| self.feeds.get(key));
-        feed.map_or(0, |feed| u32::try_from(feed.connections.len()).unwrap_or(u32::MAX))
+        feed.map_or(0, |feed| u32::try_from(feed.connections().len()).unwrap_or(u32::MAX))
     }
 
     /// Number of publishes with undecided deliveries.

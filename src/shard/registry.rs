@@ -28,8 +28,8 @@ pub struct Connection {
     pub stale: bool,
     /// The connection is being closed and gets no more events.
     pub closing: bool,
-    /// The position behind which it asks to go on.
-    pub(super) resume: Option<Position>,
+    /// The position behind which it asks to go on. Boxed, because few do.
+    pub(super) resume: Option<Box<Position>>,
     /// Its pongs prove what its gateway has processed.
     pub(super) is_proved: bool,
     /// It asked that they do not.
@@ -99,7 +99,7 @@ impl Registry {
             round_trip_us: 0,
             stale: false,
             closing: false,
-            resume: join.resume,
+            resume: join.resume.map(Box::new),
             is_proved: false,
             written_only: join.written_only,
             admitted: false,

@@ -52,12 +52,12 @@ impl Shard {
     fn standing(&self) -> Standing {
         let mut standing = Standing::default();
         for (_, feed) in self.feeds.iter() {
-            standing.connected += usize::from(!feed.connections.is_empty());
+            standing.connected += usize::from(!feed.connections().is_empty());
             standing.behind += u64::from(feed.behind);
             if !feed.is_proved() && feed.has_given_all() {
                 continue;
             }
-            for member in feed.connections.iter().chain(&feed.joining) {
+            for member in feed.open() {
                 let Some(connection) = self.registry.connection(*member) else { continue };
                 let behind = connection.cursor.behind(feed.bytes());
                 standing.behind_bytes_max = standing.behind_bytes_max.max(behind);

@@ -1,8 +1,9 @@
 //! The view that a session has of the events that wait for its connection.
 
 use super::{
-    cursor::{Cursor, Piece, Stage},
+    cursor::{Cursor, Stage},
     feed::Feed,
+    piece::Piece,
 };
 use crate::model::Position;
 
@@ -23,7 +24,7 @@ impl Waiting<'_> {
         let Some(cursor) = self.cursor else { return 0 };
         if stop {
             let Some(piece) = cursor.piece(self.feed, 0).filter(|_| !self.at_boundary()) else { return 0 };
-            let is_closing = matches!(cursor.stage, Stage::Closing { .. });
+            let is_closing = matches!(cursor.stage, Stage::Closing(_));
             let boundary = if is_closing { piece.len() } else { piece.boundary(cursor.at(), self.boundary) };
             let end = boundary.min(cursor.at() + budget);
             piece.copy(cursor.at()..end, out);
@@ -54,7 +55,7 @@ impl Waiting<'_> {
 
     /// Whether the next byte of events is the first of one.
     pub fn begins_event(&self) -> bool {
-        self.cursor.is_some_and(|cursor| cursor.at() == 0 && !matches!(cursor.stage, Stage::Closing { .. }))
+        self.cursor.is_some_and(|cursor| cursor.at() == 0 && !matches!(cursor.stage, Stage::Closing(_)))
             && !self.is_drained()
     }
 
