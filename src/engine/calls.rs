@@ -44,7 +44,7 @@ impl<I: Io> Engine<I> {
                     self.links.set_authenticated(key);
                 }
                 if let Some(link) = self.links.get_mut(key) {
-                    link.matched = Some(matched);
+                    link.set_request(matched);
                 }
                 self.reserve_body(io, now, key, &matched).map(|()| matched.body_bytes_max())
             }
@@ -66,7 +66,8 @@ impl<I: Io> Engine<I> {
     fn reserve_body(&mut self, io: &mut I, now: Now, key: LinkKey, matched: &Matched) -> Result<(), Response> {
         let bound = matched.body_bytes_max();
         let Some(link) = self.links.get_mut(key) else { return Ok(()) };
-        debug_assert!(link.reservation.is_none(), "a link has one request at a time and releases its reservation");
+        let Some(request) = link.request.as_mut() else { return Ok(()) };
+        debug_assert!(request.reservation.is_none(), "a link has one request at a time and releases its reservation");
         let bytes = match link.session.request().map(|request| request.head.framing) {
             Some(Framing::Length(length)) => usize::try_from(length).unwrap_or(usize::MAX),
             // A chunked body does not announce its length, so it reserves the largest that its route allows.
@@ -81,7 +82,7 @@ impl<I: Io> Engine<I> {
         let Ok((reservation, before)) = self.bodies.reserve(owner, bytes, key) else {
             return Err(Response::error(503, "too many request bodies in progress").with("Retry-After", "1"));
         };
-        link.reservation = Some(reservation);
+        request.reservation = Some(reservation);
         // One unfinished body per gateway: otherwise one gateway that never finishes its bodies takes the whole budget.
         if let Some(before) = before {
             let response = Response::error(503, "replaced by a newer request").with("Retry-After", "1");
@@ -96,14 +97,15 @@ impl<I: Io> Engine<I> {
     /// Handles a complete request: responds at once, or after shards and store have answered.
     pub(super) fn call(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
-        if let (Some(reservation), Some(request)) = (&mut link.reservation, link.session.request()) {
-            self.bodies.shrink(reservation, request.body.len());
+        let body = link.session.request().map(|request| request.body.len());
+        if let (Some(reservation), Some(bytes)) = (link.reservation(), body) {
+            self.bodies.shrink(reservation, bytes);
         }
         let Some(link) = self.links.get(key) else { return };
         let step = guarded(|| {
             #[cfg(test)]
             super::faults::inject_call(link.session.peer());
-            let (call, matched) = (call_of(&link.session)?, link.matched.as_ref()?);
+            let (call, matched) = (call_of(&link.session)?, &link.request.as_ref()?.matched);
             Some(self.with_view(io, now, |view| api::handle(matched, &call, view)))
         });
         match step {

@@ -323,7 +323,7 @@ impl<I: Io> Engine<I> {
     pub(super) fn finish_visit(&mut self, io: &mut I, now: Now, key: LinkKey) {
         let Some(link) = self.links.get_mut(key) else { return };
         if !link.session.has_body()
-            && let Some(reservation) = link.reservation.take()
+            && let Some(reservation) = link.request.as_mut().and_then(|request| request.reservation.take())
         {
             self.bodies.release(reservation, key);
         }

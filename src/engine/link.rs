@@ -27,10 +27,8 @@ pub(super) struct Link<S> {
     pub(super) member: Option<ConnectionKey>,
     /// Its slot under the hub's `max_connections`, once it has joined.
     pub(super) slot: Option<Slot>,
-    /// The route of the current request.
-    pub(super) matched: Option<Matched>,
-    /// Memory reserved for the body of that request.
-    pub(super) reservation: Option<Reservation>,
+    /// Its current request, or the last one. Boxed, because gateways' connections, of which there are many, have none.
+    pub(super) request: Option<Box<Request>>,
     /// Its entry in the timer wheel.
     pub(super) alarm: Alarm,
     /// Bytes that the peer's kernel had acknowledged at the last short write.
@@ -49,6 +47,14 @@ pub(super) struct Link<S> {
     pub(super) writing: bool,
 }
 
+/// The engine's part of a request.
+pub(super) struct Request {
+    /// Its route.
+    pub(super) matched: Matched,
+    /// Memory reserved for its body.
+    pub(super) reservation: Option<Reservation>,
+}
+
 impl<S> Link<S> {
     pub(super) fn new(session: Session, socket: S, side: Side) -> Self {
         Self {
@@ -58,8 +64,7 @@ impl<S> Link<S> {
             unauthenticated: None,
             member: None,
             slot: None,
-            matched: None,
-            reservation: None,
+            request: None,
             alarm: Alarm::default(),
             acknowledged_bytes: 0,
             readable: false,
@@ -77,6 +82,19 @@ impl<S> Link<S> {
         if let Some(at) = self.session.poll_timeout() {
             self.alarm.set(timers, at, key);
         }
+    }
+
+    /// Begins a request.
+    pub(super) fn set_request(&mut self, matched: Matched) {
+        match &mut self.request {
+            Some(request) => request.matched = matched,
+            None => self.request = Some(Box::new(Request { matched, reservation: None })),
+        }
+    }
+
+    /// Memory reserved for the body of the current request.
+    pub(super) fn reservation(&mut self) -> Option<&mut Reservation> {
+        self.request.as_mut()?.reservation.as_mut()
     }
 
     /// Whether a request is in progress or its response is not written yet.
@@ -184,6 +202,7 @@ impl<S> Links<S> {
         self.members[index] = Some(key);
         if let Some(link) = self.get_mut(key) {
             link.member = Some(member);
+            link.request.take_if(|request| request.reservation.is_none());
         }
         self.set_authenticated(key);
     }
@@ -212,8 +231,8 @@ mod tests {
         // rustls holds more per connection (docs/PERFORMANCE.md).
         let link = size_of::<(u32, Link<std::os::fd::OwnedFd>)>();
         let connection = size_of::<crate::shard::Connection>();
-        assert!(link <= 512, "a link has {link} bytes, expected at most 512");
-        assert!(connection <= 320, "a connection in the registry has {connection} bytes, expected at most 320");
+        assert!(link <= 336, "a link has {link} bytes, expected at most 336");
+        assert!(connection <= 272, "a connection in the registry has {connection} bytes, expected at most 272");
         println!("link {link}, registry {connection}, session {}", size_of::<Session>());
     }
 }

@@ -14,7 +14,6 @@ const GRID: u64 = 40;
 /// The heartbeat of one connection.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
-    settings: Settings,
     next_ping: Instant,
     last_received: Instant,
     /// When the ping was sent that is not answered yet.
@@ -40,7 +39,7 @@ impl Heartbeat {
     /// Plans the first ping within one interval, at a time that depends on the connection's id: connections that came
     /// together must not ping together. Times are rounded to a fortieth of the interval, so that a core wakes once for
     /// many pings and reads their pongs together.
-    pub(super) fn new(settings: Settings, now: Instant, connection: ConnectionId) -> Self {
+    pub(super) fn new(settings: &Settings, now: Instant, connection: ConnectionId) -> Self {
         let spread = u64::from(u32::try_from(connection.0.as_u128() >> 96).unwrap_or(0));
         let interval = u64::try_from(settings.interval.as_micros()).unwrap_or(u64::MAX);
         let grid = (interval / GRID).max(1);
@@ -49,7 +48,7 @@ impl Heartbeat {
         let phase = least + ((u128::from(interval - least) * u128::from(spread)) >> 32) as u64;
         let first = now + Duration::from_micros(phase);
         let next_ping = Instant(first.0 - first.0 % grid);
-        Self { settings, next_ping, last_received: now, pinged: None, next_probe: None }
+        Self { next_ping, last_received: now, pinged: None, next_probe: None }
     }
 
     /// Bytes came from the peer.
@@ -79,44 +78,44 @@ impl Heartbeat {
 
     /// Returns the action that is due now. A gateway that processes an event may be silent until `busy_until`, as long as its kernel
     /// acknowledges bytes, and no longer.
-    pub(super) fn handle_timeout(&mut self, now: Instant, busy_until: Option<Instant>) -> Beat {
-        let silence_ends = self.last_received + self.settings.timeout;
+    pub(super) fn handle_timeout(&mut self, now: Instant, settings: &Settings, busy_until: Option<Instant>) -> Beat {
+        let silence_ends = self.last_received + settings.timeout;
         if busy_until.is_some_and(|until| now >= until) {
             return Beat::Overdue;
         }
         if now >= silence_ends {
-            let in_grace = now < self.grace_ends(busy_until) && self.next_probe != Some(UNREACHABLE);
+            let in_grace = now < self.grace_ends(settings, busy_until) && self.next_probe != Some(UNREACHABLE);
             return match self.next_probe {
                 _ if !in_grace => Beat::Dead,
                 // Pings go on during the grace: a pong ends it.
-                Some(next) if now < next => self.ping(now),
+                Some(next) if now < next => self.ping(now, settings),
                 _ => {
                     self.next_probe = Some(now + PROBE_INTERVAL);
                     Beat::Probe
                 }
             };
         }
-        self.ping(now)
+        self.ping(now, settings)
     }
 
-    fn ping(&mut self, now: Instant) -> Beat {
+    fn ping(&mut self, now: Instant, settings: &Settings) -> Beat {
         if now < self.next_ping {
             return Beat::Nothing;
         }
         // Counted from the planned time, not from `now`: otherwise each late wake-up would shift the pings, and after a
         // pause of the core all connections would ping at the same time from then on.
-        let missed = now.since(self.next_ping).div_duration_f64(self.settings.interval) as u32;
-        self.next_ping = self.next_ping + self.settings.interval * (missed + 1);
+        let missed = now.since(self.next_ping).div_duration_f64(settings.interval) as u32;
+        self.next_ping = self.next_ping + settings.interval * (missed + 1);
         self.pinged = Some(now);
         Beat::Ping
     }
 
     /// When an action is due.
-    pub(super) fn poll_timeout(&self, busy_until: Option<Instant>) -> Instant {
-        let silence_ends = self.last_received + self.settings.timeout;
+    pub(super) fn poll_timeout(&self, settings: &Settings, busy_until: Option<Instant>) -> Instant {
+        let silence_ends = self.last_received + settings.timeout;
         let silence = match self.next_probe {
             Some(UNREACHABLE) => silence_ends,
-            Some(next) => next.min(self.grace_ends(busy_until)),
+            Some(next) => next.min(self.grace_ends(settings, busy_until)),
             None => silence_ends,
         };
         let due = self.next_ping.min(silence);
@@ -124,8 +123,8 @@ impl Heartbeat {
     }
 
     /// Until when a peer may be silent whose kernel acknowledges bytes.
-    fn grace_ends(&self, busy_until: Option<Instant>) -> Instant {
-        let grace_ends = self.last_received + self.settings.timeout + self.settings.busy_grace;
+    fn grace_ends(&self, settings: &Settings, busy_until: Option<Instant>) -> Instant {
+        let grace_ends = self.last_received + settings.timeout + settings.busy_grace;
         busy_until.map_or(grace_ends, |until| until.max(grace_ends))
     }
 }
@@ -139,24 +138,41 @@ mod tests {
 
     const SECOND: u64 = 1_000_000;
 
-    fn heartbeat(grace: u64) -> Heartbeat {
-        let settings = Settings {
-            interval: Duration::from_secs(20),
-            timeout: Duration::from_secs(30),
-            busy_grace: Duration::from_secs(grace),
-        };
-        Heartbeat::new(settings, Instant(0), ConnectionId::random())
+    /// A heartbeat with its settings.
+    struct Tested(Heartbeat, Settings);
+
+    impl Tested {
+        fn begin(grace: u64, now: Instant) -> Self {
+            let settings = Settings {
+                interval: Duration::from_secs(20),
+                timeout: Duration::from_secs(30),
+                busy_grace: Duration::from_secs(grace),
+            };
+            Self(Heartbeat::new(&settings, now, ConnectionId::random()), settings)
+        }
+
+        fn poll_timeout(&self, busy_until: Option<Instant>) -> Instant {
+            self.0.poll_timeout(&self.1, busy_until)
+        }
+
+        fn handle_timeout(&mut self, now: Instant, busy_until: Option<Instant>) -> Beat {
+            self.0.handle_timeout(now, &self.1, busy_until)
+        }
+    }
+
+    fn heartbeat(grace: u64) -> Tested {
+        Tested::begin(grace, Instant(0))
     }
 
     /// Runs until a silent peer is declared dead; returns that time and the times of the pings.
-    fn silent(mut heartbeat: Heartbeat, reachable: bool) -> (u64, Vec<u64>) {
+    fn silent(mut heartbeat: Tested, reachable: bool) -> (u64, Vec<u64>) {
         let mut pings = Vec::new();
         loop {
             let now = heartbeat.poll_timeout(None);
             match heartbeat.handle_timeout(now, None) {
                 Beat::Dead => return (now.0, pings),
                 Beat::Ping => pings.push(now.0),
-                Beat::Probe => heartbeat.handle_peer_state(now, reachable),
+                Beat::Probe => heartbeat.0.handle_peer_state(now, reachable),
                 Beat::Nothing | Beat::Overdue => panic!("woken for nothing at {now:?}"),
             }
         }
@@ -187,7 +203,7 @@ mod tests {
                 match heartbeat.handle_timeout(now, until) {
                     end @ (Beat::Dead | Beat::Overdue) => return (now.0, end),
                     Beat::Ping => {}
-                    Beat::Probe => heartbeat.handle_peer_state(now, reachable),
+                    Beat::Probe => heartbeat.0.handle_peer_state(now, reachable),
                     Beat::Nothing => panic!("woken for nothing at {now:?}"),
                 }
             }
@@ -199,7 +215,7 @@ mod tests {
     #[test]
     fn the_time_for_an_event_ends_although_the_gateway_is_heard() {
         let mut heartbeat = heartbeat(0);
-        heartbeat.handle_life(Instant(9 * SECOND));
+        heartbeat.0.handle_life(Instant(9 * SECOND));
         let until = Some(Instant(10 * SECOND));
         assert!(heartbeat.poll_timeout(until) <= Instant(10 * SECOND));
         assert_eq!(heartbeat.handle_timeout(Instant(10 * SECOND), until), Beat::Overdue);
@@ -209,7 +225,7 @@ mod tests {
     fn lost_time_does_not_count_as_silence_and_does_not_delay_the_next_ping() {
         let mut heartbeat = heartbeat(0);
         let due = heartbeat.poll_timeout(None);
-        heartbeat.handle_lost(Duration::from_micros(due.0 / 2));
+        heartbeat.0.handle_lost(Duration::from_micros(due.0 / 2));
         assert_eq!(heartbeat.poll_timeout(None), due - Duration::from_micros(due.0 / 2));
         assert_eq!(silent(heartbeat, true).0, 30 * SECOND, "by the core's clock, which leaves the lost time out");
     }
@@ -225,20 +241,20 @@ mod tests {
             assert_eq!(heartbeat.handle_timeout(late, None), Beat::Ping);
             pings.push(late.0);
             let pong = Instant(late.0 + 3_000);
-            heartbeat.handle_life(pong);
-            assert_eq!(heartbeat.handle_pong(pong), Some(Duration::from_millis(3)));
+            heartbeat.0.handle_life(pong);
+            assert_eq!(heartbeat.0.handle_pong(pong), Some(Duration::from_millis(3)));
         }
         assert!(pings.windows(2).all(|pair| pair[1] - pair[0] == 20 * SECOND));
-        assert_eq!(heartbeat.handle_pong(Instant(0)), None, "an unsolicited pong measures nothing");
+        assert_eq!(heartbeat.0.handle_pong(Instant(0)), None, "an unsolicited pong measures nothing");
     }
 
     #[test]
     fn after_a_pause_a_due_ping_is_sent_at_once_and_the_phase_stays() {
         let begin = Instant(3_600 * SECOND);
         for pause in [1, 15, 45, 200].map(Duration::from_secs) {
-            let mut heartbeat = Heartbeat::new(heartbeat(0).settings, begin, ConnectionId::random());
+            let mut heartbeat = Tested::begin(0, begin);
             let planned = heartbeat.poll_timeout(None);
-            heartbeat.handle_lost(pause);
+            heartbeat.0.handle_lost(pause);
             // The core's clock leaves the pause out; on the wall it is over at `begin + pause`.
             assert_eq!(heartbeat.handle_timeout(begin, None) == Beat::Ping, planned <= begin + pause);
             let next = heartbeat.poll_timeout(None) + pause;

@@ -74,7 +74,7 @@ enum Stage {
     /// A gateway receives its events.
     Streaming(Box<Streaming>),
     /// Nothing new is produced. The output that waits is sent, then the transport is closed.
-    Lingering(Lingering),
+    Lingering(Box<Lingering>),
     /// The socket can be closed.
     Over,
 }
@@ -217,7 +217,7 @@ impl Session {
                 self.follow(now, progress);
             }
             Stage::Streaming(streaming) => {
-                let over = streaming.handle_timeout(now.attended, &mut self.effects);
+                let over = streaming.handle_timeout(now.attended, &self.settings, &mut self.effects);
                 if let Some(reason) = over {
                     self.end(End::Closed(reason));
                 }
@@ -234,7 +234,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let stage = match &self.stage {
             Stage::Exchange(exchange) => exchange.poll_timeout(),
-            Stage::Streaming(streaming) => Some(streaming.poll_timeout()),
+            Stage::Streaming(streaming) => Some(streaming.poll_timeout(&self.settings)),
             Stage::Lingering(lingering) => Some(lingering.deadline()),
             Stage::Admission(_) | Stage::Over => None,
         };

@@ -56,7 +56,7 @@ impl Streaming {
         transport.open(&ack, out);
         Self {
             transport,
-            heartbeat: Heartbeat::new(settings.heartbeat, now.attended, admitted.connection),
+            heartbeat: Heartbeat::new(&settings.heartbeat, now.attended, admitted.connection),
             proofs: proves.then(|| Box::new(Proofs::new(settings.processing_timeout))),
             controls: Budget::default(),
             messages: Budget::default(),
@@ -214,12 +214,17 @@ impl Streaming {
     }
 
     /// Handles deadlines. Returns the reason if the connection ends now, without waiting for the peer.
-    pub(super) fn handle_timeout(&mut self, now: Instant, effects: &mut Effects) -> Option<CloseReason> {
+    pub(super) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        settings: &Settings,
+        effects: &mut Effects,
+    ) -> Option<CloseReason> {
         self.paused_until = self.paused_until.filter(|until| now < *until);
         if let Some(closing) = &self.closing {
             return (now >= closing.deadline).then_some(closing.reason);
         }
-        match self.heartbeat.handle_timeout(now, self.busy_until()) {
+        match self.heartbeat.handle_timeout(now, &settings.heartbeat, self.busy_until()) {
             Beat::Nothing => {}
             Beat::Ping => self.ping = true,
             Beat::Probe => effects.push(Effect::Probe),
@@ -230,9 +235,11 @@ impl Streaming {
     }
 
     /// When [`Streaming::handle_timeout`] is due.
-    pub(super) fn poll_timeout(&self) -> Instant {
-        let due = self.closing.as_ref();
-        let due = due.map_or_else(|| self.heartbeat.poll_timeout(self.busy_until()), |closing| closing.deadline);
+    pub(super) fn poll_timeout(&self, settings: &Settings) -> Instant {
+        let due = match &self.closing {
+            Some(closing) => closing.deadline,
+            None => self.heartbeat.poll_timeout(&settings.heartbeat, self.busy_until()),
+        };
         self.paused_until.map_or(due, |until| until.min(due))
     }
 

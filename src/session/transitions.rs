@@ -69,7 +69,7 @@ impl Session {
             }
             Stage::Exchange(_) | Stage::Admission(_) => end,
         };
-        self.stage = Stage::Lingering(Lingering::new(now.attended, end, ended));
+        self.stage = Stage::Lingering(Box::new(Lingering::new(now.attended, end, ended)));
     }
 
     /// Ends the session, once.
