@@ -66,6 +66,7 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
         match rest {
             Rest::Ended => break Ok(()),
             Rest::More => {
+                worked = now;
                 io.harvest(&mut engine, Duration::ZERO);
             }
             Rest::Until(due) => {
@@ -94,7 +95,7 @@ pub(crate) async fn run(seat: Seat, ready: flume::Sender<ShardId>) -> io::Result
 }
 
 /// Waits until an event, the doorbell, a signal, the deadline `due` or [`WAKE_INTERVAL`]. Returns whether the core was parked, which lets
-/// the runtime run. `worked` is when an event came last.
+/// the runtime run. `worked` is when there was work last.
 async fn wait(
     io: &mut CoreIo,
     engine: &mut Engine<CoreIo>,
