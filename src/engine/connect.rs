@@ -191,7 +191,7 @@ impl<I: Io> Engine<I> {
         let proves = joined.is_proved();
         self.shard.handle_welcomed(member);
         let Begin { position, resumed } = begin;
-        let admitted = Admitted { gateway, connection, position, resumed, proves };
+        let admitted = Admitted { gateway, connection, position, resumed, proves, place: key.index };
         self.with_session(io, now, key, |session, scratch| session.handle_admitted(now, admitted, scratch));
         io.notice(now, Notice::Connected { gateway, connection, address });
         self.follow_up(io, now, key);

@@ -10,7 +10,7 @@ use crate::model::{Instant, Now};
 use std::time::Duration;
 
 /// The caller of an engine begins a pass at least this often, so that a stop of an idle core is noticed as well.
-// Longer than the half second between the pings of a fleet (`GRID` of the heartbeat): a core that only sends them wakes for nothing else.
+// Longer than the half second between the pings of a fleet (`POINTS` of the heartbeat): a core that only sends them wakes for nothing else.
 pub const WAKE_INTERVAL: Duration = Duration::from_millis(520);
 /// Lateness from which it counts as lost time. Shorter delays are ordinary load, and deadlines have room for them.
 const LOST_AFTER: Duration = Duration::from_millis(250);

@@ -15,4 +15,6 @@ pub struct Admitted {
     pub resumed: Option<bool>,
     /// Its pings name positions, and its pongs prove what the gateway has processed.
     pub proves: bool,
+    /// Its place in the memory of its core.
+    pub place: u32,
 }

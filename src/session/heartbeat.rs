@@ -2,14 +2,17 @@
 //! at intervals, so a peer is closed exactly at its timeout.
 
 use super::settings::Heartbeat as Settings;
-use crate::model::{ConnectionId, Instant};
+use crate::model::Instant;
 use std::time::Duration;
 
 /// Time between two probes of a silent peer during its grace.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Points in one interval at which pings are sent.
-const GRID: u64 = 40;
+/// Number of times in one interval at which pings are sent.
+const POINTS: u64 = 40;
+
+/// Number of connections, one after the other in the core's memory, that ping at the same time.
+const NEIGHBOURS: u32 = 64;
 
 /// The heartbeat of one connection.
 #[derive(Debug)]
@@ -36,18 +39,19 @@ pub(super) enum Beat {
 }
 
 impl Heartbeat {
-    /// Plans the first ping within one interval, at a time that depends on the connection's id: connections that came
-    /// together must not ping together. Times are rounded to a fortieth of the interval, so that a core wakes once for
-    /// many pings and reads their pongs together.
-    pub(super) fn new(settings: &Settings, now: Instant, connection: ConnectionId) -> Self {
-        let spread = u64::from(u32::try_from(connection.0.as_u128() >> 96).unwrap_or(0));
-        let interval = u64::try_from(settings.interval.as_micros()).unwrap_or(u64::MAX);
-        let grid = (interval / GRID).max(1);
-        // Between a twentieth of the interval and all of it.
-        let least = interval / 20;
-        let phase = least + ((u128::from(interval - least) * u128::from(spread)) >> 32) as u64;
-        let first = now + Duration::from_micros(phase);
-        let next_ping = Instant(first.0 - first.0 % grid);
+    /// Plans the first ping within one interval. Pings are sent at [`POINTS`] times of the interval, so that a core wakes
+    /// once for many of them and reads their pongs together. The connection's `place` in the core's memory decides which
+    /// it is: [`NEIGHBOURS`] ping together, because reading memory in its order is faster, and the next ones later, because
+    /// those that came together must not all ping together.
+    pub(super) fn new(settings: &Settings, now: Instant, place: u32) -> Self {
+        let interval = u64::try_from(settings.interval.as_micros()).unwrap_or(u64::MAX).max(1);
+        let pause = interval / POINTS;
+        let point = Instant(now.0 - now.0 % interval + u64::from(place / NEIGHBOURS) % POINTS * pause);
+        let mut next_ping = if point <= now { point + settings.interval } else { point };
+        // Not at once: the gateway is busy with its begin.
+        if next_ping.since(now) < Duration::from_micros(2 * pause) {
+            next_ping = next_ping + Duration::from_micros(2 * pause);
+        }
         Self { next_ping, last_received: now, pinged: None, next_probe: None }
     }
 
@@ -142,13 +146,13 @@ mod tests {
     struct Tested(Heartbeat, Settings);
 
     impl Tested {
-        fn begin(grace: u64, now: Instant) -> Self {
+        fn begin(grace: u64, now: Instant, place: u32) -> Self {
             let settings = Settings {
                 interval: Duration::from_secs(20),
                 timeout: Duration::from_secs(30),
                 busy_grace: Duration::from_secs(grace),
             };
-            Self(Heartbeat::new(&settings, now, ConnectionId::random()), settings)
+            Self(Heartbeat::new(&settings, now, place), settings)
         }
 
         fn poll_timeout(&self, busy_until: Option<Instant>) -> Instant {
@@ -161,7 +165,7 @@ mod tests {
     }
 
     fn heartbeat(grace: u64) -> Tested {
-        Tested::begin(grace, Instant(0))
+        Tested::begin(grace, Instant(0), 0)
     }
 
     /// Runs until a silent peer is declared dead; returns that time and the times of the pings.
@@ -252,7 +256,7 @@ mod tests {
     fn after_a_pause_a_due_ping_is_sent_at_once_and_the_phase_stays() {
         let begin = Instant(3_600 * SECOND);
         for pause in [1, 15, 45, 200].map(Duration::from_secs) {
-            let mut heartbeat = Tested::begin(0, begin);
+            let mut heartbeat = Tested::begin(0, begin, 0);
             let planned = heartbeat.poll_timeout(None);
             heartbeat.0.handle_lost(pause);
             // The core's clock leaves the pause out; on the wall it is over at `begin + pause`.
@@ -274,9 +278,25 @@ mod tests {
     #[test]
     fn first_pings_are_spread_over_the_interval() {
         let mut seconds = [0; 20];
-        for _ in 0..10_000 {
-            seconds[((heartbeat(0).poll_timeout(None).0 - 1) / SECOND) as usize] += 1;
+        for place in 0..10_000 {
+            let due = Tested::begin(0, Instant(0), place).poll_timeout(None);
+            seconds[((due.0 - 1) / SECOND) as usize] += 1;
         }
         assert!(seconds.iter().max() < Some(&1_000), "{seconds:?}");
+    }
+
+    #[test]
+    fn neighbours_ping_together_whenever_they_came() {
+        let begin = 3_600 * SECOND;
+        let phase = |place, after| {
+            let now = Instant(begin + after);
+            let due = Tested::begin(0, now, place).poll_timeout(None);
+            assert!(due.since(now) >= Duration::from_secs(1) && due.since(now) <= Duration::from_secs(20), "{due:?}");
+            due.0 % (20 * SECOND)
+        };
+        for after in [1, 3 * SECOND, 12 * SECOND + 7] {
+            assert_eq!(phase(20 * NEIGHBOURS, 0), phase(21 * NEIGHBOURS - 1, after));
+            assert_ne!(phase(20 * NEIGHBOURS, 0), phase(21 * NEIGHBOURS, after), "those behind them ping later");
+        }
     }
 }

@@ -51,12 +51,12 @@ impl Streaming {
     /// Begins the stage by writing the ack.
     pub(super) fn open(now: Now, settings: &Settings, admitted: Admitted, out: &mut Vec<u8>) -> Self {
         let mut transport = WebSocket::new(settings.inbound_message_bytes_max);
-        let Admitted { gateway, connection, position, resumed, proves } = admitted;
+        let Admitted { gateway, connection, position, resumed, proves, place } = admitted;
         let ack = envelope::connection_ack(gateway, connection, position, resumed, now.wall);
         transport.open(&ack, out);
         Self {
             transport,
-            heartbeat: Heartbeat::new(&settings.heartbeat, now.attended, admitted.connection),
+            heartbeat: Heartbeat::new(&settings.heartbeat, now.attended, place),
             proofs: proves.then(|| Box::new(Proofs::new(settings.processing_timeout))),
             controls: Budget::default(),
             messages: Budget::default(),

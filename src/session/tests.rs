@@ -131,6 +131,7 @@ impl World {
             position: Some(Position { epoch: 1, offset: 0 }),
             resumed: None,
             proves: self.events.offset.is_some(),
+            place: 0,
         };
         self.session.handle_admitted(self.now, admitted, &mut self.scratch);
         self.settle();
