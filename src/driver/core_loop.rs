@@ -136,8 +136,8 @@ async fn wait(
     true
 }
 
-/// How long a core has had no event when it parks. A fleet of gateways that only answer pings sends some twice a second
-/// (`POINTS` of the heartbeat), so its core does not.
+/// How long a core has had no work when it parks. A fleet of some hundred gateways that only answer pings sends some twice a
+/// second (`POINTS` of the heartbeat), so its core does not.
 const PARK_AFTER: Duration = Duration::from_secs(1);
 /// How often a core that does not park lets the runtime's own timers run. Nothing needs them meanwhile, so this may be rare.
 const YIELD_INTERVAL: Duration = Duration::from_secs(10);

@@ -2,7 +2,7 @@
 //! at intervals, so a peer is closed exactly at its timeout.
 
 use super::settings::Heartbeat as Settings;
-use crate::model::Instant;
+use crate::model::{Instant, Now};
 use std::time::Duration;
 
 /// Time between two probes of a silent peer during its grace.
@@ -12,7 +12,11 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 const POINTS: u64 = 40;
 
 /// Number of connections, one after the other in the core's memory, that ping at the same time.
-const NEIGHBOURS: u32 = 64;
+const NEIGHBOURS: u32 = 8;
+
+/// From the time of one group of neighbours to that of the next, in times. It has no divisor in common with [`POINTS`], so that all of
+/// them are used, and a small fleet's are far apart.
+const STRIDE: u64 = 11;
 
 /// The heartbeat of one connection.
 #[derive(Debug)]
@@ -41,18 +45,21 @@ pub(super) enum Beat {
 impl Heartbeat {
     /// Plans the first ping within one interval. Pings are sent at [`POINTS`] times of the interval, so that a core wakes
     /// once for many of them and reads their pongs together. The connection's `place` in the core's memory decides which
-    /// it is: [`NEIGHBOURS`] ping together, because reading memory in its order is faster, and the next ones later, because
-    /// those that came together must not all ping together.
-    pub(super) fn new(settings: &Settings, now: Instant, place: u32) -> Self {
+    /// it is: [`NEIGHBOURS`] ping together, because reading memory in its order is faster, and the next ones at another time,
+    /// because those that came together must not all ping together.
+    pub(super) fn new(settings: &Settings, now: Now, place: u32) -> Self {
         let interval = u64::try_from(settings.interval.as_micros()).unwrap_or(u64::MAX).max(1);
         let pause = interval / POINTS;
-        let point = Instant(now.0 - now.0 % interval + u64::from(place / NEIGHBOURS) % POINTS * pause);
-        let mut next_ping = if point <= now { point + settings.interval } else { point };
+        let point = u64::from(place / NEIGHBOURS) * STRIDE % POINTS * pause;
+        // In real time, which pings keep to (see [`Heartbeat::handle_lost`]).
+        let since = now.instant.0 % interval;
+        let mut wait = if point > since { point - since } else { point + interval - since };
         // Not at once: the gateway is busy with its begin.
-        if next_ping.since(now) < Duration::from_micros(2 * pause) {
-            next_ping = next_ping + Duration::from_micros(2 * pause);
+        if wait < 2 * pause {
+            wait += 2 * pause;
         }
-        Self { next_ping, last_received: now, pinged: None, next_probe: None }
+        let next_ping = now.attended + Duration::from_micros(wait);
+        Self { next_ping, last_received: now.attended, pinged: None, next_probe: None }
     }
 
     /// Bytes came from the peer.
@@ -139,6 +146,7 @@ const UNREACHABLE: Instant = Instant(0);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Timestamp;
 
     const SECOND: u64 = 1_000_000;
 
@@ -152,7 +160,7 @@ mod tests {
                 timeout: Duration::from_secs(30),
                 busy_grace: Duration::from_secs(grace),
             };
-            Self(Heartbeat::new(&settings, now, place), settings)
+            Self(Heartbeat::new(&settings, Now::new(now, Timestamp(0)), place), settings)
         }
 
         fn poll_timeout(&self, busy_until: Option<Instant>) -> Instant {
@@ -277,12 +285,18 @@ mod tests {
 
     #[test]
     fn first_pings_are_spread_over_the_interval() {
-        let mut seconds = [0; 20];
-        for place in 0..10_000 {
-            let due = Tested::begin(0, Instant(0), place).poll_timeout(None);
-            seconds[((due.0 - 1) / SECOND) as usize] += 1;
+        for connections in [40, 100, 320, 10_000] {
+            let mut seconds = [0; 20];
+            for place in 0..connections {
+                let due = Tested::begin(0, Instant(0), place).poll_timeout(None);
+                seconds[((due.0 - 1) / SECOND) as usize] += 1;
+            }
+            // The first second has none, and the two behind it twice as many.
+            let most = (connections / 20 * 2 + 2 * NEIGHBOURS) as usize;
+            assert!(seconds.iter().all(|pings| *pings <= most), "{connections}: {seconds:?}");
+            let used = seconds.iter().filter(|pings| **pings > 0).count();
+            assert!(used + 1 >= 19.min(connections as usize / 8), "{connections}: {seconds:?}");
         }
-        assert!(seconds.iter().max() < Some(&1_000), "{seconds:?}");
     }
 
     #[test]
@@ -295,8 +309,8 @@ mod tests {
             due.0 % (20 * SECOND)
         };
         for after in [1, 3 * SECOND, 12 * SECOND + 7] {
-            assert_eq!(phase(20 * NEIGHBOURS, 0), phase(21 * NEIGHBOURS - 1, after));
-            assert_ne!(phase(20 * NEIGHBOURS, 0), phase(21 * NEIGHBOURS, after), "those behind them ping later");
+            assert_eq!(phase(NEIGHBOURS, 0), phase(2 * NEIGHBOURS - 1, after));
+            assert_ne!(phase(NEIGHBOURS, 0), phase(2 * NEIGHBOURS, after), "those behind them ping at another time");
         }
     }
 }

@@ -27,15 +27,20 @@ pub(super) struct Streaming {
     controls: Budget,
     /// The rate of messages from the gateway.
     messages: Budget,
-    /// Nothing is read until then, because the gateway exceeds the rate of messages.
-    paused_until: Option<Instant>,
-    /// Since when the gateway has exceeded the rate of messages without a pause.
-    flooding_since: Option<Instant>,
+    /// The gateway exceeds the rate of messages. Boxed, because hardly any does.
+    flood: Option<Box<Flood>>,
     closing: Option<Closing>,
     /// A ping is due and not sent yet.
     ping: bool,
     /// The peer has ended its stream, and is still owed a close frame.
     ended: bool,
+}
+
+struct Flood {
+    /// Since when it has not been below the rate.
+    since: Instant,
+    /// Nothing is read until then.
+    paused_until: Option<Instant>,
 }
 
 struct Closing {
@@ -56,12 +61,11 @@ impl Streaming {
         transport.open(&ack, out);
         Self {
             transport,
-            heartbeat: Heartbeat::new(&settings.heartbeat, now.attended, place),
+            heartbeat: Heartbeat::new(&settings.heartbeat, now, place),
             proofs: proves.then(|| Box::new(Proofs::new(settings.processing_timeout))),
             controls: Budget::default(),
             messages: Budget::default(),
-            paused_until: None,
-            flooding_since: None,
+            flood: None,
             closing: None,
             ping: false,
             ended: false,
@@ -157,7 +161,7 @@ impl Streaming {
 
     /// Whether to read from the socket now.
     pub(super) fn wants_read(&self) -> bool {
-        self.paused_until.is_none() && !self.ended
+        self.paused_until().is_none() && !self.ended
     }
 
     /// The peer has ended its stream. Returns whether the connection stays until our close frame is sent, after the
@@ -220,7 +224,9 @@ impl Streaming {
         settings: &Settings,
         effects: &mut Effects,
     ) -> Option<CloseReason> {
-        self.paused_until = self.paused_until.filter(|until| now < *until);
+        if let Some(flood) = &mut self.flood {
+            flood.paused_until = flood.paused_until.filter(|until| now < *until);
+        }
         if let Some(closing) = &self.closing {
             return (now >= closing.deadline).then_some(closing.reason);
         }
@@ -240,7 +246,11 @@ impl Streaming {
             Some(closing) => closing.deadline,
             None => self.heartbeat.poll_timeout(&settings.heartbeat, self.busy_until()),
         };
-        self.paused_until.map_or(due, |until| until.min(due))
+        self.paused_until().map_or(due, |until| until.min(due))
+    }
+
+    fn paused_until(&self) -> Option<Instant> {
+        self.flood.as_ref().and_then(|flood| flood.paused_until)
     }
 
     /// Whether a ping is due, or the connection is closing.
@@ -302,14 +312,15 @@ impl Streaming {
     fn limit_messages(&mut self, now: Instant, messages: u32) -> bool {
         // Only a gateway that uses up all of its time for that long floods; one that catches up in between does not.
         if self.messages.is_unused(now) {
-            self.flooding_since = None;
+            self.flood = None;
         }
         let ahead = self.messages.spend(now, messages, limits::INBOUND_MESSAGES_PER_SECOND_MAX);
         if ahead <= BURST_AHEAD {
             return false;
         }
-        self.paused_until = Some(now + (ahead - BURST_AHEAD));
-        now.since(*self.flooding_since.get_or_insert(now)) >= limits::FLOOD_PATIENCE
+        let flood = self.flood.get_or_insert_with(|| Box::new(Flood { since: now, paused_until: None }));
+        flood.paused_until = Some(now + (ahead - BURST_AHEAD));
+        now.since(flood.since) >= limits::FLOOD_PATIENCE
     }
 
     /// Closes the connection of a gateway that violated the protocol or a limit. Its further bytes are discarded: after

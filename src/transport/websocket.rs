@@ -26,7 +26,7 @@ pub struct WebSocket {
     /// Only inside a message, and once the close handshake has begun. Between two messages a context has no state.
     context: Option<Box<WebSocketContext>>,
     guard: FrameGuard,
-    message_bytes_max: usize,
+    message_bytes_max: u32,
     phase: Phase,
 }
 
@@ -56,6 +56,7 @@ const STRIDE: usize = FRAGMENT_HEADER_BYTES + limits::FRAGMENT_BYTES;
 impl WebSocket {
     /// A WebSocket right after its 101, which accepts messages of up to `message_bytes_max` bytes.
     pub fn new(message_bytes_max: usize) -> Self {
+        let message_bytes_max = u32::try_from(message_bytes_max).unwrap_or(u32::MAX);
         Self { context: None, guard: FrameGuard::default(), message_bytes_max, phase: Phase::Open }
     }
 
@@ -65,7 +66,7 @@ impl WebSocket {
         // How large a message was that came in earlier reads is not known.
         let mut may_be_large = kept.is_some();
         let mut context =
-            kept.or_else(|| reading.context.take()).unwrap_or_else(|| new_context(self.message_bytes_max));
+            kept.or_else(|| reading.context.take()).unwrap_or_else(|| new_context(self.message_bytes_max as usize));
         let result = loop {
             match context.read(&mut memory) {
                 Ok(message) => {
@@ -157,7 +158,7 @@ impl Transport for WebSocket {
         if self.phase == Phase::Closed {
             return Ok(0);
         }
-        let seen = self.guard.inspect(input, self.message_bytes_max);
+        let seen = self.guard.inspect(input, self.message_bytes_max as usize);
         self.read(&input[..seen.valid_bytes], reading, out)?;
         match seen.violation {
             // Bytes after a close frame are ignored, so they cannot violate anything (RFC 6455 section 5.5.1).
@@ -177,7 +178,7 @@ impl Transport for WebSocket {
         }
         let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from_static(reason.label()) };
         // tungstenite may refuse after a violation of the peer. Then the connection ends without a close frame.
-        let context = self.context.get_or_insert_with(|| new_context(self.message_bytes_max));
+        let context = self.context.get_or_insert_with(|| new_context(self.message_bytes_max as usize));
         let _ = context.close(&mut Memory { input: &[], out }, Some(frame));
         self.phase = Phase::CloseSent;
     }
