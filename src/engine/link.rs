@@ -232,7 +232,7 @@ mod tests {
         let link = size_of::<(u32, Link<std::os::fd::OwnedFd>)>();
         let connection = size_of::<crate::shard::Connection>();
         assert!(link <= 336, "a link has {link} bytes, expected at most 336");
-        assert!(connection <= 272, "a connection in the registry has {connection} bytes, expected at most 272");
+        assert!(connection <= 240, "a connection in the registry has {connection} bytes, expected at most 240");
         println!("link {link}, registry {connection}, session {}", size_of::<Session>());
     }
 }

@@ -196,6 +196,7 @@ impl Shard {
         if let Some(connection) = self.registry.connection_mut(key)
             && !std::mem::replace(&mut connection.admitted, true)
         {
+            connection.resume = None;
             self.effects.push_back(Effect::Admit(key, begin));
         }
     }

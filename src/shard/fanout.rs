@@ -239,7 +239,7 @@ impl Shard {
             None => taken - confirmed,
         };
         let first = cursor.first_in_flight();
-        connection.stats.total_events_sent += sent;
+        connection.events_sent += sent;
         self.totals.total_events_sent += sent;
         let Some(feed) = self.feeds.get_mut(feed_key) else { return first };
         let Some(held) = held else { return first };
@@ -308,7 +308,7 @@ impl Shard {
         };
         self.totals.add(&failure);
         let connection = key.and_then(|key| self.registry.connection_mut(key)).map(|connection| {
-            connection.stats.add(&failure);
+            connection.failures.get_or_insert_default().add(&failure);
             connection.id
         });
         if let Some((kind, correlation)) = self.in_flight.kept(of) {

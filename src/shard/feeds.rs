@@ -1,8 +1,7 @@
 //! All feeds of a shard, and how long a feed without connections stays.
 
 use super::{feed::Feed, feed_key::FeedKey};
-use crate::model::{DeliveryMode, GatewayId, Instant, Life};
-use ahash::HashMap;
+use crate::model::{DeliveryMode, GatewayId, GatewayIndex, Instant, Life};
 use slab::Slab;
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,12 +13,18 @@ pub(super) const LINGER: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Feeds {
     feeds: Slab<(u32, Feed)>,
-    by_gateway: HashMap<GatewayId, FeedKey>,
+    /// The feed of each gateway, but for those that have ended.
+    by_gateway: GatewayIndex,
     serial: u32,
     /// Feeds without connections, with the time at which each is removed unless it has one again.
     idle: VecDeque<(Instant, FeedKey)>,
     /// Memory of the records of all feeds.
     held_bytes: usize,
+}
+
+/// A feed is in the index only while it is here.
+fn gateway_of(feeds: &Slab<(u32, Feed)>, index: u32) -> GatewayId {
+    feeds[index as usize].1.life.gateway
 }
 
 impl Feeds {
@@ -32,12 +37,14 @@ impl Feeds {
         let index =
             u32::try_from(self.feeds.insert((self.serial, Feed::new(life, mode)))).expect("gateways are bounded");
         let key = FeedKey { index, serial: self.serial };
-        self.by_gateway.insert(life.gateway, key);
+        let feeds = &self.feeds;
+        self.by_gateway.insert(life.gateway, index, |index| gateway_of(feeds, index));
         (key, true)
     }
 
     pub(super) fn of(&self, gateway: GatewayId) -> Option<FeedKey> {
-        self.by_gateway.get(&gateway).copied()
+        let index = self.by_gateway.get(gateway, |index| gateway_of(&self.feeds, index))?;
+        Some(FeedKey { index, serial: self.feeds[index as usize].0 })
     }
 
     pub(super) fn get(&self, key: FeedKey) -> Option<&Feed> {
@@ -52,7 +59,8 @@ impl Feeds {
     pub(super) fn detach(&mut self, key: FeedKey) {
         let gateway = self.get(key).map(|feed| feed.life.gateway);
         if let Some(gateway) = gateway.filter(|gateway| self.of(*gateway) == Some(key)) {
-            self.by_gateway.remove(&gateway);
+            let feeds = &self.feeds;
+            self.by_gateway.remove(gateway, |index| gateway_of(feeds, index));
         }
     }
 
@@ -68,6 +76,7 @@ impl Feeds {
 
     pub(super) fn remove(&mut self, key: FeedKey) {
         if self.get(key).is_some() {
+            debug_assert!(self.is_detached(key), "it is not in the index any more");
             let (_, feed) = self.feeds.remove(key.index as usize);
             self.held_bytes -= feed.held_bytes();
         }

@@ -42,8 +42,10 @@ pub struct Connection {
     pub(super) feed: FeedKey,
     /// The next event that it is given.
     pub(super) cursor: Cursor,
-    /// Its deliveries and failures.
-    pub stats: DeliveryStats,
+    /// Deliveries that were written whole to its socket.
+    pub(super) events_sent: u64,
+    /// Its deliveries that failed. Boxed, because few connections have one.
+    pub(super) failures: Option<Box<DeliveryStats>>,
     serial: u32,
 }
 
@@ -51,6 +53,12 @@ impl Connection {
     /// Whether its pongs prove what its gateway has processed.
     pub fn is_proved(&self) -> bool {
         self.is_proved
+    }
+
+    /// Its deliveries and failures.
+    pub(super) fn delivery_stats(&self) -> DeliveryStats {
+        let failures = self.failures.as_deref().copied().unwrap_or_default();
+        DeliveryStats { total_events_sent: self.events_sent, ..failures }
     }
 
     /// Whether [`super::Shard::handle_welcomed`] was called for it.
@@ -106,7 +114,8 @@ impl Registry {
             welcomed: false,
             feed,
             cursor: Cursor::joining(),
-            stats: DeliveryStats::default(),
+            events_sent: 0,
+            failures: None,
             serial: self.serial,
         });
         let index = u32::try_from(index).expect("connections are capped far below 2^32");

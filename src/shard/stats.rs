@@ -106,7 +106,7 @@ impl Shard {
             processed: self.position(connection, |processing| Some(processing.processed())),
             unprocessed: self.feeds.get(connection.feed).and_then(|feed| unprocessed(connection, feed)),
             missed: self.feeds.get(connection.feed).map_or(0, |feed| feed.missed.into()),
-            delivery_stats: connection.stats,
+            delivery_stats: connection.delivery_stats(),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{
     progress::{self, Kept},
 };
 use crate::model::{
-    Event, GatewayId, Life, Position,
+    Event, GatewayId, GatewayIndex, Life, Position,
     log::{
         AppendKey, Busy, Draft, End, FollowKey, Head, LogReply, LogRequest, NotAppended, ProgressStep, Promise,
         ReadFrom, ReadKey, Record, Records, Room, Why,
@@ -85,7 +85,7 @@ struct MemoryPort {
     stopped: Arc<AtomicBool>,
     gateways: Slab<Gateway>,
     /// Their keys in `gateways`.
-    by_id: HashMap<GatewayId, u32>,
+    by_id: GatewayIndex,
     /// The gateway of each follow, by the same key.
     follows: HashMap<FollowKey, u32>,
     /// Bytes of payloads in all gateways.
@@ -99,8 +99,8 @@ struct MemoryPort {
 struct Gateway {
     life: Life,
     head: Head,
-    /// How far the gateway has processed, if that is kept.
-    progress: Option<Kept>,
+    /// How far the gateway has processed, if that is kept. Boxed, because it is not with the delivery `written`.
+    progress: Option<Box<Kept>>,
     records: VecDeque<Record>,
     /// Memory of `records`.
     retained_bytes: usize,
@@ -174,13 +174,18 @@ impl Gateway {
     }
 }
 
+/// A gateway is in the index while it is here.
+fn id_of(gateways: &Slab<Gateway>, key: u32) -> GatewayId {
+    gateways[key as usize].life.gateway
+}
+
 impl MemoryPort {
     fn new(settings: MemorySettings, stopped: Arc<AtomicBool>, stats: Arc<LogStats>) -> Self {
         Self {
             settings,
             stopped,
             gateways: Slab::new(),
-            by_id: HashMap::default(),
+            by_id: GatewayIndex::default(),
             follows: HashMap::default(),
             bytes: 0,
             stats,
@@ -190,15 +195,20 @@ impl MemoryPort {
 
     /// The key of the gateway's log. One of another incarnation of the same id is removed whole before.
     fn key_of(&mut self, life: Life) -> u32 {
-        match self.by_id.get(&life.gateway) {
-            Some(key) if self.gateways[*key as usize].life == life => return *key,
+        match self.find(life.gateway) {
+            Some(key) if self.gateways[key as usize].life == life => return key,
             Some(_) => self.remove(life.gateway),
             None => {}
         }
         let key = self.gateways.insert(Gateway::new(life, self.settings.epoch));
         let key = u32::try_from(key).expect("gateways are bounded");
-        self.by_id.insert(life.gateway, key);
+        let gateways = &self.gateways;
+        self.by_id.insert(life.gateway, key, |key| id_of(gateways, key));
         key
+    }
+
+    fn find(&self, gateway: GatewayId) -> Option<u32> {
+        self.by_id.get(gateway, |key| id_of(&self.gateways, key))
     }
 
     fn gateway(&mut self, life: Life) -> &mut Gateway {
@@ -208,11 +218,12 @@ impl MemoryPort {
 
     /// Whether something is known of this life of the gateway.
     fn knows(&self, life: Life) -> bool {
-        self.by_id.get(&life.gateway).is_some_and(|key| self.gateways[*key as usize].life == life)
+        self.find(life.gateway).is_some_and(|key| self.gateways[key as usize].life == life)
     }
 
     fn remove(&mut self, gateway: GatewayId) {
-        if let Some(key) = self.by_id.remove(&gateway) {
+        let gateways = &self.gateways;
+        if let Some(key) = self.by_id.remove(gateway, |key| id_of(gateways, key)) {
             let removed = self.gateways.remove(key as usize);
             self.bytes -= removed.retained_bytes;
             self.stats.remove_retained(removed.records.len() as u64, removed.retained_bytes as u64);
@@ -299,7 +310,7 @@ impl MemoryPort {
             return out.push(LogReply::NotFollowing { key, why });
         }
         gateway.follows.push(key);
-        let progress = gateway.progress.map(|kept| kept.told(head));
+        let progress = gateway.progress.as_ref().map(|kept| kept.told(head));
         out.push(LogReply::Following { key, head, progress });
         let records: Records = gateway.behind(start.offset).cloned().collect();
         if !records.is_empty() {
@@ -313,7 +324,8 @@ impl MemoryPort {
         let begins = matches!(step, ProgressStep::Begin | ProgressStep::Restart);
         if begins || self.knows(life) {
             let gateway = self.gateway(life);
-            gateway.progress = progress::step(gateway.progress, step, gateway.head);
+            let kept = progress::step(gateway.progress.as_deref().copied(), step, gateway.head);
+            gateway.progress = kept.map(Box::new);
         }
     }
 
