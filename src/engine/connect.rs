@@ -213,10 +213,10 @@ impl<I: Io> Engine<I> {
             return false;
         }
         self.withdraw(now, key);
-        if reason.retry() {
-            self.refuse(io, now, key, Refused::Draining);
-        } else {
-            self.refuse_key(io, now, key, None);
+        match reason {
+            CloseReason::Shutdown => self.refuse(io, now, key, Refused::Draining),
+            reason if reason.retry() => self.refuse(io, now, key, Refused::Unavailable),
+            _ => self.refuse_key(io, now, key, None),
         }
         true
     }

@@ -51,7 +51,8 @@ pub enum Refused {
     Unauthorized,
     /// The hub or the gateway has its maximum number of connections.
     CapacityExceeded,
-    /// The hub is overloaded: another core did not answer in time, or its queue is full.
+    /// The hub is overloaded: another core did not answer in time, or its queue is full. Or the delivery of its gateway was changed while the
+    /// connection waited for its begin.
     Unavailable,
     /// The hub is shutting down.
     Draining,

@@ -23,7 +23,7 @@ impl Oracle {
     /// The kernel has taken a whole HTTP answer, to a platform or to a gateway whose upgrade was refused.
     pub(super) fn answered(&mut self, now: Instant, conn: usize, status: u16, body: &[u8], last: bool) {
         let Some(index) = self.ledger.open.get_mut(&conn).and_then(std::collections::VecDeque::pop_front) else {
-            return self.refused(now, conn, status);
+            return self.refused(conn, status, body);
         };
         let before = self.watched[conn].answered_at.replace(now);
         self.watched[conn].last_answer |= last;

@@ -251,7 +251,7 @@ impl Oracle {
     }
 
     /// An answer that belongs to no open request: a refused upgrade, or a request that never was whole.
-    pub(super) fn refused(&mut self, now: Instant, conn: usize, status: u16) {
+    pub(super) fn refused(&mut self, conn: usize, status: u16, body: &[u8]) {
         let platform = self.watched[conn].platform;
         if !matches!(status, 400 | 401 | 404 | 405 | 408 | 414 | 426 | 429 | 431 | 503)
             || self.watched[conn].refused.is_some()
@@ -263,12 +263,12 @@ impl Oracle {
             self.fail("every HTTP answer belongs to a request", Some(conn), status.to_string());
         }
         if !platform {
-            self.check_refusal(now, conn, status);
+            self.check_refusal(conn, status, String::from_utf8_lossy(body).contains("shutting down"));
         }
     }
 
-    /// The status of a refused upgrade must have a cause.
-    fn check_refusal(&mut self, _: Instant, conn: usize, status: u16) {
+    /// The status of a refused upgrade must have a cause; `ends` if the answer says that the hub does.
+    fn check_refusal(&mut self, conn: usize, status: u16, ends: bool) {
         let watched = &self.watched[conn];
         let asked = watched.requested_at.unwrap_or_default();
         let profile = &self.scenario.profiles[conn];
@@ -280,13 +280,14 @@ impl Oracle {
         let cause = match status {
             401 => !good_key,
             429 => scenario.rate_per_window > 0,
+            503 if self.drained.is_some() => true,
+            503 if ends => false,
             503 => {
                 let resumes = profile.resumes.is_some() && scenario.log.is_faulty();
-                resumes
-                    || self.drained.is_some()
-                    || few(scenario.connections_max)
-                    || per_gateway > 0
-                    || few(scenario.requests_max)
+                // It was waiting for its begin.
+                let changed =
+                    watched.key.is_some_and(|key| self.roster.gateways[self.roster.keys[key].gateway].was_changed);
+                resumes || changed || few(scenario.connections_max) || per_gateway > 0 || few(scenario.requests_max)
             }
             408 => profile.misbehaviour == Misbehaviour::HalfHead || !watched.good,
             _ => !plain,
