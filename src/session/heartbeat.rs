@@ -313,4 +313,14 @@ mod tests {
             assert_ne!(phase(NEIGHBOURS, 0), phase(2 * NEIGHBOURS, after), "those behind them ping at another time");
         }
     }
+
+    #[test]
+    fn neighbours_ping_together_although_one_came_after_a_stop_of_the_core() {
+        let (came, lost) = (Instant(3_600 * SECOND), Duration::from_millis(2_700));
+        let mut before = Tested::begin(0, came, 0);
+        before.0.handle_lost(lost);
+        let now = Now { instant: came + lost, attended: came, wall: Timestamp(0) };
+        let after = Heartbeat::new(&before.1, now, 0);
+        assert_eq!(before.poll_timeout(None), after.poll_timeout(&before.1, None));
+    }
 }
