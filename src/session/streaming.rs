@@ -37,7 +37,7 @@ pub(super) struct Streaming {
 }
 
 struct Flood {
-    /// Since when it has not been below the rate.
+    /// The first read beyond the burst since it was below the rate.
     since: Instant,
     /// Nothing is read until then.
     paused_until: Option<Instant>,

@@ -14,7 +14,7 @@ impl Shard {
         // The feed may have lost its place, and begin once more, while the log looks for the connection's.
         let Some(feed) = self.feeds.get(connection.feed).filter(|_| connection.cursor.is_joining()) else { return };
         let end = feed.end();
-        match connection.resume.as_deref().copied().filter(|_| !connection.admitted) {
+        match connection.resume.as_deref().copied() {
             Some(asked) if asked.epoch == end.epoch && asked.offset <= end.offset => {
                 self.begin_behind(now, key, asked, Some(true));
             }

@@ -28,7 +28,7 @@ pub struct Connection {
     pub stale: bool,
     /// The connection is being closed and gets no more events.
     pub closing: bool,
-    /// The position behind which it asks to go on. Boxed, because few do.
+    /// The position behind which it asks to go on, until it is admitted. Boxed, because few do.
     pub(super) resume: Option<Box<Position>>,
     /// Its pongs prove what its gateway has processed.
     pub(super) is_proved: bool,
