@@ -275,10 +275,9 @@ impl Feed {
 
     /// The next connection to wake; `None` once all are.
     pub(super) fn next_woken(&mut self) -> Option<ConnectionKey> {
-        let next = self.next_woken.as_mut()?;
-        let key = self.open[..self.begun_count as usize].get(*next as usize).copied();
-        *next += 1;
-        key
+        let next = self.next_woken?;
+        self.next_woken = Some(next + 1);
+        self.connections().get(next as usize).copied()
     }
 
     /// All connections are woken. Returns whether they are to be woken again.

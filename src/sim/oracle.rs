@@ -285,8 +285,7 @@ impl Oracle {
             503 => {
                 let resumes = profile.resumes.is_some() && scenario.log.is_faulty();
                 // It was waiting for its begin.
-                let changed =
-                    watched.key.is_some_and(|key| self.roster.gateways[self.roster.keys[key].gateway].was_changed);
+                let changed = watched.key.is_some_and(|key| self.roster.may_change_since(key, asked));
                 resumes || changed || few(scenario.connections_max) || per_gateway > 0 || few(scenario.requests_max)
             }
             408 => profile.misbehaviour == Misbehaviour::HalfHead || !watched.good,

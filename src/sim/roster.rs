@@ -147,6 +147,12 @@ impl Roster {
         known && self.removal_of(key).begun.is_none()
     }
 
+    /// Whether the delivery of the key's gateway may have been changed from `since` on.
+    pub(super) fn may_change_since(&self, key: usize, since: Instant) -> bool {
+        let entry = &self.gateways[self.keys[key].gateway];
+        entry.was_changed && entry.mode.is_none_or(|(_, changed)| changed >= since)
+    }
+
     /// Whether the gateway certainly existed all the time from `since` on.
     pub(super) fn is_known(&self, gateway: usize, since: Instant) -> bool {
         let entry = &self.gateways[gateway];
